@@ -1,0 +1,357 @@
+//! Where images come from: a registry, or an OCI layout directory. Both give a digest for a name, and checked bytes for a digest.
+//!
+//! Knows nothing of the cache, of lock files or of unpacking.
+
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use oci_client::errors::OciDistributionError;
+
+use crate::digest::Digest;
+use crate::manifest::{CONFIG_MAX_BYTES, Descriptor, Document, MANIFEST_MAX_BYTES, Manifest, ManifestError};
+use crate::reference::{LayoutReference, Platform, RegistryReference};
+use crate::rootfs::ImageConfig;
+
+mod credentials;
+#[cfg(test)]
+pub(crate) mod fake_registry;
+mod layout;
+mod registry;
+
+pub(crate) use layout::LayoutSource;
+use registry::RegistrySource;
+
+/// An index may hold an index, and that one images.
+const DEPTH_MAX: usize = 2;
+
+/// How registries are reached.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RegistryAccess {
+    /// Hosts, with or without a port, that are spoken to by plain HTTP though they are not loopback.
+    pub insecure: Vec<String>,
+    /// Docker's `config.json`, whose `auths` are used.
+    pub docker_config: Option<PathBuf>,
+}
+
+/// Who hears what the user should read.
+pub(crate) type Notes<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
+/// Why a source gave nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No connection, or it broke before an answer came.
+    #[error("cannot reach registry `{registry}`")]
+    Unreachable {
+        /// The registry.
+        registry: String,
+        /// Why.
+        source: OciDistributionError,
+    },
+    /// It is not there.
+    #[error("{place} has no {wanted}")]
+    NotFound {
+        /// The registry or layout.
+        place: String,
+        /// The tag, manifest, blob or name.
+        wanted: String,
+    },
+    /// The registry wants a login, or another one.
+    #[error("registry `{registry}` refuses access to {wanted} ({answer})")]
+    Refused {
+        /// The registry.
+        registry: String,
+        /// What was asked for.
+        wanted: String,
+        /// Its status or error code.
+        answer: String,
+    },
+    /// Any other answer but the one wanted.
+    #[error("registry `{registry}` answered {answer} when asked for {wanted}")]
+    Answer {
+        /// The registry.
+        registry: String,
+        /// What was asked for.
+        wanted: String,
+        /// Its status or error code, with its message.
+        answer: String,
+    },
+    /// The bytes are not those that the digest names.
+    #[error("{place} has other content for {wanted}: it has digest {found}")]
+    Digest {
+        /// The registry or layout.
+        place: String,
+        /// What was asked for, with its digest.
+        wanted: String,
+        /// The digest of what came.
+        found: String,
+    },
+    /// Fewer or more bytes than the manifest says.
+    #[error("{place} gave {received} bytes of blob {blob}, but its manifest says {expected}")]
+    Size {
+        /// The registry or layout.
+        place: String,
+        /// The blob.
+        blob: Digest,
+        /// Bytes that came.
+        received: u64,
+        /// Bytes it should have.
+        expected: u64,
+    },
+    /// More than is read of such a document.
+    #[error("the {document} of {size} bytes is larger than the {max} bytes allowed")]
+    TooLarge {
+        /// `manifest` or `image config`.
+        document: &'static str,
+        /// Its size.
+        size: u64,
+        /// The most that is read.
+        max: u64,
+    },
+    /// The manifest is unusable.
+    #[error("cannot use manifest {digest}")]
+    Manifest {
+        /// Its digest.
+        digest: Digest,
+        /// Why.
+        source: ManifestError,
+    },
+    /// The connection broke after a part of a blob had come.
+    #[error("{place} broke off blob {blob} after {received} bytes")]
+    Broken {
+        /// The registry or layout.
+        place: String,
+        /// The blob.
+        blob: Digest,
+        /// Bytes that came before.
+        received: u64,
+        /// What the connection said.
+        source: io::Error,
+    },
+    /// A file of the layout cannot be read.
+    #[error("cannot read `{}` of the OCI layout", path.display())]
+    Layout {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl SourceError {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreachable { registry, source } => registry::connection_hint(registry, source),
+            Self::NotFound { place, .. } if place.starts_with("registry") => Some("check the name and the tag".to_owned()),
+            Self::Refused { registry, .. } => Some(format!(
+                "the repository may not exist, or needs `docker login {registry}`; a stored login may also have expired"
+            )),
+            Self::Answer { answer, registry, .. } if answer.starts_with("429") => Some(format!(
+                "the registry limits how much one address may pull: wait, or `docker login {registry}`"
+            )),
+            Self::Digest { .. } | Self::Size { .. } => Some("the copy there is damaged, or something in between changes it".to_owned()),
+            Self::Broken { .. } => Some("try again; image layers that came whole are kept".to_owned()),
+            Self::Manifest {
+                source: ManifestError::Platform { .. },
+                ..
+            } => Some("choose another with `--platform`".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// One repository of a registry, or one layout.
+pub(crate) enum Source<'a> {
+    /// A repository of a registry.
+    Registry(Box<RegistrySource<'a>>),
+    /// A name in an OCI layout.
+    Layout(LayoutSource),
+}
+
+/// The manifest and config of one platform's image, checked.
+pub(crate) struct RemoteImage {
+    pub(crate) digest: Digest,
+    pub(crate) manifest: Manifest,
+    pub(crate) manifest_bytes: Vec<u8>,
+    pub(crate) config: ImageConfig,
+    pub(crate) config_bytes: Vec<u8>,
+    /// The index that it was chosen from.
+    pub(crate) index: Option<Digest>,
+}
+
+impl<'a> Source<'a> {
+    /// Opens a repository. Nothing is sent yet.
+    pub(crate) fn registry(reference: &RegistryReference, access: &RegistryAccess, notes: Notes<'a>) -> Result<Self, SourceError> {
+        RegistrySource::new(reference, access, notes).map(|source| Self::Registry(Box::new(source)))
+    }
+
+    /// Opens a layout. Nothing is read yet.
+    pub(crate) fn layout(reference: &LayoutReference) -> Self {
+        Self::Layout(LayoutSource::new(reference))
+    }
+
+    /// What the name means now: the digest of a manifest or of an index.
+    pub(crate) async fn current(&self, platform: &Platform) -> Result<Digest, SourceError> {
+        match self {
+            Self::Registry(source) => source.current().await,
+            Self::Layout(source) => source.current(platform),
+        }
+    }
+
+    /// The image for a platform that a digest names, through indexes where it names one.
+    pub(crate) async fn image(&self, digest: Digest, platform: &Platform) -> Result<RemoteImage, SourceError> {
+        let mut index = None;
+        let mut digest = digest;
+        for _ in 0..=DEPTH_MAX {
+            let of_manifest = |source| SourceError::Manifest { digest, source };
+            let manifest_bytes = self.manifest(&digest).await?;
+            match Document::from_json(&manifest_bytes).map_err(of_manifest)? {
+                Document::Index(found) => {
+                    index = index.or(Some(digest));
+                    digest = found.choose(platform).map_err(of_manifest)?.descriptor.digest;
+                }
+                Document::Manifest(manifest) => {
+                    let config_bytes = self.config(&manifest.config).await?;
+                    let config = manifest.read_config(&config_bytes, platform).map_err(of_manifest)?;
+                    return Ok(RemoteImage {
+                        digest,
+                        manifest,
+                        manifest_bytes,
+                        config,
+                        config_bytes,
+                        index,
+                    });
+                }
+            }
+        }
+        Err(SourceError::Manifest {
+            digest,
+            source: ManifestError::Nested,
+        })
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
+        match self {
+            Self::Registry(source) => source.manifest(digest).await,
+            Self::Layout(source) => source.manifest(digest),
+        }
+    }
+
+    async fn config(&self, config: &Descriptor) -> Result<Vec<u8>, SourceError> {
+        check_size("image config", config.size, CONFIG_MAX_BYTES)?;
+        let mut blob = self.blob(config).await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = blob.next().await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        check_digest(&blob.place, "image config", &config.digest, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// Opens a blob. Its size is checked while it is read, its digest is for the reader to check.
+    pub(crate) async fn blob(&self, blob: &Descriptor) -> Result<Blob, SourceError> {
+        match self {
+            Self::Registry(source) => source.blob(blob).await,
+            Self::Layout(source) => source.blob(blob),
+        }
+    }
+}
+
+/// A blob being read.
+pub(crate) struct Blob {
+    place: String,
+    descriptor: Descriptor,
+    received: u64,
+    chunks: Pin<Box<dyn Stream<Item = Result<Bytes, io::Error>> + Send>>,
+}
+
+impl Blob {
+    fn new(place: String, descriptor: &Descriptor, chunks: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static) -> Self {
+        Self {
+            place,
+            descriptor: descriptor.clone(),
+            received: 0,
+            chunks: Box::pin(chunks),
+        }
+    }
+
+    /// The next bytes, or `None` once all of them came.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
+        let chunk = match self.chunks.next().await.transpose() {
+            Ok(chunk) => chunk,
+            Err(source) => return Err(self.broken(source)),
+        };
+        self.received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        let expected = self.descriptor.size;
+        if self.received > expected || (chunk.is_none() && self.received < expected) {
+            return Err(self.wrong_size());
+        }
+        Ok(chunk)
+    }
+
+    /// Bytes that came so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    fn wrong_size(&self) -> SourceError {
+        let Self {
+            place,
+            descriptor,
+            received,
+            ..
+        } = self;
+        SourceError::Size {
+            place: place.clone(),
+            blob: descriptor.digest,
+            received: *received,
+            expected: descriptor.size,
+        }
+    }
+
+    fn broken(&self, source: io::Error) -> SourceError {
+        let place = self.place.clone();
+        match registry::wrong_digest(&source) {
+            Some(_) if self.received < self.descriptor.size => self.wrong_size(),
+            Some(found) => SourceError::Digest {
+                place,
+                wanted: format!("blob {}", self.descriptor.digest),
+                found,
+            },
+            None => SourceError::Broken {
+                place,
+                blob: self.descriptor.digest,
+                received: self.received,
+                source,
+            },
+        }
+    }
+}
+
+fn check_size(document: &'static str, size: u64, max: u64) -> Result<(), SourceError> {
+    if size > max {
+        Err(SourceError::TooLarge { document, size, max })
+    } else {
+        Ok(())
+    }
+}
+
+fn check_manifest(place: &str, digest: &Digest, bytes: &[u8]) -> Result<(), SourceError> {
+    check_size("manifest", bytes.len() as u64, MANIFEST_MAX_BYTES)?;
+    check_digest(place, "manifest", digest, bytes)
+}
+
+fn check_digest(place: &str, document: &str, wanted: &Digest, bytes: &[u8]) -> Result<(), SourceError> {
+    let found = Digest::of(bytes);
+    if found == *wanted {
+        return Ok(());
+    }
+    Err(SourceError::Digest {
+        place: place.to_owned(),
+        wanted: format!("{document} {wanted}"),
+        found: found.to_string(),
+    })
+}

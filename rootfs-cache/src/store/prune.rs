@@ -1,0 +1,165 @@
+//! Removing from the store. Everything is renamed away first, so that others see it whole or not at all; what somebody uses stays.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, Dir};
+
+use super::images::{image_name, last_used};
+use super::layers::{LAYERS_IN_USE, read_meta};
+use super::locks::{FileLock, Hold, is_at, try_flock};
+use super::{Cache, CacheError, staging, stored_digests};
+use crate::digest::Digest;
+
+/// What [`Cache::prune`] removes. What is in use stays in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PruneScope {
+    /// Only what no image needs: layers, left-over staging.
+    Unreferenced,
+    /// Also the images that no run used for so long.
+    ImagesUnusedFor(Duration),
+    /// All images too.
+    Everything,
+}
+
+/// What was removed, and what could not be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pruned {
+    /// Images removed.
+    pub images: Vec<Digest>,
+    /// Layers removed.
+    pub layers: Vec<Digest>,
+    /// Inflated bytes of the removed layers.
+    pub bytes: u64,
+    /// Images kept because a run holds them.
+    pub in_use: Vec<Digest>,
+    /// Set when a pull runs: then all layers are kept.
+    pub pull_running: bool,
+}
+
+impl Cache {
+    /// Removes an image, its names, and the layers that no image needs. One in use stays and is reported.
+    pub fn remove(&self, manifest: &Digest) -> Result<Pruned, CacheError> {
+        self.remove_images(&[*manifest])
+    }
+
+    /// Removes what `scope` says.
+    pub fn prune(&self, scope: PruneScope) -> Result<Pruned, CacheError> {
+        let directory = self.directory("images")?;
+        let mut images = stored_digests(directory.as_fd()).map_err(self.io("read", "images"))?;
+        match scope {
+            PruneScope::Unreferenced => images.clear(),
+            PruneScope::ImagesUnusedFor(age) => {
+                let now = SystemTime::now();
+                images.retain(|image| {
+                    now.duration_since(last_used(directory.as_fd(), image))
+                        .is_ok_and(|unused| unused >= age)
+                });
+            }
+            PruneScope::Everything => {}
+        }
+        self.remove_images(&images)
+    }
+
+    fn remove_images(&self, images: &[Digest]) -> Result<Pruned, CacheError> {
+        let mut pruned = Pruned::default();
+        let tmp = self.directory("tmp")?;
+        for image in images {
+            match self.remove_image(image, &tmp).map_err(self.io("remove", image_name(image)))? {
+                Removal::Done => pruned.images.push(*image),
+                Removal::InUse => pruned.in_use.push(*image),
+                Removal::Absent => {}
+            }
+        }
+        self.remove_unreferenced(&tmp, &mut pruned)?;
+        Ok(pruned)
+    }
+
+    fn remove_image(&self, image: &Digest, tmp: &OwnedFd) -> io::Result<Removal> {
+        let name = image_name(image);
+        let directory = match staging::open_directory(self.store.as_fd(), &name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Removal::Absent),
+            opened => opened?,
+        };
+        if !try_flock(&directory, Hold::Exclusive)? {
+            return Ok(Removal::InUse);
+        }
+        if !is_at(&directory, self.store.as_fd(), &name)? {
+            return Ok(Removal::Absent);
+        }
+        let trash = staging::move_to_trash(self.store.as_fd(), &name, tmp.as_fd())?;
+        // From here on it is gone; whoever waited for it finds that out.
+        drop(directory);
+        staging::remove_tree(tmp.as_fd(), &trash)?;
+        Ok(Removal::Done)
+    }
+
+    /// Removes names without an image, layers without an image, locks without a holder, and left-over staging; all but the last only if no pull runs.
+    fn remove_unreferenced(&self, tmp: &OwnedFd, pruned: &mut Pruned) -> Result<(), CacheError> {
+        staging::sweep(tmp.as_fd()).map_err(self.io("sweep", "tmp"))?;
+        let locks = self.directory("locks")?;
+        let alone = FileLock::take(locks.as_fd(), LAYERS_IN_USE, Hold::Exclusive).map_err(self.io("lock", "locks"))?;
+        let Some(_alone) = alone else {
+            pruned.pull_running = true;
+            return Ok(());
+        };
+        let directory = self.directory("images")?;
+        let mut needed = BTreeSet::new();
+        for image in stored_digests(directory.as_fd()).map_err(self.io("read", "images"))? {
+            needed.extend(self.layers_of(&image)?.into_iter().flatten().map(|layer| layer.digest));
+        }
+        let layers = self.directory("layers")?;
+        for layer in stored_digests(layers.as_fd()).map_err(self.io("read", "layers"))? {
+            if needed.contains(&layer) {
+                continue;
+            }
+            pruned.bytes += remove_layer(&layers, &layer, tmp).map_err(self.io("remove", format!("layers/{}", layer.hex())))?;
+            pruned.layers.push(layer);
+        }
+        for (file, name) in self.names()? {
+            if self.layers_of(&name.manifest)?.is_none() {
+                remove_file(&self.store, &file).map_err(self.io("remove", &file))?;
+            }
+        }
+        remove_free_locks(&locks).map_err(self.io("remove", "locks"))
+    }
+}
+
+enum Removal {
+    Done,
+    InUse,
+    Absent,
+}
+
+/// Says how many bytes it had.
+fn remove_layer(layers: &OwnedFd, layer: &Digest, tmp: &OwnedFd) -> io::Result<u64> {
+    let meta = read_meta(staging::open_directory(layers.as_fd(), &layer.hex())?.as_fd())?;
+    let trash = staging::move_to_trash(layers.as_fd(), &layer.hex(), tmp.as_fd())?;
+    staging::remove_tree(tmp.as_fd(), &trash)?;
+    Ok(meta.map_or(0, |meta| meta.bytes))
+}
+
+/// Lock files of layers, but for those that are held. Who waits for one that goes makes it anew.
+fn remove_free_locks(locks: &OwnedFd) -> io::Result<()> {
+    for entry in Dir::read_from(locks)? {
+        let entry = entry?;
+        let Some(name) = entry
+            .file_name()
+            .to_str()
+            .ok()
+            .filter(|name| !matches!(*name, "." | ".." | LAYERS_IN_USE))
+        else {
+            continue;
+        };
+        if let Some(_held) = FileLock::take(locks.as_fd(), name, Hold::Exclusive)? {
+            remove_file(locks, name)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_file(directory: &OwnedFd, name: &str) -> io::Result<()> {
+    Ok(rustix::fs::unlinkat(directory, name, AtFlags::empty())?)
+}

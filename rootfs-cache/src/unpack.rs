@@ -1,0 +1,300 @@
+//! Unpacks one image layer: checks the digests, inflates, reads the tar and stores its files.
+//!
+//! Nothing of a layer's *names* touches the disk here. Regular files go into one directory, numbered; names, modes, symlinks, whiteouts and links are decided in
+//! memory and end up in the layer's index (`docs/formats/cache.md`), from which [`crate::rootfs`] builds trees. So an entry has no path to escape by.
+//! Knows neither registries nor manifests.
+
+use std::io::{self, BufReader, Read};
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+
+use crate::digest::Digest;
+use crate::store::LayerStaging;
+
+mod entry;
+pub(crate) mod index;
+mod inflate;
+mod pax;
+pub(crate) mod tar;
+mod writer;
+
+pub use entry::EntryError;
+use inflate::BlobReader;
+pub use tar::TarError;
+pub(crate) use writer::timestamps;
+use writer::{Written, write_layer};
+
+/// How much is handed from the inflating thread to the writing one at a time, and how many such chunks there are.
+const CHUNK_BYTES: usize = 1 << 20;
+const CHUNKS: usize = 4;
+/// What is read from the blob at a time.
+const READ_BYTES: usize = 256 << 10;
+/// A layer may inflate to this before its ratio is looked at: small ones may be all zeros.
+const RATIO_FREE_BYTES: u64 = 256 << 20;
+
+/// What one layer may cost before it is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the inflated tar.
+    pub bytes: u64,
+    /// Entries of the tar.
+    pub entries: u64,
+    /// Inflated bytes per compressed byte, looked at once 256 MiB are out.
+    pub ratio: u64,
+}
+
+impl Default for Limits {
+    /// 10 GiB as Lambda has it, two million entries, and 1100:1, which deflate cannot reach.
+    fn default() -> Self {
+        Self {
+            bytes: 10 << 30,
+            entries: 2_000_000,
+            ratio: 1100,
+        }
+    }
+}
+
+/// What came out of a layer. Its index and files are in the staging directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnpackedLayer {
+    /// Digest of the blob as it was read: equal to the digest that the layer was claimed under.
+    pub blob_digest: Digest,
+    /// Digest of the inflated tar, to be compared with the image's config.
+    pub diff_id: Digest,
+    /// Length of the blob.
+    pub compressed_bytes: u64,
+    /// Length of the inflated tar.
+    pub bytes: u64,
+    /// Entries in the layer's index.
+    pub entries: u64,
+    /// Device nodes left out: an ordinary user cannot make them.
+    pub skipped_devices: u64,
+    /// How the blob was compressed, from its first bytes.
+    pub compression: Compression,
+}
+
+/// How a blob is compressed, known from its first bytes. A media type that says otherwise is worth a warning only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// A plain tar.
+    None,
+    /// Gzip of one or several members.
+    Gzip,
+    /// Zstandard of one or several frames.
+    Zstd,
+}
+
+/// Why a layer was not unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// The reader failed.
+    #[error("layer {layer}: cannot read the blob")]
+    Read {
+        /// The layer's blob digest.
+        layer: Digest,
+        /// What the reader said.
+        source: io::Error,
+    },
+    /// The bytes are not those that the digest names: cut short, or changed on the way.
+    #[error("layer {layer}: the {bytes} bytes read have the digest {found}")]
+    Digest {
+        /// The layer's blob digest.
+        layer: Digest,
+        /// How much was read.
+        bytes: u64,
+        /// The digest of what was read.
+        found: Digest,
+    },
+    /// The blob cannot be inflated.
+    #[error("layer {layer}: the compressed data are damaged after {bytes} bytes of content")]
+    Inflate {
+        /// The layer's blob digest.
+        layer: Digest,
+        /// How much came out before.
+        bytes: u64,
+        /// What the decoder said.
+        source: io::Error,
+    },
+    /// What was inflated is no tar.
+    #[error("layer {layer}: not a tar that can be read, at byte {offset}")]
+    Tar {
+        /// The layer's blob digest.
+        layer: Digest,
+        /// Where in the inflated stream.
+        offset: u64,
+        /// What is wrong there.
+        source: TarError,
+    },
+    /// An entry breaks the rules.
+    #[error("layer {layer}: entry `{}` is refused", path.display())]
+    Entry {
+        /// The layer's blob digest.
+        layer: Digest,
+        /// The entry's path as the archive has it.
+        path: PathBuf,
+        /// Which rule.
+        source: EntryError,
+    },
+    /// The layer is larger than allowed.
+    #[error("layer {layer}: more than {most} {what}")]
+    Limit {
+        /// The layer's blob digest.
+        layer: Digest,
+        /// What there is too much of.
+        what: &'static str,
+        /// How much is allowed.
+        most: u64,
+    },
+    /// A file could not be written.
+    #[error("layer {layer}: cannot write `{}`", path.display())]
+    Write {
+        /// The layer's blob digest.
+        layer: Digest,
+        /// The entry being written.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The writing thread could not be started.
+    #[error("layer {layer}: cannot start a thread")]
+    Thread {
+        /// The layer's blob digest.
+        layer: Digest,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl UnpackError {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Write { source, .. } => crate::store::space_hint(source),
+            Self::Digest { .. } => {
+                Some("the registry or something on the way to it sent other bytes than the manifest names: try again".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Reads the compressed blob of a claimed layer to its end and unpacks it into `staging`. Blocks, and uses one more thread while it runs.
+///
+/// The blob's digest is checked against the one that the layer was claimed under, before this returns `Ok`. The caller compares the diff ID.
+pub fn unpack_layer(reader: impl Read, staging: &LayerStaging, limits: &Limits) -> Result<UnpackedLayer, UnpackError> {
+    let layer = *staging.digest();
+    let mut blob = BlobReader::new(reader);
+    let outcome = run(&mut blob, staging, limits);
+    if let Some(source) = blob.failed.take() {
+        return Err(UnpackError::Read { layer, source });
+    }
+    let outcome = match outcome {
+        // Whether the layer is bad or was damaged on the way, only the digest of all its bytes can tell.
+        Ok(_) | Err(UnpackError::Inflate { .. } | UnpackError::Tar { .. } | UnpackError::Entry { .. }) => outcome,
+        Err(error) => return Err(error),
+    };
+    let (compressed_bytes, blob_digest) = blob.finish().map_err(|source| UnpackError::Read { layer, source })?;
+    if blob_digest != layer {
+        return Err(UnpackError::Digest {
+            layer,
+            bytes: compressed_bytes,
+            found: blob_digest,
+        });
+    }
+    let (
+        compression,
+        bytes,
+        Written {
+            diff_id,
+            entries,
+            skipped_devices,
+        },
+    ) = outcome?;
+    Ok(UnpackedLayer {
+        blob_digest,
+        diff_id,
+        compressed_bytes,
+        bytes,
+        entries,
+        skipped_devices,
+        compression,
+    })
+}
+
+/// Inflates here, parses and writes on another thread: each is about half of the work.
+fn run<R: Read>(blob: &mut BlobReader<R>, staging: &LayerStaging, limits: &Limits) -> Result<(Compression, u64, Written), UnpackError> {
+    let layer = *staging.digest();
+    // Bounded, so that a fast blob does not fill the memory.
+    let (full, chunks) = mpsc::sync_channel(CHUNKS);
+    // Holds no more chunks than the other one.
+    let (recycle, empty) = mpsc::channel();
+    thread::scope(|scope| {
+        let writer = thread::Builder::new()
+            .name("layer writer".to_owned())
+            .spawn_scoped(scope, || write_layer(chunks, recycle, staging, limits))
+            .map_err(|source| UnpackError::Thread { layer, source })?;
+        let inflated = inflate_into(blob, layer, limits, (full, empty));
+        let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (compression, bytes) = inflated?;
+        Ok((compression, bytes, written?))
+    })
+}
+
+/// A buffer, and how much of it is filled.
+type Chunk = (Vec<u8>, usize);
+
+/// Sends the blob's tar off chunk by chunk. Ends early, and well, when nobody takes them any more: the writer says why.
+fn inflate_into<R: Read>(
+    blob: &mut BlobReader<R>,
+    layer: Digest,
+    limits: &Limits,
+    (full, empty): (SyncSender<Chunk>, Receiver<Vec<u8>>),
+) -> Result<(Compression, u64), UnpackError> {
+    let mut bytes = 0;
+    let damaged = |bytes| move |source| UnpackError::Inflate { layer, bytes, source };
+    let mut start = [0; 4];
+    let length = fill(blob, &mut start).map_err(damaged(0))?;
+    let compression = inflate::sniff(&start[..length]);
+    let blob_bytes = blob.counter();
+    let mut tar = inflate::decoder(compression, start[..length].chain(BufReader::with_capacity(READ_BYTES, blob)));
+    loop {
+        let mut chunk = empty.try_recv().unwrap_or_else(|_| vec![0; CHUNK_BYTES]);
+        let length = fill(&mut tar, &mut chunk).map_err(damaged(bytes))?;
+        bytes += length as u64;
+        if bytes > limits.bytes {
+            return Err(UnpackError::Limit {
+                layer,
+                what: "bytes",
+                most: limits.bytes,
+            });
+        }
+        if bytes > RATIO_FREE_BYTES && bytes / limits.ratio.max(1) > blob_bytes.get() {
+            return Err(UnpackError::Limit {
+                layer,
+                what: "bytes for every compressed one",
+                most: limits.ratio,
+            });
+        }
+        if length == 0 || full.send((chunk, length)).is_err() {
+            return Ok((compression, bytes));
+        }
+    }
+}
+
+/// Fills `buffer`, less only at the end.
+fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,22 @@
+//! Compiles the sandbox's PID 1 (`init/init.rs`), a static program without libraries that undocked embeds.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+fn main() {
+    println!("cargo::rerun-if-changed=init/init.rs");
+    println!("cargo::rerun-if-changed=build.rs");
+    let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
+    let output = PathBuf::from(variable("OUT_DIR")).join("init");
+    let mut rustc = Command::new(variable("RUSTC"));
+    rustc.args(["--edition", "2024", "--crate-name", "init", "--crate-type", "bin", "--target", &variable("TARGET")]);
+    rustc.args(["-C", "panic=abort", "-C", "opt-level=s", "-C", "strip=symbols", "-C", "relocation-model=static", "-C", "target-feature=+crt-static"]);
+    rustc.args(["-C", "link-arg=-nostartfiles", "-C", "link-arg=-nostdlib", "-C", "link-arg=-static", "-C", "link-arg=-Wl,--build-id=none"]);
+    if let Ok(linker) = env::var("RUSTC_LINKER") {
+        rustc.args(["-C", &format!("linker={linker}")]);
+    }
+    rustc.arg("-o").arg(&output).arg("init/init.rs");
+    let status = rustc.status().unwrap_or_else(|error| panic!("cannot run rustc: {error}"));
+    assert!(status.success(), "cannot compile init/init.rs");
+}

@@ -1,0 +1,227 @@
+//! The command line as clap sees it: every command and option, nothing decided.
+//!
+//! `undocked run` follows docker's order: options end at IMAGE, and everything after IMAGE belongs to the image. IMAGE is therefore what clap calls an
+//! external subcommand; an ordinary trailing argument would still let our options be read behind it.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// Runs AWS Lambda functions in the real Lambda userland, without Docker.
+#[derive(Debug, Parser)]
+#[command(name = "undocked", version, disable_help_subcommand = true, args_override_self = true, max_term_width = 120)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub command: CliCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CliCommand {
+    /// Run a function once: the result goes to stdout, all else to stderr
+    Run(RunArgs),
+    /// Pull images into the cache
+    Pull(PullArgs),
+    /// List the images in the cache
+    Images(ImagesArgs),
+    /// Remove images from the cache
+    Rm(RemoveArgs),
+    /// Remove what no image needs any more
+    Prune(PruneArgs),
+    /// Pin images in a lock file
+    #[command(subcommand)]
+    Lock(LockArgs),
+    /// Try what a sandbox needs and say what this machine grants
+    Doctor(DoctorArgs),
+}
+
+const RUN_USAGE: &str = "undocked run [OPTIONS] IMAGE [HANDLER] [EVENT]";
+
+const RUN_DETAILS: &str = "\
+IMAGE    `public.ecr.aws/lambda/python:3.12`, `NAME@sha256:...`: an image of a registry
+         `nodejs20.x`: a runtime, as the lock files name it
+         `oci:DIR[:REF]`: an image of an OCI layout folder
+         `host`: no image, but the userland of this machine
+HANDLER  the function's handler, such as `index.handler`
+EVENT    the event, usually JSON; `-` reads it from stdin; `{}` when not given
+
+Everything after IMAGE is for the image. Exit codes: 0; 1 the function failed; 2 wrong usage;
+125 it could not be run; 126, 127 plain command not executable, not found; 128+n signal n.";
+
+#[derive(Debug, Args)]
+#[command(override_usage = RUN_USAGE, after_help = RUN_DETAILS, subcommand_value_name = "IMAGE", subcommand_help_heading = "Image")]
+#[command(disable_help_subcommand = true, args_override_self = true)]
+pub(super) struct RunArgs {
+    /// Show a host file or folder inside: HOST:CONTAINER[:ro|rw], usually DIR:/var/task:ro
+    #[arg(short = 'v', long = "volume", value_name = "HOST:CONTAINER[:OPTIONS]")]
+    pub volumes: Vec<OsString>,
+    /// Set a variable, or pass our own on when only its name is given
+    #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
+    pub variables: Vec<OsString>,
+    /// Read variables from a file, one NAME=VALUE or NAME a line
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<PathBuf>,
+    /// A folder shown as /opt; several are merged in order, later ones win
+    #[arg(long = "layer", value_name = "DIR")]
+    pub layers: Vec<PathBuf>,
+    /// The function's memory, such as 512m or 1.5g
+    #[arg(short = 'm', long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub memory: Option<String>,
+    /// The function's timeout in seconds
+    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    pub timeout: Option<String>,
+    /// Run a plain command in the sandbox instead of the image's entrypoint
+    #[arg(long, value_name = "COMMAND")]
+    pub entrypoint: Option<OsString>,
+    /// The working directory inside
+    #[arg(short = 'w', long, value_name = "DIR")]
+    pub workdir: Option<PathBuf>,
+    /// The network inside: only `host` in this release
+    #[arg(long, alias = "net", value_name = "NETWORK")]
+    pub network: Option<String>,
+    /// Keep stdin open for plain commands
+    #[arg(short = 'i', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub interactive: Option<bool>,
+    /// Accepted: plain commands have our own terminal
+    #[arg(short = 't', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub tty: Option<bool>,
+    /// Accepted: nothing ever stays behind
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub rm: Option<bool>,
+    /// Print one JSON object with result, log tail and report
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    /// When to ask the registry; missing: when the cache lacks the image
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = PullWhen::Missing)]
+    pub pull: PullWhen,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+    #[command(subcommand)]
+    pub image: Option<ImageAndArguments>,
+}
+
+/// IMAGE and what follows it.
+#[derive(Debug, Subcommand)]
+pub(super) enum ImageAndArguments {
+    #[command(external_subcommand)]
+    Given(Vec<OsString>),
+}
+
+/// How much is said, and how.
+#[derive(Debug, Args)]
+pub(super) struct TalkArgs {
+    /// Say nothing of pulls
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Colour on stderr; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorWhen::Auto)]
+    pub color: ColorWhen,
+}
+
+/// What every command that resolves images takes.
+#[derive(Debug, Args)]
+pub(super) struct RegistryArgs {
+    /// The platform to choose from an index, such as linux/arm64
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    /// Speak plain HTTP with this registry (loopback ones need no such permission)
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub insecure_registry: Vec<String>,
+    /// Look pins up in this lock file first
+    #[arg(long, value_name = "FILE")]
+    pub lock: Option<PathBuf>,
+    /// Refuse what has no verified pin in a lock file
+    #[arg(long)]
+    pub frozen: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ColorWhen {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum PullWhen {
+    Always,
+    Missing,
+    Never,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PullArgs {
+    /// Registry references, runtimes or OCI layouts
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ImagesArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print digests only
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RemoveArgs {
+    /// References as `undocked images` shows them, or digests
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PruneArgs {
+    /// Remove every image that is not in use, not only what no image needs
+    #[arg(short = 'a', long)]
+    pub all: bool,
+    /// Accepted: nothing is asked
+    #[arg(short = 'f', long, action = ArgAction::SetTrue)]
+    pub force: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LockArgs {
+    /// Pin images at what the registry has now
+    Add(LockedImagesArgs),
+    /// Pin images of the lock file again, all of them when none is named
+    Update(LockedImagesArgs),
+    /// Compare every pin with its registry
+    Verify(LockedImagesArgs),
+    /// Show what `update` would change
+    Diff(LockedImagesArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LockedImagesArgs {
+    /// Runtimes or registry references
+    #[arg(value_name = "IMAGE")]
+    pub images: Vec<String>,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl RegistryArgs {
+    /// For commands that ask no registry.
+    pub(super) fn none() -> Self {
+        Self { platform: None, insecure_registry: Vec::new(), lock: None, frozen: false }
+    }
+}

@@ -1,0 +1,110 @@
+//! Our own environment, and the short list of names that are read from it. Nobody else reads variables.
+//!
+//! What is not on the list never reaches the function, unless `-e NAME` asks for it by name.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+/// A snapshot of the environment the process was started with.
+#[derive(Debug, Clone, Default)]
+pub struct OwnEnvironment(Vec<(OsString, OsString)>);
+
+/// The switches of docker-lambda and the function settings of Lambda: the two families that are read from our own environment.
+const SETTING_FAMILIES: [&str; 2] = ["DOCKER_LAMBDA_", "AWS_LAMBDA_FUNCTION_"];
+
+impl OwnEnvironment {
+    /// The environment of this process.
+    pub fn of_process() -> Self {
+        Self(std::env::vars_os().collect())
+    }
+
+    /// The value of `name`, empty or not.
+    pub fn get(&self, name: &OsStr) -> Option<&OsStr> {
+        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_os_str())
+    }
+
+    /// The switches and settings that are set here and not empty.
+    pub fn settings(&self) -> Vec<(String, OsString)> {
+        let named = self.0.iter().filter_map(|(name, value)| Some((name.to_str()?, value)));
+        named
+            .filter(|(name, value)| !value.is_empty() && SETTING_FAMILIES.iter().any(|family| name.starts_with(family)))
+            .map(|(name, value)| (name.to_owned(), value.clone()))
+            .collect()
+    }
+
+    /// The cache: `UNDOCKED_CACHE`, else `undocked` in the user's cache folder.
+    pub fn cache(&self) -> Option<PathBuf> {
+        self.path("UNDOCKED_CACHE").or_else(|| Some(self.user_folder("XDG_CACHE_HOME", ".cache")?.join("undocked")))
+    }
+
+    /// The user's own lock file. It need not exist.
+    pub fn user_lock(&self) -> Option<PathBuf> {
+        Some(self.user_folder("XDG_CONFIG_HOME", ".config")?.join("undocked/vendor-images.lock"))
+    }
+
+    /// The folder with docker's `config.json`, where registry credentials are kept.
+    pub fn docker_config(&self) -> Option<PathBuf> {
+        self.path("DOCKER_CONFIG").or_else(|| Some(self.path("HOME")?.join(".docker")))
+    }
+
+    /// Whether colour is unwanted (<https://no-color.org>).
+    pub fn no_color(&self) -> bool {
+        self.not_empty("NO_COLOR").is_some()
+    }
+
+    /// Where programs of this machine are looked for.
+    pub fn search_path(&self) -> OsString {
+        self.not_empty("PATH").map_or_else(|| "/usr/local/bin:/usr/bin:/bin".into(), OsStr::to_owned)
+    }
+
+    /// The XDG rule: the variable when it holds an absolute path, else the folder below the home folder.
+    fn user_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
+        self.path(variable).filter(|path| path.is_absolute()).or_else(|| Some(self.path("HOME")?.join(below_home)))
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        self.not_empty(name).map(PathBuf::from)
+    }
+
+    fn not_empty(&self, name: &str) -> Option<&OsStr> {
+        self.get(OsStr::new(name)).filter(|value| !value.is_empty())
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for OwnEnvironment {
+    fn from(variables: [(&str, &str); N]) -> Self {
+        Self(variables.iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_two_families_are_settings() {
+        let own = OwnEnvironment::from([
+            ("AWS_LAMBDA_FUNCTION_NAME", "fn"),
+            ("AWS_LAMBDA_FUNCTION_TIMEOUT", ""),
+            ("DOCKER_LAMBDA_USE_STDIN", "1"),
+            ("AWS_LAMBDA_EVENT_BODY", "{}"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_REGION", "eu-west-1"),
+            ("_HANDLER", "x"),
+        ]);
+        let names: Vec<_> = own.settings().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["AWS_LAMBDA_FUNCTION_NAME", "DOCKER_LAMBDA_USE_STDIN"]);
+    }
+
+    #[test]
+    fn folders() {
+        let cache = |own: OwnEnvironment| own.cache().map(|path| path.display().to_string());
+        assert_eq!(cache([("UNDOCKED_CACHE", "/c"), ("HOME", "/h")].into()).as_deref(), Some("/c"));
+        assert_eq!(cache([("XDG_CACHE_HOME", "/x"), ("HOME", "/h")].into()).as_deref(), Some("/x/undocked"));
+        assert_eq!(cache([("XDG_CACHE_HOME", "relative"), ("HOME", "/h")].into()).as_deref(), Some("/h/.cache/undocked"));
+        assert_eq!(cache([("UNDOCKED_CACHE", "")].into()), None);
+        let own = OwnEnvironment::from([("HOME", "/h"), ("XDG_CONFIG_HOME", "/x")]);
+        assert_eq!(own.user_lock(), Some("/x/undocked/vendor-images.lock".into()));
+        assert_eq!(own.docker_config(), Some("/h/.docker".into()));
+    }
+}

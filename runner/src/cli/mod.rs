@@ -1,0 +1,117 @@
+//! The command line and our own variables, made into the configuration of what is to be done. Nobody else reads either.
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches};
+use rootfs_cache::pull::PullPolicy;
+use rootfs_cache::store::PruneScope;
+
+mod args;
+pub mod env;
+mod run;
+pub mod usage;
+pub mod variables;
+
+use args::{Cli, CliCommand, LockArgs, LockedImagesArgs};
+use env::OwnEnvironment;
+use usage::Ended;
+
+use crate::config::{ImageSource, Listing, LockAction, RunConfig, Talk};
+use crate::exit_code::Failure;
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Command {
+    /// Run a function, or a plain command, once.
+    Run(Box<RunConfig>),
+    /// Pull images into the cache.
+    Pull {
+        /// References as given.
+        images: Vec<String>,
+        /// How they are found.
+        source: ImageSource,
+        /// What is said.
+        talk: Talk,
+    },
+    /// List the cache's images.
+    Images {
+        /// The cache.
+        source: ImageSource,
+        /// In which form.
+        listing: Listing,
+    },
+    /// Remove images from the cache.
+    Remove {
+        /// References or digests.
+        images: Vec<String>,
+        /// The cache.
+        source: ImageSource,
+    },
+    /// Remove what is not needed any more from the cache.
+    Prune {
+        /// How much of it.
+        scope: PruneScope,
+        /// The cache.
+        source: ImageSource,
+    },
+    /// Work on a lock file.
+    Lock {
+        /// What is done.
+        action: LockAction,
+        /// References as given; none for all.
+        images: Vec<String>,
+        /// How they are found.
+        source: ImageSource,
+        /// What is said.
+        talk: Talk,
+    },
+    /// Try what a sandbox needs.
+    Doctor {
+        /// Whether JSON is wanted in place of text.
+        json: bool,
+    },
+}
+
+/// Reads a command line (its first word is the program's name).
+pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
+    let matches = Cli::command().try_get_matches_from(line)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    Ok(match cli.command {
+        CliCommand::Run(args) => Command::Run(Box::new(run::config(args, own)?)),
+        CliCommand::Pull(args) => {
+            let source = run::image_source(args.registry, PullPolicy::Always, own)?;
+            Command::Pull { images: args.images, source, talk: run::talk(&args.talk, own) }
+        }
+        CliCommand::Images(args) => {
+            let listing = match (args.json, args.quiet) {
+                (true, _) => Listing::Json,
+                (false, true) => Listing::Digests,
+                (false, false) => Listing::Table,
+            };
+            Command::Images { source: cache_only(own)?, listing }
+        }
+        CliCommand::Rm(args) => Command::Remove { images: args.images, source: cache_only(own)? },
+        CliCommand::Prune(args) => {
+            let scope = if args.all { PruneScope::Everything } else { PruneScope::Unreferenced };
+            Command::Prune { scope, source: cache_only(own)? }
+        }
+        CliCommand::Lock(args) => {
+            let (action, args) = match args {
+                LockArgs::Add(args) => (LockAction::Add, args),
+                LockArgs::Update(args) => (LockAction::Update, args),
+                LockArgs::Verify(args) => (LockAction::Verify, args),
+                LockArgs::Diff(args) => (LockAction::Diff, args),
+            };
+            let LockedImagesArgs { images, talk, registry } = args;
+            Command::Lock { action, images, source: run::image_source(registry, PullPolicy::Always, own)?, talk: run::talk(&talk, own) }
+        }
+        CliCommand::Doctor(args) => Command::Doctor { json: args.json },
+    })
+}
+
+fn cache_only(own: &OwnEnvironment) -> Result<ImageSource, Failure> {
+    run::image_source(args::RegistryArgs::none(), PullPolicy::Never, own)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! From the options of `undocked run` to a [`RunConfig`].
+
+use std::ffi::OsString;
+
+use rootfs_cache::lock::LockFiles;
+use rootfs_cache::pull::{PullOptions, PullPolicy};
+use rootfs_cache::reference::Platform;
+use rootfs_cache::source::RegistryAccess;
+
+use super::args::{ColorWhen, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, TalkArgs};
+use super::env::OwnEnvironment;
+use super::variables;
+use crate::config::{self, Color, ImageSource, Loudness, ResultFormat, RunConfig, Stdin, Talk};
+use crate::exit_code::Failure;
+
+pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, Failure> {
+    let (image, arguments) = image_and_arguments(args.image)?;
+    let image = image.parse().map_err(Failure::usage)?;
+    if let Some(network) = args.network.filter(|network| network != "host") {
+        let error = format!("the network `{network}` is not supported by this release");
+        return Err(Failure::could_not_run(error).with_hint(Some("only `--network host`, which is also the default".to_owned())));
+    }
+    let current_dir = std::env::current_dir().map_err(|error| Failure::could_not_run(error).with_hint(Some("the current folder is gone".to_owned())))?;
+    let volumes = config::volumes(&args.volumes, &current_dir).map_err(|error| {
+        let hint = error.hint();
+        Failure::could_not_run(error).with_hint(hint)
+    })?;
+    let bad_config = |error: config::ConfigError| {
+        let hint = error.hint();
+        Failure::could_not_run(error).with_hint(hint)
+    };
+    Ok(RunConfig {
+        image,
+        arguments,
+        entrypoint: args.entrypoint,
+        working_dir: config::working_dir(args.workdir).map_err(bad_config)?,
+        variables: variables::given(&args.variables, &args.env_file, own).map_err(Failure::usage)?,
+        own_settings: own.settings(),
+        layers: config::layers(&args.layers, &volumes).map_err(bad_config)?,
+        volumes,
+        memory: args.memory.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
+        timeout: args.timeout.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
+        stdin: if args.interactive == Some(true) { Stdin::Inherit } else { Stdin::Null },
+        result: if args.json { ResultFormat::Json } else { ResultFormat::Line },
+        talk: talk(&args.talk, own),
+        search_path: own.search_path(),
+        images: image_source(args.registry, policy(args.pull), own)?,
+    })
+}
+
+fn image_and_arguments(given: Option<ImageAndArguments>) -> Result<(String, Vec<OsString>), Failure> {
+    let missing = || Failure::usage("IMAGE is missing").with_hint(Some("`undocked run [OPTIONS] IMAGE [HANDLER] [EVENT]`; `undocked run --help` says more".to_owned()));
+    let Some(ImageAndArguments::Given(words)) = given else { return Err(missing()) };
+    let mut words = words.into_iter();
+    let image = words.next().filter(|image| !image.is_empty()).ok_or_else(missing)?;
+    let image = image.into_string().map_err(|image| Failure::usage(format!("`{}` is no image reference", image.display())))?;
+    Ok((image, words.collect()))
+}
+
+/// When a registry is asked.
+fn policy(when: PullWhen) -> PullPolicy {
+    match when {
+        PullWhen::Always => PullPolicy::Always,
+        PullWhen::Missing => PullPolicy::Missing,
+        PullWhen::Never => PullPolicy::Never,
+    }
+}
+
+/// What is said, and how: `NO_COLOR` counts where no option decides.
+pub(super) fn talk(args: &TalkArgs, own: &OwnEnvironment) -> Talk {
+    let color = match args.color {
+        ColorWhen::Always => Color::Always,
+        ColorWhen::Never => Color::Never,
+        ColorWhen::Auto if own.no_color() => Color::Never,
+        ColorWhen::Auto => Color::Terminal,
+    };
+    Talk { loudness: if args.quiet { Loudness::Quiet } else { Loudness::Normal }, color }
+}
+
+/// How images are found.
+pub(super) fn image_source(args: RegistryArgs, policy: PullPolicy, own: &OwnEnvironment) -> Result<ImageSource, Failure> {
+    let platform = args.platform.map_or_else(|| Ok(Platform::of_host()), |text| text.parse()).map_err(Failure::usage)?;
+    let options = PullOptions {
+        policy,
+        platform,
+        access: RegistryAccess { insecure: args.insecure_registry, docker_config: own.docker_config() },
+        locks: LockFiles { chosen: args.lock, user: own.user_lock(), project: Some("vendor-images.lock".into()) },
+        frozen: args.frozen,
+        ..PullOptions::default()
+    };
+    Ok(ImageSource { cache: own.cache(), options })
+}

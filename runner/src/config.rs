@@ -1,0 +1,216 @@
+//! What a run was asked to be, validated: the last place where a default is chosen, but for those that need the image's config.
+//!
+//! Knows neither argv nor variables of ours; the command line fills it in.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use rootfs_cache::pull::PullOptions;
+use rootfs_cache::reference::ImageReference;
+
+use crate::function::{MemorySize, Timeout};
+use crate::sandbox::Volume;
+
+mod volume;
+
+pub use volume::{VolumeError, volumes};
+
+/// One run.
+#[derive(Debug, Clone)]
+pub struct RunConfig {
+    /// The image, or this machine's userland.
+    pub image: ImageReference,
+    /// Everything after IMAGE.
+    pub arguments: Vec<OsString>,
+    /// A command in place of the image's entrypoint; empty for none.
+    pub entrypoint: Option<OsString>,
+    /// A working directory in place of the image's.
+    pub working_dir: Option<PathBuf>,
+    /// The variables given for this run, each name once.
+    pub variables: Vec<(String, OsString)>,
+    /// Settings and switches found in our own environment.
+    pub own_settings: Vec<(String, OsString)>,
+    /// Host files and folders shown inside.
+    pub volumes: Vec<Volume>,
+    /// Folders that make up `/opt`, later ones over earlier ones.
+    pub layers: Vec<PathBuf>,
+    /// The function's memory, if asked for.
+    pub memory: Option<MemorySize>,
+    /// The function's timeout, if asked for.
+    pub timeout: Option<Timeout>,
+    /// What plain commands have as standard input.
+    pub stdin: Stdin,
+    /// The form of the result on stdout.
+    pub result: ResultFormat,
+    /// What is said on stderr.
+    pub talk: Talk,
+    /// Where this machine's interpreters are looked for.
+    pub search_path: OsString,
+    /// How images are found.
+    pub images: ImageSource,
+}
+
+/// How images are found.
+#[derive(Debug, Clone)]
+pub struct ImageSource {
+    /// The cache's folder; nothing when neither a variable nor a home folder says where.
+    pub cache: Option<PathBuf>,
+    /// When and how registries are asked, and what lock files say.
+    pub options: PullOptions,
+}
+
+/// Standard input of a plain command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stdin {
+    /// Nothing to read, as with docker.
+    Null,
+    /// Ours (`-i`).
+    Inherit,
+}
+
+/// The form of the result on stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultFormat {
+    /// An empty line and the result on one line.
+    Line,
+    /// One JSON object with result, log tail and report.
+    Json,
+}
+
+/// What is said on stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Talk {
+    /// Whether more is said than the log and errors.
+    pub loudness: Loudness,
+    /// When it is coloured.
+    pub color: Color,
+}
+
+/// Whether more is said than the log and errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loudness {
+    /// Progress and notes, too.
+    Normal,
+    /// No more.
+    Quiet,
+}
+
+/// When stderr is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    /// When it is a terminal.
+    Terminal,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The form of a list of images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listing {
+    /// A table for people.
+    Table,
+    /// One JSON array.
+    Json,
+    /// One digest a line.
+    Digests,
+}
+
+/// What is done to a lock file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockAction {
+    /// New pins.
+    Add,
+    /// Newer pins.
+    Update,
+    /// The registries are asked for what is pinned.
+    Verify,
+    /// What an update would do.
+    Diff,
+}
+
+/// Why a run makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A layer's folder.
+    #[error("cannot use the layer `{}`", path.display())]
+    Layer {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        source: VolumeError,
+    },
+    /// A layer is a file.
+    #[error("the layer `{}` is no folder", path.display())]
+    LayerForm {
+        /// As given.
+        path: PathBuf,
+    },
+    /// Both would be `/opt`.
+    #[error("`--layer` and a volume both want `/opt`")]
+    TwoOpts,
+    /// The working directory is relative.
+    #[error("the working directory `{}` is not absolute", path.display())]
+    WorkingDir {
+        /// As given.
+        path: PathBuf,
+    },
+}
+
+impl ConfigError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::LayerForm { .. } => Some("unpack it into a folder first".to_owned()),
+            Self::TwoOpts => Some("give all folders by `--layer`, or one by `-v DIR:/opt:ro`".to_owned()),
+            Self::Layer { .. } | Self::WorkingDir { .. } => None,
+        }
+    }
+}
+
+/// The real paths of the layers' folders.
+pub fn layers(given: &[PathBuf], volumes: &[Volume]) -> Result<Vec<PathBuf>, ConfigError> {
+    if !given.is_empty() && volumes.iter().any(|volume| volume.target == Path::new("/opt")) {
+        return Err(ConfigError::TwoOpts);
+    }
+    let layer = |path: &PathBuf| {
+        let real = volume::readable(path).map_err(|source| ConfigError::Layer { path: path.clone(), source })?;
+        if real.is_dir() { Ok(real) } else { Err(ConfigError::LayerForm { path: path.clone() }) }
+    };
+    given.iter().map(layer).collect()
+}
+
+/// An absolute working directory.
+pub fn working_dir(given: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
+    match given {
+        Some(path) if !path.is_absolute() => Err(ConfigError::WorkingDir { path }),
+        given => Ok(given),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::Access;
+
+    #[test]
+    fn layers_are_folders_and_alone_at_opt() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("file"), "").unwrap();
+        let opt = Volume { source: "/tmp".into(), target: "/opt".into(), access: Access::ReadOnly };
+        let beside = Volume { target: "/opt/x".into(), ..opt.clone() };
+        let folder = root.path().to_owned();
+        assert_eq!(layers(std::slice::from_ref(&folder), &[beside]).unwrap(), [folder.canonicalize().unwrap()]);
+        assert!(matches!(layers(std::slice::from_ref(&folder), std::slice::from_ref(&opt)), Err(ConfigError::TwoOpts)));
+        assert!(layers(&[], &[opt]).unwrap().is_empty());
+        assert!(matches!(layers(&[folder.join("file")], &[]), Err(ConfigError::LayerForm { .. })));
+        assert!(matches!(layers(&[folder.join("none")], &[]), Err(ConfigError::Layer { .. })));
+    }
+
+    #[test]
+    fn working_directories_are_absolute() {
+        assert_eq!(working_dir(Some("/a".into())).unwrap(), Some("/a".into()));
+        assert!(working_dir(Some("a".into())).is_err());
+    }
+}

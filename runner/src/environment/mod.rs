@@ -1,0 +1,19 @@
+//! The execution environment: one sandbox, one lifecycle, one Runtime API, brought together.
+//!
+//! One task owns all state. It waits for calls, output, the runtime's end and the clock, asks the lifecycle, and does what that says.
+
+pub mod entry;
+pub mod host;
+pub mod identity;
+mod ids;
+pub mod layers;
+mod logs;
+mod once;
+pub mod run_folder;
+mod runtime;
+mod task;
+#[cfg(test)]
+mod tests;
+pub mod variables;
+
+pub use once::{EnvironmentError, Ran, Run, run_once};

@@ -1,0 +1,135 @@
+//! Single execution: the runtime is started at once, gets its one event when it asks for it, and nothing is left afterwards.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::ids;
+use super::task::{Environment, Start};
+use crate::api;
+use crate::function::Function;
+use crate::lambda::{Input, Invocation, Outcome, ReportFigures};
+use crate::report::Report;
+use crate::sandbox::{LaunchError, Launcher, PlanError, SandboxPlan};
+
+/// Calls that wait for the environment's task. Bounded: a connection that is ahead of it waits.
+const CALLS_AHEAD: usize = 16;
+
+/// What is run.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// The function.
+    pub function: &'a Function,
+    /// Its one event.
+    pub event: Bytes,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Ran {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The figures of its REPORT line; none if it was interrupted before.
+    pub figures: Option<ReportFigures>,
+}
+
+/// Why a run could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum EnvironmentError {
+    /// There is no socket for the Runtime API.
+    #[error("cannot serve the Runtime API on 127.0.0.1")]
+    Listen {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The sandbox that was asked for cannot be.
+    #[error("cannot plan the sandbox")]
+    Plan {
+        /// Why.
+        source: PlanError,
+    },
+    /// The sandbox could not be started.
+    #[error("cannot start the runtime")]
+    Launch {
+        /// Why.
+        source: LaunchError,
+    },
+    /// The sandbox could not be waited for.
+    #[error("cannot watch the sandbox")]
+    Watch {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There is no randomness for ids.
+    #[error("cannot get random bytes for a request id")]
+    Random {
+        /// What the kernel said.
+        source: getrandom::Error,
+    },
+}
+
+impl EnvironmentError {
+    /// What the user can do about it, where we know.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Launch { source } => source.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// Runs a function once. `make_plan` is called for every start of the runtime, of which a slow initialisation can make a second one.
+/// `stop` gives the number of a signal that ends the run. When this returns, the sandbox is gone and the log is written, if anybody reads it.
+pub async fn run_once(
+    launcher: &Launcher,
+    make_plan: impl FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>,
+    run: Run<'_>,
+    report: &mut Report,
+    stop: impl Future<Output = i32>,
+) -> Result<Ran, EnvironmentError> {
+    let listen = |source| EnvironmentError::Listen { source };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(listen)?;
+    let runtime_api = listener.local_addr().map_err(listen)?;
+    let (calls, received) = mpsc::channel(CALLS_AHEAD);
+    // Dropping the set ends the server with its connections.
+    let mut servers = JoinSet::new();
+    servers.spawn(api::serve(listener, calls, std::future::pending()));
+
+    let invocation = invocation(&run).map_err(|source| EnvironmentError::Random { source })?;
+    let start = Start {
+        launcher,
+        make_plan,
+        runtime_api,
+    };
+    let mut environment = Environment::new(start, Arc::new(run.function.clone()), report);
+    environment.apply([Input::Begin, Input::Invoke(invocation)])?;
+    let interrupted = environment.serve(received, stop).await?;
+    environment.clear_away().await?;
+    let (decided, figures) = environment.into_result();
+    report.flush().await;
+    let outcome = match (interrupted, decided) {
+        (Some(signal), _) => Outcome::Interrupted { signal },
+        (None, Some(Ok(payload))) => Outcome::Success { payload },
+        (None, Some(Err(error))) => Outcome::FunctionError(error),
+        (None, None) => unreachable!("the lifecycle decides on a result before it finishes"),
+    };
+    Ok(Ran { outcome, figures })
+}
+
+fn invocation(run: &Run<'_>) -> Result<Invocation, getrandom::Error> {
+    let function = run.function;
+    Ok(Invocation {
+        request_id: ids::request_id()?,
+        event: run.event.clone(),
+        content_type: None,
+        invoked_function_arn: function.arn.clone(),
+        trace_id: function.trace_id.clone().map_or_else(ids::trace_id, Ok)?,
+        client_context: function.client_context.clone(),
+        cognito_identity: function.cognito_identity.clone(),
+    })
+}

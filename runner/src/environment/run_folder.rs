@@ -1,0 +1,129 @@
+//! A temporary folder of one run, gone when the run is.
+//!
+//! A lock on the folder says that its run lives. What a killed run left behind is removed by the next one that needs such a folder.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// A folder of this run, for its owner's eyes only.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Holds the lock.
+    _lock: File,
+}
+
+/// Why there is no such folder.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make a temporary folder in `{}`", parent.display())]
+pub struct RunFolderError {
+    /// Where.
+    parent: PathBuf,
+    /// Why.
+    source: io::Error,
+}
+
+impl RunFolder {
+    /// Makes a folder below `parent`, which is made, too, if need be.
+    pub fn create(parent: &Path) -> Result<Self, RunFolderError> {
+        let failed = |source| RunFolderError { parent: parent.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+        sweep(parent);
+        loop {
+            let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+            let path = parent.join(format!("{random:016x}"));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                made => made.map_err(failed)?,
+            }
+            // Another run's sweep may come between making and locking: then this folder is gone, and the next name is tried.
+            match File::open(&path).and_then(|folder| folder.lock().map(|()| folder)) {
+                Ok(lock) if path.exists() => return Ok(Self { path, _lock: lock }),
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file into it that everybody inside may read.
+    pub fn write(&self, name: &str, contents: &[u8]) -> Result<PathBuf, RunFolderError> {
+        let path = self.path.join(name);
+        std::fs::write(&path, contents).map_err(|source| RunFolderError { parent: self.path.clone(), source })?;
+        Ok(path)
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
+}
+
+/// Removes what has no living owner. Best effort: the next run tries again.
+fn sweep(parent: &Path) {
+    for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+        if let Ok(folder) = File::open(entry.path())
+            && !matches!(folder.try_lock(), Err(TryLockError::WouldBlock))
+        {
+            remove(&entry.path());
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if std::fs::remove_dir_all(path).is_err() {
+        // Layers may hold folders that their owner cannot write to.
+        make_writable(path);
+        let _ = std::fs::remove_dir_all(path);
+    }
+}
+
+fn make_writable(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = std::fs::set_permissions(folder, PermissionsExt::from_mode(0o700));
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            make_writable(&entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn is_gone_with_its_owner() {
+        let parent = tempfile::tempdir().unwrap();
+        let parent = parent.path().join("made");
+        let folder = RunFolder::create(&parent).unwrap();
+        let inner = folder.path().join("sealed/inner");
+        std::fs::create_dir_all(&inner).unwrap();
+        std::fs::write(inner.join("file"), "").unwrap();
+        std::fs::set_permissions(inner.parent().unwrap(), PermissionsExt::from_mode(0o555)).unwrap();
+        let path = folder.path().to_owned();
+        drop(folder);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_a_killed_run_left_is_swept() {
+        let parent = tempfile::tempdir().unwrap();
+        let living = RunFolder::create(parent.path()).unwrap();
+        let left = parent.path().join("0123456789abcdef");
+        std::fs::create_dir(&left).unwrap();
+        std::fs::write(left.join("file"), "").unwrap();
+        let second = RunFolder::create(parent.path()).unwrap();
+        assert!(!left.exists() && living.path().exists() && second.path().exists());
+    }
+}

@@ -1,0 +1,160 @@
+//! The lifecycle as tables: what each call is answered in each state, and how each end looks from outside.
+
+mod ends;
+mod properties;
+mod refusals;
+
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::function::Function;
+use crate::lambda::{
+    Answer, Delivery, Effect, ErrorPost, ErrorType, FunctionError, Input, Invocation, Lifecycle, LogEvent, Now, PlatformError, Posted,
+    RequestId, RuntimeEnd,
+};
+
+/// Tickets are numbered; 0 is for those whose answer nobody looks at.
+type Ticket = u32;
+
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// So many milliseconds after the start, which was at 1,000,000 ms of the Unix epoch.
+fn at(ms: u64) -> Now {
+    Now {
+        instant: *EPOCH + Duration::from_millis(ms),
+        since_epoch: Duration::from_millis(1_000_000 + ms),
+    }
+}
+
+fn id() -> RequestId {
+    RequestId::from_random([0xab; 16])
+}
+
+fn invocation() -> Invocation {
+    Invocation {
+        request_id: id(),
+        event: Bytes::from_static(b"{}"),
+        content_type: None,
+        invoked_function_arn: "arn".to_owned(),
+        trace_id: "trace".to_owned(),
+        client_context: None,
+        cognito_identity: None,
+    }
+}
+
+fn function(timeout: &str) -> Arc<Function> {
+    Arc::new(Function::sample(timeout))
+}
+
+fn event(deadline_ms: u64) -> Answer {
+    Answer::Event(Delivery {
+        invocation: Arc::new(invocation()),
+        deadline_ms,
+    })
+}
+
+fn post(body: &'static str) -> ErrorPost {
+    ErrorPost {
+        error_type: ErrorType::from_header(Some("Runtime.Boom")),
+        body: Bytes::from_static(body.as_bytes()),
+    }
+}
+
+fn next() -> Input<Ticket> {
+    Input::Next(0)
+}
+
+fn response(body: Posted<Result<Bytes, ErrorPost>>) -> Input<Ticket> {
+    Input::Response {
+        ticket: 0,
+        request_id: id().to_string(),
+        body,
+    }
+}
+
+fn answers(payload: &'static str) -> Input<Ticket> {
+    response(Posted::Whole(Ok(Bytes::from_static(payload.as_bytes()))))
+}
+
+fn fails(body: &'static str) -> Input<Ticket> {
+    Input::Error {
+        ticket: 0,
+        request_id: id().to_string(),
+        body: Posted::Whole(post(body)),
+    }
+}
+
+fn init_error(body: &'static str) -> Input<Ticket> {
+    Input::InitError {
+        ticket: 0,
+        body: Posted::Whole(post(body)),
+    }
+}
+
+fn exits(status: i32) -> Input<Ticket> {
+    Input::Ended(RuntimeEnd::Exited(status))
+}
+
+fn killed() -> Input<Ticket> {
+    Input::Ended(RuntimeEnd::Signaled {
+        signal: 9,
+        core_dumped: false,
+    })
+}
+
+/// A single execution: the Init phase has begun at 0 ms and an event waits.
+fn single_execution(timeout: &str) -> Lifecycle<Ticket> {
+    let mut lifecycle = Lifecycle::new(function(timeout));
+    assert_eq!(lifecycle.apply(Input::Begin, at(0)), [Effect::StartRuntime]);
+    assert_eq!(lifecycle.apply(Input::Invoke(invocation()), at(0)), []);
+    lifecycle
+}
+
+/// Plays inputs at their times and shows the effects as short words, refusals and all.
+fn play(lifecycle: &mut Lifecycle<Ticket>, inputs: Vec<(u64, Input<Ticket>)>) -> Vec<String> {
+    let effects = inputs.into_iter().flat_map(|(ms, input)| lifecycle.apply(input, at(ms)));
+    effects.map(|effect| shown(&effect)).collect()
+}
+
+fn shown(effect: &Effect<Ticket>) -> String {
+    match effect {
+        Effect::StartRuntime => "start".to_owned(),
+        Effect::KillRuntime => "kill".to_owned(),
+        Effect::Answer(_, Answer::Event(delivery)) => format!("200 until {}", delivery.deadline_ms),
+        Effect::Answer(_, Answer::Accepted) => "202".to_owned(),
+        Effect::Answer(_, Answer::Refused(refusal)) => refusal.error_type().to_owned(),
+        Effect::Log(event) => shown_event(event),
+        Effect::Decide(Ok(payload)) => format!("= {}", String::from_utf8_lossy(payload)),
+        Effect::Decide(Err(FunctionError { payload, .. })) => {
+            format!("! {}", String::from_utf8_lossy(payload).replace(id().as_str(), "<id>"))
+        }
+        Effect::Finish => "finish".to_owned(),
+    }
+}
+
+fn shown_event(event: &LogEvent) -> String {
+    match event {
+        LogEvent::InitReport { duration, phase, status } => format!("INIT_REPORT {} {phase:?} {status:?}", duration.as_millis()),
+        LogEvent::Start { version, .. } => format!("START {version}"),
+        LogEvent::TimedOut { timeout, at, .. } => format!("timed out {timeout} at {}", at.as_millis()),
+        LogEvent::Failed { error, .. } => format!("failed {}", error.error_type()),
+        LogEvent::End { .. } => "END".to_owned(),
+        LogEvent::Report { figures, status, .. } => {
+            let init = figures.init.map(|init| format!(" init {}", init.as_millis())).unwrap_or_default();
+            format!(
+                "REPORT {}{init} billed {} used {} {status:?}",
+                figures.duration.as_millis(),
+                figures.billed_ms,
+                figures.max_memory_used_mb
+            )
+        }
+    }
+}
+
+/// The platform's body with `<id>` for the id.
+fn body(error: &PlatformError) -> String {
+    String::from_utf8_lossy(&error.body(&id())).replace(id().as_str(), "<id>")
+}

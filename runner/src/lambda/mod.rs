@@ -1,0 +1,18 @@
+//! The Lambda contract as values: invocations, their ends, and the lifecycle of one execution environment.
+//!
+//! Pure: knows no socket, process, task or clock. The environment feeds [`Lifecycle`] and performs what it answers.
+
+mod error_type;
+mod invocation;
+mod lifecycle;
+mod log_event;
+mod platform_error;
+
+pub use error_type::ErrorType;
+pub use invocation::{ErrorKind, FunctionError, Invocation, Outcome, RequestId};
+pub use lifecycle::{Answer, Delivery, Effect, ErrorPost, Input, Lifecycle, Now, Posted, Refusal};
+pub use log_event::{InitPhase, InitStatus, LogEvent, ReportFigures, ReportStatus};
+pub use platform_error::{PlatformError, RuntimeEnd};
+
+/// The largest payload the Runtime API takes or gives: 6 MiB and 100 bytes, inclusive (measured on AWS's emulator).
+pub const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024 + 100;

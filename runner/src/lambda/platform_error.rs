@@ -1,0 +1,230 @@
+//! Failures that Lambda itself reports, with its exact words.
+//!
+//! The words are Go's, since AWS's supervisor is written in it: `exit status 7`, `signal: killed`, `permission denied`.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{MAX_PAYLOAD_BYTES, RequestId};
+use crate::function::Timeout;
+
+/// A failure the platform found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlatformError {
+    /// No answer before the deadline.
+    TimedOut(Timeout),
+    /// The runtime ended without an answer.
+    Exited(RuntimeEnd),
+    /// None of the places where a bootstrap may lie had one.
+    NoBootstrap {
+        /// The paths that were tried, in order.
+        tried: Vec<String>,
+    },
+    /// The kernel would not execute the bootstrap or its interpreter.
+    NotExecuted {
+        /// The path that was executed.
+        path: String,
+        /// The kernel's reason in Go's words, such as `permission denied`.
+        reason: String,
+    },
+    /// The answer was larger than [`MAX_PAYLOAD_BYTES`].
+    ResponseTooLarge,
+    /// The answer's `Lambda-Runtime-Function-Response-Mode` is unknown.
+    InvalidResponseMode,
+    /// The connection ended in the middle of the answer.
+    TruncatedResponse,
+}
+
+/// How the runtime process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuntimeEnd {
+    /// By itself, with this exit status.
+    Exited(i32),
+    /// By a signal.
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+        /// Whether the kernel wrote a core file.
+        core_dumped: bool,
+    },
+}
+
+impl PlatformError {
+    /// The `errorType` of the body and of the REPORT line.
+    pub fn error_type(&self) -> &'static str {
+        match self {
+            Self::TimedOut(_) => "Sandbox.Timedout",
+            Self::Exited(_) => "Runtime.ExitError",
+            Self::NoBootstrap { .. } | Self::NotExecuted { .. } => "Runtime.InvalidEntrypoint",
+            Self::ResponseTooLarge => "Function.ResponseSizeTooLarge",
+            Self::InvalidResponseMode => "Runtime.InvalidResponseModeHeader",
+            Self::TruncatedResponse => "Runtime.TruncatedResponse",
+        }
+    }
+
+    /// What follows `RequestId: <id> Error: `, in bodies and in the log.
+    pub fn message(&self) -> Cow<'static, str> {
+        match self {
+            Self::TimedOut(timeout) => format!("Task timed out after {timeout} seconds").into(),
+            Self::Exited(RuntimeEnd::Exited(0)) => "Runtime exited without providing a reason".into(),
+            Self::Exited(end) => format!("Runtime exited with error: {end}").into(),
+            Self::NoBootstrap { tried } => format!("Couldn't find valid bootstrap(s): [{}]", tried.join(" ")).into(),
+            Self::NotExecuted { path, reason } => format!("fork/exec {path}: {reason}").into(),
+            Self::ResponseTooLarge => {
+                format!("Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes).").into()
+            }
+            Self::InvalidResponseMode => "Invalid function response mode".into(),
+            Self::TruncatedResponse => "HTTP request detected as truncated".into(),
+        }
+    }
+
+    /// The body the invoker gets. AWS puts `errorType` first here, but for a response that is too large.
+    pub fn body(&self, request_id: &RequestId) -> Bytes {
+        let error_type = self.error_type();
+        let body = match self {
+            Self::ResponseTooLarge => serde_json::to_vec(&MessageFirst {
+                error_message: &self.message(),
+                error_type,
+            }),
+            _ => serde_json::to_vec(&TypeFirst {
+                error_type,
+                error_message: &format!("RequestId: {request_id} Error: {}", self.message()),
+            }),
+        };
+        body.expect("two strings are always JSON").into()
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TypeFirst<'a> {
+    error_type: &'a str,
+    error_message: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MessageFirst<'a> {
+    error_message: &'a str,
+    error_type: &'a str,
+}
+
+/// Go's `exec.ExitError`: `exit status 7`, `signal: killed`, `signal: aborted (core dumped)`.
+impl std::fmt::Display for RuntimeEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match *self {
+            Self::Exited(status) => write!(f, "exit status {status}"),
+            Self::Signaled { signal, core_dumped } => {
+                let dumped = if core_dumped { " (core dumped)" } else { "" };
+                match signal_name(signal) {
+                    Some(name) => write!(f, "signal: {name}{dumped}"),
+                    None => write!(f, "signal: signal {signal}{dumped}"),
+                }
+            }
+        }
+    }
+}
+
+/// Go's names of Linux's signals (`syscall/zerrors_linux_amd64.go`, the same on arm64).
+fn signal_name(signal: i32) -> Option<&'static str> {
+    const NAMES: [&str; 31] = [
+        "hangup",
+        "interrupt",
+        "quit",
+        "illegal instruction",
+        "trace/breakpoint trap",
+        "aborted",
+        "bus error",
+        "floating point exception",
+        "killed",
+        "user defined signal 1",
+        "segmentation fault",
+        "user defined signal 2",
+        "broken pipe",
+        "alarm clock",
+        "terminated",
+        "stack fault",
+        "child exited",
+        "continued",
+        "stopped (signal)",
+        "stopped",
+        "stopped (tty input)",
+        "stopped (tty output)",
+        "urgent I/O condition",
+        "CPU time limit exceeded",
+        "file size limit exceeded",
+        "virtual timer expired",
+        "profiling timer expired",
+        "window changed",
+        "I/O possible",
+        "power failure",
+        "bad system call",
+    ];
+    usize::try_from(signal)
+        .ok()
+        .and_then(|number| NAMES.get(number.checked_sub(1)?))
+        .copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_awss() {
+        let id = RequestId::from_random([0; 16]);
+        let killed = |signal, core_dumped| PlatformError::Exited(RuntimeEnd::Signaled { signal, core_dumped });
+        let with_id = |error_type: &str, message: &str| {
+            format!(r#"{{"errorType":"{error_type}","errorMessage":"RequestId: 00000000-0000-4000-8000-000000000000 Error: {message}"}}"#)
+        };
+        let tried = vec!["/var/task/bootstrap".to_owned(), "/opt/bootstrap".to_owned()];
+        let not_executed = PlatformError::NotExecuted {
+            path: "/var/task/bootstrap".to_owned(),
+            reason: "permission denied".to_owned(),
+        };
+        for (error, body) in [
+            (PlatformError::TimedOut("1".parse().unwrap()), with_id("Sandbox.Timedout", "Task timed out after 1.00 seconds")),
+            (PlatformError::Exited(RuntimeEnd::Exited(0)), with_id("Runtime.ExitError", "Runtime exited without providing a reason")),
+            (PlatformError::Exited(RuntimeEnd::Exited(7)), with_id("Runtime.ExitError", "Runtime exited with error: exit status 7")),
+            (killed(9, false), with_id("Runtime.ExitError", "Runtime exited with error: signal: killed")),
+            (killed(6, true), with_id("Runtime.ExitError", "Runtime exited with error: signal: aborted (core dumped)")),
+            (killed(34, false), with_id("Runtime.ExitError", "Runtime exited with error: signal: signal 34")),
+            (PlatformError::NoBootstrap { tried }, with_id("Runtime.InvalidEntrypoint", "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")),
+            (not_executed, with_id("Runtime.InvalidEntrypoint", "fork/exec /var/task/bootstrap: permission denied")),
+            (
+                PlatformError::ResponseTooLarge,
+                r#"{"errorMessage":"Response payload size exceeded maximum allowed payload size (6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}"#.to_owned(),
+            ),
+            (PlatformError::InvalidResponseMode, with_id("Runtime.InvalidResponseModeHeader", "Invalid function response mode")),
+            (PlatformError::TruncatedResponse, with_id("Runtime.TruncatedResponse", "HTTP request detected as truncated")),
+        ] {
+            assert_eq!(error.body(&id), body);
+        }
+    }
+
+    #[test]
+    fn signals_have_gos_names() {
+        for (signal, name) in [
+            (1, "hangup"),
+            (2, "interrupt"),
+            (4, "illegal instruction"),
+            (5, "trace/breakpoint trap"),
+            (7, "bus error"),
+            (8, "floating point exception"),
+            (9, "killed"),
+            (10, "user defined signal 1"),
+            (11, "segmentation fault"),
+            (13, "broken pipe"),
+            (14, "alarm clock"),
+            (15, "terminated"),
+            (31, "bad system call"),
+        ] {
+            assert_eq!(signal_name(signal), Some(name), "{signal}");
+        }
+        for signal in [0, -1, 32, i32::MAX, i32::MIN] {
+            assert_eq!(signal_name(signal), None, "{signal}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Runs AWS Lambda functions in the real Lambda userland, without Docker.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod environment;
+pub mod exit_code;
+pub mod function;
+pub mod lambda;
+pub mod mode;
+pub mod report;
+pub mod sandbox;

@@ -1,0 +1,50 @@
+//! The `undocked` command: reads the command line, has it carried out, says once what went wrong.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use runner::cli::{self, Command, env::OwnEnvironment, usage::Ended};
+use runner::exit_code::{self, Failure};
+use runner::mode;
+
+fn main() -> ExitCode {
+    say_panics_shortly();
+    match cli::read(std::env::args_os(), &OwnEnvironment::of_process()) {
+        Ok(command) => carry_out(command).unwrap_or_else(|failure| tell(&failure)).into(),
+        Err(Ended::Text(text)) => {
+            // A reader that has seen enough of the help may go.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(Ended::Wrong(failure)) => tell(&failure).into(),
+    }
+}
+
+fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
+    match command {
+        Command::Run(config) => mode::once::run(&config),
+        Command::Pull { images, source, talk } => mode::pull::run(&images, &source, talk),
+        Command::Images { source, listing } => mode::images::list(&source, listing),
+        Command::Remove { images, source } => mode::images::remove(&images, &source),
+        Command::Prune { scope, source } => mode::images::prune(&source, scope),
+        Command::Lock { action, images, source, talk } => mode::lock::run(action, &images, &source, talk),
+        Command::Doctor { json } => mode::doctor::run(json),
+    }
+}
+
+fn tell(failure: &Failure) -> exit_code::ExitCode {
+    let hint = failure.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    let _ = write!(std::io::stderr(), "undocked: {failure}\n{hint}");
+    failure.code()
+}
+
+/// A panic is a mistake of ours. It is told in one line, and ends this process as a run that could not be done.
+fn say_panics_shortly() {
+    std::panic::set_hook(Box::new(|panic| {
+        let payload = panic.payload();
+        let what = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given");
+        let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
+        let _ = writeln!(std::io::stderr(), "undocked: internal error: {what}{place}\nhint: please report it");
+        std::process::exit(exit_code::ExitCode::COULD_NOT_RUN.number().into());
+    }));
+}

@@ -1,0 +1,43 @@
+//! One file per thing that can be done: each brings the other modules together and decides nothing itself.
+
+pub mod doctor;
+pub mod images;
+mod inside;
+pub mod lock;
+pub mod once;
+mod progress;
+pub mod pull;
+pub mod shell;
+mod signals;
+
+use std::io::Write;
+
+use rootfs_cache::store::Cache;
+
+use crate::config::ImageSource;
+use crate::exit_code::Failure;
+
+/// Opens the cache that a command works on.
+fn open_cache(source: &ImageSource) -> Result<Cache, Failure> {
+    let Some(root) = &source.cache else {
+        let hint = "set `UNDOCKED_CACHE` to a folder, or `HOME`".to_owned();
+        return Err(Failure::could_not_run("there is no place for the cache of images").with_hint(Some(hint)));
+    };
+    Cache::open(root).map_err(|error| {
+        let hint = error.hint();
+        Failure::could_not_run(error).with_hint(hint)
+    })
+}
+
+/// Writes what was asked for to stdout. A reader that went away is an error: it did not get what it asked for.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
+    written.map_err(|error| Failure::could_not_run(format!("cannot write to stdout: {error}")))
+}
+
+/// A runtime for waiting on many things with one thread.
+fn async_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.map_err(|error| Failure::could_not_run(format!("cannot wait for events: {error}")))
+}

@@ -1,0 +1,174 @@
+//! What a sandbox shows, put together from the configuration of a run and the image: root, volumes, layers, user.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rootfs_cache::rootfs::Rootfs;
+use seccomp::filter::Filter;
+use seccomp::numbers::Architecture;
+use seccomp::policy::Policy;
+
+use super::signals::Signals;
+use crate::config::RunConfig;
+use crate::environment::identity::{HOST_IDENTITY, Identity, ImageRoot};
+use crate::environment::layers::{self, MergeError};
+use crate::environment::run_folder::RunFolder;
+use crate::exit_code::Failure;
+use crate::sandbox::{Access, Command, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume};
+
+/// `/tmp` on Lambda, when nothing else is configured.
+const TMP_BYTES: u64 = 512 << 20;
+
+/// What a sandbox shows. The folder of the run is removed with this value.
+#[derive(Debug)]
+pub(super) struct Inside {
+    root: RootSource,
+    volumes: Vec<Volume>,
+    identity: InnerIdentity,
+    working_dir: PathBuf,
+    filter: Arc<Filter>,
+    _folder: Option<RunFolder>,
+}
+
+/// The userland a run takes place in.
+#[derive(Debug)]
+pub(super) enum Userland {
+    /// An unpacked image.
+    Image(Rootfs, ImageRoot),
+    /// This machine's.
+    Host(HostRoot),
+}
+
+/// Why nothing can be shown.
+pub(super) enum NotInside {
+    /// An error.
+    Failed(Failure),
+    /// This signal came first.
+    Interrupted(i32),
+}
+
+impl From<Failure> for NotInside {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl Inside {
+    /// Puts it together; layers may have to be copied, until a signal comes.
+    pub(super) async fn prepare(config: &RunConfig, userland: Userland, signals: &mut Signals) -> Result<Self, NotInside> {
+        let mut folder = LazyFolder { parent: temporary_parent(config), made: None };
+        let mut volumes = config.volumes.clone();
+        if let Some(opt) = opt(config, &mut folder, signals).await? {
+            volumes.push(read_only(opt, "/opt"));
+        }
+        let working_dir = working_dir(config, &userland);
+        let (root, identity) = match userland {
+            Userland::Host(root) => (RootSource::Host(root), HOST_IDENTITY),
+            Userland::Image(rootfs, image) => {
+                let found = image.name_resolution().into_iter().map(|(source, target)| read_only(source, target));
+                add_missing(&mut volumes, found);
+                (RootSource::Image { path: rootfs.path().to_owned() }, image.identity())
+            }
+        };
+        let Identity { ids, databases } = identity;
+        if let Some([passwd, group]) = databases {
+            let files = [(folder.write("passwd", &passwd)?, "/etc/passwd"), (folder.write("group", &group)?, "/etc/group")];
+            add_missing(&mut volumes, files.into_iter().map(|(source, target)| read_only(source, target)));
+        }
+        Ok(Self { root, volumes, identity: ids, working_dir, filter: filter()?, _folder: folder.made })
+    }
+
+    /// What the sandbox is asked to be.
+    pub(super) fn request(&self, command: Command, environment: Vec<CString>, stdio: Stdio) -> SandboxRequest {
+        SandboxRequest {
+            root: self.root.clone(),
+            command,
+            environment,
+            working_dir: self.working_dir.clone(),
+            volumes: self.volumes.clone(),
+            identity: self.identity,
+            hostname: "lambda".to_owned(),
+            tmp_size_bytes: TMP_BYTES,
+            stdio,
+            // As on Lambda the runtime is not process 1, which signals of its own making would not reach.
+            first_process: FirstProcess::Init,
+            filter: Arc::clone(&self.filter),
+        }
+    }
+}
+
+/// A run's folder, made when it is needed.
+struct LazyFolder {
+    parent: PathBuf,
+    made: Option<RunFolder>,
+}
+
+impl LazyFolder {
+    fn get(&mut self) -> Result<&RunFolder, Failure> {
+        if self.made.is_none() {
+            self.made = Some(RunFolder::create(&self.parent).map_err(Failure::could_not_run)?);
+        }
+        Ok(self.made.as_ref().expect("it was made above"))
+    }
+
+    fn write(&mut self, name: &str, contents: &[u8]) -> Result<PathBuf, Failure> {
+        self.get()?.write(name, contents).map_err(Failure::could_not_run)
+    }
+}
+
+/// In the cache, whose file system is large, allows executing and may share blocks with the layers' own.
+fn temporary_parent(config: &RunConfig) -> PathBuf {
+    config.images.cache.as_ref().map_or_else(|| std::env::temp_dir().join("undocked"), |cache| cache.join("runs"))
+}
+
+/// One layer is shown where it is; several are copied together.
+async fn opt(config: &RunConfig, folder: &mut LazyFolder, signals: &mut Signals) -> Result<Option<PathBuf>, NotInside> {
+    if config.layers.len() < 2 {
+        return Ok(config.layers.first().cloned());
+    }
+    let target = folder.get()?.path().join("opt");
+    std::fs::create_dir(&target).map_err(Failure::could_not_run)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut merge = tokio::task::spawn_blocking({
+        let (layers, target, stop) = (config.layers.clone(), target.clone(), Arc::clone(&stop));
+        move || layers::merge(&layers, &target, &stop)
+    });
+    let merged = tokio::select! {
+        merged = &mut merge => merged,
+        signal = signals.next() => {
+            stop.store(true, Ordering::Relaxed);
+            // The copy in progress must end before the folder can be removed; what came of it is of no interest.
+            let _ = merge.await;
+            return Err(NotInside::Interrupted(signal));
+        }
+    };
+    merged.unwrap_or(Err(MergeError::Interrupted)).map_err(Failure::could_not_run)?;
+    Ok(Some(target))
+}
+
+fn working_dir(config: &RunConfig, userland: &Userland) -> PathBuf {
+    let default = || match userland {
+        Userland::Host(_) => PathBuf::from("/var/task"),
+        Userland::Image(rootfs, _) => rootfs.config().working_dir.as_deref().filter(|dir| !dir.is_empty()).map_or_else(|| "/".into(), PathBuf::from),
+    };
+    config.working_dir.clone().unwrap_or_else(default)
+}
+
+/// What the user shows at the same place wins.
+fn add_missing(volumes: &mut Vec<Volume>, more: impl IntoIterator<Item = Volume>) {
+    for volume in more {
+        if volumes.iter().all(|given| given.target != volume.target) {
+            volumes.push(volume);
+        }
+    }
+}
+
+fn read_only(source: PathBuf, target: &str) -> Volume {
+    Volume { source, target: Path::new(target).to_owned(), access: Access::ReadOnly }
+}
+
+fn filter() -> Result<Arc<Filter>, Failure> {
+    Ok(Arc::new(Filter::compile(&Policy::lambda(), Architecture::HOST).map_err(Failure::could_not_run)?))
+}

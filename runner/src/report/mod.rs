@@ -1,0 +1,116 @@
+//! Everything a run says: the function's log on stderr, and the forms its result takes on stdout.
+//!
+//! Takes typed events, one function per kind ([`text`]). Knows nothing of how they came about.
+
+mod payload;
+mod run_result;
+mod sink;
+mod tail;
+mod text;
+
+use std::io::Write;
+
+use bytes::Bytes;
+
+use crate::lambda::LogEvent;
+
+pub use payload::result_line;
+pub use run_result::RunResult;
+
+use sink::Sink;
+use tail::LogTail;
+
+/// Whether the platform's lines are green.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Color {
+    /// As docker-lambda writes them, for a terminal.
+    Green,
+    /// Bytes only, as in CloudWatch.
+    Plain,
+}
+
+/// What happens to carriage returns in the function's output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CarriageReturns {
+    /// Each becomes a line feed, as docker-lambda does.
+    ToLineFeeds,
+    /// They stay (`DOCKER_LAMBDA_NO_MODIFY_LOGS`).
+    Keep,
+}
+
+/// The log of a run, on its way to stderr. Keeps the last bytes of the present invocation's part.
+#[derive(Debug)]
+pub struct Report {
+    sink: Sink,
+    color: Color,
+    carriage_returns: CarriageReturns,
+    tail: LogTail,
+}
+
+impl Report {
+    /// A report to our stderr.
+    pub fn to_stderr(color: Color, carriage_returns: CarriageReturns) -> Self {
+        Self::to_writer(std::io::stderr(), color, carriage_returns)
+    }
+
+    /// A report to `writer`, which is written to by a thread of its own and may block.
+    pub fn to_writer(writer: impl Write + Send + 'static, color: Color, carriage_returns: CarriageReturns) -> Self {
+        Self {
+            sink: Sink::new(Box::new(writer)),
+            color,
+            carriage_returns,
+            tail: LogTail::default(),
+        }
+    }
+
+    /// Writes one line of the platform. It is taken at once, whether or not there is [room](Self::room).
+    pub fn log(&mut self, event: &LogEvent) {
+        let line = text::line(event);
+        if matches!(event, LogEvent::Start { .. }) {
+            self.tail.restart();
+        }
+        self.tail.push(line.as_bytes());
+        self.tail.push(b"\n");
+        self.sink.push(match self.color {
+            Color::Green if text::is_colored(event) => format!("\x1b[32m{line}\x1b[0m\n").into(),
+            _ => (line + "\n").into(),
+        });
+    }
+
+    /// Writes output of the function as it came, but for its carriage returns. Ask for [room](Self::room) first.
+    pub fn output(&mut self, mut bytes: Vec<u8>) {
+        if self.carriage_returns == CarriageReturns::ToLineFeeds {
+            bytes.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b'\n');
+        }
+        self.tail.push(&bytes);
+        self.sink.push(Bytes::from(bytes));
+    }
+
+    /// Writes a line of our own, which belongs to no invocation.
+    pub fn note(&mut self, line: &str) {
+        self.sink.push(format!("{line}\n").into());
+    }
+
+    /// Whether more output can be taken without piling it up.
+    pub fn has_room(&self) -> bool {
+        self.sink.has_room()
+    }
+
+    /// Waits until there is room. May be dropped and called anew at any time.
+    pub async fn room(&mut self) {
+        self.sink.room().await;
+    }
+
+    /// Waits until all is written, or the reader has taken nothing for two seconds: it must not hold up the result for ever.
+    pub async fn flush(&mut self) {
+        self.sink.flush().await;
+    }
+
+    /// The last 4096 bytes of the present invocation's log, from START on, without colour.
+    pub fn log_tail(&self) -> Vec<u8> {
+        self.tail.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests;

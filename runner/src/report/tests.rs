@@ -1,0 +1,284 @@
+//! The log byte by byte, in both colours, and the `--json` object.
+
+use std::io;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::*;
+use crate::function::MemorySize;
+use crate::lambda::{
+    ErrorKind, ErrorType, FunctionError, InitPhase, InitStatus, Outcome, PlatformError, ReportFigures, ReportStatus, RequestId, RuntimeEnd,
+};
+
+/// Hands every write to the test.
+struct Tap(mpsc::Sender<Vec<u8>>);
+
+impl Write for Tap {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.send(bytes.to_vec()).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn tapped(color: Color, carriage_returns: CarriageReturns) -> (Report, mpsc::Receiver<Vec<u8>>) {
+    let (written, tap) = mpsc::channel();
+    (Report::to_writer(Tap(written), color, carriage_returns), tap)
+}
+
+fn id() -> RequestId {
+    RequestId::from_random([0; 16])
+}
+
+const ID: &str = "00000000-0000-4000-8000-000000000000";
+
+fn figures(init_us: Option<u64>) -> ReportFigures {
+    let memory = MemorySize::from_mb(128).unwrap();
+    ReportFigures::new(init_us.map(Duration::from_micros), Duration::from_micros(3_010), memory, 36 << 20)
+}
+
+fn report(init_us: Option<u64>, status: ReportStatus) -> LogEvent {
+    LogEvent::Report {
+        request_id: id(),
+        figures: figures(init_us),
+        status,
+    }
+}
+
+fn start() -> LogEvent {
+    LogEvent::Start {
+        request_id: id(),
+        version: "$LATEST".to_owned(),
+    }
+}
+
+#[test]
+fn lines() {
+    let common = format!("REPORT RequestId: {ID}\tDuration: 3.01 ms\tBilled Duration:");
+    let failed = |error| LogEvent::Failed { request_id: id(), error };
+    let init_report = |us, phase, status| LogEvent::InitReport {
+        duration: Duration::from_micros(us),
+        phase,
+        status,
+    };
+    let at = Duration::from_millis(1_712_593_016_123);
+    for (event, line) in [
+        (start(), format!("START RequestId: {ID} Version: $LATEST")),
+        (LogEvent::End { request_id: id() }, format!("END RequestId: {ID}")),
+        (
+            report(None, ReportStatus::Success),
+            format!("{common} 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t"),
+        ),
+        (
+            report(Some(110_100), ReportStatus::Success),
+            format!("{common} 114 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\tInit Duration: 110.10 ms\t"),
+        ),
+        (
+            report(Some(110_100), ReportStatus::Timeout),
+            format!("{common} 114 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\tInit Duration: 110.10 ms\tStatus: timeout"),
+        ),
+        (
+            report(None, ReportStatus::Error(ErrorType::from("Runtime.ExitError"))),
+            format!("{common} 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\tStatus: error\tError Type: Runtime.ExitError"),
+        ),
+        (
+            LogEvent::TimedOut {
+                request_id: id(),
+                timeout: "1".parse().unwrap(),
+                at,
+            },
+            format!("2024-04-08T16:16:56.123Z {ID} Task timed out after 1.00 seconds"),
+        ),
+        (
+            failed(PlatformError::Exited(RuntimeEnd::Exited(7))),
+            format!("RequestId: {ID} Error: Runtime exited with error: exit status 7\nRuntime.ExitError"),
+        ),
+        (
+            init_report(10_000_090, InitPhase::Init, InitStatus::Timeout),
+            "INIT_REPORT Init Duration: 10000.09 ms\tPhase: init\tStatus: timeout".to_owned(),
+        ),
+        (
+            init_report(
+                229_040,
+                InitPhase::Invoke,
+                InitStatus::Error(ErrorType::from("Runtime.ImportModuleError")),
+            ),
+            "INIT_REPORT Init Duration: 229.04 ms\tPhase: invoke\tStatus: error\tError Type: Runtime.ImportModuleError".to_owned(),
+        ),
+    ] {
+        assert_eq!(text::line(&event), line);
+    }
+}
+
+#[tokio::test]
+async fn a_log_in_green_and_plain() {
+    let green = |line: &str| format!("\x1b[32m{line}\x1b[0m\n");
+    let plain = |line: &str| format!("{line}\n");
+    for (color, wrapped) in [(Color::Green, &green as &dyn Fn(&str) -> String), (Color::Plain, &plain)] {
+        let (mut log, tap) = tapped(color, CarriageReturns::ToLineFeeds);
+        log.note("before");
+        log.output(b"init\r\n".to_vec());
+        log.log(&start());
+        log.output(b"a\rb\r\nc\n".to_vec());
+        log.log(&LogEvent::Failed {
+            request_id: id(),
+            error: PlatformError::Exited(RuntimeEnd::Exited(7)),
+        });
+        log.log(&LogEvent::End { request_id: id() });
+        log.log(&report(None, ReportStatus::Success));
+        log.flush().await;
+        let written: Vec<u8> = tap.try_iter().flatten().collect();
+        let start = format!("START RequestId: {ID} Version: $LATEST");
+        let failed = format!("RequestId: {ID} Error: Runtime exited with error: exit status 7\nRuntime.ExitError\n");
+        let end = format!("END RequestId: {ID}");
+        let figures =
+            format!("REPORT RequestId: {ID}\tDuration: 3.01 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t");
+        let expected = [
+            "before\ninit\n\n",
+            &wrapped(&start),
+            "a\nb\n\nc\n",
+            &failed,
+            &wrapped(&end),
+            &wrapped(&figures),
+        ]
+        .concat();
+        assert_eq!(String::from_utf8(written).unwrap(), expected);
+        let tail = format!("{start}\na\nb\n\nc\n{failed}{end}\n{figures}\n");
+        assert_eq!(String::from_utf8(log.log_tail()).unwrap(), tail);
+    }
+}
+
+#[tokio::test]
+async fn output_may_stay_as_it_is() {
+    let (mut log, tap) = tapped(Color::Plain, CarriageReturns::Keep);
+    log.output(b"a\r\0\xff\r\n".to_vec());
+    log.flush().await;
+    assert_eq!(tap.try_iter().flatten().collect::<Vec<u8>>(), b"a\r\0\xff\r\n");
+}
+
+/// Blocks in its first write until the test lets go.
+struct Stuck(mpsc::Receiver<()>);
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = self.0.recv();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_nothing_is_given_up() {
+    let (release, stuck) = mpsc::channel();
+    let mut log = Report::to_writer(Stuck(stuck), Color::Plain, CarriageReturns::Keep);
+    let mut pushed = 0;
+    while log.has_room() {
+        log.output(vec![b'x'; 10_000]);
+        pushed += 10_000;
+    }
+    assert_eq!(pushed, 270_000);
+    // The platform's lines are taken all the same.
+    log.log(&start());
+    // With the clock paused, this takes no time.
+    log.flush().await;
+    drop(release);
+    log.room().await;
+    assert!(log.has_room());
+}
+
+/// A reader that is gone.
+struct Gone;
+
+impl Write for Gone {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_is_gone_holds_up_nothing() {
+    let mut log = Report::to_writer(Gone, Color::Plain, CarriageReturns::Keep);
+    for _ in 0..100 {
+        log.room().await;
+        log.output(vec![b'x'; 10_000]);
+    }
+    log.flush().await;
+    assert!(log.has_room());
+}
+
+#[tokio::test]
+async fn nothing_to_write_nothing_to_wait_for() {
+    let mut log = Report::to_stderr(Color::Plain, CarriageReturns::Keep);
+    log.room().await;
+    log.flush().await;
+    assert_eq!(log.log_tail(), b"");
+}
+
+#[test]
+fn run_results() {
+    let success = |payload: &'static [u8]| Outcome::Success {
+        payload: Bytes::from_static(payload),
+    };
+    let failure = FunctionError {
+        payload: Bytes::from_static(b"{\"errorType\":\"E\"}"),
+        kind: ErrorKind::Handler(ErrorType::from_header(None)),
+    };
+    let with_init = figures(Some(110_100));
+    let without_init = figures(None);
+    for (outcome, figures, log_tail, exit_code, json) in [
+        (
+            success(b"{ \"a\": 1.0 }"),
+            Some(&with_init),
+            &b"START\n\xff\n"[..],
+            0,
+            r#"{"version":1,"payload":{"a":1.0},"functionError":null,"logTail":"START\n�\n","report":{"initMs":110.1,"durationMs":3.01,"billedMs":114,"memorySizeMb":128,"maxMemoryUsedMb":36},"exitCode":0}"#,
+        ),
+        (
+            Outcome::FunctionError(failure),
+            Some(&without_init),
+            b"",
+            1,
+            r#"{"version":1,"payload":{"errorType":"E"},"functionError":"Unhandled","logTail":"","report":{"initMs":null,"durationMs":3.01,"billedMs":4,"memorySizeMb":128,"maxMemoryUsedMb":36},"exitCode":1}"#,
+        ),
+        (
+            success(b"Hello \"you\"\n"),
+            None,
+            b"",
+            0,
+            r#"{"version":1,"payload":"Hello \"you\"\n","functionError":null,"logTail":"","report":null,"exitCode":0}"#,
+        ),
+        (
+            success(b""),
+            None,
+            b"",
+            0,
+            r#"{"version":1,"payload":null,"functionError":null,"logTail":"","report":null,"exitCode":0}"#,
+        ),
+        (
+            Outcome::Interrupted { signal: 15 },
+            None,
+            b"",
+            143,
+            r#"{"version":1,"payload":null,"functionError":null,"logTail":"","report":null,"exitCode":143}"#,
+        ),
+    ] {
+        let line = RunResult {
+            outcome: &outcome,
+            figures,
+            log_tail,
+            exit_code,
+        }
+        .to_json_line();
+        assert_eq!(String::from_utf8(line).unwrap(), format!("{json}\n"));
+    }
+}

@@ -1,0 +1,71 @@
+//! Ids under real root: the sandbox never maps to host id 0, and the folders it is given are shown as its own by id-mapped mounts.
+//!
+//! As uid 0 even without capabilities a process could write `/proc/sys/kernel/core_pattern`, which is root on the host. So inside is mapped to one
+//! unprivileged host id, and every mount shifts its owner's id to that one; else a 0700 folder of root's would be unreadable (mount_setattr(2)).
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+use super::plan::Source;
+use super::sys::{self, MountAttr};
+use super::{Degradation, InnerIdentity};
+
+/// The host id that a sandbox of real root runs as: within the range that subordinate ids start with, not an account's own (login.defs(5): SUB_UID_MIN).
+pub(super) const HOST_ID: u32 = 100_993;
+
+/// Writes the maps of a child of real root's: a child may not do it itself when the ids are not its own.
+pub(super) fn write_maps(pid: libc::pid_t, inner: InnerIdentity) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/uid_map"), format!("{} {HOST_ID} 1", inner.uid))?;
+    fs::write(format!("/proc/{pid}/gid_map"), format!("{} {HOST_ID} 1", inner.gid))
+}
+
+/// Opens mounts for real root. One user namespace is kept per owner (user id and group id on disk).
+#[derive(Default)]
+pub(super) struct Mounter {
+    namespaces: HashMap<(u32, u32), File>,
+}
+
+impl Mounter {
+    /// A detached copy of the source's mount, with its attributes set and its owner shown as the sandbox's user. A file system that cannot shift ids
+    /// is mounted as it is, which is said.
+    pub(super) fn open(&mut self, source: &Source, degradations: &mut Vec<Degradation>) -> io::Result<OwnedFd> {
+        let path = CString::new(source.path.as_os_str().as_bytes())?;
+        let tree = sys::clone_tree(&path, source.flags.recursive)?;
+        sys::set_mount_attributes(tree.as_fd(), &MountAttr::of(source.flags), source.flags.recursive)?;
+        if source.idmapped {
+            let owner = fs::metadata(&source.path)?;
+            if let Err(error) = self.shift(&tree, (owner.uid(), owner.gid()), source.flags.recursive) {
+                degradations.push(Degradation { what: format!("show {} as the function's own", source.path.display()), why: error.to_string() });
+            }
+        }
+        sys::above_standard(tree)
+    }
+
+    fn shift(&mut self, tree: &OwnedFd, owner: (u32, u32), recursive: bool) -> io::Result<()> {
+        let namespace = match self.namespaces.entry(owner) {
+            std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(shifting_namespace(owner)?),
+        };
+        let attributes = MountAttr { attr_set: sys::MOUNT_ATTR_IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
+        let shifted = sys::set_mount_attributes(tree.as_fd(), &attributes, recursive);
+        if shifted.is_err() && recursive {
+            // A file system mounted below may be the one that cannot: shift at least the folder that was asked for.
+            return sys::set_mount_attributes(tree.as_fd(), &attributes, false);
+        }
+        shifted
+    }
+}
+
+/// A user namespace that maps the owner on disk to the sandbox's host id.
+fn shifting_namespace((uid, gid): (u32, u32)) -> io::Result<File> {
+    let holder = sys::NamespaceHolder::start()?;
+    let pid = holder.pid();
+    fs::write(format!("/proc/{pid}/uid_map"), format!("{uid} {HOST_ID} 1"))?;
+    fs::write(format!("/proc/{pid}/gid_map"), format!("{gid} {HOST_ID} 1"))?;
+    File::open(format!("/proc/{pid}/ns/user"))
+}

@@ -1,0 +1,58 @@
+//! Landlock: files may be opened only beneath the sandbox's root, and abstract sockets and signals reach only the sandbox itself (landlock(7)).
+//!
+//! The ruleset is made outside; the child adds the root, which does not exist before, and restricts itself.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::sys;
+
+/// A ruleset for one launch.
+pub(super) struct Ruleset {
+    /// The ruleset's descriptor.
+    pub(super) fd: OwnedFd,
+    /// The rights that it handles, all of which are allowed beneath the root.
+    pub(super) allowed: u64,
+    /// The kernel's ABI version.
+    pub(super) abi: i64,
+}
+
+/// The file-system rights that an ABI knows: version 1 has 13 of them, then REFER (2), TRUNCATE (3) and IOCTL_DEV (5) came.
+fn file_rights(abi: i64) -> u64 {
+    let count = 13 + u32::from(abi >= 2) + u32::from(abi >= 3) + u32::from(abi >= 5);
+    (1 << count) - 1
+}
+
+/// Abstract unix sockets and signals (version 6).
+fn scopes(abi: i64) -> u64 {
+    if abi >= 6 { 0b11 } else { 0 }
+}
+
+/// The bytes of the attribute structure that an ABI knows.
+fn attribute_size(abi: i64) -> usize {
+    match abi {
+        ..=3 => 8,
+        4..=5 => 16,
+        _ => 24,
+    }
+}
+
+/// Makes a ruleset, or `None` where the kernel has no Landlock.
+pub(super) fn ruleset() -> io::Result<Option<Ruleset>> {
+    let Some(abi) = sys::landlock_abi() else { return Ok(None) };
+    let allowed = file_rights(abi);
+    let attributes = sys::LandlockRuleset { handled_access_fs: allowed, handled_access_net: 0, scoped: scopes(abi) };
+    let fd = sys::landlock_create(&attributes, attribute_size(abi))?;
+    Ok(Some(Ruleset { fd, allowed, abi }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rights_grow_with_the_abi() {
+        assert_eq!([1, 2, 3, 4, 5, 7].map(file_rights), [0x1fff, 0x3fff, 0x7fff, 0x7fff, 0xffff, 0xffff]);
+        assert_eq!([5, 6].map(scopes), [0, 3]);
+    }
+}

@@ -1,0 +1,223 @@
+//! The sandbox: one process tree in its own user, mount, pid, ipc and uts namespaces on a read-only root.
+//!
+//! A [`SandboxRequest`] says what is wanted; [`plan`] turns it into a list of named steps without touching the system; [`Launcher`] prepares file
+//! descriptors outside and carries the steps out inside with one `clone`; [`Sandbox`] is what runs. This module knows nothing of Lambda, of images
+//! or of HTTP.
+
+mod child;
+mod enforcement;
+mod idmap;
+mod landlock;
+mod launch;
+mod memory;
+mod plan;
+pub mod probe;
+mod process;
+pub(crate) mod sys;
+
+use std::ffi::CString;
+use std::io;
+use std::path::PathBuf;
+
+pub use enforcement::{Degradation, Enforcement, Protection};
+pub use launch::Launcher;
+pub use plan::{PlanError, SandboxPlan, plan};
+pub use process::{Ended, Sandbox};
+
+/// What a sandbox is made of. Paths named `source` are on the host, `target` inside.
+#[derive(Debug)]
+pub struct SandboxRequest {
+    /// The root file system.
+    pub root: RootSource,
+    /// What PID 1 executes.
+    pub command: Command,
+    /// The whole environment, each string `NAME=value`; nothing of ours is inherited.
+    pub environment: Vec<CString>,
+    /// The working directory inside.
+    pub working_dir: PathBuf,
+    /// Host files and folders shown inside, in any order; a deeper target lies over a shallower one.
+    pub volumes: Vec<Volume>,
+    /// Who the processes are inside.
+    pub identity: InnerIdentity,
+    /// The host name inside; not granted everywhere.
+    pub hostname: String,
+    /// The size of `/tmp` in bytes.
+    pub tmp_size_bytes: u64,
+    /// Standard input, output and error.
+    pub stdio: Stdio,
+    /// Whether the program is PID 1 itself.
+    pub first_process: FirstProcess,
+    /// The compiled seccomp filter.
+    pub filter: std::sync::Arc<seccomp::filter::Filter>,
+}
+
+/// Where the root file system comes from.
+#[derive(Debug, Clone)]
+pub enum RootSource {
+    /// An unpacked image, shown read-only. Its mount points exist.
+    Image {
+        /// The host folder that becomes `/`.
+        path: PathBuf,
+    },
+    /// A fresh tmpfs with parts of the host's own userland.
+    Host(HostRoot),
+}
+
+/// A root assembled from the host's userland.
+#[derive(Debug, Clone, Default)]
+pub struct HostRoot {
+    /// Host folders shown read-only at the same path, with what is mounted below them, such as `/usr`.
+    pub folders: Vec<PathBuf>,
+    /// Host files shown read-only at the same path.
+    pub file_binds: Vec<PathBuf>,
+    /// Symbolic links, as (path, target), such as (`/bin`, `usr/bin`).
+    pub symlinks: Vec<(PathBuf, PathBuf)>,
+    /// Files with their contents and mode bits, such as `/etc/passwd`.
+    pub files: Vec<(PathBuf, Vec<u8>, u32)>,
+}
+
+/// What PID 1 executes.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// The first of `candidates` that exists and is no folder, with `arguments` after it. The execute bit is not asked for: that it cannot be executed
+    /// is an error of its own, as in Lambda.
+    FirstOf {
+        /// Absolute paths inside, in order.
+        candidates: Vec<String>,
+        /// The arguments after the program's own name.
+        arguments: Vec<String>,
+    },
+    /// A command line as `execvp` takes it: a first word without a slash is looked for in `PATH` of the environment given.
+    Line(Vec<String>),
+}
+
+/// A host file or folder shown inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// An existing absolute host path.
+    pub source: PathBuf,
+    /// The absolute path inside.
+    pub target: PathBuf,
+    /// Whether the sandbox may write to it.
+    pub access: Access,
+}
+
+/// Whether the sandbox may write to a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Mounted read-only.
+    ReadOnly,
+    /// Mounted writable, with the file owner's rights.
+    ReadWrite,
+}
+
+/// The one user and group that exist inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InnerIdentity {
+    /// User id inside.
+    pub uid: u32,
+    /// Group id inside.
+    pub gid: u32,
+}
+
+/// What PID 1 is. The kernel shields it from signals that it has no handler for, even from its own `abort()`, and gives it all orphans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstProcess {
+    /// The program itself: the fastest start.
+    Program,
+    /// A tiny init of ours that reaps orphans and passes signals on; the program is pid 2 and dies of signals as it would anywhere.
+    Init,
+}
+
+/// Standard input, output and error of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stdio {
+    /// Standard input.
+    pub input: Input,
+    /// Standard output.
+    pub output: Output,
+    /// Standard error.
+    pub error: Output,
+}
+
+/// Where standard input comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// `/dev/null`.
+    Null,
+    /// Our own standard input.
+    Inherit,
+}
+
+/// Where an output stream goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Output {
+    /// Our own stream of the same number.
+    Inherit,
+    /// A pipe whose read end comes back in [`Sandbox`].
+    Pipe,
+    /// For standard error: the same pipe as standard output, so that the order of writes is kept. Our own stream if that is no pipe.
+    Joined,
+}
+
+/// Why a sandbox could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// A file or folder that the plan needs could not be opened on the host.
+    #[error("cannot use `{}` in the sandbox", path.display())]
+    Source {
+        /// The host path.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Something outside the sandbox failed before the first process existed.
+    #[error("cannot prepare the sandbox: {step}")]
+    Prepare {
+        /// What was tried.
+        step: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A step inside failed.
+    #[error("cannot set up the sandbox: {step}")]
+    Step {
+        /// The step's name, as `undocked doctor` prints it.
+        step: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The working directory does not exist inside or cannot be entered.
+    #[error("cannot change to the working directory `{}`", path.display())]
+    WorkingDir {
+        /// The path inside.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The program was found (or is the only choice) and could not be executed.
+    #[error("cannot execute `{path}`")]
+    Exec {
+        /// The path inside.
+        path: String,
+        /// `ENOENT` (it, or its interpreter), `EACCES`, `ENOEXEC` and so on.
+        source: io::Error,
+    },
+    /// None of the candidates exists.
+    #[error("none of {} exists", tried.join(", "))]
+    NoCandidate {
+        /// The paths inside that were looked at.
+        tried: Vec<String>,
+    },
+}
+
+impl LaunchError {
+    /// What the user can do about it, where we know.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Step { .. } | Self::Prepare { .. } => Some("`undocked doctor` tries every step and says what this machine refuses".to_owned()),
+            Self::Source { .. } => Some("check that the path exists and that you may read it".to_owned()),
+            Self::WorkingDir { .. } | Self::Exec { .. } | Self::NoCandidate { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! Turns a [`SandboxRequest`] into the list of named steps that the child carries out.
+//!
+//! Pure: it looks at nothing but its arguments. The order of the steps is the security of the sandbox; each group says why it stands where it does.
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::{Access, Command, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume};
+
+/// A sandbox ready to be launched.
+#[derive(Debug)]
+pub struct SandboxPlan {
+    pub(crate) steps: Vec<Step>,
+    /// What is opened on the host; slot `n` of the child belongs to source `n`.
+    pub(crate) sources: Vec<Source>,
+    pub(crate) programs: Vec<Program>,
+    pub(crate) search: Search,
+    pub(crate) environment: Vec<CString>,
+    pub(crate) identity: InnerIdentity,
+    pub(crate) stdio: Stdio,
+    pub(crate) first_process: FirstProcess,
+    pub(crate) filter: std::sync::Arc<seccomp::filter::Filter>,
+    pub(crate) working_dir: PathBuf,
+    /// Go on after a step that is refused, to see what becomes of the others: for finding out what a machine grants, never for a function.
+    pub(crate) tolerant: bool,
+}
+
+/// Why a request cannot be planned.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PlanError {
+    /// A path inside must be absolute, without `..` and without NUL.
+    #[error("`{}` is not an absolute path inside the sandbox", .0.display())]
+    Target(PathBuf),
+    /// A path, argument or name holds a NUL byte.
+    #[error("`{0}` holds a NUL byte")]
+    Nul(String),
+    /// There is nothing to execute.
+    #[error("no command given")]
+    NoCommand,
+}
+
+/// One thing done inside, by the child, with raw system calls.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Wait until the parent has written the id maps, then take the inner ids (as real root only).
+    AwaitMaps,
+    Become(InnerIdentity),
+    /// Write to a file below `/proc/self` of the host's `/proc`.
+    WriteOwn { file: CString, text: String },
+    ForbidNesting,
+    NewSession,
+    DieWithParent,
+    WireStdio,
+    MakePrivate,
+    Open { slot: usize, path: CString, flags: TreeFlags },
+    AttachRoot { slot: usize },
+    MakeRoot { options: CString },
+    MakeDir { path: CString, mode: u32 },
+    MakeLink { path: CString, target: CString },
+    MakeFile { path: CString, contents: Vec<u8>, mode: u32 },
+    AttachTmpfs { target: CString, options: CString },
+    AttachProc,
+    Attach { slot: usize, target: CString },
+    MaskReadOnly { path: CString },
+    MaskNull { path: CString },
+    SealRoot,
+    EnterRoot,
+    Limit { resource: u32, value: u64 },
+    Umask(u32),
+    Hostname(CString),
+    ChangeDirectory(CString),
+    DropCapabilities,
+    NoNewPrivileges,
+    ConfineFiles,
+    CloseOthers,
+    Filter,
+    Execute,
+}
+
+impl Step {
+    /// The name shown in errors and by `undocked doctor`.
+    pub(crate) fn name(&self) -> String {
+        let show = |path: &CString| path.to_string_lossy().into_owned();
+        match self {
+            Self::AwaitMaps => "wait for the id maps".into(),
+            Self::Become(_) => "take the sandbox's user and group id".into(),
+            Self::WriteOwn { file, .. } => format!("write {}", show(file)),
+            Self::ForbidNesting => "forbid further user namespaces".into(),
+            Self::NewSession => "start a session (setsid)".into(),
+            Self::DieWithParent => "tie the sandbox's life to ours (parent-death signal)".into(),
+            Self::WireStdio => "connect standard input and output".into(),
+            Self::MakePrivate => "make mounts private".into(),
+            Self::Open { path, .. } => format!("open {} for mounting (open_tree)", show(path)),
+            Self::AttachRoot { .. } => "mount the root file system".into(),
+            Self::MakeRoot { .. } => "mount a tmpfs as root".into(),
+            Self::MakeDir { path, .. } | Self::MakeLink { path, .. } | Self::MakeFile { path, .. } => format!("make /{}", show(path)),
+            Self::AttachTmpfs { target, .. } => format!("mount a tmpfs on /{}", show(target)),
+            Self::AttachProc => "mount /proc".into(),
+            Self::Attach { target, .. } => format!("mount on /{}", show(target)),
+            Self::MaskReadOnly { path } => format!("make /{} read-only", show(path)),
+            Self::MaskNull { path } => format!("hide /{}", show(path)),
+            Self::SealRoot => "make the root read-only".into(),
+            Self::EnterRoot => "enter the new root (pivot_root)".into(),
+            Self::Limit { .. } => "set resource limits".into(),
+            Self::Umask(_) => "set the umask".into(),
+            Self::Hostname(_) => "set the host name".into(),
+            Self::ChangeDirectory(path) => format!("change to {}", show(path)),
+            Self::DropCapabilities => "drop capabilities".into(),
+            Self::NoNewPrivileges => "set no_new_privs".into(),
+            Self::ConfineFiles => "confine file access (Landlock)".into(),
+            Self::CloseOthers => "close other file descriptors (close_range)".into(),
+            Self::Filter => "install the seccomp filter".into(),
+            Self::Execute => "execute the program".into(),
+        }
+    }
+
+    /// Whether the sandbox still stands when this step is refused: then it is reported as a degradation, by name.
+    pub(crate) fn optional(&self) -> bool {
+        matches!(self, Self::ForbidNesting | Self::Hostname(_) | Self::MaskReadOnly { .. } | Self::MaskNull { .. })
+    }
+}
+
+/// How a tree is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TreeFlags {
+    pub(crate) read_only: bool,
+    pub(crate) recursive: bool,
+    /// Device nodes work: only for the nodes of `/dev` themselves.
+    pub(crate) devices: bool,
+}
+
+/// A host path that is mounted inside.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) path: PathBuf,
+    pub(crate) flags: TreeFlags,
+    /// Whether real root shows the tree's owner as the inner user (device nodes need no owner).
+    pub(crate) idmapped: bool,
+}
+
+/// One program that may be executed, with its arguments.
+#[derive(Debug)]
+pub(crate) struct Program {
+    pub(crate) path: CString,
+    pub(crate) arguments: Vec<CString>,
+}
+
+/// How a program is chosen among several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Search {
+    /// The first that exists and is no folder; whether it can be executed is not asked.
+    Existing,
+    /// As `execvp`: go on after `ENOENT`, `ENOTDIR` and `EACCES`.
+    Executable,
+}
+
+/// What the launching process may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Privilege {
+    /// Real root: maps to an unprivileged host id written by the parent, mounts with shifted ids.
+    Root,
+    /// Anyone else: maps itself, to itself.
+    Ordinary { uid: u32, gid: u32 },
+}
+
+/// The device nodes of a sandbox, below `/dev`.
+pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+/// Symbolic links below `/dev`, as (name, target).
+pub(crate) const DEVICE_LINKS: [(&str, &str); 4] =
+    [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+
+/// Parts of `/proc` that nobody inside writes to: with an ordinary host id the kernel refuses anyway, this holds if it should not.
+const PROC_READ_ONLY: [&str; 5] = ["proc/sys", "proc/irq", "proc/bus", "proc/fs", "proc/sysrq-trigger"];
+
+/// Parts of `/proc` that tell of the host.
+const PROC_HIDDEN: [&str; 5] = ["proc/kcore", "proc/keys", "proc/timer_list", "proc/kmsg", "proc/latency_stats"];
+
+/// Plans a sandbox for this process as it is now: as real root, or as an ordinary user.
+pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    plan_as(request, if uid == 0 { Privilege::Root } else { Privilege::Ordinary { uid, gid } })
+}
+
+/// Plans a sandbox for a process with the given privilege.
+pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<SandboxPlan, PlanError> {
+    let mut planner = Planner::default();
+    planner.identity(request.identity, privilege);
+    // Nothing of the host's can be named once its root is gone, and a mount of ours may lie over a source's path: so all sources are opened first.
+    planner.steps.push(Step::MakePrivate);
+    let contents = planner.sources(&request, privilege)?;
+    planner.mounts(&request, contents)?;
+    planner.confinement(&request)?;
+    let (programs, search) = programs(&request)?;
+    Ok(SandboxPlan {
+        steps: planner.steps,
+        sources: planner.sources,
+        programs,
+        search,
+        environment: request.environment,
+        identity: request.identity,
+        stdio: request.stdio,
+        first_process: request.first_process,
+        filter: request.filter,
+        working_dir: request.working_dir,
+        tolerant: false,
+    })
+}
+
+/// Which slots hold what, once the sources are opened.
+struct Contents {
+    root: Option<usize>,
+    host_binds: Vec<(usize, CString)>,
+    devices: Vec<(usize, CString)>,
+    volumes: Vec<(usize, CString)>,
+}
+
+#[derive(Default)]
+struct Planner {
+    steps: Vec<Step>,
+    sources: Vec<Source>,
+}
+
+impl Planner {
+    /// The id maps come before everything: without them no mount is allowed. The parent-death signal comes after the last change of ids, which clears it.
+    fn identity(&mut self, inner: InnerIdentity, privilege: Privilege) {
+        match privilege {
+            Privilege::Root => self.steps.extend([Step::AwaitMaps, Step::Become(inner)]),
+            Privilege::Ordinary { uid, gid } => {
+                let own = |file: &str, text: String| Step::WriteOwn { file: constant(file), text };
+                self.steps.extend([
+                    // A group map may be written without privilege only when setgroups is given up (user_namespaces(7)).
+                    own("/proc/self/setgroups", "deny".into()),
+                    own("/proc/self/uid_map", format!("{} {uid} 1", inner.uid)),
+                    own("/proc/self/gid_map", format!("{} {gid} 1", inner.gid)),
+                ]);
+            }
+        }
+        self.steps.extend([Step::ForbidNesting, Step::NewSession, Step::DieWithParent, Step::WireStdio]);
+    }
+
+    fn sources(&mut self, request: &SandboxRequest, privilege: Privilege) -> Result<Contents, PlanError> {
+        let tree = TreeFlags { read_only: true, recursive: false, devices: false };
+        let mut contents = Contents { root: None, host_binds: Vec::new(), devices: Vec::new(), volumes: Vec::new() };
+        match &request.root {
+            RootSource::Image { path } => contents.root = Some(self.open(path, tree, true, privilege)?),
+            RootSource::Host(host) => {
+                for path in host.folders.iter().chain(&host.file_binds) {
+                    let slot = self.open(path, TreeFlags { recursive: true, ..tree }, true, privilege)?;
+                    contents.host_binds.push((slot, inside(path)?));
+                }
+            }
+        }
+        for name in DEVICES {
+            let slot = self.open(&Path::new("/dev").join(name), TreeFlags { read_only: false, devices: true, ..tree }, false, privilege)?;
+            contents.devices.push((slot, constant(&format!("dev/{name}"))));
+        }
+        for volume in sorted_by_depth(&request.volumes) {
+            let read_only = volume.access == Access::ReadOnly;
+            let slot = self.open(&volume.source, TreeFlags { read_only, recursive: true, devices: false }, true, privilege)?;
+            contents.volumes.push((slot, inside(&volume.target)?));
+        }
+        Ok(contents)
+    }
+
+    /// Real root opens sources in the parent, where it may shift their ids and pass any folder; an ordinary user's child opens them itself, since a
+    /// mount of the parent's namespace cannot be cloned from another one.
+    fn open(&mut self, path: &Path, flags: TreeFlags, idmapped: bool, privilege: Privilege) -> Result<usize, PlanError> {
+        let slot = self.sources.len();
+        self.sources.push(Source { path: path.to_owned(), flags, idmapped });
+        if privilege != Privilege::Root {
+            self.steps.push(Step::Open { slot, path: text(path.as_os_str().as_bytes())?, flags });
+        }
+        Ok(slot)
+    }
+
+    /// The root first, then what lies on it, shallow before deep; volumes last, so that a user may lay one over anything of ours.
+    fn mounts(&mut self, request: &SandboxRequest, mut contents: Contents) -> Result<(), PlanError> {
+        match (&request.root, contents.root) {
+            (RootSource::Host(host), _) => self.host_root(host, &mut contents)?,
+            (RootSource::Image { .. }, slot) => self.steps.extend(slot.map(|slot| Step::AttachRoot { slot })),
+        }
+        self.steps.push(Step::AttachProc);
+        self.attach(contents.devices);
+        // After /dev, whose null node covers what is hidden.
+        self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
+        self.steps.extend(PROC_HIDDEN.map(|path| Step::MaskNull { path: constant(path) }));
+        let options = constant(&format!("mode=1777,size={}", request.tmp_size_bytes));
+        self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options });
+        self.attach(contents.volumes);
+        if matches!(request.root, RootSource::Host(_)) {
+            self.steps.push(Step::SealRoot);
+        }
+        self.steps.push(Step::EnterRoot);
+        Ok(())
+    }
+
+    fn attach(&mut self, slots: Vec<(usize, CString)>) {
+        self.steps.extend(slots.into_iter().map(|(slot, target)| Step::Attach { slot, target }));
+    }
+
+    /// A tmpfs that holds nothing but what is listed: no home folder, no `/run`, no socket of the host's.
+    fn host_root(&mut self, host: &HostRoot, contents: &mut Contents) -> Result<(), PlanError> {
+        self.steps.push(Step::MakeRoot { options: constant("mode=755,size=16m") });
+        let mut folders = BTreeSet::new();
+        for folder in ["/proc", "/tmp", "/dev", "/var/task", "/opt", "/etc"] {
+            self.folder(&mut folders, Path::new(folder))?;
+        }
+        for (name, target) in DEVICE_LINKS {
+            self.steps.push(Step::MakeLink { path: constant(&format!("dev/{name}")), target: constant(target) });
+        }
+        for name in DEVICES {
+            self.steps.push(Step::MakeFile { path: constant(&format!("dev/{name}")), contents: Vec::new(), mode: 0o444 });
+        }
+        for (path, target) in &host.symlinks {
+            self.parents(&mut folders, path)?;
+            self.steps.push(Step::MakeLink { path: inside(path)?, target: text(target.as_os_str().as_bytes())? });
+        }
+        for (path, contents, mode) in &host.files {
+            self.parents(&mut folders, path)?;
+            self.steps.push(Step::MakeFile { path: inside(path)?, contents: contents.clone(), mode: *mode });
+        }
+        for path in &host.folders {
+            self.folder(&mut folders, path)?;
+        }
+        for path in &host.file_binds {
+            self.parents(&mut folders, path)?;
+            self.steps.push(Step::MakeFile { path: inside(path)?, contents: Vec::new(), mode: 0o444 });
+        }
+        self.attach(std::mem::take(&mut contents.host_binds));
+        Ok(())
+    }
+
+    fn parents(&mut self, made: &mut BTreeSet<PathBuf>, path: &Path) -> Result<(), PlanError> {
+        path.parent().map_or(Ok(()), |parent| self.folder(made, parent))
+    }
+
+    fn folder(&mut self, made: &mut BTreeSet<PathBuf>, path: &Path) -> Result<(), PlanError> {
+        let mut so_far = PathBuf::new();
+        for part in absolute(path)?.components().skip(1) {
+            so_far.push(part);
+            if made.insert(so_far.clone()) {
+                self.steps.push(Step::MakeDir { path: text(so_far.as_os_str().as_bytes())?, mode: 0o755 });
+            }
+        }
+        Ok(())
+    }
+
+    /// Rights go last, least harmful first: limits and names need capabilities, capabilities end, then no right can come back, then files are confined;
+    /// the filter comes last, since it refuses what the steps before it do.
+    fn confinement(&mut self, request: &SandboxRequest) -> Result<(), PlanError> {
+        for (resource, value) in LIMITS {
+            self.steps.push(Step::Limit { resource, value });
+        }
+        let working_dir = absolute(&request.working_dir)?;
+        self.steps.extend([
+            Step::Umask(0o022),
+            Step::Hostname(text(request.hostname.as_bytes())?),
+            Step::ChangeDirectory(text(working_dir.as_os_str().as_bytes())?),
+            Step::DropCapabilities,
+            Step::NoNewPrivileges,
+            Step::ConfineFiles,
+            Step::CloseOthers,
+            Step::Filter,
+            Step::Execute,
+        ]);
+        Ok(())
+    }
+}
+
+/// Limits as Lambda has them (measured there: NOFILE 1024, MEMLOCK 64 KiB, no core files kept here). Processes count per user namespace from Linux 5.14.
+const LIMITS: [(u32, u64); 4] = [
+    (libc::RLIMIT_NOFILE, 1024),
+    (libc::RLIMIT_CORE, 0),
+    (libc::RLIMIT_NPROC, 1024),
+    (libc::RLIMIT_MEMLOCK, 65536),
+];
+
+/// The programs to try, and how.
+fn programs(request: &SandboxRequest) -> Result<(Vec<Program>, Search), PlanError> {
+    match &request.command {
+        Command::FirstOf { candidates, arguments } => {
+            let program = |path: &String| {
+                let words = std::iter::once(path).chain(arguments);
+                Ok(Program { path: text(path.as_bytes())?, arguments: words.map(|word| text(word.as_bytes())).collect::<Result<_, _>>()? })
+            };
+            if candidates.is_empty() {
+                return Err(PlanError::NoCommand);
+            }
+            Ok((candidates.iter().map(program).collect::<Result<_, _>>()?, Search::Existing))
+        }
+        Command::Line(words) => {
+            let first = words.first().filter(|word| !word.is_empty()).ok_or(PlanError::NoCommand)?;
+            let program = |path: String| {
+                Ok(Program { path: text(path.as_bytes())?, arguments: words.iter().map(|word| text(word.as_bytes())).collect::<Result<_, _>>()? })
+            };
+            let paths = if first.contains('/') { vec![first.clone()] } else { on_path(first, &request.environment) };
+            Ok((paths.into_iter().map(program).collect::<Result<_, _>>()?, Search::Executable))
+        }
+    }
+}
+
+/// Where `execvp` would look for `word`; an empty `PATH` entry is the working directory.
+fn on_path(word: &str, environment: &[CString]) -> Vec<String> {
+    let path = environment.iter().find_map(|variable| variable.to_str().ok()?.strip_prefix("PATH="));
+    let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    path.split(':').map(|folder| format!("{}/{word}", if folder.is_empty() { "." } else { folder.trim_end_matches('/') })).collect()
+}
+
+fn sorted_by_depth(volumes: &[Volume]) -> Vec<&Volume> {
+    let mut sorted: Vec<_> = volumes.iter().collect();
+    sorted.sort_by_key(|volume| volume.target.components().count());
+    sorted
+}
+
+/// A path inside, relative to the sandbox's root, where it is looked up by `openat2` without leaving it.
+fn inside(path: &Path) -> Result<CString, PlanError> {
+    let relative = absolute(path)?.strip_prefix("/").unwrap_or(path);
+    text(if relative.as_os_str().is_empty() { b"." } else { relative.as_os_str().as_bytes() })
+}
+
+fn absolute(path: &Path) -> Result<&Path, PlanError> {
+    let plain = path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
+    if path.is_absolute() && plain { Ok(path) } else { Err(PlanError::Target(path.to_owned())) }
+}
+
+fn text(bytes: &[u8]) -> Result<CString, PlanError> {
+    CString::new(bytes).map_err(|_| PlanError::Nul(String::from_utf8_lossy(bytes).replace('\0', "\\0")))
+}
+
+fn constant(text: &str) -> CString {
+    CString::new(text).expect("our own texts hold no NUL byte")
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,119 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::sandbox::{Input, Output};
+
+fn request(root: RootSource) -> SandboxRequest {
+    let filter = seccomp::filter::Filter::compile(&seccomp::policy::Policy::lambda(), seccomp::numbers::Architecture::HOST).unwrap();
+    SandboxRequest {
+        root,
+        command: Command::Line(vec!["run".into()]),
+        environment: vec![CString::new("PATH=/a:/b/::/c").unwrap()],
+        working_dir: "/var/task".into(),
+        volumes: vec![
+            Volume { source: "/deep".into(), target: "/var/task/node_modules".into(), access: Access::ReadOnly },
+            Volume { source: "/task".into(), target: "/var/task".into(), access: Access::ReadWrite },
+        ],
+        identity: InnerIdentity { uid: 993, gid: 990 },
+        hostname: "h".into(),
+        tmp_size_bytes: 7,
+        stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
+        first_process: FirstProcess::Program,
+        filter: Arc::new(filter),
+    }
+}
+
+fn image() -> RootSource {
+    RootSource::Image { path: "/rootfs".into() }
+}
+
+fn names(plan: &SandboxPlan) -> Vec<String> {
+    plan.steps.iter().map(Step::name).collect()
+}
+
+fn place(names: &[String], name: &str) -> usize {
+    names.iter().position(|step| step == name).unwrap_or_else(|| panic!("no step `{name}` in {names:#?}"))
+}
+
+#[test]
+fn the_order_is_the_security() {
+    for privilege in [Privilege::Root, Privilege::Ordinary { uid: 1000, gid: 100 }] {
+        for root in [image(), RootSource::Host(HostRoot::default())] {
+            let names = names(&plan_as(request(root), privilege).unwrap());
+            let order = [
+                "tie the sandbox's life to ours (parent-death signal)",
+                "make mounts private",
+                "mount /proc",
+                "mount on /dev/null",
+                "hide /proc/kcore",
+                "mount a tmpfs on /tmp",
+                "mount on /var/task",
+                "mount on /var/task/node_modules",
+                "enter the new root (pivot_root)",
+                "set the host name",
+                "drop capabilities",
+                "set no_new_privs",
+                "confine file access (Landlock)",
+                "close other file descriptors (close_range)",
+                "install the seccomp filter",
+                "execute the program",
+            ];
+            let places: Vec<_> = order.iter().map(|name| place(&names, name)).collect();
+            assert!(places.is_sorted(), "{names:#?}");
+            assert_eq!(places.last(), Some(&(names.len() - 1)));
+        }
+    }
+}
+
+#[test]
+fn only_an_ordinary_user_maps_and_opens_inside() {
+    let ordinary = names(&plan_as(request(image()), Privilege::Ordinary { uid: 1000, gid: 100 }).unwrap());
+    assert_eq!(ordinary[..3], ["write /proc/self/setgroups", "write /proc/self/uid_map", "write /proc/self/gid_map"]);
+    assert!(ordinary.iter().any(|name| name.starts_with("open /rootfs")));
+    let root = names(&plan_as(request(image()), Privilege::Root).unwrap());
+    assert_eq!(root[..2], ["wait for the id maps", "take the sandbox's user and group id"]);
+    assert!(!root.iter().any(|name| name.starts_with("open ")));
+}
+
+#[test]
+fn every_source_is_opened_before_anything_lies_over_it() {
+    let plan = plan_as(request(image()), Privilege::Ordinary { uid: 1, gid: 1 }).unwrap();
+    let last_open = plan.steps.iter().rposition(|step| matches!(step, Step::Open { .. })).unwrap();
+    assert!(last_open < plan.steps.iter().position(|step| matches!(step, Step::AttachRoot { .. })).unwrap());
+    assert_eq!(plan.sources.len(), 1 + DEVICES.len() + 2);
+}
+
+#[test]
+fn a_host_root_makes_each_folder_once() {
+    let host = HostRoot {
+        folders: vec!["/usr".into(), "/root/.pyenv/versions/3".into()],
+        file_binds: vec!["/etc/resolv.conf".into()],
+        symlinks: vec![("/bin".into(), "usr/bin".into())],
+        files: vec![("/etc/passwd".into(), b"x".to_vec(), 0o644)],
+    };
+    let names = names(&plan_as(request(RootSource::Host(host)), Privilege::Root).unwrap());
+    for made in ["make /etc", "make /usr", "make /root/.pyenv", "make /bin", "make /etc/passwd", "make /etc/resolv.conf", "mount on /usr", "make the root read-only"] {
+        assert_eq!(names.iter().filter(|name| *name == made).count(), 1, "{made} in {names:#?}");
+    }
+}
+
+#[test]
+fn words_without_a_slash_are_looked_for_on_the_path() {
+    let plan = plan_as(request(image()), Privilege::Root).unwrap();
+    let paths: Vec<_> = plan.programs.iter().map(|program| program.path.to_str().unwrap()).collect();
+    assert_eq!(paths, ["/a/run", "/b/run", "./run", "/c/run"]);
+}
+
+#[test]
+fn bad_requests() {
+    let bad = |change: fn(&mut SandboxRequest)| {
+        let mut request = request(image());
+        change(&mut request);
+        plan_as(request, Privilege::Root).unwrap_err()
+    };
+    assert_eq!(bad(|r| r.volumes[0].target = "var".into()), PlanError::Target("var".into()));
+    assert_eq!(bad(|r| r.volumes[0].target = "/a/../..".into()), PlanError::Target("/a/../..".into()));
+    assert_eq!(bad(|r| r.working_dir = "proc".into()), PlanError::Target("proc".into()));
+    assert_eq!(bad(|r| r.command = Command::Line(vec![])), PlanError::NoCommand);
+    assert_eq!(bad(|r| r.command = Command::Line(vec!["a\0".into()])), PlanError::Nul("/a/a\\0".into()));
+}

@@ -1,0 +1,166 @@
+//! Finds out what this machine grants, by doing: launches a sandbox that does nothing and asks of every step what became of it.
+
+use std::ffi::CString;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::plan::Step;
+use super::{
+    Command, Ended, FirstProcess, HostRoot, InnerIdentity, Input, LaunchError, Launcher, Output, RootSource, SandboxPlan, SandboxRequest, Stdio, landlock,
+    plan,
+};
+
+/// What became of one step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The step's name.
+    pub step: String,
+    /// What the kernel answered.
+    pub verdict: Verdict,
+    /// Whether functions can run without it.
+    pub optional: bool,
+}
+
+/// What the kernel answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It did it, with a word on how.
+    Granted(Option<String>),
+    /// It refused.
+    Refused(String),
+    /// Not tried, since something before it was refused.
+    NotTried,
+}
+
+impl Finding {
+    fn new(step: impl Into<String>, verdict: Verdict, optional: bool) -> Self {
+        Self { step: step.into(), verdict, optional }
+    }
+
+    /// Whether functions cannot run because of it.
+    pub fn is_fatal(&self) -> bool {
+        !self.optional && !matches!(self.verdict, Verdict::Granted(_))
+    }
+}
+
+/// Tries every step of a launch. `filter` is the one that functions get.
+pub fn findings(filter: Arc<seccomp::filter::Filter>) -> Vec<Finding> {
+    let mut plan = match plan(request(filter)) {
+        Ok(plan) => plan,
+        Err(error) => return vec![Finding::new("plan a sandbox", Verdict::Refused(error.to_string()), false)],
+    };
+    plan.tolerant = true;
+    let names = steps(&plan);
+    let launched = Launcher::start().map_err(|source| LaunchError::Prepare { step: "start the launching thread", source }).and_then(|launcher| launcher.launch(plan));
+    let mut found = match launched {
+        Ok(mut sandbox) => {
+            let refused = &sandbox.enforcement().degradations;
+            let verdict = |step: &str| refused.iter().find(|refusal| refusal.what == step).map_or(Verdict::Granted(None), |refusal| Verdict::Refused(refusal.why.clone()));
+            let mut found = vec![Finding::new(NAMESPACES, Verdict::Granted(None), false)];
+            found.extend(names.iter().map(|(name, optional)| Finding::new(name.clone(), verdict(name), *optional)));
+            found.push(Finding::new("run a program inside", ended(sandbox.wait()), false));
+            found
+        }
+        Err(error) => {
+            let (step, why) = explain(&error);
+            let mut found = vec![Finding::new(step, Verdict::Refused(why), false)];
+            found.extend(names.into_iter().map(|(name, optional)| Finding::new(name, Verdict::NotTried, optional)));
+            found
+        }
+    };
+    found.push(landlock_finding());
+    found
+}
+
+/// The name of the first step, the clone itself.
+const NAMESPACES: &str = "clone into new namespaces";
+
+fn ended(ended: io::Result<Ended>) -> Verdict {
+    match ended {
+        Ok(Ended::Exited(0)) => Verdict::Granted(None),
+        Ok(other) => Verdict::Refused(format!("`true` ended with {other:?}")),
+        Err(error) => Verdict::Refused(error.to_string()),
+    }
+}
+
+fn explain(error: &LaunchError) -> (String, String) {
+    match error {
+        LaunchError::Prepare { step, source } => ((*step).to_owned(), source.to_string()),
+        LaunchError::Step { step, source } => (step.clone(), source.to_string()),
+        LaunchError::Exec { source, .. } => ("run a program inside".into(), source.to_string()),
+        other => ("prepare the sandbox".into(), std::error::Error::source(other).map_or_else(|| other.to_string(), |source| format!("{other}: {source}"))),
+    }
+}
+
+/// The names of the plan's steps, each once, with whether functions can do without.
+fn steps(plan: &SandboxPlan) -> Vec<(String, bool)> {
+    let mut names: Vec<(String, bool)> = Vec::new();
+    for step in &plan.steps {
+        // Landlock has a finding of its own, with its version.
+        if matches!(step, Step::Execute | Step::ConfineFiles) {
+            continue;
+        }
+        let name = step.name();
+        if names.iter().all(|(known, _)| *known != name) {
+            names.push((name, step.optional()));
+        }
+    }
+    names
+}
+
+fn landlock_finding() -> Finding {
+    let verdict = match landlock::ruleset() {
+        Ok(Some(ruleset)) => Verdict::Granted(Some(format!("version {}", ruleset.abi))),
+        Ok(None) => Verdict::Refused("this kernel has none".into()),
+        Err(error) => Verdict::Refused(error.to_string()),
+    };
+    Finding::new("confine file access (Landlock)", verdict, true)
+}
+
+/// A sandbox like a function's, on this machine's own userland, that runs `true`.
+fn request(filter: Arc<seccomp::filter::Filter>) -> SandboxRequest {
+    let mut root = HostRoot::default();
+    for name in ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"] {
+        match std::fs::read_link(name) {
+            Ok(target) => root.symlinks.push((name.into(), target)),
+            Err(_) if Path::new(name).is_dir() => root.folders.push(name.into()),
+            Err(_) => {}
+        }
+    }
+    SandboxRequest {
+        root: RootSource::Host(root),
+        command: Command::Line(vec!["true".into()]),
+        environment: Vec::<CString>::new(),
+        working_dir: "/".into(),
+        volumes: Vec::new(),
+        identity: InnerIdentity { uid: 993, gid: 990 },
+        hostname: "lambda".into(),
+        tmp_size_bytes: 1 << 20,
+        stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
+        first_process: FirstProcess::Init,
+        filter,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_is_named_once_and_answered() {
+        let filter = seccomp::filter::Filter::compile(&seccomp::policy::Policy::lambda(), seccomp::numbers::Architecture::HOST).unwrap();
+        let found = findings(Arc::new(filter));
+        assert!(found.len() > 30, "{found:#?}");
+        let mut names: Vec<_> = found.iter().map(|finding| finding.step.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), found.len(), "{found:#?}");
+        if matches!(found[0].verdict, Verdict::Granted(_)) {
+            assert_eq!(found.iter().filter(|finding| finding.verdict == Verdict::NotTried).count(), 0);
+        } else {
+            assert!(std::env::var_os("REQUIRE_USERNS").is_none(), "{found:#?}");
+            eprintln!("skipped: this machine grants no user namespace");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A running sandbox, seen from outside.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::{Enforcement, memory, sys};
+
+/// A running sandbox. Dropping it kills and reaps all that runs inside.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// The read end of standard output, when it was asked for as a pipe.
+    pub stdout: Option<OwnedFd>,
+    /// The read end of standard error, likewise.
+    pub stderr: Option<OwnedFd>,
+    pid: libc::pid_t,
+    pidfd: OwnedFd,
+    /// Where an init writes the program's wait status.
+    status: Option<File>,
+    ended: Option<Ended>,
+    peak_memory_bytes: u64,
+    enforcement: Enforcement,
+}
+
+/// How the program ended; with it everything in the sandbox did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It exited with this status.
+    Exited(i32),
+    /// A signal killed it.
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+        /// Whether the kernel wrote a core file.
+        core_dumped: bool,
+    },
+}
+
+impl Ended {
+    fn of(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signaled { signal: libc::WTERMSIG(status), core_dumped: libc::WCOREDUMP(status) }
+        } else {
+            Self::Exited(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
+impl Sandbox {
+    pub(super) fn new(
+        (pid, pidfd): (libc::pid_t, OwnedFd),
+        (stdout, stderr): (Option<OwnedFd>, Option<OwnedFd>),
+        status: Option<File>,
+        enforcement: Enforcement,
+    ) -> Self {
+        Self { stdout, stderr, pid, pidfd, status, ended: None, peak_memory_bytes: 0, enforcement }
+    }
+
+    /// The pidfd of PID 1: readable once it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// The id of PID 1 on the host. It stays ours until the sandbox is dropped or [`Sandbox::ended`] has answered.
+    pub fn host_pid(&self) -> u32 {
+        self.pid.unsigned_abs()
+    }
+
+    /// What stands around it.
+    pub fn enforcement(&self) -> &Enforcement {
+        &self.enforcement
+    }
+
+    /// Kills PID 1, and with it, by the kernel's rule for pid namespaces, every process inside. Await [`Sandbox::ended`] afterwards.
+    pub fn kill(&self) {
+        if self.ended.is_none() {
+            // Fails only when it has ended already.
+            let _ = sys::pidfd_kill(self.pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
+
+    /// Sends a signal to the program. One that is PID 1 itself gets only those that it has a handler for (pid_namespaces(7)), and `SIGKILL`.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        if self.ended.is_some() { Ok(()) } else { sys::pidfd_kill(self.pidfd.as_fd(), signal) }
+    }
+
+    /// Waits until PID 1 has ended and all processes inside with it, and reaps it. Answers the same from then on. Must run within a tokio runtime.
+    pub async fn ended(&mut self) -> io::Result<Ended> {
+        loop {
+            if let Some(ended) = self.try_ended()? {
+                return Ok(ended);
+            }
+            let fd = sys::watch_readable(self.pidfd.as_fd())?;
+            let _ready = fd.readable().await?;
+        }
+    }
+
+    /// Like [`Sandbox::ended`] for callers without a runtime.
+    pub fn wait(&mut self) -> io::Result<Ended> {
+        self.reap(true)?.ok_or_else(|| io::Error::other("the sandbox's first process vanished"))
+    }
+
+    fn try_ended(&mut self) -> io::Result<Option<Ended>> {
+        self.reap(false)
+    }
+
+    fn reap(&mut self, block: bool) -> io::Result<Option<Ended>> {
+        if self.ended.is_none() {
+            self.ended = sys::wait_for(self.pid, block)?.map(|status| Ended::of(self.program_status().unwrap_or(status)));
+        }
+        Ok(self.ended)
+    }
+
+    /// What the init said of the program before it ended itself; nothing when it was killed. Does not block: with the init its end of the pipe is gone.
+    fn program_status(&mut self) -> Option<i32> {
+        let mut status = [0; 4];
+        self.status.as_mut()?.read_exact(&mut status).ok()?;
+        Some(i32::from_ne_bytes(status))
+    }
+
+    /// The most memory seen in use so far, in bytes; takes a sample now.
+    pub fn peak_memory_bytes(&mut self) -> u64 {
+        if self.ended.is_none() {
+            self.peak_memory_bytes = self.peak_memory_bytes.max(memory::peak_resident_bytes(self.pid));
+        }
+        self.peak_memory_bytes
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.kill();
+        // Nobody is left to tell; a failure means that it was reaped before.
+        let _ = self.reap(true);
+    }
+}

@@ -1,0 +1,294 @@
+//! Thin typed wrappers of the system calls that no safe crate offers, for use outside the sandbox.
+#![expect(unsafe_code, reason = "one of the two files that talk to the kernel directly; see the house rules")]
+
+use std::ffi::{CStr, c_int, c_void};
+use std::fs::{File, Permissions};
+use std::io::{self, Write as _};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::PermissionsExt as _;
+use std::ptr;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::plan::TreeFlags;
+
+// Constants of `linux/mount.h` that the libc crate does not have for this target.
+pub(super) const OPEN_TREE_CLONE: u32 = 1;
+pub(super) const OPEN_TREE_CLOEXEC: u32 = libc::O_CLOEXEC as u32;
+pub(super) const MOVE_MOUNT_F_EMPTY_PATH: u32 = 0x04;
+pub(super) const MOVE_MOUNT_T_EMPTY_PATH: u32 = 0x40;
+pub(super) const MOUNT_ATTR_RDONLY: u64 = 0x01;
+pub(super) const MOUNT_ATTR_NOSUID: u64 = 0x02;
+pub(super) const MOUNT_ATTR_NODEV: u64 = 0x04;
+pub(super) const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+
+/// `struct mount_attr` of `mount_setattr(2)`.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct MountAttr {
+    pub(super) attr_set: u64,
+    pub(super) attr_clr: u64,
+    pub(super) propagation: u64,
+    pub(super) userns_fd: u64,
+}
+
+impl MountAttr {
+    /// Nothing set-user-id works on any mount of a sandbox; the rest as `flags` say.
+    pub(super) fn of(flags: TreeFlags) -> Self {
+        let mut attr_set = MOUNT_ATTR_NOSUID;
+        if flags.read_only {
+            attr_set |= MOUNT_ATTR_RDONLY;
+        }
+        if !flags.devices {
+            attr_set |= MOUNT_ATTR_NODEV;
+        }
+        Self { attr_set, ..Self::default() }
+    }
+}
+
+/// The result of a system call as Rust has it.
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = check(result)? as RawFd;
+    // SAFETY: the callee demands a descriptor that nobody else owns. The kernel has just made it for this call.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `open_tree(2)` with `OPEN_TREE_CLONE`: a detached copy of the mount at `path`.
+pub(super) fn clone_tree(path: &CStr, recursive: bool) -> io::Result<OwnedFd> {
+    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | if recursive { libc::AT_RECURSIVE as u32 } else { 0 };
+    // SAFETY: the callee demands a NUL-terminated path that lives through the call; `CStr` is one.
+    owned(unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) })
+}
+
+/// `mount_setattr(2)` on the mount (and, if recursive, all below it) behind `tree`.
+pub(super) fn set_mount_attributes(tree: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the callee demands an attribute structure of the size given; `MountAttr` is version 0 of it and outlives the call.
+    check(unsafe { libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), c"".as_ptr(), flags, ptr::from_ref(attr), size_of::<MountAttr>()) })?;
+    Ok(())
+}
+
+/// `pidfd_open(2)`.
+pub(super) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
+    // SAFETY: the callee takes two integers and touches no memory of ours.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+/// Registers a descriptor with the current tokio runtime.
+pub(super) fn watch_readable(fd: BorrowedFd<'_>) -> io::Result<AsyncFd<BorrowedFd<'_>>> {
+    // SAFETY: the callee demands that the descriptor stay open while it is registered; the borrow lasts as long as the registration.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
+/// `pidfd_send_signal(2)` with no further information.
+pub(super) fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
+    // SAFETY: the callee accepts a null siginfo and then touches no memory of ours.
+    check(unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<c_void>(), 0) })?;
+    Ok(())
+}
+
+/// `waitpid(2)` for one child, blocking or not: its wait status. `None`: not ended yet.
+pub(super) fn wait_for(pid: libc::pid_t, block: bool) -> io::Result<Option<c_int>> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the callee demands a writable status that outlives the call.
+        let result = unsafe { libc::waitpid(pid, &raw mut status, if block { 0 } else { libc::WNOHANG }) };
+        match result {
+            0 => return Ok(None),
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            -1 => return Err(io::Error::last_os_error()),
+            _ => return Ok(Some(status)),
+        }
+    }
+}
+
+/// Whether our memory may be inspected by others of our user (`PR_GET_DUMPABLE`).
+pub(super) fn dumpable() -> c_int {
+    // SAFETY: this option takes no pointer.
+    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }
+}
+
+/// `PR_SET_DUMPABLE`.
+pub(super) fn set_dumpable(value: c_int) {
+    // SAFETY: this option takes one integer and no pointer.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, value) };
+}
+
+/// Blocks every signal for the calling thread, and so for what it clones.
+pub(super) fn block_all_signals() {
+    // SAFETY: the callee demands initialised sets; `sigfillset` initialises this one, and the old mask is not asked for.
+    unsafe {
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
+    }
+}
+
+/// The signals whose disposition is not the default one: ignored ones would stay ignored through an exec.
+pub(super) fn signals_not_default() -> Vec<c_int> {
+    (1..=64).filter(|signal| !is_default(*signal)).collect()
+}
+
+/// Asks the kernel itself: libc hides the two signals that it keeps for its own use.
+fn is_default(signal: c_int) -> bool {
+    // The kernel's structure (handler, flags, restorer, mask); it is the handler that counts.
+    let mut action = [0_u64; 4];
+    // SAFETY: the callee fills the structure given, of the kernel's size for a mask of 8 bytes; a null new action changes nothing.
+    let asked = unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, ptr::null::<c_void>(), action.as_mut_ptr(), 8) };
+    asked < 0 || action[0] == libc::SIG_DFL as u64
+}
+
+/// Memory for a child's stack, with inaccessible pages below it.
+pub(super) struct Stack {
+    base: *mut c_void,
+}
+
+impl Stack {
+    const SIZE: usize = 256 * 1024;
+    const GUARD: usize = 64 * 1024;
+
+    /// Maps a stack.
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: a fresh private mapping touches no memory that Rust knows of.
+        let base = unsafe {
+            libc::mmap(ptr::null_mut(), Self::SIZE, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK, -1, 0)
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let stack = Self { base };
+        // SAFETY: the range lies at the start of the mapping just made, which nothing uses yet.
+        if unsafe { libc::mprotect(base, Self::GUARD, libc::PROT_NONE) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(stack)
+    }
+
+    pub(super) fn top(&self) -> *mut c_void {
+        // SAFETY: one past the end of the mapping that `new` made.
+        unsafe { self.base.byte_add(Self::SIZE) }
+    }
+}
+
+// SAFETY: the pointer is to a mapping that only its owner uses; nothing about it belongs to one thread.
+unsafe impl Send for Stack {}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and whoever ran on it has been waited for.
+        unsafe { libc::munmap(self.base, Self::SIZE) };
+    }
+}
+
+/// One `clone(2)` that shares memory and suspends the caller until the child has executed a program or ended. The child's id is also stored in
+/// `child_pid` before it runs.
+///
+/// # Safety
+/// `child` must never return, panic, allocate or take a lock, and all it reads through `argument` must outlive this call.
+pub(super) unsafe fn clone_vfork(
+    child: extern "C" fn(*mut c_void) -> c_int,
+    stack: &Stack,
+    namespaces: c_int,
+    argument: *mut c_void,
+    child_pid: *mut libc::pid_t,
+) -> io::Result<libc::pid_t> {
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT_SETTID | libc::SIGCHLD | namespaces;
+    // SAFETY: the stack is ours alone and the caller is suspended while it is used; `child` and `argument` are the caller's promise.
+    let pid = unsafe { libc::clone(child, stack.top(), flags, argument, child_pid) };
+    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+}
+
+/// A process that does nothing in a user namespace of its own, for the sake of the namespace. Killed and reaped when dropped.
+pub(super) struct NamespaceHolder {
+    pid: libc::pid_t,
+    // Freed after the process that runs on it has been reaped: fields are dropped after `drop` has run.
+    _stack: Stack,
+}
+
+impl NamespaceHolder {
+    /// Starts it.
+    pub(super) fn start() -> io::Result<Self> {
+        extern "C" fn wait(_: *mut c_void) -> c_int {
+            loop {
+                // SAFETY: takes nothing and touches no memory.
+                unsafe { libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0) };
+            }
+        }
+        let stack = Stack::new()?;
+        // SAFETY: the child runs on a stack of its own that outlives it, touches no other memory and never returns.
+        let pid = unsafe { libc::clone(wait, stack.top(), libc::CLONE_VM | libc::CLONE_NEWUSER | libc::SIGCHLD, ptr::null_mut()) };
+        if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(Self { pid, _stack: stack }) }
+    }
+
+    /// Its process id.
+    pub(super) fn pid(&self) -> libc::pid_t {
+        self.pid
+    }
+}
+
+impl Drop for NamespaceHolder {
+    fn drop(&mut self) {
+        // SAFETY: the id is of our own child, not yet reaped, so it cannot be another process.
+        unsafe { libc::kill(self.pid, libc::SIGKILL) };
+        let _ = wait_for(self.pid, true);
+    }
+}
+
+/// `landlock_create_ruleset(2)`. With `flags` 1 and no attributes it answers the ABI version.
+pub(super) fn landlock_abi() -> Option<i64> {
+    // SAFETY: with the version flag the callee demands a null attribute of size 0.
+    check(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<c_void>(), 0, 1) }).ok()
+}
+
+/// `struct landlock_ruleset_attr` of `landlock_create_ruleset(2)`.
+#[repr(C)]
+#[derive(Default)]
+pub(super) struct LandlockRuleset {
+    pub(super) handled_access_fs: u64,
+    pub(super) handled_access_net: u64,
+    pub(super) scoped: u64,
+}
+
+/// `landlock_create_ruleset(2)`; `size` is how much of the structure this kernel knows.
+pub(super) fn landlock_create(attr: &LandlockRuleset, size: usize) -> io::Result<OwnedFd> {
+    // SAFETY: the callee reads `size` bytes, at most the structure's own size by the `min`.
+    owned(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::from_ref(attr), size.min(size_of::<LandlockRuleset>()), 0) })
+}
+
+/// A descriptor of at least 4, so that wiring the standard streams and the init's status pipe cannot overwrite it.
+pub(super) fn above_standard(file: OwnedFd) -> io::Result<OwnedFd> {
+    if file.as_raw_fd() > 3 {
+        return Ok(file);
+    }
+    // SAFETY: F_DUPFD_CLOEXEC takes an integer and touches no memory.
+    owned(libc::c_long::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 4) }))
+}
+
+/// A file in memory that holds `program` and that nobody can change any more (memfd_create(2), fcntl(2): F_ADD_SEALS). Nobody can read it either: the
+/// kernel then makes what executes it undumpable from its first instant, so that nobody inside may look into it (execve(2), proc(5)).
+pub(super) fn sealed_program(name: &CStr, program: &[u8]) -> io::Result<OwnedFd> {
+    // Since Linux 6.3 executable ones want a flag of their own, which older kernels refuse.
+    const MFD_EXEC: libc::c_uint = 0x10;
+    let make = |flags: libc::c_uint| {
+        // SAFETY: the callee demands a NUL-terminated name, which a `CStr` is.
+        owned(unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | flags) })
+    };
+    let mut file = File::from(make(MFD_EXEC).or_else(|_| make(0))?);
+    file.write_all(program)?;
+    file.set_permissions(Permissions::from_mode(0o111))?;
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+    // SAFETY: F_ADD_SEALS takes an integer and touches no memory.
+    check(libc::c_long::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }))?;
+    above_standard(file.into())
+}
+
+/// A pipe, close-on-exec, as (read end, write end).
+pub(super) fn pipe() -> io::Result<(File, File)> {
+    let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+    Ok((File::from(above_standard(read)?), File::from(above_standard(write)?)))
+}

@@ -1,0 +1,166 @@
+//! Launch of a do-nothing static program in the full sandbox, from inside a tokio process, beside a bare `posix_spawn` of it and bubblewrap
+//! doing the same work.
+//!
+//! `cargo bench --package tests --bench launch`
+
+use std::ffi::CString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
+
+use runner::sandbox::{self, Access, FirstProcess, InnerIdentity, Input, Launcher, Output, RootSource, SandboxRequest, Volume, plan};
+use tests::bench::{Variant, compare, verdict};
+use tests::{place, skip};
+
+const ROUNDS: usize = 301;
+
+/// A root that holds the program and the mount points alone.
+fn make_root(root: &Path) {
+    for folder in ["bin", "proc", "tmp", "dev", "var/task", "opt", "etc"] {
+        fs::create_dir_all(root.join(folder)).expect("made");
+    }
+    for device in ["null", "zero", "full", "random", "urandom", "tty"] {
+        fs::write(root.join("dev").join(device), "").expect("written");
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        std::os::unix::fs::symlink(target, root.join("dev").join(name)).expect("made");
+    }
+    for file in ["passwd", "group", "hosts", "resolv.conf"] {
+        fs::write(root.join("etc").join(file), "").expect("written");
+    }
+    fs::copy(place::nothing(), root.join("bin/nothing")).expect("copied");
+}
+
+struct Scene {
+    root: PathBuf,
+    task: PathBuf,
+    layer: PathBuf,
+    filter: Arc<seccomp::filter::Filter>,
+}
+
+impl Scene {
+    fn request(&self, first_process: FirstProcess) -> SandboxRequest {
+        let volume = |source: &Path, target: &str| Volume {
+            source: source.to_owned(),
+            target: target.into(),
+            access: Access::ReadOnly,
+        };
+        SandboxRequest {
+            root: RootSource::Image { path: self.root.clone() },
+            command: sandbox::Command::Line(vec!["/bin/nothing".to_owned()]),
+            environment: vec![CString::new("PATH=/bin").expect("no NUL")],
+            working_dir: "/var/task".into(),
+            volumes: vec![volume(&self.task, "/var/task"), volume(&self.layer, "/opt")],
+            identity: InnerIdentity { uid: 993, gid: 990 },
+            hostname: "lambda".to_owned(),
+            tmp_size_bytes: 512 << 20,
+            stdio: sandbox::Stdio {
+                input: Input::Null,
+                output: Output::Inherit,
+                error: Output::Inherit,
+            },
+            first_process,
+            filter: Arc::clone(&self.filter),
+        }
+    }
+
+    /// The same namespaces, mounts and identity by bubblewrap; it installs no filter and no Landlock rules, which is in its favour.
+    fn bubblewrap(&self) -> Command {
+        let mut command = Command::new("bwrap");
+        command.args([
+            "--unshare-user",
+            "--unshare-pid",
+            "--unshare-ipc",
+            "--unshare-uts",
+            "--uid",
+            "993",
+            "--gid",
+            "990",
+            "--hostname",
+            "lambda",
+        ]);
+        command
+            .args(["--ro-bind"])
+            .arg(&self.root)
+            .arg("/")
+            .args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--ro-bind"]);
+        command.arg(&self.task).arg("/var/task").arg("--ro-bind").arg(&self.layer).args([
+            "/opt",
+            "--chdir",
+            "/var/task",
+            "--die-with-parent",
+        ]);
+        command.args(["--new-session", "--clearenv", "/bin/nothing"]).stdin(Stdio::null());
+        command
+    }
+}
+
+fn main() {
+    let folder = place::scratch();
+    let scene = Scene {
+        root: folder.path().join("root"),
+        task: folder.path().join("task"),
+        layer: folder.path().join("layer"),
+        filter: Arc::new(
+            seccomp::filter::Filter::compile(&seccomp::policy::Policy::lambda(), seccomp::numbers::Architecture::HOST)
+                .expect("it compiles"),
+        ),
+    };
+    make_root(&scene.root);
+    fs::create_dir(&scene.task).expect("made");
+    fs::create_dir(&scene.layer).expect("made");
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .expect("a runtime starts");
+    let launcher = Launcher::start().expect("the launcher starts");
+    let nothing = place::nothing();
+    let sandboxed = |first_process| {
+        let (runtime, scene, launcher) = (&runtime, &scene, &launcher);
+        move || {
+            runtime.block_on(async {
+                let start = Instant::now();
+                let mut sandbox = launcher
+                    .launch(plan(scene.request(first_process)).expect("a sound request"))
+                    .expect("it launches");
+                sandbox.ended().await.expect("it ends");
+                start.elapsed()
+            })
+        }
+    };
+    let mut variants = vec![
+        Variant::timed("bare posix_spawn of the program", || {
+            assert!(
+                Command::new(&nothing)
+                    .stdin(Stdio::null())
+                    .status()
+                    .is_ok_and(|status| status.success())
+            );
+        }),
+        Variant::new("full sandbox, the program is PID 1", sandboxed(FirstProcess::Program)),
+        Variant::new("full sandbox with init, as runs have it", sandboxed(FirstProcess::Init)),
+    ];
+    let peer = skip::has_program("bwrap");
+    if peer {
+        variants.push(Variant::timed("bubblewrap", || {
+            assert!(scene.bubblewrap().status().is_ok_and(|status| status.success()))
+        }));
+    } else {
+        println!("no bubblewrap here (Debian package bubblewrap): that ratio is missing");
+    }
+    let figures = compare("Launch to end of a program that does nothing", ROUNDS, variants);
+    let ms = |at: usize| figures[at].min.as_secs_f64() * 1e3;
+    verdict("full sandbox, minimum, against 1.5 x the floor of 0.2 ms", ms(1), 0.3, "ms");
+    if peer {
+        verdict("our part of bubblewrap's time (a quarter)", ms(1) / ms(3), 0.25, "");
+    }
+}

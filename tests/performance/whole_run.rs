@@ -1,0 +1,214 @@
+//! `undocked run` from its start to its end: with a function that does nothing, beside Docker where it starts, and with Node beside bare Node.
+//!
+//! `cargo bench --package tests --bench whole_run`
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tests::bench::{Variant, compare, verdict};
+use tests::image::Layout;
+use tests::tar::Tar;
+use tests::{Fixture, place, skip};
+
+fn main() {
+    let Some(fixture) = Fixture::new() else { return };
+    nothing(&fixture);
+    node(&fixture);
+}
+
+/// A run as a user starts it, its output thrown away.
+fn undocked(fixture: &Fixture, task: &Path, image: &str, rest: &[&str]) -> Command {
+    let mut command = Command::new(place::undocked());
+    command
+        .env_clear()
+        .env("HOME", fixture.path().join("home"))
+        .env("UNDOCKED_CACHE", fixture.cache());
+    command
+        .args(["run", "-v", &format!("{}:/var/task:ro", task.display()), image])
+        .args(rest);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn succeed(mut command: Command) {
+    let status = command.status().expect("it starts");
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+fn nothing(fixture: &Fixture) {
+    fs::write(fixture.task().join("script"), "next\nrespond null\nnext\n").expect("written");
+    let image = fixture.image("provided");
+    succeed(undocked(fixture, &fixture.task(), &image, &[]));
+    let bare = || {
+        succeed({
+            let mut command = Command::new(place::nothing());
+            command.stdin(Stdio::null());
+            command
+        });
+    };
+    let run = || succeed(undocked(fixture, &fixture.task(), &image, &[]));
+    let mut variants = vec![
+        Variant::timed("bare posix_spawn of a program that does nothing", bare),
+        Variant::timed("undocked run, provided, image cached", run),
+    ];
+    let docker = Docker::start(fixture);
+    if let Ok(docker) = &docker {
+        variants.push(Variant::timed("docker run --rm --network host", || {
+            succeed(docker.command(&["run", "--rm", "--network", "host", "nothing"]))
+        }));
+    }
+    let figures = compare("A function that does nothing", if docker.is_ok() { 21 } else { 101 }, variants);
+    verdict("whole process, minimum", figures[1].min.as_secs_f64() * 1e3, 5.0, "ms");
+    if let Err(why) = &docker {
+        println!("no Docker beside it: {why}");
+    }
+}
+
+/// A `dockerd` of our own with a throw-away folder and one image, ended with this value.
+struct Docker {
+    daemon: Child,
+    socket: String,
+    folder: PathBuf,
+}
+
+impl Docker {
+    fn start(fixture: &Fixture) -> Result<Docker, String> {
+        if !skip::is_root() {
+            return Err("dockerd needs root".to_owned());
+        }
+        if !skip::has_program("dockerd") || !skip::has_program("docker") {
+            return Err("dockerd is not installed (Debian package docker.io)".to_owned());
+        }
+        let folder = fixture.path().join("docker");
+        fs::create_dir(&folder).map_err(|error| error.to_string())?;
+        let path = |name: &str| folder.join(name).display().to_string();
+        let socket = format!("unix://{}", path("socket"));
+        let log = fs::File::create(path("log")).map_err(|error| error.to_string())?;
+        let daemon = Command::new("dockerd")
+            .args([
+                "--data-root",
+                &path("data"),
+                "--exec-root",
+                &path("exec"),
+                "--pidfile",
+                &path("pid"),
+                "-H",
+                &socket,
+            ])
+            .args(["--iptables=false", "--bridge=none"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let docker = Docker { daemon, socket, folder };
+        docker.wait()?;
+        docker.import()?;
+        Ok(docker)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("docker");
+        command
+            .args(["-H", &self.socket])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    fn wait(&self) -> Result<(), String> {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !self.command(&["version"]).status().is_ok_and(|status| status.success()) {
+            if Instant::now() > end {
+                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+                return Err(format!("dockerd does not answer: {}", log.lines().last().unwrap_or_default()));
+            }
+        }
+        Ok(())
+    }
+
+    fn import(&self) -> Result<(), String> {
+        let program = fs::read(place::nothing()).map_err(|error| error.to_string())?;
+        let tar = self.folder.join("image.tar");
+        fs::write(&tar, Tar::new().folder("bin").program("bin/nothing", program).finish()).map_err(|error| error.to_string())?;
+        let imported = self
+            .command(&[
+                "import",
+                "--change",
+                "ENTRYPOINT [\"/bin/nothing\"]",
+                &tar.display().to_string(),
+                "nothing",
+            ])
+            .status();
+        let works = imported.is_ok_and(|status| status.success())
+            && self
+                .command(&["run", "--rm", "--network", "host", "nothing"])
+                .status()
+                .is_ok_and(|status| status.success());
+        if works {
+            Ok(())
+        } else {
+            Err("docker cannot run a container here".to_owned())
+        }
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        if let Ok(id) = i32::try_from(self.daemon.id()) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
+        }
+        let _ = self.daemon.wait();
+        let _ = Command::new("umount")
+            .arg(self.folder.join("exec/netns/default"))
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+/// An echo in Node 12 of the image, beside the same binary started bare with the same function.
+fn node(fixture: &Fixture) {
+    const NAME: &str = "lambci/lambda:nodejs12.x";
+    if Layout::at(&place::images_layout()).find(NAME).is_none() {
+        println!("no figures for Node: the image {NAME} is not built (tests/images/mkimages.py build @ci)");
+        return;
+    }
+    let image = format!("oci:{}:{NAME}", place::images_layout().display());
+    let task = place::functions().join("nodejs");
+    let event = "{\"n\":1}";
+    succeed(undocked(fixture, &task, &image, &["index.handler", event]));
+    let images = fs::read_dir(fixture.cache().join("v1/images")).expect("a cache").flatten();
+    let node = images
+        .map(|image| image.path().join("rootfs/var/lang/bin/node"))
+        .find(|path| path.exists())
+        .expect("the image has node");
+    let call = format!(
+        "require('{}/index.js').handler({event}, {{}}, (e, v) => console.log(JSON.stringify(v)))",
+        task.display()
+    );
+    let bare = |script: String| {
+        let node = &node;
+        move || {
+            let mut command = Command::new(node);
+            command.env_clear().args(["-e", &script]).stdin(Stdio::null()).stdout(Stdio::null());
+            succeed(command);
+        }
+    };
+    let variants = vec![
+        Variant::timed("bare node, the handler called once", bare(call.clone())),
+        Variant::timed(
+            "bare node, with the HTTP module that every runtime client needs",
+            bare(format!("require('http'); {call}")),
+        ),
+        Variant::timed("undocked run nodejs12.x", || {
+            succeed(undocked(fixture, &task, &image, &["index.handler", event]))
+        }),
+    ];
+    let figures = compare("An echo in Node 12", 31, variants);
+    let over = figures[2].min.as_secs_f64() * 1e3 - figures[0].min.as_secs_f64() * 1e3;
+    verdict("over bare node, minimum", over, 10.0, "ms");
+}

@@ -1,0 +1,166 @@
+//! T3: images whose mount points are traps (CVE-2021-30465, CVE-2023-27561, CVE-2023-28642, CVE-2025-31133, CVE-2025-52565, CVE-2026-41579).
+//!
+//! Whatever a mount point is in the image, the launch is refused or stays inside, and nothing beside the rootfs changes.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde_json::json;
+use tests::image::{Image, ImageLayer, Packing, lambci_config};
+use tests::leftovers::everything_below;
+use tests::tar::{Header, Tar, kind};
+use tests::{Fixture, place};
+
+/// What a mount point can be made of.
+#[derive(Clone, Copy, Debug)]
+enum Trap {
+    Absolute,
+    Relative,
+    Dangling,
+    Looping,
+    File,
+    Fifo,
+    IntoProc,
+}
+
+const TRAPS: [Trap; 7] = [
+    Trap::Absolute,
+    Trap::Relative,
+    Trap::Dangling,
+    Trap::Looping,
+    Trap::File,
+    Trap::Fifo,
+    Trap::IntoProc,
+];
+
+fn trap(path: &str, trap: Trap, outside: &Path) -> Tar {
+    let up = "../".repeat(20);
+    let outside = outside.display().to_string();
+    match trap {
+        Trap::Absolute => Tar::new().symlink(path, &outside),
+        Trap::Relative => Tar::new().symlink(path, &format!("{up}{}", outside.trim_start_matches('/'))),
+        Trap::Dangling => Tar::new().symlink(path, "/no/such/place"),
+        Trap::Looping => Tar::new().symlink(path, &format!("/{path}")),
+        Trap::File => Tar::new().file(path, "a file"),
+        Trap::Fifo => Tar::new().entry(&Header::new(kind::FIFO, path), b""),
+        Trap::IntoProc => Tar::new().symlink(path, "/proc/self/root"),
+    }
+}
+
+/// Names, kinds, links and contents below a folder.
+fn state(folder: &Path) -> Vec<(String, u32, u64, Vec<u8>)> {
+    let mut found: Vec<_> = everything_below(folder)
+        .into_iter()
+        .map(|path| {
+            let seen = fs::symlink_metadata(&path).expect("it exists");
+            (
+                path.display().to_string(),
+                seen.mode(),
+                seen.nlink(),
+                fs::read(&path).unwrap_or_default(),
+            )
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// Runs an image whose path `place` is each trap in turn.
+fn each_trap(place: &str) {
+    let Some(fixture) = Fixture::new() else { return };
+    let outside = fixture.path().join("outside");
+    fs::create_dir(&outside).expect("made");
+    fs::create_dir(outside.join("task")).expect("made");
+    fs::write(outside.join("canary"), "untouched").expect("written");
+    let before = state(&outside);
+    let probe = fs::read(place::probe()).expect("the probe is there");
+    fixture.script("list root /\nwrite through /canary y\nwrite out /var/task/new y\nlist task /var/task\nnext\nrespond-notes\nnext");
+    // Without a trap it runs, so whatever is refused below is refused for the trap.
+    assert_eq!(fixture.run(&[], &[]).finish().expect_code(0).json()["through"], "EROFS");
+    for kind in TRAPS {
+        let name = format!("{kind:?}").to_lowercase();
+        // The probe is in the image too, so that a run can succeed where the task folder is not the trap.
+        let base = Tar::new().program("opt-probe", &probe);
+        let image = Image {
+            layers: vec![ImageLayer::new(base, Packing::Plain)],
+            config: lambci_config(),
+        }
+        .layer(trap(place, kind, &outside), Packing::Plain);
+        fixture.layout().add(&name, &image.with("User", json!("")));
+        let ran = fixture.run_image(&fixture.image(&name), &[], &[]).finish();
+        match ran.code() {
+            0 => {}
+            1 => assert!(ran.json()["errorType"].is_string(), "{place} as {kind:?}"),
+            125 => assert!(ran.stdout.is_empty() && !ran.stderr.is_empty(), "{place} as {kind:?}"),
+            other => panic!("{place} as {kind:?}: {other}: {}", ran.err()),
+        }
+        assert!(!ran.err().contains("panicked"), "{place} as {kind:?}: {}", ran.err());
+        if ran.code() == 0 {
+            let notes = ran.json();
+            assert_eq!(notes["through"], "EROFS", "{place} as {kind:?}");
+            let root = notes["root"].to_string();
+            assert!(
+                !root.contains("canary") && !root.contains("lost+found"),
+                "{place} as {kind:?}: {root}"
+            );
+        }
+        assert_eq!(state(&outside), before, "{place} as {kind:?}: something outside has changed");
+        fixture.expect_nothing_left();
+    }
+}
+
+#[test]
+fn t3_dev_is_a_trap() {
+    each_trap("dev");
+}
+
+#[test]
+fn t3_a_device_is_a_trap() {
+    each_trap("dev/null");
+}
+
+#[test]
+fn t3_proc_is_a_trap() {
+    each_trap("proc");
+}
+
+#[test]
+fn t3_tmp_is_a_trap() {
+    each_trap("tmp");
+}
+
+#[test]
+fn t3_var_is_a_trap() {
+    each_trap("var");
+}
+
+#[test]
+fn t3_the_task_folder_is_a_trap() {
+    each_trap("var/task");
+}
+
+#[test]
+fn t3_opt_is_a_trap() {
+    each_trap("opt");
+}
+
+#[test]
+fn t3_etc_is_a_trap() {
+    each_trap("etc");
+}
+
+#[test]
+fn t3_resolv_conf_is_a_trap() {
+    each_trap("etc/resolv.conf");
+}
+
+#[test]
+fn t3_passwd_is_a_trap() {
+    each_trap("etc/passwd");
+}
+
+#[test]
+fn t3_the_terminals_folder_is_a_trap() {
+    each_trap("dev/pts");
+}

@@ -1,0 +1,166 @@
+//! One test's own world: cache, home, temporary folder, a task folder with the probe in it, and a small image.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::image::{Image, Layout};
+use crate::leftovers::{eventually, everything_below, mounts_below, processes_named};
+use crate::run::{Ran, Run};
+use crate::{place, skip};
+
+/// A test's own world. Everything in it is gone with it.
+pub struct Fixture {
+    folder: Option<TempDir>,
+    marker: String,
+}
+
+impl Fixture {
+    /// A world with a `provided` image called `provided` and the probe as `/var/task/bootstrap`. `None` (and counted as skipped) where
+    /// sandboxes cannot run.
+    pub fn new() -> Option<Fixture> {
+        skip::sandbox_can_run().then(|| {
+            let fixture = Fixture::without_sandbox();
+            fixture.layout().add("provided", &Image::provided());
+            fixture
+        })
+    }
+
+    /// The same without an image, for what needs no sandbox.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn without_sandbox() -> Fixture {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let folder = place::scratch();
+        for name in ["home", "tmp", "task", "run"] {
+            fs::create_dir(folder.path().join(name)).expect("a fresh folder can be filled");
+        }
+        Layout::create(&folder.path().join("layout"));
+        // At most 15 bytes: the kernel's limit for a process's name.
+        let marker = format!("u{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let fixture = Fixture {
+            folder: Some(folder),
+            marker,
+        };
+        fixture.install_probe(&fixture.task().join("bootstrap"));
+        fixture
+    }
+
+    /// Its folder.
+    ///
+    /// # Panics
+    /// Never: it is taken only when the fixture is dropped.
+    pub fn path(&self) -> &Path {
+        self.folder.as_ref().expect("the folder is there until the end").path()
+    }
+
+    /// The task folder on the host.
+    pub fn task(&self) -> PathBuf {
+        self.path().join("task")
+    }
+
+    /// The cache that runs use.
+    pub fn cache(&self) -> PathBuf {
+        self.path().join("cache")
+    }
+
+    /// The layout that [`Fixture::image`] names an image of.
+    pub fn layout(&self) -> Layout {
+        Layout::at(&self.path().join("layout"))
+    }
+
+    /// A reference to an image in the fixture's layout.
+    pub fn image(&self, name: &str) -> String {
+        format!("oci:{}:{name}", self.path().join("layout").display())
+    }
+
+    /// Copies the probe to a place, executable by all.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn install_probe(&self, at: &Path) {
+        fs::copy(place::probe(), at).expect("the probe can be copied");
+        fs::set_permissions(at, fs::Permissions::from_mode(0o755)).expect("its mode can be set");
+    }
+
+    /// Writes what the probe shall do.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn script(&self, commands: &str) {
+        fs::write(self.task().join("script"), self.marked(commands)).expect("a script can be written");
+    }
+
+    /// A script that first names its process, so that it can be found later.
+    pub fn marked(&self, commands: &str) -> String {
+        format!("comm {}\n{commands}\n", self.marker)
+    }
+
+    /// `undocked` with this world's folders and nothing else in its environment.
+    pub fn undocked(&self, arguments: &[&str]) -> Run {
+        Run::new(place::undocked())
+            .args(arguments)
+            .env("HOME", self.path().join("home"))
+            .env("TMPDIR", self.path().join("tmp"))
+            .env("XDG_RUNTIME_DIR", self.path().join("run"))
+            .env("UNDOCKED_CACHE", self.cache())
+            .current_dir(self.path())
+    }
+
+    /// `undocked run` of the `provided` image with the task folder mounted read-only; `options` come before the image, `rest` after it.
+    pub fn run(&self, options: &[&str], rest: &[&str]) -> Run {
+        self.run_image(&self.image("provided"), options, rest)
+    }
+
+    /// The same with another image.
+    pub fn run_image(&self, image: &str, options: &[&str], rest: &[&str]) -> Run {
+        let volume = format!("{}:/var/task:ro", self.task().display());
+        self.undocked(&["run", "-v", &volume]).args(options).arg(image).args(rest)
+    }
+
+    /// Runs a script to its end with no options, arguments or event, and checks that nothing is left.
+    pub fn invoke(&self, commands: &str) -> Ran {
+        self.script(commands);
+        let ran = self.run(&[], &[]).finish();
+        self.expect_nothing_left();
+        ran
+    }
+
+    /// How its processes call themselves.
+    pub fn marker(&self) -> &str {
+        &self.marker
+    }
+
+    /// Asserts that no process, mount or temporary file is there.
+    ///
+    /// # Panics
+    /// When something is.
+    #[track_caller]
+    pub fn expect_nothing_left(&self) {
+        // The kernel reaps a namespace's other processes just after its first one.
+        let gone = || processes_named(&self.marker).is_empty();
+        eventually(Duration::from_secs(1), "all of the function's processes are gone", gone);
+        let mounts = mounts_below(self.path());
+        assert!(mounts.is_empty(), "mounts are left: {mounts:?}");
+        for folder in ["tmp", "run", "cache/runs", "cache/v1/tmp", "cache/v1/ingest"] {
+            let left = everything_below(&self.path().join(folder));
+            assert!(left.is_empty(), "files are left: {left:?}");
+        }
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        if let Some(folder) = self.folder.take() {
+            // Root file systems hold folders that their owner may not enter.
+            let _ = Command::new("chmod").args(["-R", "u+rwX"]).arg(folder.path()).output();
+            let _ = folder.close();
+        }
+    }
+}

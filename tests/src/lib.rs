@@ -1,0 +1,20 @@
+//! What the tests stand on: where things are, running `undocked`, images made on the spot, registries real and broken, and what must not
+//! be left over.
+//!
+//! Nothing here knows how the product works inside; it knows the command line, the OCI formats and the kernel's view of processes.
+
+pub mod bench;
+pub mod broken_registry;
+pub mod fixture;
+pub mod image;
+pub mod leftovers;
+pub mod place;
+pub mod real;
+pub mod real_registry;
+pub mod run;
+pub mod skip;
+pub mod tar;
+pub mod wire;
+
+pub use fixture::Fixture;
+pub use run::{Ran, Run};

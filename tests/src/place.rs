@@ -1,0 +1,81 @@
+//! Where the binary under test, the probe, the images and scratch space are.
+//!
+//! All of it can be told by variables: a test binary may have been built by another user, in a place this one cannot reach.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+fn told(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The `undocked` binary of the profile this test was built with; built first, unless `UNDOCKED_BIN` names one.
+///
+/// # Panics
+/// When it cannot be built.
+pub fn undocked() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| told("UNDOCKED_BIN").unwrap_or_else(build_undocked))
+}
+
+fn build_undocked() -> PathBuf {
+    // <target>/<profile>/deps/<test>
+    let own = env::current_exe().expect("the kernel tells our own path");
+    let profile_folder = own.ancestors().nth(2).expect("cargo puts tests into <profile>/deps");
+    let release = profile_folder.ends_with("release");
+    let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--package", "runner", "--bin", "undocked", "--target-dir"])
+        .arg(profile_folder.parent().expect("a profile's folder lies in the target folder"))
+        .args(release.then_some("--release"))
+        .current_dir(project())
+        .status()
+        .expect("cargo starts");
+    assert!(status.success(), "undocked does not build");
+    profile_folder.join("undocked")
+}
+
+/// The statically linked probe.
+pub fn probe() -> PathBuf {
+    told("UNDOCKED_PROBE").unwrap_or_else(|| PathBuf::from(env!("STATIC_PROBE")))
+}
+
+/// A statically linked program that does nothing.
+pub fn nothing() -> PathBuf {
+    PathBuf::from(env!("STATIC_NOTHING"))
+}
+
+/// The project's folder.
+pub fn project() -> PathBuf {
+    told("UNDOCKED_PROJECT").unwrap_or_else(|| {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+        own.parent().expect("the tests lie in the project").to_owned()
+    })
+}
+
+/// The OCI layout that `tests/images/mkimages.py` fills.
+pub fn images_layout() -> PathBuf {
+    told("LAMBDA_IMAGES_CACHE")
+        .unwrap_or_else(|| PathBuf::from("/var/cache/lambda-images"))
+        .join("layout")
+}
+
+/// The echo functions that come with the images.
+pub fn functions() -> PathBuf {
+    project().join("tests/images/functions")
+}
+
+/// A fresh folder, below `UNDOCKED_TESTS_TMP` if that is set.
+///
+/// # Panics
+/// When there is no room for one.
+pub fn scratch() -> TempDir {
+    let made = match told("UNDOCKED_TESTS_TMP") {
+        Some(parent) => TempDir::with_prefix_in("t-", parent),
+        None => TempDir::with_prefix("undocked-test-"),
+    };
+    made.expect("a temporary folder can be made")
+}
