@@ -10,9 +10,38 @@ fn main() {
     let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
     let output = PathBuf::from(variable("OUT_DIR")).join("init");
     let mut rustc = Command::new(variable("RUSTC"));
-    rustc.args(["--edition", "2024", "--crate-name", "init", "--crate-type", "bin", "--target", &variable("TARGET")]);
-    rustc.args(["-C", "panic=abort", "-C", "opt-level=s", "-C", "strip=symbols", "-C", "relocation-model=static", "-C", "target-feature=+crt-static"]);
-    rustc.args(["-C", "link-arg=-nostartfiles", "-C", "link-arg=-nostdlib", "-C", "link-arg=-static", "-C", "link-arg=-Wl,--build-id=none"]);
+    rustc.args([
+        "--edition",
+        "2024",
+        "--crate-name",
+        "init",
+        "--crate-type",
+        "bin",
+        "--target",
+        &variable("TARGET"),
+    ]);
+    rustc.args([
+        "-C",
+        "panic=abort",
+        "-C",
+        "opt-level=s",
+        "-C",
+        "strip=symbols",
+        "-C",
+        "relocation-model=static",
+        "-C",
+        "target-feature=+crt-static",
+    ]);
+    rustc.args([
+        "-C",
+        "link-arg=-nostartfiles",
+        "-C",
+        "link-arg=-nostdlib",
+        "-C",
+        "link-arg=-static",
+        "-C",
+        "link-arg=-Wl,--build-id=none",
+    ]);
     if let Ok(linker) = env::var("RUSTC_LINKER") {
         rustc.args(["-C", &format!("linker={linker}")]);
     }

@@ -1,10 +1,10 @@
 //! rootfs-cache
 pub mod digest;
+pub mod lock;
+pub mod manifest;
+pub mod pull;
+pub mod reference;
 pub mod rootfs;
+pub mod source;
 pub mod store;
 pub mod unpack;
-pub mod manifest;
-pub mod reference;
-pub mod lock;
-pub mod pull;
-pub mod source;

@@ -74,7 +74,7 @@ pub enum PullEvent<'a> {
         /// The image, in full.
         reference: &'a str,
     },
-    /// The manifest and config are there; so many layers are listed, so many of them are not in the cache.
+    /// The manifest and config are there.
     Resolved {
         /// The platform manifest.
         manifest: Digest,
@@ -198,7 +198,15 @@ impl PullError {
             Self::Frozen { reference, .. } => Some(format!(
                 "`undocked lock add {reference}`, or write the reference with `@sha256:...`"
             )),
-            Self::Pinned { reference, .. } => Some(format!("if the change is wanted: `undocked lock update {reference}`")),
+            Self::Pinned { reference, locked, .. } => {
+                let name = reference
+                    .rsplit_once(':')
+                    .filter(|(_, tag)| !tag.contains('/'))
+                    .map_or(reference.as_str(), |(name, _)| name);
+                Some(format!(
+                    "`{name}@{locked}` is what was pinned; if the change is wanted: `undocked lock update {reference}`"
+                ))
+            }
             Self::NotCached(reference) => Some(format!("`undocked pull {reference}`")),
             Self::Source { source, .. } => source.hint(),
             Self::Unpack { source, .. } => source.hint(),
@@ -240,7 +248,7 @@ pub async fn obtain(
     observer(PullEvent::Resolving { reference: &target.name });
     let note = |text: &str| observer(PullEvent::Note(text));
     let source = target.source(options, &note)?;
-    let image = target.resolve(&source, options.policy).await?;
+    let image = target.resolve(&source).await?;
     observer(PullEvent::Resolved {
         manifest: image.digest,
         layers: image.manifest.layers.len(),

@@ -27,7 +27,12 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
         Command::Images { source, listing } => mode::images::list(&source, listing),
         Command::Remove { images, source } => mode::images::remove(&images, &source),
         Command::Prune { scope, source } => mode::images::prune(&source, scope),
-        Command::Lock { action, images, source, talk } => mode::lock::run(action, &images, &source, talk),
+        Command::Lock {
+            action,
+            images,
+            source,
+            talk,
+        } => mode::lock::run(action, &images, &source, talk),
         Command::Doctor { json } => mode::doctor::run(json),
     }
 }
@@ -42,8 +47,15 @@ fn tell(failure: &Failure) -> exit_code::ExitCode {
 fn say_panics_shortly() {
     std::panic::set_hook(Box::new(|panic| {
         let payload = panic.payload();
-        let what = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no reason given");
-        let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
+        let what = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no reason given");
+        let place = panic
+            .location()
+            .map(|place| format!(" at {}:{}", place.file(), place.line()))
+            .unwrap_or_default();
         let _ = writeln!(std::io::stderr(), "undocked: internal error: {what}{place}\nhint: please report it");
         std::process::exit(exit_code::ExitCode::COULD_NOT_RUN.number().into());
     }));

@@ -11,19 +11,25 @@ pub mod shell;
 mod signals;
 
 use std::io::Write;
+use std::path::Path;
 
 use rootfs_cache::store::Cache;
 
 use crate::config::ImageSource;
 use crate::exit_code::Failure;
 
+/// The folder of the cache.
+fn cache_root(source: &ImageSource) -> Result<&Path, Failure> {
+    let hint = || Some("set `UNDOCKED_CACHE` to a folder, or `HOME`".to_owned());
+    source
+        .cache
+        .as_deref()
+        .ok_or_else(|| Failure::could_not_run("there is no place for a cache").with_hint(hint()))
+}
+
 /// Opens the cache that a command works on.
 fn open_cache(source: &ImageSource) -> Result<Cache, Failure> {
-    let Some(root) = &source.cache else {
-        let hint = "set `UNDOCKED_CACHE` to a folder, or `HOME`".to_owned();
-        return Err(Failure::could_not_run("there is no place for the cache of images").with_hint(Some(hint)));
-    };
-    Cache::open(root).map_err(|error| {
+    Cache::open(cache_root(source)?).map_err(|error| {
         let hint = error.hint();
         Failure::could_not_run(error).with_hint(hint)
     })

@@ -13,6 +13,8 @@ pub struct Source {
     text: String,
     /// Comments and the content of strings blanked out; what follows `#[cfg(test)] mod` cut off.
     code: String,
+    /// Whether the whole file is unit tests.
+    is_test: bool,
 }
 
 /// All Rust files of a crate.
@@ -35,12 +37,17 @@ pub fn sources(name: &str) -> Vec<Source> {
                 let text = fs::read_to_string(&path).expect("a source is text");
                 let code = without_tests(&blank(&text)).to_owned();
                 let path = path.strip_prefix(&top).expect("it is below").to_owned();
-                found.push(Source { path, text, code });
+                let is_test = has_name_of_tests(&path);
+                found.push(Source { path, text, code, is_test });
             }
         }
     }
     assert!(!found.is_empty(), "{name} has sources");
     found.sort_by(|a, b| a.path.cmp(&b.path));
+    let only_tests: BTreeSet<PathBuf> = found.iter().flat_map(Source::test_modules).collect();
+    for source in &mut found {
+        source.is_test |= source.path.ancestors().any(|path| only_tests.contains(&path.with_extension("")));
+    }
     found
 }
 
@@ -62,11 +69,19 @@ impl Source {
         }
     }
 
-    /// Whether the whole file is unit tests.
     pub fn is_test(&self) -> bool {
-        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let in_tests_folder = self.path.components().any(|part| part.as_os_str() == "tests") && !self.name().starts_with("tests/");
-        stem == "tests" || stem.ends_with("_tests") || in_tests_folder
+        self.is_test
+    }
+
+    /// Files, less their extension, that this one declares as modules for tests alone.
+    fn test_modules(&self) -> Vec<PathBuf> {
+        let folder = match self.path.file_stem() {
+            Some(stem) if stem != "mod" && stem != "lib" && stem != "main" => self.path.with_extension(""),
+            _ => self.path.parent().expect("a file lies in a folder").to_owned(),
+        };
+        let parts = self.text.split("#[cfg(test)]").skip(1);
+        let declared = parts.filter_map(|after| Some(after.trim_start().strip_prefix("mod ")?.split_once([';', '{', ' '])?.0));
+        declared.map(|name| folder.join(name)).collect()
     }
 
     pub fn all_lines(&self) -> usize {
@@ -129,6 +144,13 @@ impl Source {
     pub fn all_functions(&self) -> Vec<String> {
         functions_of(&blank(&self.text)).into_iter().map(|(name, _)| name).collect()
     }
+}
+
+/// `tests.rs` and `*_tests.rs`, and what lies in a crate's own `tests` folder.
+fn has_name_of_tests(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let in_tests = path.components().skip(1).any(|part| part.as_os_str() == "tests");
+    stem == "tests" || stem.ends_with("_tests") || in_tests
 }
 
 /// `a` from `a::b`, and `a` and `c` from `{a::b, c}`.

@@ -69,68 +69,73 @@ read -r status <&3
     assert_eq!(answer, json!({"event": {"n": 1}, "user": "sbx_user1051", "uname": "Linux"}));
 }
 
+const PYTHON: &str = "import os
+def handler(event, context):
+    print('hello from python')
+    return {'event': event, 'id': context.aws_request_id, 'name': context.function_name, 'cwd': os.getcwd(),
+            'left': context.get_remaining_time_in_millis(), 'arn': context.invoked_function_arn}
+def fails(event, context):
+    raise ValueError('boom')
+def exits(event, context):
+    os._exit(7)
+";
+
 #[test]
 fn python_functions_run_by_our_own_client() {
     let Some(fixture) = fixture() else { return };
     if !skip::has_program("python3") {
         tests::skip!("python3 is not installed");
     }
-    let code = "import os, sys\n\
-                counter = 0\n\
-                def handler(event, context):\n\
-                \x20   print('hello from python')\n\
-                \x20   return {'event': event, 'id': context.aws_request_id, 'arn': context.invoked_function_arn, 'name': context.function_name,\n\
-                \x20           'left': context.get_remaining_time_in_millis(), 'cwd': os.getcwd(), 'memory': context.memory_limit_in_mb}\n\
-                def fails(event, context):\n\
-                \x20   raise ValueError('boom')\n\
-                def exits(event, context):\n\
-                \x20   os._exit(7)\n";
-    only(&fixture, "app.py", code);
-    let ran = host(
-        &fixture,
-        &["--timeout", "9", "-e", "AWS_LAMBDA_FUNCTION_NAME=fn"],
-        &["app.handler", "{\"é\":[1,null]}"],
-    )
-    .finish()
-    .expect_code(0);
+    only(&fixture, "app.py", PYTHON);
+    let options = ["--timeout", "9", "-e", "AWS_LAMBDA_FUNCTION_NAME=fn"];
+    let ran = host(&fixture, &options, &["app.handler", "{\"é\":[1,null]}"])
+        .finish()
+        .expect_code(0);
     let answer = ran.json();
     assert_eq!(
         (&answer["event"], &answer["name"], &answer["cwd"]),
         (&json!({"é": [1, null]}), &json!("fn"), &json!("/var/task"))
     );
-    assert!(
-        ran.err()
-            .contains(&format!("START RequestId: {}", answer["id"].as_str().expect("text")))
-    );
-    assert!(ran.err().contains("hello from python\n"), "{}", ran.err());
+    assert!(answer["arn"].as_str().is_some_and(|arn| arn.ends_with(":function:fn")), "{answer}");
     assert!(
         answer["left"].as_i64().is_some_and(|left| (7000..=9000).contains(&left)),
         "{answer}"
     );
+    let id = answer["id"].as_str().expect("text");
+    assert!(
+        ran.err().contains(&format!("START RequestId: {id}")) && ran.err().contains("hello from python\n"),
+        "{}",
+        ran.err()
+    );
+}
 
-    let error = host(&fixture, &[], &["app.fails"]).finish().expect_code(1).json();
+#[test]
+fn python_functions_fail_as_under_awss_client() {
+    let Some(fixture) = fixture() else { return };
+    if !skip::has_program("python3") {
+        tests::skip!("python3 is not installed");
+    }
+    only(&fixture, "app.py", PYTHON);
+    file(&fixture, "imports.py", "import nomod\n");
+    let error = |handler: &str| host(&fixture, &[], &[handler]).finish().expect_code(1).json();
+    let raised = error("app.fails");
     assert_eq!(
-        (&error["errorType"], &error["errorMessage"]),
+        (&raised["errorType"], &raised["errorMessage"]),
         (&json!("ValueError"), &json!("boom"))
     );
+    let trace = raised["stackTrace"].as_array().expect("a list");
     assert!(
-        error["stackTrace"]
-            .as_array()
-            .is_some_and(|trace| trace.len() == 1 && trace[0].as_str().is_some_and(|line| line.contains("/var/task/app.py"))),
-        "{error}"
+        trace.len() == 1 && trace[0].as_str().is_some_and(|line| line.contains("/var/task/app.py")),
+        "{raised}"
     );
-
-    file(&fixture, "imports.py", "import nomod\n");
-    let missing = host(&fixture, &[], &["imports.h"]).finish().expect_code(1).json();
+    let missing = error("imports.h");
     assert_eq!(missing["errorType"], "Runtime.ImportModuleError");
     assert_eq!(
         missing["errorMessage"],
         "Unable to import module 'imports': No module named 'nomod'"
     );
-    let missing = host(&fixture, &[], &["app.nope"]).finish().expect_code(1).json();
-    assert_eq!(missing["errorType"], "Runtime.HandlerNotFound");
-
-    let exited = host(&fixture, &[], &["app.exits"]).finish().expect_code(1).json();
+    assert_eq!(error("app.nope")["errorType"], "Runtime.HandlerNotFound");
+    let exited = error("app.exits");
     assert!(
         exited["errorMessage"]
             .as_str()

@@ -108,18 +108,34 @@ fn content_other_than_locked_is_refused_with_both_digests() {
 
     world.registry.push(&image("second"), "team/app", "1", Style::OciIndex);
     let (locked, found) = (digest(&image("first")), digest(&image("second")));
-    // What is pinned is asked for by its digest, so a moved tag changes nothing.
-    assert_eq!(
-        world.run(&["--pull", "always"], &world.reference).finish().expect_code(0).json()["last"],
-        "first"
+    // The cached image is the pinned one. Whoever asks the registry again hears that it has something else now.
+    assert_eq!(world.run(&[], &world.reference).finish().expect_code(0).json()["last"], "first");
+    let refused = world.run(&["--pull", "always"], &world.reference).finish().expect_code(125);
+    assert!(
+        refused.err().contains(&locked) && refused.err().contains(&found),
+        "{}",
+        refused.err()
     );
-
-    let differs = world.undocked(&["lock", "verify", "--lock", &lock]).finish();
-    assert_ne!(differs.code(), 0);
-    let said = format!("{}{}", differs.out(), differs.err());
-    assert!(said.contains(&locked) && said.contains(&found), "{said}");
+    // And with an empty cache the tag's new content does not run either.
+    let elsewhere = world
+        .run(&[], &world.reference)
+        .env("UNDOCKED_CACHE", world.fixture.path().join("empty"))
+        .finish();
+    assert!(
+        elsewhere.code() == 125 || elsewhere.json()["last"] == "first",
+        "{}",
+        elsewhere.out()
+    );
+    // The pinned content is still there, under its digest; what the tag has now is another question, and `diff` answers it.
+    let verified = world.undocked(&["lock", "verify", "--lock", &lock]).finish().expect_code(0);
+    assert!(verified.out().contains(&locked), "{}", verified.out());
     let diff = world.undocked(&["lock", "diff", "--lock", &lock]).finish();
-    assert!(format!("{}{}", diff.out(), diff.err()).contains(&found));
+    let said = format!("{}{}", diff.out(), diff.err());
+    assert!(
+        diff.code() != 0 && said.contains(&locked) && said.contains(&found),
+        "{}: {said}",
+        diff.code()
+    );
     assert_eq!(
         fs::read(world.lock()).expect("there"),
         before,

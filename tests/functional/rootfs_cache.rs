@@ -162,17 +162,35 @@ fn a_cache_owned_by_someone_else_is_refused_with_a_hint() {
 }
 
 #[test]
-fn a_cache_of_a_later_format_is_left_alone() {
+fn a_cache_of_another_format_is_refused_and_left_alone() {
     let Some(fixture) = Fixture::new() else { return };
     let image = fixture.image("provided");
     fixture.undocked(&["pull", &image]).finish().expect_code(0);
-    // Whatever file says which format it is: the cache has a version in its path or in a file at its top.
-    let versions: Vec<PathBuf> = fs::read_dir(fixture.cache())
-        .expect("made")
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
-    assert!(versions.iter().any(|path| path.ends_with("v1")), "{versions:?}");
+    let format = fixture.cache().join("v1/format");
+    fs::write(&format, "undocked cache 99\n").expect("it is our own");
+    let before = face(&fixture.cache());
+    for command in [&["pull", &image][..], &["images"], &["prune"], &["run", &image]] {
+        let ran = fixture.undocked(command).finish().expect_code(125);
+        assert!(
+            ran.err().contains("undocked cache 99") && ran.err().contains("hint: "),
+            "{command:?}: {}",
+            ran.err()
+        );
+    }
+    assert_eq!(face(&fixture.cache()), before);
+}
+
+#[test]
+fn several_first_runs_at_once_all_answer() {
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.layout().add("many", &many_files(200));
+    let reference = fixture.image("many");
+    fixture.script("read last /opt/last\nnext\nrespond-notes\nnext");
+    let running: Vec<_> = (0..6).map(|_| fixture.run_image(&reference, &[], &[]).start()).collect();
+    for one in running {
+        assert_eq!(one.finish().expect_code(0).json()["last"], "whole");
+    }
+    fixture.expect_nothing_left();
 }
 
 #[test]

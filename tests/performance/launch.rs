@@ -46,6 +46,21 @@ struct Scene {
 }
 
 impl Scene {
+    fn make(folder: &Path) -> Scene {
+        let [root, task, layer] = ["root", "task", "layer"].map(|name| folder.join(name));
+        make_root(&root);
+        fs::create_dir(&task).expect("made");
+        fs::create_dir(&layer).expect("made");
+        let policy = seccomp::policy::Policy::lambda();
+        let filter = seccomp::filter::Filter::compile(&policy, seccomp::numbers::Architecture::HOST).expect("it compiles");
+        Scene {
+            root,
+            task,
+            layer,
+            filter: Arc::new(filter),
+        }
+    }
+
     fn request(&self, first_process: FirstProcess) -> SandboxRequest {
         let volume = |source: &Path, target: &str| Volume {
             source: source.to_owned(),
@@ -104,21 +119,9 @@ impl Scene {
 
 fn main() {
     let folder = place::scratch();
-    let scene = Scene {
-        root: folder.path().join("root"),
-        task: folder.path().join("task"),
-        layer: folder.path().join("layer"),
-        filter: Arc::new(
-            seccomp::filter::Filter::compile(&seccomp::policy::Policy::lambda(), seccomp::numbers::Architecture::HOST)
-                .expect("it compiles"),
-        ),
-    };
-    make_root(&scene.root);
-    fs::create_dir(&scene.task).expect("made");
-    fs::create_dir(&scene.layer).expect("made");
-
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(4)
+    let scene = Scene::make(folder.path());
+    // As the product has it: one thread for the tasks, one that launches.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime starts");

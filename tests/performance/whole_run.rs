@@ -41,23 +41,21 @@ fn nothing(fixture: &Fixture) {
     fs::write(fixture.task().join("script"), "next\nrespond null\nnext\n").expect("written");
     let image = fixture.image("provided");
     succeed(undocked(fixture, &fixture.task(), &image, &[]));
+    let docker = Docker::start(fixture);
     let bare = || {
-        succeed({
-            let mut command = Command::new(place::nothing());
-            command.stdin(Stdio::null());
-            command
-        });
+        let mut command = Command::new(place::nothing());
+        command.stdin(Stdio::null());
+        succeed(command);
     };
-    let run = || succeed(undocked(fixture, &fixture.task(), &image, &[]));
     let mut variants = vec![
         Variant::timed("bare posix_spawn of a program that does nothing", bare),
-        Variant::timed("undocked run, provided, image cached", run),
+        Variant::timed("undocked run, provided, image cached", || {
+            succeed(undocked(fixture, &fixture.task(), &image, &[]))
+        }),
     ];
-    let docker = Docker::start(fixture);
     if let Ok(docker) = &docker {
-        variants.push(Variant::timed("docker run --rm --network host", || {
-            succeed(docker.command(&["run", "--rm", "--network", "host", "nothing"]))
-        }));
+        let run = || succeed(docker.command(&["run", "--rm", "--network", "host", "nothing"]));
+        variants.push(Variant::timed("docker run --rm --network host", run));
     }
     let figures = compare("A function that does nothing", if docker.is_ok() { 21 } else { 101 }, variants);
     verdict("whole process, minimum", figures[1].min.as_secs_f64() * 1e3, 5.0, "ms");

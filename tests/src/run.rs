@@ -86,10 +86,11 @@ impl Run {
         self
     }
 
-    /// Standard error is a terminal.
+    /// Standard error is a terminal, of a kind that moves its cursor.
     #[must_use]
     pub fn stderr_on_terminal(mut self) -> Run {
         self.stderr = Stream::Terminal;
+        self.command.env("TERM", "xterm");
         self
     }
 
@@ -125,7 +126,8 @@ impl Run {
         Running {
             stdout: Reader::of(stdout.reader),
             stderr: Reader::of(stderr.reader),
-            child,
+            id: child.id().cast_signed(),
+            child: Some(child),
             started,
             limit: self.limit,
         }
@@ -152,7 +154,12 @@ fn connect(stream: Stream) -> Connection {
             }
         }
         Stream::Terminal => {
-            let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+            let size = Winsize {
+                ws_row: 24,
+                ws_col: 80,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
             let pair = openpty(&size, None).expect("a pseudo terminal can be made");
             let mut settings = tcgetattr(&pair.slave).expect("a terminal has settings");
             // No translation of line ends: the test wants the bytes.
@@ -213,7 +220,9 @@ impl Reader {
 
 /// A command that runs.
 pub struct Running {
-    child: Child,
+    /// Until it is waited for.
+    child: Option<Child>,
+    id: i32,
     stdout: Reader,
     stderr: Reader,
     started: Instant,
@@ -223,7 +232,7 @@ pub struct Running {
 impl Running {
     /// Its process id.
     pub fn id(&self) -> i32 {
-        self.child.id().cast_signed()
+        self.id
     }
 
     /// Waits until standard error holds a text.
@@ -248,12 +257,12 @@ impl Running {
     /// # Panics
     /// When it takes too long, or when its output stays open after it has ended: then something it started still runs.
     pub fn finish(mut self) -> Ran {
-        let id = self.id();
+        let mut child = self.child.take().expect("only this takes it");
         let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || sender.send(self.child.wait()).is_ok());
+        thread::spawn(move || sender.send(child.wait()).is_ok());
         let Ok(status) = receiver.recv_timeout(self.limit) else {
             let (stderr, _) = self.stderr.wait(Duration::ZERO, |_| true);
-            kill(Pid::from_raw(id), Signal::SIGKILL).expect("a process that runs can be killed");
+            kill(Pid::from_raw(self.id), Signal::SIGKILL).expect("a process that runs can be killed");
             panic!(
                 "still running after {:?}; standard error: {}",
                 self.limit,
@@ -274,6 +283,16 @@ impl Running {
             stdout,
             stderr,
             took,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that failed meanwhile: nothing of it may go on.
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }

@@ -216,7 +216,13 @@ impl LockEditor<'_> {
         if let Some(own) = own.as_ref().and_then(|own| own.find(&name, platform)) {
             return Ok(own.clone());
         }
-        let (reference, runtime, dated_tag) = match (self.locks.find(&name, platform).map_err(EditError::Lock)?, name) {
+        // A file to be made need not be there to be read.
+        let chosen = self.locks.chosen.clone().filter(|chosen| chosen != self.file);
+        let others = LockFiles {
+            chosen,
+            ..self.locks.clone()
+        };
+        let (reference, runtime, dated_tag) = match (others.find(&name, platform).map_err(EditError::Lock)?, name) {
             (Some(Locked { image, .. }), _) => (image.reference, image.runtime, image.dated_tag),
             (None, LockName::Reference(reference)) => (reference.clone(), None, None),
             (None, LockName::Runtime(runtime)) => return Err(EditError::NoEntry(runtime.to_string())),
@@ -342,7 +348,7 @@ fn now() -> Option<String> {
 }
 
 /// Changes a lock file, making it and its directory where there is none. Text that stays the same is not written.
-pub fn change(path: &Path, change: impl FnOnce(&mut LockFile)) -> Result<(), LockError> {
+pub(crate) fn change(path: &Path, change: impl FnOnce(&mut LockFile)) -> Result<(), LockError> {
     let failed = |source| LockError::Write {
         path: path.to_owned(),
         source,

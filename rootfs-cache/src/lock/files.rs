@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{BUILT_IN, LockError, LockFile, LockedImage, Pin, PinStatus, edit, read_text};
+use super::{LockError, LockFile, LockedImage, Pin, PinStatus, edit, read_text};
 use crate::reference::{Platform, RegistryReference, RuntimeId};
 
 /// Where lock files may be. The one built in is always the last.
@@ -60,9 +60,7 @@ impl LockFiles {
                 return Ok(search.found);
             }
         }
-        if search.may_be_in(BUILT_IN) {
-            search.look(LockFile::built_in());
-        }
+        search.look(&LockFile::built_in_with(search.needle()));
         Ok(search.found)
     }
 
@@ -81,15 +79,19 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// A file without the name in its text cannot hold the entry and need not be parsed: every run of a cached image passes here.
-    fn may_be_in(&self, text: &str) -> bool {
-        let needle = match (&self.found, self.name) {
+    /// A part of the name that every entry for it has in its text.
+    fn needle(&self) -> &str {
+        match (&self.found, self.name) {
             (Some(found), _) => needle(&found.image.reference),
             (None, LockName::Runtime(runtime)) => runtime.as_str(),
             (None, LockName::Reference(reference)) => needle(reference),
-        };
-        // With a backslash there may be escapes, by which a name can be written in other ways.
-        text.contains(needle) || text.contains('\\')
+        }
+    }
+
+    /// A file without the name in its text need not be parsed: every run of a cached image passes here. Where there are backslashes there may be escapes, by
+    /// which a name can be written in other ways.
+    fn may_be_in(&self, text: &str) -> bool {
+        text.contains(self.needle()) || text.contains('\\')
     }
 
     /// Takes over what one file says. True once nothing more is to be learned.

@@ -51,13 +51,15 @@ fn the_built_in_file_names_both_families() {
                   dotnetcore2.0 dotnetcore2.1 dotnetcore3.1 provided provided.al2";
     let aws = "nodejs16.x nodejs18.x nodejs20.x nodejs22.x nodejs24.x python3.9 python3.10 python3.11 python3.12 python3.13 python3.14 ruby3.2 ruby3.3 ruby3.4 \
                java17 java21 java25 dotnet6 dotnet8 dotnet10 provided.al2023";
+    let built_in = LockFile::built_in();
     let on = |architecture| Platform {
         architecture,
         variant: None,
     };
     let registry_of = |name: &str, architecture| {
-        let found = LockFile::built_in().find(&LockName::Runtime(&runtime(name)), &on(architecture));
-        found.map(|image| image.reference.registry().to_owned())
+        let find = |file: LockFile| file.find(&LockName::Runtime(&runtime(name)), &on(architecture)).cloned();
+        assert_eq!(find(LockFile::built_in_with(name)), find(built_in.clone()), "{name}");
+        find(built_in.clone()).map(|image| image.reference.registry().to_owned())
     };
     for name in lambci.split_whitespace() {
         assert_eq!(registry_of(name, Architecture::Amd64).as_deref(), Some("docker.io"), "{name}");
@@ -69,7 +71,7 @@ fn the_built_in_file_names_both_families() {
     }
     let verified = |image: &&LockedImage| image.pin.as_ref().is_some_and(|pin| pin.status == PinStatus::Verified);
     assert_eq!(
-        LockFile::built_in().images().iter().find(verified),
+        built_in.images().iter().find(verified),
         None,
         "nothing built in was confirmed by a registry"
     );

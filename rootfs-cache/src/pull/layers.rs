@@ -72,7 +72,8 @@ impl LayerPull<'_> {
 
     /// Ends only when all that was begun has ended, so that a failed pull leaves nobody behind who still writes.
     async fn fetch(&self, layers: Vec<Wanted<'_>>) -> Result<HashMap<Digest, StoredLayer>, PullError> {
-        let mut outcomes = stream::iter(layers).map(|layer| self.one(layer)).buffer_unordered(AT_ONCE);
+        let layers: Vec<_> = layers.into_iter().map(|layer| self.one(layer)).collect();
+        let mut outcomes = stream::iter(layers).buffer_unordered(AT_ONCE);
         let (mut fetched, mut failure) = (HashMap::new(), None);
         while let Some(outcome) = outcomes.next().await {
             match outcome {

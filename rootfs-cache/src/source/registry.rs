@@ -45,16 +45,20 @@ pub(crate) struct RegistrySource<'a> {
 
 struct Login {
     credentials: Option<Credentials>,
-    /// What the registry asked for and gave; `None` until the first request.
+    /// `None` until the first request, and after a refusal.
     token: Option<Token>,
+    /// Tokens fetched so far.
+    serial: u32,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Token {
-    /// A bearer token, or a password sent along with every request.
-    Held,
-    /// The registry wants none.
-    NotWanted,
+/// What the registry gave when it was first spoken to. The token itself is kept by the client.
+#[derive(Clone, Copy)]
+struct Token {
+    serial: u32,
+    /// Made with the stored login.
+    is_stored: bool,
+    /// Not so for a registry that is open to all: there a refusal has another reason.
+    is_wanted: bool,
 }
 
 /// What to do about a failed request.
@@ -89,7 +93,11 @@ impl<'a> RegistrySource<'a> {
             source,
         };
         let client = new_client(is_plain_http(reference, &access.insecure)).map_err(unreachable)?;
-        let login = Mutex::new(Login { credentials, token: None });
+        let login = Mutex::new(Login {
+            credentials,
+            token: None,
+            serial: 0,
+        });
         Ok(Self {
             client,
             reference: reference.clone(),
@@ -102,16 +110,9 @@ impl<'a> RegistrySource<'a> {
     pub(super) async fn current(&self) -> Result<Digest, SourceError> {
         let tag = self.reference.tag().unwrap_or("latest");
         let wanted = format!("tag `{tag}` of `{}`", self.reference.repository());
-        let name = Reference::with_tag(
-            self.reference.api_host().to_owned(),
-            self.reference.repository().to_owned(),
-            tag.to_owned(),
-        );
-        let found = self
-            .request(&wanted, async || {
-                self.client.fetch_manifest_digest(&name, &RegistryAuth::Anonymous).await
-            })
-            .await?;
+        let name = self.by_tag(tag);
+        let head = || self.client.fetch_manifest_digest(&name, &RegistryAuth::Anonymous);
+        let found = self.request(&wanted, head).await?;
         let digest = found.parse();
         digest.map_err(|_| SourceError::Answer {
             registry: self.registry(),
@@ -123,7 +124,7 @@ impl<'a> RegistrySource<'a> {
     pub(super) async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
         let wanted = format!("manifest {digest} of `{}`", self.reference.repository());
         let name = self.by_digest(digest);
-        let get = async || {
+        let get = || async {
             let answer = self.client.pull_manifest_raw(&name, &RegistryAuth::Anonymous, &ACCEPTED);
             let late = |_| OciDistributionError::IoError(io::ErrorKind::TimedOut.into());
             tokio::time::timeout(MANIFEST_DEADLINE, answer).await.map_err(late)?
@@ -136,7 +137,7 @@ impl<'a> RegistrySource<'a> {
     pub(super) async fn blob(&self, blob: &Descriptor) -> Result<Blob, SourceError> {
         let wanted = format!("blob {} of `{}`", blob.digest, self.reference.repository());
         let (name, digest) = (self.by_digest(&blob.digest), blob.digest.to_string());
-        let get = async || {
+        let get = || async {
             // Asked for as a range, the crate leaves the digest to us: whoever reads a blob hashes it anyway. An empty blob has no range.
             if blob.size == 0 {
                 return self.client.pull_blob_stream(&name, digest.as_str()).await;
@@ -157,6 +158,14 @@ impl<'a> RegistrySource<'a> {
         }
     }
 
+    fn by_tag(&self, tag: &str) -> Reference {
+        Reference::with_tag(
+            self.reference.api_host().to_owned(),
+            self.reference.repository().to_owned(),
+            tag.to_owned(),
+        )
+    }
+
     fn by_digest(&self, digest: &Digest) -> Reference {
         Reference::with_digest(
             self.reference.api_host().to_owned(),
@@ -174,24 +183,29 @@ impl<'a> RegistrySource<'a> {
     }
 
     /// Sends a request until it is answered: again where there was no answer, with a new token where the old one was refused, and at last without login.
-    async fn request<T>(&self, wanted: &str, send: impl AsyncFn() -> Result<T, OciDistributionError>) -> Result<T, SourceError> {
+    async fn request<T, A>(&self, wanted: &str, send: impl Fn() -> A) -> Result<T, SourceError>
+    where
+        A: Future<Output = Result<T, OciDistributionError>>,
+    {
         let mut waits = RETRY_AFTER.iter();
         let mut renewed = false;
         loop {
-            let error = match self.log_in().await {
-                Ok(()) => match send().await {
+            let (error, used) = match self.log_in().await {
+                Err(error) => (error, None),
+                Ok(used) => match send().await {
                     Ok(answer) => return Ok(answer),
-                    Err(error) => error,
+                    Err(error) => (error, Some(used)),
                 },
-                Err(error) => error,
             };
-            let again = match (Failure::of(&error), waits.as_slice().first()) {
-                (Failure::Passing, Some(wait)) => {
-                    waits.next();
-                    tokio::time::sleep(*wait).await;
-                    true
-                }
-                (Failure::Refused, _) => self.give_up_token(&mut renewed).await,
+            let again = match (Failure::of(&error), used) {
+                (Failure::Passing, _) => match waits.next() {
+                    Some(wait) => {
+                        tokio::time::sleep(*wait).await;
+                        true
+                    }
+                    None => false,
+                },
+                (Failure::Refused, Some(used)) => self.give_up_token(used, &mut renewed).await,
                 _ => false,
             };
             if !again {
@@ -200,49 +214,60 @@ impl<'a> RegistrySource<'a> {
         }
     }
 
-    /// Gets a token where none is held.
-    async fn log_in(&self) -> Result<(), OciDistributionError> {
+    /// Gets a token where none is held: with the stored login, and if that is refused without.
+    async fn log_in(&self) -> Result<Token, OciDistributionError> {
         let mut login = self.login.lock().await;
-        if login.token.is_some() {
-            return Ok(());
-        }
-        let name = Reference::with_tag(
-            self.reference.api_host().to_owned(),
-            self.reference.repository().to_owned(),
-            "latest".to_owned(),
-        );
+        let name = self.by_tag("latest");
         // The crate keeps the first login it hears of for ever and uses it whenever a token runs out. It hears of none but this one, so that ours can change.
         self.client
             .store_auth_if_needed(name.resolve_registry(), &RegistryAuth::Anonymous)
             .await;
-        let credentials = match &login.credentials {
-            Some(Credentials { user, password }) => RegistryAuth::Basic(user.clone(), password.clone()),
-            None => RegistryAuth::Anonymous,
-        };
-        let bearer = self.client.auth(&name, &credentials, RegistryOperation::Pull).await?;
-        let is_held = bearer.is_some() || login.credentials.is_some();
-        login.token = Some(if is_held { Token::Held } else { Token::NotWanted });
-        Ok(())
+        loop {
+            if let Some(token) = login.token {
+                return Ok(token);
+            }
+            let is_stored = login.credentials.is_some();
+            let credentials = match &login.credentials {
+                Some(Credentials { user, password }) => RegistryAuth::Basic(user.clone(), password.clone()),
+                None => RegistryAuth::Anonymous,
+            };
+            match self.client.auth(&name, &credentials, RegistryOperation::Pull).await {
+                Ok(bearer) => {
+                    login.serial += 1;
+                    login.token = Some(Token {
+                        serial: login.serial,
+                        is_stored,
+                        is_wanted: bearer.is_some() || is_stored,
+                    });
+                }
+                Err(error) if is_stored && Failure::of(&error) == Failure::Refused => self.give_up_login(&mut login),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
-    /// After a refusal: whether another try has a chance. The first is made with a new token, the second without the stored login.
-    async fn give_up_token(&self, renewed: &mut bool) -> bool {
+    /// After a refusal: whether another try has a chance. The first is made with a new token, the second without the stored login. Other requests may have
+    /// come to the same end meanwhile: then their new token is used.
+    async fn give_up_token(&self, used: Token, renewed: &mut bool) -> bool {
         let mut login = self.login.lock().await;
-        if login.token == Some(Token::NotWanted) {
-            return false;
+        let is_first = !std::mem::replace(renewed, true);
+        let again = used.is_wanted && (is_first || used.is_stored);
+        if again && !is_first {
+            self.give_up_login(&mut login);
         }
-        let had_token = login.token.take().is_some();
-        if had_token && !std::mem::replace(renewed, true) {
-            return true;
+        if again && login.token.is_some_and(|token| token.serial == used.serial) {
+            login.token = None;
         }
-        let dropped = login.credentials.take().is_some();
-        if dropped {
+        again
+    }
+
+    fn give_up_login(&self, login: &mut Login) {
+        if login.credentials.take().is_some() {
             (self.notes)(&format!(
                 "registry `{}` refuses the stored login: trying without it",
                 self.reference.registry()
             ));
         }
-        dropped
     }
 
     fn explain(&self, wanted: &str, error: OciDistributionError) -> SourceError {

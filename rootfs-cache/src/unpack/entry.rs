@@ -4,7 +4,7 @@
 //! <https://github.com/opencontainers/image-spec/blob/main/layer.md>
 
 use super::index::{Attributes, Kind, LayerIndex, Node, parent, remove_below};
-use super::tar::{Entry, EntryKind};
+use super::tar::{Entry, EntryKind, Mtime};
 
 const PATH_MAX: usize = 4096;
 const NAME_MAX: usize = 255;
@@ -82,70 +82,65 @@ impl LayerBuilder {
     /// Takes one entry in. The last one of a name wins; directories merge.
     pub(crate) fn add(&mut self, entry: Entry) -> Result<Action, EntryError> {
         let path = normalise(&entry.path)?;
+        if path.is_empty() && entry.kind != EntryKind::Directory {
+            return Err(EntryError::Root);
+        }
+        let name = Name::of(&path)?;
+        if matches!(name, Name::Ignored) {
+            return Ok(Action::Index);
+        }
+        self.ensure_parent(&path, entry.mtime)?;
+        match name {
+            Name::Ordinary => return self.add_ordinary(path, entry),
+            Name::Whiteout(hidden) => self.index.whiteouts.insert(hidden),
+            Name::Opaque(directory) => self.index.opaque.insert(directory),
+            Name::Ignored => false,
+        };
+        Ok(Action::Index)
+    }
+
+    fn add_ordinary(&mut self, path: Vec<u8>, entry: Entry) -> Result<Action, EntryError> {
         let attributes = Attributes {
             mode: entry.mode,
             uid: entry.uid,
             gid: entry.gid,
             mtime: entry.mtime,
         };
-        if path.is_empty() && entry.kind != EntryKind::Directory {
-            return Err(EntryError::Root);
-        }
-        match Name::of(&path)? {
-            Name::Ordinary => {}
-            Name::Ignored => return Ok(Action::Index),
-            Name::Whiteout(hidden) => {
-                self.ensure_parent(&path, attributes)?;
-                self.index.whiteouts.insert(hidden);
+        let kind = match entry.kind {
+            EntryKind::File => Kind::File(self.files),
+            EntryKind::Directory => Kind::Directory {
+                xattrs: kept_xattrs(entry.xattrs),
+            },
+            EntryKind::Symlink { target } => Kind::Symlink(symlink_target(target)?),
+            EntryKind::Fifo => Kind::Fifo,
+            EntryKind::HardLink { target } => {
+                if let Some(node) = self.hard_link(&path, &target, attributes)? {
+                    self.put(path, node);
+                }
                 return Ok(Action::Index);
             }
-            Name::Opaque(directory) => {
-                self.ensure_parent(&path, attributes)?;
-                self.index.opaque.insert(directory);
-                return Ok(Action::Index);
-            }
-        }
-        self.ensure_parent(&path, attributes)?;
-        let node = match entry.kind {
             EntryKind::Device => {
                 // What it stands for is gone, though it cannot be there itself.
                 self.remove(&path);
                 self.index.whiteouts.insert(path);
                 return Ok(Action::SkipDevice);
             }
-            EntryKind::HardLink { target } => match self.hard_link(&path, &target, attributes)? {
-                Some(node) => node,
-                None => return Ok(Action::Index),
-            },
-            EntryKind::File => Node {
-                attributes,
-                kind: Kind::File(self.files),
-            },
-            EntryKind::Directory => Node {
-                attributes,
-                kind: Kind::Directory {
-                    xattrs: kept_xattrs(entry.xattrs),
-                },
-            },
-            EntryKind::Symlink { target } => Node {
-                attributes,
-                kind: Kind::Symlink(symlink_target(target)?),
-            },
-            EntryKind::Fifo => Node {
-                attributes,
-                kind: Kind::Fifo,
-            },
         };
-        if !matches!(node.kind, Kind::Directory { .. }) {
-            self.remove(&path);
-        }
-        let stored = matches!(node.kind, Kind::File(number) if number == self.files);
-        self.index.nodes.insert(path, node);
+        let stored = matches!(kind, Kind::File(_));
+        self.put(path, Node { attributes, kind });
         if !stored {
             return Ok(Action::Index);
         }
         self.files += 1;
         Ok(Action::Store(self.files - 1))
+    }
+
+    /// Puts `node` at `path`. A directory over a directory keeps what is in it.
+    fn put(&mut self, path: Vec<u8>, node: Node) {
+        if !matches!(node.kind, Kind::Directory { .. }) {
+            self.remove(&path);
+        }
+        self.index.nodes.insert(path, node);
     }
 
     /// The index, and for every file stored whether a name still leads to it.
@@ -192,7 +187,7 @@ impl LayerBuilder {
     }
 
     /// Sees to it that everything above `path` is a directory. What the layer left out is made as dockerd does, with mode 755.
-    fn ensure_parent(&mut self, path: &[u8], attributes: Attributes) -> Result<(), EntryError> {
+    fn ensure_parent(&mut self, path: &[u8], mtime: Mtime) -> Result<(), EntryError> {
         let Some(parent) = parent(path).filter(|parent| !parent.is_empty()) else {
             return Ok(());
         };
@@ -206,7 +201,7 @@ impl LayerBuilder {
                     mode: 0o755,
                     uid: 0,
                     gid: 0,
-                    ..attributes
+                    mtime,
                 };
                 self.index.nodes.insert(
                     directory.to_vec(),

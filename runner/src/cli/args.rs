@@ -10,7 +10,13 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Runs AWS Lambda functions in the real Lambda userland, without Docker.
 #[derive(Debug, Parser)]
-#[command(name = "undocked", version, disable_help_subcommand = true, args_override_self = true, max_term_width = 120)]
+#[command(
+    name = "undocked",
+    version,
+    disable_help_subcommand = true,
+    args_override_self = true,
+    max_term_width = 120
+)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub command: CliCommand,
@@ -19,7 +25,7 @@ pub(super) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(super) enum CliCommand {
     /// Run a function once: the result goes to stdout, all else to stderr
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Pull images into the cache
     Pull(PullArgs),
     /// List the images in the cache
@@ -222,6 +228,11 @@ pub(super) struct DoctorArgs {
 impl RegistryArgs {
     /// For commands that ask no registry.
     pub(super) fn none() -> Self {
-        Self { platform: None, insecure_registry: Vec::new(), lock: None, frozen: false }
+        Self {
+            platform: None,
+            insecure_registry: Vec::new(),
+            lock: None,
+            frozen: false,
+        }
     }
 }

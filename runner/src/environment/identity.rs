@@ -30,8 +30,8 @@ pub struct Identity {
     pub databases: Option<[Vec<u8>; 2]>,
 }
 
-/// The identity in this machine's own userland, whose user database is generated whole.
-pub const HOST_IDENTITY: Identity = Identity { ids: IDENTITY, databases: None };
+/// The ids in this machine's own userland, whose user database is made for the run.
+pub const HOST_IDENTITY: InnerIdentity = IDENTITY;
 
 impl ImageRoot {
     /// Opens the folder that becomes `/`.
@@ -41,8 +41,8 @@ impl ImageRoot {
     }
 
     /// Whether there is something at a path inside, links followed as inside.
-    pub fn holds(&self, path: &str) -> bool {
-        self.look(path, OFlag::O_PATH).is_ok()
+    pub fn holds(&self, path: impl AsRef<Path>) -> bool {
+        self.look(path.as_ref(), OFlag::O_PATH).is_ok()
     }
 
     /// The contents of a regular file inside; none if there is no such file.
@@ -50,7 +50,9 @@ impl ImageRoot {
         /// No user database is larger.
         const LIMIT_BYTES: u64 = 1 << 20;
         // A fifo must not block us.
-        let Ok(file) = self.look(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK).map(File::from) else { return Vec::new() };
+        let Ok(file) = self.look(Path::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK).map(File::from) else {
+            return Vec::new();
+        };
         let mut contents = Vec::new();
         let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
         if !is_file || file.take(LIMIT_BYTES).read_to_end(&mut contents).is_err() {
@@ -59,9 +61,11 @@ impl ImageRoot {
         contents
     }
 
-    fn look(&self, path: &str, flags: OFlag) -> nix::Result<OwnedFd> {
-        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        openat2(self.0.as_fd(), Path::new(path), how)
+    fn look(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        openat2(self.0.as_fd(), path, how)
     }
 
     /// Who the processes are inside this image.
@@ -72,7 +76,10 @@ impl ImageRoot {
     /// This machine's name resolution, shown in an image as docker does it on the host's network, where the image has a place for it.
     pub fn name_resolution(&self) -> Vec<(PathBuf, &'static str)> {
         let files = ["/etc/resolv.conf", "/etc/hosts"].into_iter();
-        files.filter(|path| self.holds(path)).filter_map(|path| Some((Path::new(path).canonicalize().ok()?, path))).collect()
+        files
+            .filter(|path| self.holds(path))
+            .filter_map(|path| Some((Path::new(path).canonicalize().ok()?, path)))
+            .collect()
     }
 }
 
@@ -81,18 +88,33 @@ fn identity(passwd: Vec<u8>, group: impl FnOnce() -> Vec<u8>) -> Identity {
         return Identity { ids, databases: None };
     }
     // First, since the first line with the ids gives their name.
-    let passwd = [format!("{USER}:x:{}:{}::/home/{USER}:/sbin/nologin\n", IDENTITY.uid, IDENTITY.gid).into_bytes(), passwd].concat();
+    let passwd = [
+        format!("{USER}:x:{}:{}::/home/{USER}:/sbin/nologin\n", IDENTITY.uid, IDENTITY.gid).into_bytes(),
+        passwd,
+    ]
+    .concat();
     let group = [format!("{USER}:x:{}:\n", IDENTITY.gid).into_bytes(), group()].concat();
-    Identity { ids: IDENTITY, databases: Some([passwd, group]) }
+    Identity {
+        ids: IDENTITY,
+        databases: Some([passwd, group]),
+    }
 }
 
 /// The ids of `sbx_user1051`, unless they are root's or no ids at all: the sandbox has no root.
 fn ids_of_user(passwd: &[u8]) -> Option<InnerIdentity> {
-    let lines = passwd.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
-    lines.map(|line| line.split(':').collect::<Vec<_>>()).find_map(|fields| match fields[..] {
-        [USER, _, uid, gid, ..] => Some(InnerIdentity { uid: uid.parse().ok()?, gid: gid.parse().ok()? }),
-        _ => None,
-    }).filter(|ids| (1..u32::MAX).contains(&ids.uid) && (1..u32::MAX).contains(&ids.gid))
+    let lines = passwd
+        .split(|&byte| byte == b'\n')
+        .filter_map(|line| std::str::from_utf8(line).ok());
+    lines
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find_map(|fields| match fields[..] {
+            [USER, _, uid, gid, ..] => Some(InnerIdentity {
+                uid: uid.parse().ok()?,
+                gid: gid.parse().ok()?,
+            }),
+            _ => None,
+        })
+        .filter(|ids| (1..u32::MAX).contains(&ids.uid) && (1..u32::MAX).contains(&ids.gid))
 }
 
 #[cfg(test)]
@@ -104,7 +126,10 @@ mod tests {
     #[test]
     fn the_images_own_user_counts() {
         for (passwd, ids) in [
-            ("root:x:0:0:root:/root:/bin/bash\nsbx_user1051:x:496:495::/home/sbx_user1051:/sbin/nologin\n", Some((496, 495))),
+            (
+                "root:x:0:0:root:/root:/bin/bash\nsbx_user1051:x:496:495::/home/sbx_user1051:/sbin/nologin\n",
+                Some((496, 495)),
+            ),
             ("sbx_user1051:x:993:990", Some((993, 990))),
             ("root:x:0:0::/:/bin/sh\n", None),
             ("", None),
@@ -117,8 +142,13 @@ mod tests {
             assert_eq!(found.ids, InnerIdentity { uid, gid }, "{passwd:?}");
             assert_eq!(found.databases.is_some(), ids.is_none(), "{passwd:?}");
         }
-        let [passwd, group] = identity(b"root:x:0:0::/:/bin/sh\n".to_vec(), || b"root:x:0:\n".to_vec()).databases.unwrap();
-        assert_eq!(passwd, b"sbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\nroot:x:0:0::/:/bin/sh\n");
+        let [passwd, group] = identity(b"root:x:0:0::/:/bin/sh\n".to_vec(), || b"root:x:0:\n".to_vec())
+            .databases
+            .unwrap();
+        assert_eq!(
+            passwd,
+            b"sbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\nroot:x:0:0::/:/bin/sh\n"
+        );
         assert_eq!(group, b"sbx_user1051:x:990:\nroot:x:0:\n");
     }
 

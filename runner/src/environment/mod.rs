@@ -8,6 +8,7 @@ pub mod identity;
 mod ids;
 pub mod layers;
 mod logs;
+pub mod mount_points;
 mod once;
 pub mod run_folder;
 mod runtime;

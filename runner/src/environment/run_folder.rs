@@ -4,7 +4,7 @@
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// A folder of this run, for its owner's eyes only.
@@ -25,15 +25,28 @@ pub struct RunFolderError {
     source: io::Error,
 }
 
+/// Folders are named by so many hex digits.
+const NAME_LENGTH: usize = 16;
+
 impl RunFolder {
     /// Makes a folder below `parent`, which is made, too, if need be.
     pub fn create(parent: &Path) -> Result<Self, RunFolderError> {
-        let failed = |source| RunFolderError { parent: parent.to_owned(), source };
+        let failed = |source| RunFolderError {
+            parent: parent.to_owned(),
+            source,
+        };
         DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+        // Whoever owns the parent could put other things in place of ours.
+        if parent.metadata().map_err(failed)?.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(failed(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "it belongs to another user",
+            )));
+        }
         sweep(parent);
         loop {
             let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
-            let path = parent.join(format!("{random:016x}"));
+            let path = parent.join(format!("{random:0NAME_LENGTH$x}"));
             match DirBuilder::new().mode(0o700).create(&path) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 made => made.map_err(failed)?,
@@ -56,7 +69,10 @@ impl RunFolder {
     /// Writes a file into it that everybody inside may read.
     pub fn write(&self, name: &str, contents: &[u8]) -> Result<PathBuf, RunFolderError> {
         let path = self.path.join(name);
-        std::fs::write(&path, contents).map_err(|source| RunFolderError { parent: self.path.clone(), source })?;
+        std::fs::write(&path, contents).map_err(|source| RunFolderError {
+            parent: self.path.clone(),
+            source,
+        })?;
         Ok(path)
     }
 }
@@ -70,7 +86,10 @@ impl Drop for RunFolder {
 /// Removes what has no living owner. Best effort: the next run tries again.
 fn sweep(parent: &Path) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
-        if let Ok(folder) = File::open(entry.path())
+        let name = entry.file_name();
+        let is_ours = name.len() == NAME_LENGTH && name.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit);
+        if is_ours
+            && let Ok(folder) = File::open(entry.path())
             && !matches!(folder.try_lock(), Err(TryLockError::WouldBlock))
         {
             remove(&entry.path());
@@ -123,7 +142,9 @@ mod tests {
         let left = parent.path().join("0123456789abcdef");
         std::fs::create_dir(&left).unwrap();
         std::fs::write(left.join("file"), "").unwrap();
+        let not_ours = parent.path().join("0123456789abcdeg");
+        std::fs::create_dir(&not_ours).unwrap();
         let second = RunFolder::create(parent.path()).unwrap();
-        assert!(!left.exists() && living.path().exists() && second.path().exists());
+        assert!(!left.exists() && not_ours.exists() && living.path().exists() && second.path().exists());
     }
 }

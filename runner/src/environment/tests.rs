@@ -221,7 +221,8 @@ async fn answers_between_start_and_end() {
             "a",
             "b",
             "",
-            "lastEND RequestId: <id>",
+            "last",
+            "END RequestId: <id>",
             "REPORT"
         ]
     );

@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rootfs_cache::rootfs::Rootfs;
-use seccomp::filter::Filter;
-use seccomp::numbers::Architecture;
-use seccomp::policy::Policy;
 
+mod places;
+
+use super::cache_root;
 use super::signals::Signals;
-use crate::config::RunConfig;
+use crate::config::{ImageSource, RunConfig};
 use crate::environment::identity::{HOST_IDENTITY, Identity, ImageRoot};
 use crate::environment::layers::{self, MergeError};
+use crate::environment::mount_points;
 use crate::environment::run_folder::RunFolder;
 use crate::exit_code::Failure;
-use crate::sandbox::{Access, Command, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume};
+use crate::sandbox::{
+    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume, shipped_filter,
+};
 
 /// `/tmp` on Lambda, when nothing else is configured.
 const TMP_BYTES: u64 = 512 << 20;
@@ -29,6 +32,8 @@ pub(super) struct Inside {
     identity: InnerIdentity,
     working_dir: PathBuf,
     filter: Arc<Filter>,
+    /// While it is held, the image stays in the cache.
+    _rootfs: Option<Rootfs>,
     _folder: Option<RunFolder>,
 }
 
@@ -58,26 +63,47 @@ impl From<Failure> for NotInside {
 impl Inside {
     /// Puts it together; layers may have to be copied, until a signal comes.
     pub(super) async fn prepare(config: &RunConfig, userland: Userland, signals: &mut Signals) -> Result<Self, NotInside> {
-        let mut folder = LazyFolder { parent: temporary_parent(config), made: None };
+        let mut folder = LazyFolder {
+            source: &config.images,
+            made: None,
+        };
+        places::check(&config.volumes, &userland)?;
         let mut volumes = config.volumes.clone();
         if let Some(opt) = opt(config, &mut folder, signals).await? {
             volumes.push(read_only(opt, "/opt"));
         }
         let working_dir = working_dir(config, &userland);
-        let (root, identity) = match userland {
-            Userland::Host(root) => (RootSource::Host(root), HOST_IDENTITY),
+        let (root, ids, rootfs) = match userland {
+            Userland::Host(root) => (RootSource::Host(places::on_host(root, &config.volumes)), HOST_IDENTITY, None),
             Userland::Image(rootfs, image) => {
-                let found = image.name_resolution().into_iter().map(|(source, target)| read_only(source, target));
-                add_missing(&mut volumes, found);
-                (RootSource::Image { path: rootfs.path().to_owned() }, image.identity())
+                let found = image.name_resolution().into_iter();
+                add_missing(&mut volumes, found.map(|(source, target)| read_only(source, target)));
+                let Identity { ids, databases } = image.identity();
+                if let Some([passwd, group]) = databases {
+                    let files = [
+                        (folder.write("passwd", &passwd)?, "/etc/passwd"),
+                        (folder.write("group", &group)?, "/etc/group"),
+                    ];
+                    add_missing(&mut volumes, files.into_iter().map(|(source, target)| read_only(source, target)));
+                }
+                let (root, parts) = mount_points::root(rootfs.path(), &volumes).map_err(|error| {
+                    let hint = error.hint();
+                    Failure::could_not_run(error).with_hint(hint)
+                })?;
+                volumes.extend(parts);
+                (root, ids, Some(rootfs))
             }
         };
-        let Identity { ids, databases } = identity;
-        if let Some([passwd, group]) = databases {
-            let files = [(folder.write("passwd", &passwd)?, "/etc/passwd"), (folder.write("group", &group)?, "/etc/group")];
-            add_missing(&mut volumes, files.into_iter().map(|(source, target)| read_only(source, target)));
-        }
-        Ok(Self { root, volumes, identity: ids, working_dir, filter: filter()?, _folder: folder.made })
+        let filter = shipped_filter().map_err(Failure::could_not_run)?;
+        Ok(Self {
+            root,
+            volumes,
+            identity: ids,
+            working_dir,
+            filter,
+            _rootfs: rootfs,
+            _folder: folder.made,
+        })
     }
 
     /// What the sandbox is asked to be.
@@ -100,15 +126,17 @@ impl Inside {
 }
 
 /// A run's folder, made when it is needed.
-struct LazyFolder {
-    parent: PathBuf,
+struct LazyFolder<'a> {
+    source: &'a ImageSource,
     made: Option<RunFolder>,
 }
 
-impl LazyFolder {
+impl LazyFolder<'_> {
     fn get(&mut self) -> Result<&RunFolder, Failure> {
         if self.made.is_none() {
-            self.made = Some(RunFolder::create(&self.parent).map_err(Failure::could_not_run)?);
+            // In the cache, whose file system is large, allows executing and may share blocks with the layers' own.
+            let parent = cache_root(self.source)?.join("runs");
+            self.made = Some(RunFolder::create(&parent).map_err(Failure::could_not_run)?);
         }
         Ok(self.made.as_ref().expect("it was made above"))
     }
@@ -118,13 +146,8 @@ impl LazyFolder {
     }
 }
 
-/// In the cache, whose file system is large, allows executing and may share blocks with the layers' own.
-fn temporary_parent(config: &RunConfig) -> PathBuf {
-    config.images.cache.as_ref().map_or_else(|| std::env::temp_dir().join("undocked"), |cache| cache.join("runs"))
-}
-
 /// One layer is shown where it is; several are copied together.
-async fn opt(config: &RunConfig, folder: &mut LazyFolder, signals: &mut Signals) -> Result<Option<PathBuf>, NotInside> {
+async fn opt(config: &RunConfig, folder: &mut LazyFolder<'_>, signals: &mut Signals) -> Result<Option<PathBuf>, NotInside> {
     if config.layers.len() < 2 {
         return Ok(config.layers.first().cloned());
     }
@@ -151,7 +174,12 @@ async fn opt(config: &RunConfig, folder: &mut LazyFolder, signals: &mut Signals)
 fn working_dir(config: &RunConfig, userland: &Userland) -> PathBuf {
     let default = || match userland {
         Userland::Host(_) => PathBuf::from("/var/task"),
-        Userland::Image(rootfs, _) => rootfs.config().working_dir.as_deref().filter(|dir| !dir.is_empty()).map_or_else(|| "/".into(), PathBuf::from),
+        Userland::Image(rootfs, _) => rootfs
+            .config()
+            .working_dir
+            .as_deref()
+            .filter(|dir| !dir.is_empty())
+            .map_or_else(|| "/".into(), PathBuf::from),
     };
     config.working_dir.clone().unwrap_or_else(default)
 }
@@ -166,9 +194,9 @@ fn add_missing(volumes: &mut Vec<Volume>, more: impl IntoIterator<Item = Volume>
 }
 
 fn read_only(source: PathBuf, target: &str) -> Volume {
-    Volume { source, target: Path::new(target).to_owned(), access: Access::ReadOnly }
-}
-
-fn filter() -> Result<Arc<Filter>, Failure> {
-    Ok(Arc::new(Filter::compile(&Policy::lambda(), Architecture::HOST).map_err(Failure::could_not_run)?))
+    Volume {
+        source,
+        target: Path::new(target).to_owned(),
+        access: Access::ReadOnly,
+    }
 }

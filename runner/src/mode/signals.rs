@@ -4,28 +4,64 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that have come and were not yet taken.
+/// The ends of a run from outside. What was ignored when we were started (`nohup`, a background job of a script) stays ignored.
 #[derive(Debug)]
-pub(super) struct Signals([Signal; 4]);
-
-const ENDING: [SignalKind; 4] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
+pub(super) struct Signals([Option<Signal>; 4]);
 
 impl Signals {
     /// Starts listening.
     pub(super) fn listen() -> io::Result<Self> {
-        let [interrupt, terminate, hangup, quit] = ENDING;
-        Ok(Self([signal(interrupt)?, signal(terminate)?, signal(hangup)?, signal(quit)?]))
+        let ignored = std::fs::read_to_string("/proc/self/status")
+            .ok()
+            .and_then(|status| ignored(&status))
+            .unwrap_or(0);
+        let listen = |kind: SignalKind| (ignored >> (kind.as_raw_value() - 1) & 1 == 0).then(|| signal(kind)).transpose();
+        Ok(Self([
+            listen(SignalKind::interrupt())?,
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::hangup())?,
+            listen(SignalKind::quit())?,
+        ]))
     }
 
     /// The number of the next one.
     pub(super) async fn next(&mut self) -> i32 {
         let [interrupt, terminate, hangup, quit] = &mut self.0;
         let kind = tokio::select! {
-            _ = interrupt.recv() => SignalKind::interrupt(),
-            _ = terminate.recv() => SignalKind::terminate(),
-            _ = hangup.recv() => SignalKind::hangup(),
-            _ = quit.recv() => SignalKind::quit(),
+            () = comes(interrupt) => SignalKind::interrupt(),
+            () = comes(terminate) => SignalKind::terminate(),
+            () = comes(hangup) => SignalKind::hangup(),
+            () = comes(quit) => SignalKind::quit(),
         };
         kind.as_raw_value()
+    }
+}
+
+async fn comes(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// The mask of ignored signals in `/proc/self/status`: bit 0 is signal 1 (proc_pid_status(5)).
+fn ignored(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals() {
+        assert_eq!(
+            ignored("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t00\n"),
+            Some(0x1001)
+        );
+        assert_eq!(ignored("Name:\tx\n"), None);
     }
 }

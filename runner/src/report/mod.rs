@@ -45,6 +45,8 @@ pub struct Report {
     color: Color,
     carriage_returns: CarriageReturns,
     tail: LogTail,
+    /// Whether the function's output has left a line open.
+    mid_line: bool,
 }
 
 impl Report {
@@ -60,12 +62,14 @@ impl Report {
             color,
             carriage_returns,
             tail: LogTail::default(),
+            mid_line: false,
         }
     }
 
     /// Writes one line of the platform. It is taken at once, whether or not there is [room](Self::room).
     pub fn log(&mut self, event: &LogEvent) {
         let line = text::line(event);
+        self.end_line();
         if matches!(event, LogEvent::Start { .. }) {
             self.tail.restart();
         }
@@ -82,12 +86,24 @@ impl Report {
         if self.carriage_returns == CarriageReturns::ToLineFeeds {
             bytes.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b'\n');
         }
+        if let Some(last) = bytes.last() {
+            self.mid_line = *last != b'\n';
+        }
         self.tail.push(&bytes);
         self.sink.push(Bytes::from(bytes));
     }
 
+    /// Every line of the platform is a record of its own on Lambda, whatever the function wrote before.
+    fn end_line(&mut self) {
+        if std::mem::take(&mut self.mid_line) {
+            self.tail.push(b"\n");
+            self.sink.push(Bytes::from_static(b"\n"));
+        }
+    }
+
     /// Writes a line of our own, which belongs to no invocation.
     pub fn note(&mut self, line: &str) {
+        self.end_line();
         self.sink.push(format!("{line}\n").into());
     }
 

@@ -4,8 +4,10 @@
 //! descriptors outside and carries the steps out inside with one `clone`; [`Sandbox`] is what runs. This module knows nothing of Lambda, of images
 //! or of HTTP.
 
+mod assemble;
 mod child;
 mod enforcement;
+mod filter;
 mod idmap;
 mod landlock;
 mod launch;
@@ -19,7 +21,9 @@ use std::ffi::CString;
 use std::io;
 use std::path::PathBuf;
 
+pub use assemble::{Assembly, image_root};
 pub use enforcement::{Degradation, Enforcement, Protection};
+pub use filter::{Filter, FilterError, shipped_filter};
 pub use launch::Launcher;
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
@@ -48,7 +52,7 @@ pub struct SandboxRequest {
     /// Whether the program is PID 1 itself.
     pub first_process: FirstProcess,
     /// The compiled seccomp filter.
-    pub filter: std::sync::Arc<seccomp::filter::Filter>,
+    pub filter: std::sync::Arc<Filter>,
 }
 
 /// Where the root file system comes from.
@@ -59,6 +63,8 @@ pub enum RootSource {
         /// The host folder that becomes `/`.
         path: PathBuf,
     },
+    /// An unpacked image in a tmpfs that has the mount points which it lacks; see [`image_root`].
+    Assembled(Assembly),
     /// A fresh tmpfs with parts of the host's own userland.
     Host(HostRoot),
 }
@@ -70,6 +76,8 @@ pub struct HostRoot {
     pub folders: Vec<PathBuf>,
     /// Host files shown read-only at the same path.
     pub file_binds: Vec<PathBuf>,
+    /// Empty folders, for volumes to be shown at.
+    pub places: Vec<PathBuf>,
     /// Symbolic links, as (path, target), such as (`/bin`, `usr/bin`).
     pub symlinks: Vec<(PathBuf, PathBuf)>,
     /// Files with their contents and mode bits, such as `/etc/passwd`.
@@ -215,7 +223,9 @@ impl LaunchError {
     /// What the user can do about it, where we know.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Step { .. } | Self::Prepare { .. } => Some("`undocked doctor` tries every step and says what this machine refuses".to_owned()),
+            Self::Step { .. } | Self::Prepare { .. } => {
+                Some("`undocked doctor` tries every step and says what this machine refuses".to_owned())
+            }
             Self::Source { .. } => Some("check that the path exists and that you may read it".to_owned()),
             Self::WorkingDir { .. } | Self::Exec { .. } | Self::NoCandidate { .. } => None,
         }

@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Access, Command, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume};
+use super::{Access, Assembly, Command, Filter, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume};
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct SandboxPlan {
     pub(crate) identity: InnerIdentity,
     pub(crate) stdio: Stdio,
     pub(crate) first_process: FirstProcess,
-    pub(crate) filter: std::sync::Arc<seccomp::filter::Filter>,
+    pub(crate) filter: std::sync::Arc<Filter>,
     pub(crate) working_dir: PathBuf,
     /// Go on after a step that is refused, to see what becomes of the others: for finding out what a machine grants, never for a function.
     pub(crate) tolerant: bool,
@@ -48,26 +48,60 @@ pub(crate) enum Step {
     AwaitMaps,
     Become(InnerIdentity),
     /// Write to a file below `/proc/self` of the host's `/proc`.
-    WriteOwn { file: CString, text: String },
+    WriteOwn {
+        file: CString,
+        text: String,
+    },
     ForbidNesting,
     NewSession,
     DieWithParent,
     WireStdio,
     MakePrivate,
-    Open { slot: usize, path: CString, flags: TreeFlags },
-    AttachRoot { slot: usize },
-    MakeRoot { options: CString },
-    MakeDir { path: CString, mode: u32 },
-    MakeLink { path: CString, target: CString },
-    MakeFile { path: CString, contents: Vec<u8>, mode: u32 },
-    AttachTmpfs { target: CString, options: CString },
+    Open {
+        slot: usize,
+        path: CString,
+        flags: TreeFlags,
+    },
+    AttachRoot {
+        slot: usize,
+    },
+    MakeRoot {
+        options: CString,
+    },
+    MakeDir {
+        path: CString,
+        mode: u32,
+    },
+    MakeLink {
+        path: CString,
+        target: CString,
+    },
+    MakeFile {
+        path: CString,
+        contents: Vec<u8>,
+        mode: u32,
+    },
+    AttachTmpfs {
+        target: CString,
+        options: CString,
+    },
     AttachProc,
-    Attach { slot: usize, target: CString },
-    MaskReadOnly { path: CString },
-    MaskNull { path: CString },
+    Attach {
+        slot: usize,
+        target: CString,
+    },
+    MaskReadOnly {
+        path: CString,
+    },
+    MaskNull {
+        path: CString,
+    },
     SealRoot,
     EnterRoot,
-    Limit { resource: u32, value: u64 },
+    Limit {
+        resource: u32,
+        value: u64,
+    },
     Umask(u32),
     Hostname(CString),
     ChangeDirectory(CString),
@@ -118,7 +152,10 @@ impl Step {
 
     /// Whether the sandbox still stands when this step is refused: then it is reported as a degradation, by name.
     pub(crate) fn optional(&self) -> bool {
-        matches!(self, Self::ForbidNesting | Self::Hostname(_) | Self::MaskReadOnly { .. } | Self::MaskNull { .. })
+        matches!(
+            self,
+            Self::ForbidNesting | Self::Hostname(_) | Self::MaskReadOnly { .. } | Self::MaskNull { .. }
+        )
     }
 }
 
@@ -169,8 +206,12 @@ pub(crate) enum Privilege {
 pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Symbolic links below `/dev`, as (name, target).
-pub(crate) const DEVICE_LINKS: [(&str, &str); 4] =
-    [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+pub(crate) const DEVICE_LINKS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
 
 /// Parts of `/proc` that nobody inside writes to: with an ordinary host id the kernel refuses anyway, this holds if it should not.
 const PROC_READ_ONLY: [&str; 5] = ["proc/sys", "proc/irq", "proc/bus", "proc/fs", "proc/sysrq-trigger"];
@@ -181,7 +222,14 @@ const PROC_HIDDEN: [&str; 5] = ["proc/kcore", "proc/keys", "proc/timer_list", "p
 /// Plans a sandbox for this process as it is now: as real root, or as an ordinary user.
 pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    plan_as(request, if uid == 0 { Privilege::Root } else { Privilege::Ordinary { uid, gid } })
+    plan_as(
+        request,
+        if uid == 0 {
+            Privilege::Root
+        } else {
+            Privilege::Ordinary { uid, gid }
+        },
+    )
 }
 
 /// Plans a sandbox for a process with the given privilege.
@@ -190,8 +238,9 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
     planner.identity(request.identity, privilege);
     // Nothing of the host's can be named once its root is gone, and a mount of ours may lie over a source's path: so all sources are opened first.
     planner.steps.push(Step::MakePrivate);
-    let contents = planner.sources(&request, privilege)?;
-    planner.mounts(&request, contents)?;
+    let root = Root::of(&request.root);
+    let contents = planner.sources(&root, &request.volumes, privilege)?;
+    planner.mounts(&root, request.tmp_size_bytes, contents)?;
     planner.confinement(&request)?;
     let (programs, search) = programs(&request)?;
     Ok(SandboxPlan {
@@ -209,10 +258,48 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
     })
 }
 
+/// The two ways to a root.
+enum Root {
+    /// One tree, mounted as it is.
+    Tree(PathBuf),
+    /// A tmpfs in which things are made and mounted.
+    Assembled(Assembly),
+}
+
+impl Root {
+    fn of(source: &RootSource) -> Self {
+        match source {
+            RootSource::Image { path } => Self::Tree(path.clone()),
+            RootSource::Assembled(assembly) => Self::Assembled(assembly.clone()),
+            RootSource::Host(host) => Self::Assembled(of_host(host)),
+        }
+    }
+}
+
+/// Holds nothing but what is listed: no home folder, no `/run`, no socket of the host's.
+fn of_host(host: &HostRoot) -> Assembly {
+    let own = ["/proc", "/tmp", "/dev", "/var/task", "/opt", "/etc"].map(PathBuf::from);
+    let links = DEVICE_LINKS.map(|(name, target)| (Path::new("/dev").join(name), PathBuf::from(target)));
+    let stub = |path: PathBuf| (path, Vec::new(), 0o444);
+    let devices = DEVICES.map(|name| stub(Path::new("/dev").join(name)));
+    let files = devices.into_iter().chain(host.files.iter().cloned());
+    Assembly {
+        folders: own.into_iter().chain(host.folders.iter().chain(&host.places).cloned()).collect(),
+        links: links.into_iter().chain(host.symlinks.iter().cloned()).collect(),
+        files: files.chain(host.file_binds.iter().cloned().map(stub)).collect(),
+        binds: host
+            .folders
+            .iter()
+            .chain(&host.file_binds)
+            .map(|path| (path.clone(), path.clone()))
+            .collect(),
+    }
+}
+
 /// Which slots hold what, once the sources are opened.
 struct Contents {
     root: Option<usize>,
-    host_binds: Vec<(usize, CString)>,
+    binds: Vec<(usize, CString)>,
     devices: Vec<(usize, CString)>,
     volumes: Vec<(usize, CString)>,
 }
@@ -229,7 +316,10 @@ impl Planner {
         match privilege {
             Privilege::Root => self.steps.extend([Step::AwaitMaps, Step::Become(inner)]),
             Privilege::Ordinary { uid, gid } => {
-                let own = |file: &str, text: String| Step::WriteOwn { file: constant(file), text };
+                let own = |file: &str, text: String| Step::WriteOwn {
+                    file: constant(file),
+                    text,
+                };
                 self.steps.extend([
                     // A group map may be written without privilege only when setgroups is given up (user_namespaces(7)).
                     own("/proc/self/setgroups", "deny".into()),
@@ -238,28 +328,56 @@ impl Planner {
                 ]);
             }
         }
-        self.steps.extend([Step::ForbidNesting, Step::NewSession, Step::DieWithParent, Step::WireStdio]);
+        self.steps
+            .extend([Step::ForbidNesting, Step::NewSession, Step::DieWithParent, Step::WireStdio]);
     }
 
-    fn sources(&mut self, request: &SandboxRequest, privilege: Privilege) -> Result<Contents, PlanError> {
-        let tree = TreeFlags { read_only: true, recursive: false, devices: false };
-        let mut contents = Contents { root: None, host_binds: Vec::new(), devices: Vec::new(), volumes: Vec::new() };
-        match &request.root {
-            RootSource::Image { path } => contents.root = Some(self.open(path, tree, true, privilege)?),
-            RootSource::Host(host) => {
-                for path in host.folders.iter().chain(&host.file_binds) {
-                    let slot = self.open(path, TreeFlags { recursive: true, ..tree }, true, privilege)?;
-                    contents.host_binds.push((slot, inside(path)?));
+    fn sources(&mut self, root: &Root, volumes: &[Volume], privilege: Privilege) -> Result<Contents, PlanError> {
+        let tree = TreeFlags {
+            read_only: true,
+            recursive: false,
+            devices: false,
+        };
+        let mut contents = Contents {
+            root: None,
+            binds: Vec::new(),
+            devices: Vec::new(),
+            volumes: Vec::new(),
+        };
+        match root {
+            Root::Tree(path) => contents.root = Some(self.open(path, tree, true, privilege)?),
+            Root::Assembled(assembly) => {
+                for (source, target) in &assembly.binds {
+                    let slot = self.open(source, TreeFlags { recursive: true, ..tree }, true, privilege)?;
+                    contents.binds.push((slot, inside(target)?));
                 }
             }
         }
         for name in DEVICES {
-            let slot = self.open(&Path::new("/dev").join(name), TreeFlags { read_only: false, devices: true, ..tree }, false, privilege)?;
+            let slot = self.open(
+                &Path::new("/dev").join(name),
+                TreeFlags {
+                    read_only: false,
+                    devices: true,
+                    ..tree
+                },
+                false,
+                privilege,
+            )?;
             contents.devices.push((slot, constant(&format!("dev/{name}"))));
         }
-        for volume in sorted_by_depth(&request.volumes) {
+        for volume in sorted_by_depth(volumes) {
             let read_only = volume.access == Access::ReadOnly;
-            let slot = self.open(&volume.source, TreeFlags { read_only, recursive: true, devices: false }, true, privilege)?;
+            let slot = self.open(
+                &volume.source,
+                TreeFlags {
+                    read_only,
+                    recursive: true,
+                    devices: false,
+                },
+                true,
+                privilege,
+            )?;
             contents.volumes.push((slot, inside(&volume.target)?));
         }
         Ok(contents)
@@ -269,28 +387,41 @@ impl Planner {
     /// mount of the parent's namespace cannot be cloned from another one.
     fn open(&mut self, path: &Path, flags: TreeFlags, idmapped: bool, privilege: Privilege) -> Result<usize, PlanError> {
         let slot = self.sources.len();
-        self.sources.push(Source { path: path.to_owned(), flags, idmapped });
+        self.sources.push(Source {
+            path: path.to_owned(),
+            flags,
+            idmapped,
+        });
         if privilege != Privilege::Root {
-            self.steps.push(Step::Open { slot, path: text(path.as_os_str().as_bytes())?, flags });
+            self.steps.push(Step::Open {
+                slot,
+                path: text(path.as_os_str().as_bytes())?,
+                flags,
+            });
         }
         Ok(slot)
     }
 
     /// The root first, then what lies on it, shallow before deep; volumes last, so that a user may lay one over anything of ours.
-    fn mounts(&mut self, request: &SandboxRequest, mut contents: Contents) -> Result<(), PlanError> {
-        match (&request.root, contents.root) {
-            (RootSource::Host(host), _) => self.host_root(host, &mut contents)?,
-            (RootSource::Image { .. }, slot) => self.steps.extend(slot.map(|slot| Step::AttachRoot { slot })),
+    fn mounts(&mut self, root: &Root, tmp_size_bytes: u64, contents: Contents) -> Result<(), PlanError> {
+        match root {
+            Root::Tree(_) => self.steps.extend(contents.root.map(|slot| Step::AttachRoot { slot })),
+            Root::Assembled(assembly) => self.assemble(assembly)?,
         }
+        self.attach(contents.binds);
         self.steps.push(Step::AttachProc);
         self.attach(contents.devices);
         // After /dev, whose null node covers what is hidden.
-        self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
+        self.steps
+            .extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
         self.steps.extend(PROC_HIDDEN.map(|path| Step::MaskNull { path: constant(path) }));
-        let options = constant(&format!("mode=1777,size={}", request.tmp_size_bytes));
-        self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options });
+        let options = constant(&format!("mode=1777,size={tmp_size_bytes}"));
+        self.steps.push(Step::AttachTmpfs {
+            target: constant("tmp"),
+            options,
+        });
         self.attach(contents.volumes);
-        if matches!(request.root, RootSource::Host(_)) {
+        if matches!(root, Root::Assembled(_)) {
             self.steps.push(Step::SealRoot);
         }
         self.steps.push(Step::EnterRoot);
@@ -298,38 +429,34 @@ impl Planner {
     }
 
     fn attach(&mut self, slots: Vec<(usize, CString)>) {
-        self.steps.extend(slots.into_iter().map(|(slot, target)| Step::Attach { slot, target }));
+        self.steps
+            .extend(slots.into_iter().map(|(slot, target)| Step::Attach { slot, target }));
     }
 
-    /// A tmpfs that holds nothing but what is listed: no home folder, no `/run`, no socket of the host's.
-    fn host_root(&mut self, host: &HostRoot, contents: &mut Contents) -> Result<(), PlanError> {
-        self.steps.push(Step::MakeRoot { options: constant("mode=755,size=16m") });
-        let mut folders = BTreeSet::new();
-        for folder in ["/proc", "/tmp", "/dev", "/var/task", "/opt", "/etc"] {
-            self.folder(&mut folders, Path::new(folder))?;
+    /// Makes what an assembled root holds; its mounts come after.
+    fn assemble(&mut self, assembly: &Assembly) -> Result<(), PlanError> {
+        self.steps.push(Step::MakeRoot {
+            options: constant("mode=755,size=16m"),
+        });
+        let mut made = BTreeSet::new();
+        for path in &assembly.folders {
+            self.folder(&mut made, path)?;
         }
-        for (name, target) in DEVICE_LINKS {
-            self.steps.push(Step::MakeLink { path: constant(&format!("dev/{name}")), target: constant(target) });
+        for (path, target) in &assembly.links {
+            self.parents(&mut made, path)?;
+            self.steps.push(Step::MakeLink {
+                path: inside(path)?,
+                target: text(target.as_os_str().as_bytes())?,
+            });
         }
-        for name in DEVICES {
-            self.steps.push(Step::MakeFile { path: constant(&format!("dev/{name}")), contents: Vec::new(), mode: 0o444 });
+        for (path, contents, mode) in &assembly.files {
+            self.parents(&mut made, path)?;
+            self.steps.push(Step::MakeFile {
+                path: inside(path)?,
+                contents: contents.clone(),
+                mode: *mode,
+            });
         }
-        for (path, target) in &host.symlinks {
-            self.parents(&mut folders, path)?;
-            self.steps.push(Step::MakeLink { path: inside(path)?, target: text(target.as_os_str().as_bytes())? });
-        }
-        for (path, contents, mode) in &host.files {
-            self.parents(&mut folders, path)?;
-            self.steps.push(Step::MakeFile { path: inside(path)?, contents: contents.clone(), mode: *mode });
-        }
-        for path in &host.folders {
-            self.folder(&mut folders, path)?;
-        }
-        for path in &host.file_binds {
-            self.parents(&mut folders, path)?;
-            self.steps.push(Step::MakeFile { path: inside(path)?, contents: Vec::new(), mode: 0o444 });
-        }
-        self.attach(std::mem::take(&mut contents.host_binds));
         Ok(())
     }
 
@@ -342,7 +469,10 @@ impl Planner {
         for part in absolute(path)?.components().skip(1) {
             so_far.push(part);
             if made.insert(so_far.clone()) {
-                self.steps.push(Step::MakeDir { path: text(so_far.as_os_str().as_bytes())?, mode: 0o755 });
+                self.steps.push(Step::MakeDir {
+                    path: text(so_far.as_os_str().as_bytes())?,
+                    mode: 0o755,
+                });
             }
         }
         Ok(())
@@ -384,7 +514,10 @@ fn programs(request: &SandboxRequest) -> Result<(Vec<Program>, Search), PlanErro
         Command::FirstOf { candidates, arguments } => {
             let program = |path: &String| {
                 let words = std::iter::once(path).chain(arguments);
-                Ok(Program { path: text(path.as_bytes())?, arguments: words.map(|word| text(word.as_bytes())).collect::<Result<_, _>>()? })
+                Ok(Program {
+                    path: text(path.as_bytes())?,
+                    arguments: words.map(|word| text(word.as_bytes())).collect::<Result<_, _>>()?,
+                })
             };
             if candidates.is_empty() {
                 return Err(PlanError::NoCommand);
@@ -394,9 +527,16 @@ fn programs(request: &SandboxRequest) -> Result<(Vec<Program>, Search), PlanErro
         Command::Line(words) => {
             let first = words.first().filter(|word| !word.is_empty()).ok_or(PlanError::NoCommand)?;
             let program = |path: String| {
-                Ok(Program { path: text(path.as_bytes())?, arguments: words.iter().map(|word| text(word.as_bytes())).collect::<Result<_, _>>()? })
+                Ok(Program {
+                    path: text(path.as_bytes())?,
+                    arguments: words.iter().map(|word| text(word.as_bytes())).collect::<Result<_, _>>()?,
+                })
             };
-            let paths = if first.contains('/') { vec![first.clone()] } else { on_path(first, &request.environment) };
+            let paths = if first.contains('/') {
+                vec![first.clone()]
+            } else {
+                on_path(first, &request.environment)
+            };
             Ok((paths.into_iter().map(program).collect::<Result<_, _>>()?, Search::Executable))
         }
     }
@@ -404,9 +544,13 @@ fn programs(request: &SandboxRequest) -> Result<(Vec<Program>, Search), PlanErro
 
 /// Where `execvp` would look for `word`; an empty `PATH` entry is the working directory.
 fn on_path(word: &str, environment: &[CString]) -> Vec<String> {
-    let path = environment.iter().find_map(|variable| variable.to_str().ok()?.strip_prefix("PATH="));
+    let path = environment
+        .iter()
+        .find_map(|variable| variable.to_str().ok()?.strip_prefix("PATH="));
     let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    path.split(':').map(|folder| format!("{}/{word}", if folder.is_empty() { "." } else { folder.trim_end_matches('/') })).collect()
+    path.split(':')
+        .map(|folder| format!("{}/{word}", if folder.is_empty() { "." } else { folder.trim_end_matches('/') }))
+        .collect()
 }
 
 fn sorted_by_depth(volumes: &[Volume]) -> Vec<&Volume> {
@@ -418,12 +562,20 @@ fn sorted_by_depth(volumes: &[Volume]) -> Vec<&Volume> {
 /// A path inside, relative to the sandbox's root, where it is looked up by `openat2` without leaving it.
 fn inside(path: &Path) -> Result<CString, PlanError> {
     let relative = absolute(path)?.strip_prefix("/").unwrap_or(path);
-    text(if relative.as_os_str().is_empty() { b"." } else { relative.as_os_str().as_bytes() })
+    text(if relative.as_os_str().is_empty() {
+        b"."
+    } else {
+        relative.as_os_str().as_bytes()
+    })
 }
 
 fn absolute(path: &Path) -> Result<&Path, PlanError> {
     let plain = path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
-    if path.is_absolute() && plain { Ok(path) } else { Err(PlanError::Target(path.to_owned())) }
+    if path.is_absolute() && plain {
+        Ok(path)
+    } else {
+        Err(PlanError::Target(path.to_owned()))
+    }
 }
 
 fn text(bytes: &[u8]) -> Result<CString, PlanError> {

@@ -1,25 +1,35 @@
-use std::sync::Arc;
-
 use super::*;
-use crate::sandbox::{Input, Output};
+use crate::sandbox::{Input, Output, shipped_filter};
 
 fn request(root: RootSource) -> SandboxRequest {
-    let filter = seccomp::filter::Filter::compile(&seccomp::policy::Policy::lambda(), seccomp::numbers::Architecture::HOST).unwrap();
+    let filter = shipped_filter().unwrap();
     SandboxRequest {
         root,
         command: Command::Line(vec!["run".into()]),
         environment: vec![CString::new("PATH=/a:/b/::/c").unwrap()],
         working_dir: "/var/task".into(),
         volumes: vec![
-            Volume { source: "/deep".into(), target: "/var/task/node_modules".into(), access: Access::ReadOnly },
-            Volume { source: "/task".into(), target: "/var/task".into(), access: Access::ReadWrite },
+            Volume {
+                source: "/deep".into(),
+                target: "/var/task/node_modules".into(),
+                access: Access::ReadOnly,
+            },
+            Volume {
+                source: "/task".into(),
+                target: "/var/task".into(),
+                access: Access::ReadWrite,
+            },
         ],
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "h".into(),
         tmp_size_bytes: 7,
-        stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
+        stdio: Stdio {
+            input: Input::Null,
+            output: Output::Pipe,
+            error: Output::Pipe,
+        },
         first_process: FirstProcess::Program,
-        filter: Arc::new(filter),
+        filter,
     }
 }
 
@@ -32,7 +42,10 @@ fn names(plan: &SandboxPlan) -> Vec<String> {
 }
 
 fn place(names: &[String], name: &str) -> usize {
-    names.iter().position(|step| step == name).unwrap_or_else(|| panic!("no step `{name}` in {names:#?}"))
+    names
+        .iter()
+        .position(|step| step == name)
+        .unwrap_or_else(|| panic!("no step `{name}` in {names:#?}"))
 }
 
 #[test]
@@ -68,7 +81,10 @@ fn the_order_is_the_security() {
 #[test]
 fn only_an_ordinary_user_maps_and_opens_inside() {
     let ordinary = names(&plan_as(request(image()), Privilege::Ordinary { uid: 1000, gid: 100 }).unwrap());
-    assert_eq!(ordinary[..3], ["write /proc/self/setgroups", "write /proc/self/uid_map", "write /proc/self/gid_map"]);
+    assert_eq!(
+        ordinary[..3],
+        ["write /proc/self/setgroups", "write /proc/self/uid_map", "write /proc/self/gid_map"]
+    );
     assert!(ordinary.iter().any(|name| name.starts_with("open /rootfs")));
     let root = names(&plan_as(request(image()), Privilege::Root).unwrap());
     assert_eq!(root[..2], ["wait for the id maps", "take the sandbox's user and group id"]);
@@ -88,11 +104,21 @@ fn a_host_root_makes_each_folder_once() {
     let host = HostRoot {
         folders: vec!["/usr".into(), "/root/.pyenv/versions/3".into()],
         file_binds: vec!["/etc/resolv.conf".into()],
+        places: vec!["/data/deep".into()],
         symlinks: vec![("/bin".into(), "usr/bin".into())],
         files: vec![("/etc/passwd".into(), b"x".to_vec(), 0o644)],
     };
     let names = names(&plan_as(request(RootSource::Host(host)), Privilege::Root).unwrap());
-    for made in ["make /etc", "make /usr", "make /root/.pyenv", "make /bin", "make /etc/passwd", "make /etc/resolv.conf", "mount on /usr", "make the root read-only"] {
+    for made in [
+        "make /etc",
+        "make /usr",
+        "make /root/.pyenv",
+        "make /bin",
+        "make /etc/passwd",
+        "make /etc/resolv.conf",
+        "mount on /usr",
+        "make the root read-only",
+    ] {
         assert_eq!(names.iter().filter(|name| *name == made).count(), 1, "{made} in {names:#?}");
     }
 }
@@ -112,8 +138,14 @@ fn bad_requests() {
         plan_as(request, Privilege::Root).unwrap_err()
     };
     assert_eq!(bad(|r| r.volumes[0].target = "var".into()), PlanError::Target("var".into()));
-    assert_eq!(bad(|r| r.volumes[0].target = "/a/../..".into()), PlanError::Target("/a/../..".into()));
+    assert_eq!(
+        bad(|r| r.volumes[0].target = "/a/../..".into()),
+        PlanError::Target("/a/../..".into())
+    );
     assert_eq!(bad(|r| r.working_dir = "proc".into()), PlanError::Target("proc".into()));
     assert_eq!(bad(|r| r.command = Command::Line(vec![])), PlanError::NoCommand);
-    assert_eq!(bad(|r| r.command = Command::Line(vec!["a\0".into()])), PlanError::Nul("/a/a\\0".into()));
+    assert_eq!(
+        bad(|r| r.command = Command::Line(vec!["a\0".into()])),
+        PlanError::Nul("/a/a\\0".into())
+    );
 }

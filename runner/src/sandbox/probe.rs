@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::plan::Step;
 use super::{
-    Command, Ended, FirstProcess, HostRoot, InnerIdentity, Input, LaunchError, Launcher, Output, RootSource, SandboxPlan, SandboxRequest, Stdio, landlock,
-    plan,
+    Command, Ended, Filter, FirstProcess, HostRoot, InnerIdentity, Input, LaunchError, Launcher, Output, RootSource, SandboxPlan,
+    SandboxRequest, Stdio, landlock, plan,
 };
 
 /// What became of one step.
@@ -35,7 +35,11 @@ pub enum Verdict {
 
 impl Finding {
     fn new(step: impl Into<String>, verdict: Verdict, optional: bool) -> Self {
-        Self { step: step.into(), verdict, optional }
+        Self {
+            step: step.into(),
+            verdict,
+            optional,
+        }
     }
 
     /// Whether functions cannot run because of it.
@@ -45,27 +49,45 @@ impl Finding {
 }
 
 /// Tries every step of a launch. `filter` is the one that functions get.
-pub fn findings(filter: Arc<seccomp::filter::Filter>) -> Vec<Finding> {
+pub fn findings(filter: Arc<Filter>) -> Vec<Finding> {
     let mut plan = match plan(request(filter)) {
         Ok(plan) => plan,
         Err(error) => return vec![Finding::new("plan a sandbox", Verdict::Refused(error.to_string()), false)],
     };
     plan.tolerant = true;
     let names = steps(&plan);
-    let launched = Launcher::start().map_err(|source| LaunchError::Prepare { step: "start the launching thread", source }).and_then(|launcher| launcher.launch(plan));
+    let launched = Launcher::start()
+        .map_err(|source| LaunchError::Prepare {
+            step: "start the launching thread",
+            source,
+        })
+        .and_then(|launcher| launcher.launch(plan));
     let mut found = match launched {
         Ok(mut sandbox) => {
             let refused = &sandbox.enforcement().degradations;
-            let verdict = |step: &str| refused.iter().find(|refusal| refusal.what == step).map_or(Verdict::Granted(None), |refusal| Verdict::Refused(refusal.why.clone()));
+            let verdict = |step: &str| {
+                refused
+                    .iter()
+                    .find(|refusal| refusal.what == step)
+                    .map_or(Verdict::Granted(None), |refusal| Verdict::Refused(refusal.why.clone()))
+            };
             let mut found = vec![Finding::new(NAMESPACES, Verdict::Granted(None), false)];
-            found.extend(names.iter().map(|(name, optional)| Finding::new(name.clone(), verdict(name), *optional)));
+            found.extend(
+                names
+                    .iter()
+                    .map(|(name, optional)| Finding::new(name.clone(), verdict(name), *optional)),
+            );
             found.push(Finding::new("run a program inside", ended(sandbox.wait()), false));
             found
         }
         Err(error) => {
             let (step, why) = explain(&error);
             let mut found = vec![Finding::new(step, Verdict::Refused(why), false)];
-            found.extend(names.into_iter().map(|(name, optional)| Finding::new(name, Verdict::NotTried, optional)));
+            found.extend(
+                names
+                    .into_iter()
+                    .map(|(name, optional)| Finding::new(name, Verdict::NotTried, optional)),
+            );
             found
         }
     };
@@ -89,7 +111,10 @@ fn explain(error: &LaunchError) -> (String, String) {
         LaunchError::Prepare { step, source } => ((*step).to_owned(), source.to_string()),
         LaunchError::Step { step, source } => (step.clone(), source.to_string()),
         LaunchError::Exec { source, .. } => ("run a program inside".into(), source.to_string()),
-        other => ("prepare the sandbox".into(), std::error::Error::source(other).map_or_else(|| other.to_string(), |source| format!("{other}: {source}"))),
+        other => (
+            "prepare the sandbox".into(),
+            std::error::Error::source(other).map_or_else(|| other.to_string(), |source| format!("{other}: {source}")),
+        ),
     }
 }
 
@@ -119,7 +144,7 @@ fn landlock_finding() -> Finding {
 }
 
 /// A sandbox like a function's, on this machine's own userland, that runs `true`.
-fn request(filter: Arc<seccomp::filter::Filter>) -> SandboxRequest {
+fn request(filter: Arc<Filter>) -> SandboxRequest {
     let mut root = HostRoot::default();
     for name in ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"] {
         match std::fs::read_link(name) {
@@ -137,7 +162,11 @@ fn request(filter: Arc<seccomp::filter::Filter>) -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "lambda".into(),
         tmp_size_bytes: 1 << 20,
-        stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
+        stdio: Stdio {
+            input: Input::Null,
+            output: Output::Inherit,
+            error: Output::Inherit,
+        },
         first_process: FirstProcess::Init,
         filter,
     }
@@ -146,11 +175,12 @@ fn request(filter: Arc<seccomp::filter::Filter>) -> SandboxRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::shipped_filter;
 
     #[test]
     fn every_step_is_named_once_and_answered() {
-        let filter = seccomp::filter::Filter::compile(&seccomp::policy::Policy::lambda(), seccomp::numbers::Architecture::HOST).unwrap();
-        let found = findings(Arc::new(filter));
+        let filter = shipped_filter().unwrap();
+        let found = findings(filter);
         assert!(found.len() > 30, "{found:#?}");
         let mut names: Vec<_> = found.iter().map(|finding| finding.step.as_str()).collect();
         names.sort_unstable();

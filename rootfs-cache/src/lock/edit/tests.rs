@@ -137,6 +137,7 @@ async fn add_takes_runtimes_from_other_lock_files() {
     };
     change(&project, |file| file.put(image)).unwrap();
     bench.locks.project = Some(project);
+    bench.locks.chosen = Some(bench.file());
     bench.add(&"python3.12".parse().unwrap()).await.unwrap();
     assert_eq!(bench.entry("c").unwrap().runtime.unwrap().as_str(), "python3.12");
 }

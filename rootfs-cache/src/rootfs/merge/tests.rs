@@ -136,7 +136,8 @@ fn the_root_keeps_its_mode_unless_a_layer_speaks() {
 fn mount_points() {
     use Kind::{Fifo, File};
     let link = |target: &str| Kind::Symlink(target.into());
-    let table: [(&[(&str, Kind)], &str, Stub, &[&str]); 16] = [
+    type Case<'a> = (&'a [(&'a str, Kind)], &'a str, Stub, &'a [&'a str]);
+    let table: [Case<'_>; 16] = [
         (&[], "var/task", Stub::Directory, &["var d755", "var/task d755"]),
         (&[("tmp", dir())], "tmp", Stub::Directory, &["tmp d700"]),
         (

@@ -194,6 +194,36 @@ async fn a_stale_login_gives_way_to_none() {
 }
 
 #[tokio::test]
+async fn requests_at_the_same_time_agree_on_a_new_token() {
+    for (login, accepts) in [(None, "anybody1"), (Some("u:p"), "user1"), (Some("u:p"), "anybody")] {
+        let registry = FakeRegistry::start(move |asked, registry| {
+            if asked.path.starts_with("/token") {
+                return Some(realm(asked));
+            }
+            let is_accepted = asked
+                .authorization
+                .as_ref()
+                .is_some_and(|value| value.starts_with(&format!("Bearer {accepts}")));
+            (!is_accepted).then(|| challenge(registry, 401))
+        })
+        .await;
+        registry.put_blob(LAYER);
+        let (_directory, stored) = stored_login(&registry, login.unwrap_or_default());
+        let access = if login.is_some() { stored } else { RegistryAccess::default() };
+        let notes = StdMutex::new(0);
+        let note = |_: &str| *notes.lock().unwrap() += 1;
+        let source = Source::registry(&reference(&registry), &access, &note).unwrap();
+        let layer = layer();
+        let (one, two, three) = tokio::join!(source.blob(&layer), source.blob(&layer), source.blob(&layer));
+        for outcome in [one, two, three] {
+            assert!(outcome.is_ok(), "{login:?} {accepts}: {:?}", outcome.err());
+        }
+        let said = *notes.lock().unwrap();
+        assert_eq!(said, usize::from(login.is_some() && accepts == "anybody"), "{login:?} {accepts}");
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_ends_with_a_hint() {
     let registry = guarded(403, |_| false).await;
     put_image(&registry);
@@ -397,6 +427,7 @@ async fn nobody_listens() {
     let login = Mutex::new(Login {
         credentials: None,
         token: None,
+        serial: 0,
     });
     let source = RegistrySource {
         client: new_client(false).unwrap(),

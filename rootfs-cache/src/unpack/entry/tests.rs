@@ -1,7 +1,6 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::unpack::tar::Mtime;
 
 fn entry(path: impl AsRef<[u8]>, kind: EntryKind) -> Entry {
     Entry {

@@ -3,8 +3,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::store::fixtures::{MTIME, Raw, Tar, record};
 
+/// An entry with its data.
+type Parsed = (Entry, Vec<u8>);
+
 /// What a stream gives when it is cut at these places. Data are joined: where they were cut is not the stream's.
-fn parse(mut stream: &[u8], cuts: &[usize]) -> Result<Vec<(Entry, Vec<u8>)>, (TarError, u64)> {
+fn parse(mut stream: &[u8], cuts: &[usize]) -> Result<Vec<Parsed>, (TarError, u64)> {
     let mut parser = TarParser::new();
     let (mut entries, mut done) = (Vec::new(), 0);
     let mut lengths = cuts.iter().copied().chain([usize::MAX]);
@@ -25,7 +28,7 @@ fn parse(mut stream: &[u8], cuts: &[usize]) -> Result<Vec<(Entry, Vec<u8>)>, (Ta
     Ok(entries)
 }
 
-fn whole(tar: Vec<u8>) -> Result<Vec<(Entry, Vec<u8>)>, TarError> {
+fn whole(tar: Vec<u8>) -> Result<Vec<Parsed>, TarError> {
     parse(&tar, &[]).map_err(|(error, _)| error)
 }
 

@@ -1,0 +1,212 @@
+//! Decides on a run: from its configuration and the image to what is executed where, with which variables, and what for.
+
+use std::path::{Path, PathBuf};
+
+use rootfs_cache::rootfs::Rootfs;
+
+use crate::config::RunConfig;
+use crate::environment::entry::{self, Entry, EntryError, EntryRequest, Event, LEGACY_SERVER};
+use crate::environment::host::{self, HostFunction};
+use crate::environment::identity::ImageRoot;
+use crate::environment::variables::{self, EnvVars, SessionToken, Setup, Sources, Unique};
+use crate::exit_code::Failure;
+use crate::function::Function;
+use crate::mode::inside::Userland;
+use crate::report::CarriageReturns;
+use crate::sandbox::Command;
+
+/// What this machine's userland has in place of an image's entrypoint: docker-lambda's server, which finds the function's own `bootstrap`.
+const HOST_ENTRYPOINT: &str = "/var/runtime/init";
+
+/// A run, decided: what is executed where, and what for.
+pub(super) struct Work {
+    /// Where it runs.
+    pub(super) userland: Userland,
+    /// What is executed.
+    pub(super) command: Command,
+    /// Its variables; a function's lack the Runtime API's address.
+    pub(super) variables: EnvVars,
+    pub(super) purpose: Purpose,
+    /// What the user should know about the choice.
+    pub(super) note: Option<String>,
+}
+
+pub(super) enum Purpose {
+    /// A function's one invocation.
+    Function {
+        function: Box<Function>,
+        event: Event,
+        carriage_returns: CarriageReturns,
+    },
+    /// A command line of the user's.
+    Plain,
+}
+
+/// Decides on a run in an image.
+pub(super) fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failure> {
+    let image = ImageRoot::open(rootfs.path()).map_err(Failure::could_not_run)?;
+    let of_image = rootfs.config();
+    let sources = Sources {
+        given: &config.variables,
+        own_settings: &config.own_settings,
+        image: &of_image.env,
+    };
+    let entry = entry::entry(&EntryRequest {
+        arguments: &config.arguments,
+        entrypoint: config.entrypoint.as_deref(),
+        image_entrypoint: of_image.entrypoint.as_deref().unwrap_or_default(),
+        image_cmd: of_image.cmd.as_deref().unwrap_or_default(),
+        has_legacy_server: image.holds(LEGACY_SERVER),
+        sources,
+    });
+    let Decided {
+        command,
+        variables,
+        purpose,
+    } = decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
+    Ok(Work {
+        userland: Userland::Image(rootfs, image),
+        command,
+        variables,
+        purpose,
+        note: None,
+    })
+}
+
+/// Decides on a run in this machine's own userland.
+pub(super) fn on_host(config: &RunConfig) -> Result<Work, Failure> {
+    let sources = Sources {
+        given: &config.variables,
+        own_settings: &config.own_settings,
+        image: &[],
+    };
+    let entry = entry::entry(&EntryRequest {
+        arguments: &config.arguments,
+        entrypoint: config.entrypoint.as_deref(),
+        image_entrypoint: &[HOST_ENTRYPOINT.to_owned()],
+        image_cmd: &[],
+        has_legacy_server: false,
+        sources,
+    });
+    let mut entry = entry.map_err(no_entry)?;
+    let (root, interpreter_dir, note) = match &mut entry {
+        Entry::Bootstrap {
+            handler,
+            candidates,
+            arguments,
+            ..
+        } => {
+            let task = config
+                .volumes
+                .iter()
+                .find(|volume| volume.target == Path::new("/var/task"))
+                .map(|volume| volume.source.as_path());
+            let layers = layer_folders(config);
+            let function = HostFunction {
+                handler,
+                task,
+                layers: &layers,
+                search_path: &config.search_path,
+            };
+            let run = host::choose(&function).map_err(|error| {
+                let hint = error.hint();
+                Failure::could_not_run(error).with_hint(hint)
+            })?;
+            if let Some([program, options @ ..]) = run.client.as_deref() {
+                (*candidates, *arguments) = (vec![program.clone()], options.to_vec());
+            }
+            (run.root, run.interpreter_dir, run.note)
+        }
+        Entry::Entrypoint { .. } | Entry::Plain { .. } => (host::plain_root(), None, None),
+    };
+    let userland = variables::Userland::Host {
+        interpreter_dir: interpreter_dir.as_deref(),
+    };
+    let Decided {
+        command,
+        variables,
+        purpose,
+    } = decide(config, sources, userland, entry)?;
+    Ok(Work {
+        userland: Userland::Host(root),
+        command,
+        variables,
+        purpose,
+        note,
+    })
+}
+
+/// The host folders that make up `/opt`.
+fn layer_folders(config: &RunConfig) -> Vec<PathBuf> {
+    let opt = config
+        .volumes
+        .iter()
+        .filter(|volume| volume.target == Path::new("/opt"))
+        .map(|volume| volume.source.clone());
+    config.layers.iter().cloned().chain(opt).collect()
+}
+
+struct Decided {
+    command: Command,
+    variables: EnvVars,
+    purpose: Purpose,
+}
+
+/// From the entry to what is executed, with which variables.
+fn decide(config: &RunConfig, sources: Sources<'_>, userland: variables::Userland<'_>, entry: Entry) -> Result<Decided, Failure> {
+    let (command, handler, event, session_token) = match entry {
+        Entry::Plain { argv } => {
+            return Ok(Decided {
+                command: Command::Line(argv),
+                variables: variables::plain(&sources),
+                purpose: Purpose::Plain,
+            });
+        }
+        Entry::Bootstrap {
+            candidates,
+            arguments,
+            handler,
+            event,
+        } => (
+            Command::FirstOf { candidates, arguments },
+            Some(handler),
+            event,
+            SessionToken::WhenKnown,
+        ),
+        Entry::Entrypoint { argv, handler, event } => (Command::Line(argv), handler, event, SessionToken::Always),
+    };
+    let setup = Setup {
+        sources,
+        userland,
+        handler: handler.as_deref(),
+        session_token,
+        memory: config.memory,
+        timeout: config.timeout,
+    };
+    let (function, variables) = variables::function(&setup, &Unique::new()).map_err(Failure::usage)?;
+    let keep = sources.setting("DOCKER_LAMBDA_NO_MODIFY_LOGS").is_some();
+    let carriage_returns = if keep {
+        CarriageReturns::Keep
+    } else {
+        CarriageReturns::ToLineFeeds
+    };
+    Ok(Decided {
+        command,
+        variables,
+        purpose: Purpose::Function {
+            function: Box::new(function),
+            event,
+            carriage_returns,
+        },
+    })
+}
+
+fn no_entry(error: EntryError) -> Failure {
+    let hint = error.hint();
+    let failure = if error.is_usage() {
+        Failure::usage(error)
+    } else {
+        Failure::could_not_run(error)
+    };
+    failure.with_hint(hint)
+}
