@@ -10,16 +10,7 @@ fn main() {
     let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("cargo sets {name}"));
     let output = PathBuf::from(variable("OUT_DIR")).join("init");
     let mut rustc = Command::new(variable("RUSTC"));
-    rustc.args([
-        "--edition",
-        "2024",
-        "--crate-name",
-        "init",
-        "--crate-type",
-        "bin",
-        "--target",
-        &variable("TARGET"),
-    ]);
+    rustc.args(["--edition", "2024", "--crate-name", "init", "--crate-type", "bin", "--target", &variable("TARGET")]);
     rustc.args([
         "-C",
         "panic=abort",

@@ -25,31 +25,14 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("report", &["function", "lambda", "sandbox"]),
     ("environment", &["function", "lambda", "sandbox", "api", "report", "rootfs_cache"]),
     ("config", &["function", "sandbox", "rootfs_cache"]),
-    (
-        "mode",
-        &[
-            "function",
-            "lambda",
-            "sandbox",
-            "api",
-            "report",
-            "environment",
-            "config",
-            "rootfs_cache",
-            "exit_code",
-        ],
-    ),
+    ("mode", &["function", "lambda", "sandbox", "api", "report", "environment", "config", "rootfs_cache", "exit_code"]),
     ("cli", &["config", "exit_code", "rootfs_cache"]),
 ];
 
 /// Where `unsafe` may stand: the sandbox's two files; the program that lives on inside it, which has no standard library; and the probe's
 /// attempts.
-const UNSAFE: [&str; 4] = [
-    "runner/src/sandbox/sys.rs",
-    "runner/src/sandbox/child.rs",
-    "runner/init/init.rs",
-    "tests/src/bin/probe/system.rs",
-];
+const UNSAFE: [&str; 4] =
+    ["runner/src/sandbox/sys.rs", "runner/src/sandbox/child.rs", "runner/init/init.rs", "tests/src/bin/probe/system.rs"];
 
 /// One line of the map.
 struct Listed {
@@ -70,29 +53,20 @@ fn map() -> BTreeMap<String, Vec<Listed>> {
             continue;
         };
         let cells: Vec<&str> = row.split('|').collect();
-        let [module, _, may_use, ..] = cells[..] else {
-            panic!("three columns: {line}")
-        };
+        let [module, _, may_use, ..] = cells[..] else { panic!("three columns: {line}") };
         let table = tables.entry(name.to_owned()).or_default();
         let mut allowed: BTreeSet<String> = may_use.split('`').skip(1).step_by(2).map(|name| name.replace('-', "_")).collect();
         if may_use.contains("all above") {
             allowed.extend(table.iter().map(|listed| listed.module.clone()));
         }
-        table.push(Listed {
-            module: module.trim().trim_end_matches('`').to_owned(),
-            may_use: allowed,
-        });
+        table.push(Listed { module: module.trim().trim_end_matches('`').to_owned(), may_use: allowed });
     }
     tables
 }
 
 /// The top modules of a crate; its roots and what is there for tests alone are left out.
 fn modules(name: &str) -> BTreeSet<String> {
-    sources(name)
-        .iter()
-        .filter(|source| !source.is_test())
-        .filter_map(Source::top_module)
-        .collect()
+    sources(name).iter().filter(|source| !source.is_test()).filter_map(Source::top_module).collect()
 }
 
 #[test]
@@ -131,10 +105,7 @@ fn the_map_allows_no_more_than_the_house_does() {
     let map = map();
     let runner = map.get("runner").expect("a table for the runner");
     for (module, most) in ARROWS {
-        let listed = runner
-            .iter()
-            .find(|listed| listed.module == module)
-            .unwrap_or_else(|| panic!("`{module}` is in the map"));
+        let listed = runner.iter().find(|listed| listed.module == module).unwrap_or_else(|| panic!("`{module}` is in the map"));
         let more: Vec<&String> = listed.may_use.iter().filter(|used| !most.contains(&used.as_str())).collect();
         assert!(more.is_empty(), "`{module}` may not use {more:?}");
     }
@@ -143,10 +114,7 @@ fn the_map_allows_no_more_than_the_house_does() {
 /// `report` knows of the sandbox what the kernel granted, and nothing else.
 #[test]
 fn report_sees_of_the_sandbox_the_enforcement_alone() {
-    for source in sources("runner")
-        .into_iter()
-        .filter(|source| source.top_module().as_deref() == Some("report"))
-    {
+    for source in sources("runner").into_iter().filter(|source| source.top_module().as_deref() == Some("report")) {
         let code = source.code();
         for (at, _) in code.match_indices("sandbox::") {
             let rest = &code[at + "sandbox::".len()..];
@@ -162,22 +130,8 @@ fn report_sees_of_the_sandbox_the_enforcement_alone() {
 
 #[test]
 fn lambda_is_pure() {
-    let forbidden = [
-        "std::net",
-        "std::fs",
-        "std::process",
-        "std::thread",
-        "std::env",
-        "tokio",
-        "hyper",
-        "nix::",
-        "libc::",
-        "::now()",
-    ];
-    for source in sources("runner")
-        .into_iter()
-        .filter(|source| source.top_module().as_deref() == Some("lambda"))
-    {
+    let forbidden = ["std::net", "std::fs", "std::process", "std::thread", "std::env", "tokio", "hyper", "nix::", "libc::", "::now()"];
+    for source in sources("runner").into_iter().filter(|source| source.top_module().as_deref() == Some("lambda")) {
         for part in forbidden {
             assert!(!source.code().contains(part), "{} has {part}", source.name());
         }
@@ -190,11 +144,7 @@ fn seccomp_and_rootfs_cache_stand_alone() {
     let manifest = |name: &str| fs::read_to_string(project().join(name).join("Cargo.toml")).expect("a crate has a manifest");
     let dependencies = |name: &str| -> BTreeSet<String> {
         let text = manifest(name);
-        let section = text
-            .split("\n[")
-            .find(|part| part.starts_with("dependencies]"))
-            .unwrap_or("")
-            .to_owned();
+        let section = text.split("\n[").find(|part| part.starts_with("dependencies]")).unwrap_or("").to_owned();
         section
             .lines()
             .skip(1)
@@ -203,10 +153,9 @@ fn seccomp_and_rootfs_cache_stand_alone() {
             .map(str::to_owned)
             .collect()
     };
-    for (name, forbidden) in [
-        ("seccomp", &["runner", "rootfs-cache", "libc", "nix", "tokio"][..]),
-        ("rootfs-cache", &["runner", "seccomp"]),
-    ] {
+    for (name, forbidden) in
+        [("seccomp", &["runner", "rootfs-cache", "libc", "nix", "tokio"][..]), ("rootfs-cache", &["runner", "seccomp"])]
+    {
         let found = dependencies(name);
         let wrong: Vec<&str> = forbidden.iter().copied().filter(|dependency| found.contains(*dependency)).collect();
         assert!(wrong.is_empty(), "{name} depends on {wrong:?}");
@@ -235,10 +184,7 @@ fn every_unsafe_block_says_why_it_holds() {
     for name in UNSAFE {
         let text = fs::read_to_string(project().join(name)).expect("one of these files");
         let lines: Vec<&str> = text.lines().collect();
-        for (number, line) in lines
-            .iter()
-            .enumerate()
-            .filter(|(_, line)| line.contains("unsafe {") && !line.trim_start().starts_with("//"))
+        for (number, line) in lines.iter().enumerate().filter(|(_, line)| line.contains("unsafe {") && !line.trim_start().starts_with("//"))
         {
             // The comment stands above the statement, which may itself begin a few lines before the block.
             let above = &lines[number.saturating_sub(8)..=number];
@@ -272,56 +218,26 @@ fn files_and_functions_stay_small() {
 fn no_module_is_named_for_what_it_is_not() {
     let forbidden = ["utils", "util", "common", "types", "errors", "error", "state", "helpers", "misc"];
     for source in CRATES.into_iter().flat_map(sources) {
-        let stem = Path::new(&source.name())
-            .file_stem()
-            .expect("a file has a name")
-            .to_string_lossy()
-            .into_owned();
-        let folder = Path::new(&source.name())
-            .parent()
-            .and_then(Path::file_name)
-            .map(|name| name.to_string_lossy().into_owned());
+        let stem = Path::new(&source.name()).file_stem().expect("a file has a name").to_string_lossy().into_owned();
+        let folder = Path::new(&source.name()).parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         assert!(!forbidden.contains(&stem.as_str()), "{}", source.name());
-        assert!(
-            !folder.is_some_and(|folder| forbidden.contains(&folder.as_str())),
-            "{}",
-            source.name()
-        );
+        assert!(!folder.is_some_and(|folder| forbidden.contains(&folder.as_str())), "{}", source.name());
     }
 }
 
 #[test]
 fn nothing_is_unfinished_silenced_or_forked() {
-    let forbidden = [
-        "todo!(",
-        "unimplemented!(",
-        "dbg!(",
-        "#[allow",
-        "#![allow",
-        "#[ignore",
-        "pre_exec",
-        "::fork(",
-    ];
+    let forbidden = ["todo!(", "unimplemented!(", "dbg!(", "#[allow", "#![allow", "#[ignore", "pre_exec", "::fork("];
     let mut wrong = Vec::new();
     for source in CRATES.into_iter().flat_map(sources) {
-        wrong.extend(
-            forbidden
-                .iter()
-                .filter(|part| source.code().contains(**part))
-                .map(|part| format!("{} has {part}", source.name())),
-        );
+        wrong.extend(forbidden.iter().filter(|part| source.code().contains(**part)).map(|part| format!("{} has {part}", source.name())));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn every_module_opens_with_its_purpose() {
-    for source in CRATES
-        .into_iter()
-        .chain(["tests"])
-        .flat_map(sources)
-        .filter(|source: &Source| !source.is_test())
-    {
+    for source in CRATES.into_iter().chain(["tests"]).flat_map(sources).filter(|source: &Source| !source.is_test()) {
         assert!(source.text().starts_with("//!"), "{} has no first sentence", source.name());
     }
 }
@@ -330,12 +246,7 @@ fn every_module_opens_with_its_purpose() {
 #[test]
 fn every_test_that_the_specification_names_exists() {
     let text = fs::read_to_string(project().join("docs/specification.md")).expect("docs/specification.md lists what is promised");
-    let tests: BTreeSet<String> = CRATES
-        .into_iter()
-        .chain(["tests"])
-        .flat_map(sources)
-        .flat_map(|source| source.all_functions())
-        .collect();
+    let tests: BTreeSet<String> = CRATES.into_iter().chain(["tests"]).flat_map(sources).flat_map(|source| source.all_functions()).collect();
     let mut named = 0;
     let mut missing = Vec::new();
     for word in text.split('`').skip(1).step_by(2) {
@@ -345,9 +256,7 @@ fn every_test_that_the_specification_names_exists() {
         };
         let is_test_name = name.len() > 3
             && name.contains('_')
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
         if is_test_name {
             named += 1;
             if !tests.contains(name) {

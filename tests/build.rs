@@ -13,24 +13,12 @@ fn main() {
         let status = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"))
             .args(["--edition", "2024", "--crate-name", name, "--target"])
             .arg(env::var_os("TARGET").expect("cargo sets TARGET"))
-            .args([
-                "-O",
-                "-C",
-                "target-feature=+crt-static",
-                "-C",
-                "strip=symbols",
-                "-C",
-                "panic=abort",
-                "-o",
-            ])
+            .args(["-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "-C", "panic=abort", "-o"])
             .arg(&output)
             .arg(format!("src/bin/{name}.rs"))
             .status()
             .expect("rustc starts");
-        assert!(
-            status.success(),
-            "{name} does not build statically (on Debian, libc6-dev has the static libc)"
-        );
+        assert!(status.success(), "{name} does not build statically (on Debian, libc6-dev has the static libc)");
         println!("cargo::rustc-env={variable}={}", output.display());
     }
 }

@@ -55,9 +55,7 @@ impl FromStr for Digest {
     type Err = ParseDigestError;
 
     fn from_str(text: &str) -> Result<Self, ParseDigestError> {
-        let hex = text
-            .strip_prefix("sha256:")
-            .ok_or_else(|| ParseDigestError::Algorithm(text.to_owned()))?;
+        let hex = text.strip_prefix("sha256:").ok_or_else(|| ParseDigestError::Algorithm(text.to_owned()))?;
         let digits = hex.as_bytes();
         let bad = || ParseDigestError::Hex(text.to_owned());
         if digits.len() != 64 {
@@ -65,10 +63,7 @@ impl FromStr for Digest {
         }
         let mut bytes = [0; 32];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = nibble(pair[0])
-                .zip(nibble(pair[1]))
-                .map(|(high, low)| high << 4 | low)
-                .ok_or_else(bad)?;
+            *byte = nibble(pair[0]).zip(nibble(pair[1])).map(|(high, low)| high << 4 | low).ok_or_else(bad)?;
         }
         Ok(Self(bytes))
     }
@@ -103,25 +98,15 @@ mod tests {
     fn form() {
         let good = format!("sha256:{}", "0123456789abcdef".repeat(4));
         assert_eq!(good.parse::<Digest>().unwrap().to_string(), good);
-        for bad in [
-            "",
-            "sha256:",
-            "sha512:00",
-            "sha256:../../x",
-            &good.to_uppercase(),
-            &good[..70],
-            &format!("{good}0"),
-            &good.replace('f', "g"),
-        ] {
+        for bad in
+            ["", "sha256:", "sha512:00", "sha256:../../x", &good.to_uppercase(), &good[..70], &format!("{good}0"), &good.replace('f', "g")]
+        {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn of_empty() {
-        assert_eq!(
-            Digest::of(b"").hex(),
-            "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(Digest::of(b"").hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 }

@@ -232,23 +232,14 @@ impl LockFile {
         let raw = match toml::from_str(text) {
             Ok(RawFile { version: VERSION, image }) => image,
             Ok(RawFile { version: found, .. }) => {
-                return Err(LockError::Version {
-                    path: path.to_owned(),
-                    found,
-                });
+                return Err(LockError::Version { path: path.to_owned(), found });
             }
             Err(source) => match toml::from_str(text) {
                 Ok(VersionOnly { version: found }) if found != VERSION => {
-                    return Err(LockError::Version {
-                        path: path.to_owned(),
-                        found,
-                    });
+                    return Err(LockError::Version { path: path.to_owned(), found });
                 }
                 _ => {
-                    return Err(LockError::Malformed {
-                        path: path.to_owned(),
-                        source,
-                    });
+                    return Err(LockError::Malformed { path: path.to_owned(), source });
                 }
             },
         };
@@ -256,20 +247,12 @@ impl LockFile {
         let (mut references, mut runtimes) = (HashSet::new(), HashSet::new());
         for raw in raw {
             let entry = raw.reference.clone();
-            let fault = |fault| LockError::Entry {
-                path: path.to_owned(),
-                entry: entry.clone(),
-                fault,
-            };
+            let fault = |fault| LockError::Entry { path: path.to_owned(), entry: entry.clone(), fault };
             let image = raw.check().map_err(fault)?;
             if !references.insert((image.reference.clone(), image.platform.clone())) {
                 return Err(fault(format!("stands there twice for {}", image.platform)));
             }
-            if let Some(runtime) = image
-                .runtime
-                .clone()
-                .filter(|runtime| !runtimes.insert((runtime.clone(), image.platform.clone())))
-            {
+            if let Some(runtime) = image.runtime.clone().filter(|runtime| !runtimes.insert((runtime.clone(), image.platform.clone()))) {
                 return Err(fault(format!("another entry for {} has runtime `{runtime}` too", image.platform)));
             }
             file.images.push(image);
@@ -290,8 +273,7 @@ impl LockFile {
 
     /// Puts an entry in the place of the one for the same reference and platform, and takes the runtime name from any other.
     pub fn put(&mut self, image: LockedImage) {
-        self.images
-            .retain(|other| other.reference != image.reference || other.platform != image.platform);
+        self.images.retain(|other| other.reference != image.reference || other.platform != image.platform);
         for other in &mut self.images {
             if other.platform == image.platform && other.runtime == image.runtime {
                 other.runtime = None;
@@ -302,8 +284,7 @@ impl LockFile {
     }
 
     fn sort(&mut self) {
-        self.images
-            .sort_by(|a, b| (&a.reference, &a.platform).cmp(&(&b.reference, &b.platform)));
+        self.images.sort_by(|a, b| (&a.reference, &a.platform).cmp(&(&b.reference, &b.platform)));
     }
 
     /// The file's text: the same entries always give the same bytes.
@@ -323,11 +304,7 @@ impl RawImage {
             return Err("the reference must have a tag, and its digest belongs into `manifest_digest`".to_owned());
         }
         let platform = self.platform.parse().map_err(|fault| format!("{fault}"))?;
-        let runtime = self
-            .runtime
-            .map(|runtime| runtime.parse())
-            .transpose()
-            .map_err(|fault| format!("{fault}"))?;
+        let runtime = self.runtime.map(|runtime| runtime.parse()).transpose().map_err(|fault| format!("{fault}"))?;
         let pin = match (self.manifest_digest, self.status, self.source) {
             (Some(manifest), Some(status), Some(source)) => Some(Pin {
                 manifest,
@@ -342,18 +319,11 @@ impl RawImage {
             (None, None, None) if self.index_digest.is_none() && self.config_digest.is_none() && self.layers.is_empty() => None,
             _ => {
                 return Err(
-                    "`manifest_digest`, `status` and `source` must stand there together, and the other digests only beside them".to_owned(),
+                    "`manifest_digest`, `status` and `source` must stand there together, and the other digests only beside them".to_owned()
                 );
             }
         };
-        Ok(LockedImage {
-            reference,
-            platform,
-            runtime,
-            dated_tag: self.dated_tag,
-            pin,
-            notes: self.note,
-        })
+        Ok(LockedImage { reference, platform, runtime, dated_tag: self.dated_tag, pin, notes: self.note })
     }
 }
 
@@ -398,18 +368,9 @@ impl Pin {
         put(text, "source", &self.source);
         if !self.layers.is_empty() {
             text.push_str("layers = [\n");
-            for LockedLayer {
-                digest,
-                size,
-                diff_id,
-                media_type,
-            } in &self.layers
-            {
+            for LockedLayer { digest, size, diff_id, media_type } in &self.layers {
                 let media_type = quoted(media_type);
-                let _ = writeln!(
-                    text,
-                    "  {{ digest = \"{digest}\", size = {size}, diff_id = \"{diff_id}\", media_type = {media_type} }},"
-                );
+                let _ = writeln!(text, "  {{ digest = \"{digest}\", size = {size}, diff_id = \"{diff_id}\", media_type = {media_type} }},");
             }
             text.push_str("]\n");
         }
@@ -461,10 +422,7 @@ fn read_text(path: &Path) -> Result<Option<String>, LockError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(LockError::Read {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(LockError::Read { path: path.to_owned(), source }),
     }
 }
 

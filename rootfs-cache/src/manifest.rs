@@ -24,10 +24,7 @@ const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Every media type of manifest we read, as sent in `Accept`.
 pub(crate) const ACCEPTED: [&str; 4] = [OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST];
-const CONFIGS: [&str; 2] = [
-    "application/vnd.docker.container.image.v1+json",
-    "application/vnd.oci.image.config.v1+json",
-];
+const CONFIGS: [&str; 2] = ["application/vnd.docker.container.image.v1+json", "application/vnd.oci.image.config.v1+json"];
 /// A layer is one of these with nothing, `.gzip`, `+gzip`, `.zstd` or `+zstd` behind. Which of them is sniffed from its first bytes while it is unpacked.
 const LAYERS: [&str; 4] = [
     "application/vnd.docker.image.rootfs.diff.tar",
@@ -184,9 +181,7 @@ impl Document {
         match (outline.layers, outline.manifests) {
             (Some(_), None) if matches!(media_type, "" | OCI_MANIFEST | DOCKER_MANIFEST) => Manifest::from_json(bytes).map(Self::Manifest),
             (None, Some(_)) if matches!(media_type, "" | OCI_INDEX | DOCKER_LIST) => Index::from_json(bytes).map(Self::Index),
-            _ => Err(ManifestError::Unknown {
-                media_type: media_type.to_owned(),
-            }),
+            _ => Err(ManifestError::Unknown { media_type: media_type.to_owned() }),
         }
     }
 }
@@ -195,12 +190,7 @@ impl Manifest {
     fn from_json(bytes: &[u8]) -> Result<Self, ManifestError> {
         let manifest: Self = parse("manifest", bytes)?;
         check_count("manifest", "layers", manifest.layers.len(), LAYERS_MAX)?;
-        let not_an_image = |part, found: &Descriptor| {
-            Err(ManifestError::NotAnImage {
-                part,
-                media_type: found.media_type.clone(),
-            })
-        };
+        let not_an_image = |part, found: &Descriptor| Err(ManifestError::NotAnImage { part, media_type: found.media_type.clone() });
         if !CONFIGS.contains(&manifest.config.media_type.as_str()) {
             return not_an_image("config", &manifest.config);
         }
@@ -212,25 +202,16 @@ impl Manifest {
 
     /// Reads the config that belongs to this manifest, and checks that it does and that it is for the platform wanted.
     pub fn read_config(&self, bytes: &[u8], wanted: &Platform) -> Result<ImageConfig, ManifestError> {
-        let config = ImageConfig::from_json(bytes).map_err(|source| ManifestError::Malformed {
-            document: "image config",
-            source,
-        })?;
+        let config = ImageConfig::from_json(bytes).map_err(|source| ManifestError::Malformed { document: "image config", source })?;
         if config.diff_ids.len() != self.layers.len() {
-            return Err(ManifestError::DiffIds {
-                layers: self.layers.len(),
-                diff_ids: config.diff_ids.len(),
-            });
+            return Err(ManifestError::DiffIds { layers: self.layers.len(), diff_ids: config.diff_ids.len() });
         }
         let is_wanted =
             Platform::from_parts(&config.os, &config.architecture, None).is_some_and(|found| found.architecture == wanted.architecture);
         if is_wanted {
             Ok(config)
         } else {
-            Err(ManifestError::Platform {
-                wanted: wanted.clone(),
-                found: format!("`{}/{}`", config.os, config.architecture),
-            })
+            Err(ManifestError::Platform { wanted: wanted.clone(), found: format!("`{}/{}`", config.os, config.architecture) })
         }
     }
 }
@@ -244,29 +225,15 @@ impl Index {
 
     /// The entry for a platform: with the same variant, else with the baseline; else an inner index; else the only image, where none names its platform.
     pub fn choose(&self, wanted: &Platform) -> Result<&IndexEntry, ManifestError> {
-        let baseline = Platform {
-            architecture: wanted.architecture,
-            variant: None,
-        };
-        let images: Vec<&IndexEntry> = self
-            .manifests
-            .iter()
-            .filter(|entry| !entry.is_index() && !entry.is_attestation())
-            .collect();
+        let baseline = Platform { architecture: wanted.architecture, variant: None };
+        let images: Vec<&IndexEntry> = self.manifests.iter().filter(|entry| !entry.is_index() && !entry.is_attestation()).collect();
         let of = |platform: &Platform| images.iter().copied().find(|entry| entry.platform().as_ref() == Some(platform));
         let inner = || self.manifests.iter().find(|entry| entry.is_index() && entry.platform.is_none());
         let only = || images.first().copied().filter(|only| images.len() == 1 && only.platform.is_none());
         of(wanted).or_else(|| of(&baseline)).or_else(inner).or_else(only).ok_or_else(|| {
             let found: Vec<String> = images.iter().map(|entry| format!("`{}`", entry.platform_text())).collect();
-            let found = if found.is_empty() {
-                "other things".to_owned()
-            } else {
-                found.join(", ")
-            };
-            ManifestError::Platform {
-                wanted: wanted.clone(),
-                found,
-            }
+            let found = if found.is_empty() { "other things".to_owned() } else { found.join(", ") };
+            ManifestError::Platform { wanted: wanted.clone(), found }
         })
     }
 }
@@ -279,9 +246,7 @@ impl IndexEntry {
 
     /// Buildx lists what it attests about an image as entries of platform `unknown/unknown`.
     fn is_attestation(&self) -> bool {
-        self.platform
-            .as_ref()
-            .is_some_and(|platform| platform.os == "unknown" || platform.architecture == "unknown")
+        self.platform.as_ref().is_some_and(|platform| platform.os == "unknown" || platform.architecture == "unknown")
     }
 
     fn platform(&self) -> Option<Platform> {
@@ -293,11 +258,7 @@ impl IndexEntry {
         let Some(platform) = &self.platform else {
             return "an unnamed platform".to_owned();
         };
-        let variant = platform
-            .variant
-            .as_ref()
-            .filter(|variant| !variant.is_empty())
-            .map(|variant| format!("/{variant}"));
+        let variant = platform.variant.as_ref().filter(|variant| !variant.is_empty()).map(|variant| format!("/{variant}"));
         format!("{}/{}{}", platform.os, platform.architecture, variant.unwrap_or_default())
     }
 }
@@ -307,24 +268,12 @@ fn parse<'a, T: Deserialize<'a>>(document: &'static str, bytes: &'a [u8]) -> Res
 }
 
 fn check_count(document: &'static str, things: &'static str, count: usize, max: usize) -> Result<(), ManifestError> {
-    if (1..=max).contains(&count) {
-        Ok(())
-    } else {
-        Err(ManifestError::Count {
-            document,
-            things,
-            count,
-            max,
-        })
-    }
+    if (1..=max).contains(&count) { Ok(()) } else { Err(ManifestError::Count { document, things, count, max }) }
 }
 
 fn is_layer(media_type: &str) -> bool {
     let kinds = ["", ".gzip", "+gzip", ".zstd", "+zstd"];
-    LAYERS
-        .iter()
-        .filter_map(|base| media_type.strip_prefix(base))
-        .any(|rest| kinds.contains(&rest))
+    LAYERS.iter().filter_map(|base| media_type.strip_prefix(base)).any(|rest| kinds.contains(&rest))
 }
 
 #[cfg(test)]

@@ -195,17 +195,10 @@ impl PullError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownRuntime(_) => Some("write the image in full, or name it in a lock file with `undocked lock add`".to_owned()),
-            Self::Frozen { reference, .. } => Some(format!(
-                "`undocked lock add {reference}`, or write the reference with `@sha256:...`"
-            )),
+            Self::Frozen { reference, .. } => Some(format!("`undocked lock add {reference}`, or write the reference with `@sha256:...`")),
             Self::Pinned { reference, locked, .. } => {
-                let name = reference
-                    .rsplit_once(':')
-                    .filter(|(_, tag)| !tag.contains('/'))
-                    .map_or(reference.as_str(), |(name, _)| name);
-                Some(format!(
-                    "`{name}@{locked}` is what was pinned; if the change is wanted: `undocked lock update {reference}`"
-                ))
+                let name = reference.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(reference.as_str(), |(name, _)| name);
+                Some(format!("`{name}@{locked}` is what was pinned; if the change is wanted: `undocked lock update {reference}`"))
             }
             Self::NotCached(reference) => Some(format!("`undocked pull {reference}`")),
             Self::Source { source, .. } => source.hint(),
@@ -220,11 +213,7 @@ impl PullError {
 /// The image, if the cache holds it and the lock files agree. Asks no registry: with [`PullPolicy::Always`] a tag gives nothing.
 pub fn lookup(cache: &Cache, reference: &ImageReference, options: &PullOptions) -> Result<Option<Rootfs>, PullError> {
     let target = Target::of(reference, options)?;
-    if target.must_be_asked_for(options.policy) {
-        Ok(None)
-    } else {
-        target.cached(cache)
-    }
+    if target.must_be_asked_for(options.policy) { Ok(None) } else { target.cached(cache) }
 }
 
 /// The image: from the cache where the policy allows, else pulled.
@@ -249,14 +238,8 @@ pub async fn obtain(
     let note = |text: &str| observer(PullEvent::Note(text));
     let source = target.source(options, &note)?;
     let image = target.resolve(&source).await?;
-    observer(PullEvent::Resolved {
-        manifest: image.digest,
-        layers: image.manifest.layers.len(),
-    });
-    let in_cache = |source| PullError::Cache {
-        reference: target.name.clone(),
-        source,
-    };
+    observer(PullEvent::Resolved { manifest: image.digest, layers: image.manifest.layers.len() });
+    let in_cache = |source| PullError::Cache { reference: target.name.clone(), source };
     let rootfs = match cache.image(&image.digest).map_err(in_cache)? {
         Some(rootfs) => rootfs,
         None => {
@@ -269,20 +252,12 @@ pub async fn obtain(
                 stop: watch::Sender::new(false),
             };
             let layers = pull.all(&image).await?;
-            let new = NewImage {
-                manifest: image.manifest_bytes.clone(),
-                config: image.config_bytes.clone(),
-                layers,
-            };
+            let new = NewImage { manifest: image.manifest_bytes.clone(), config: image.config_bytes.clone(), layers };
             let cache = Arc::clone(cache);
-            layers::finished(spawn_blocking(move || cache.publish_image(new)))
-                .await
-                .map_err(in_cache)?
+            layers::finished(spawn_blocking(move || cache.publish_image(new))).await.map_err(in_cache)?
         }
     };
-    cache
-        .set_name(&target.name, &options.platform.to_string(), &image.digest)
-        .map_err(in_cache)?;
+    cache.set_name(&target.name, &options.platform.to_string(), &image.digest).map_err(in_cache)?;
     if let Some(locked) = target.locked() {
         pin_first_use(locked, &image, options, &note);
     }
@@ -302,22 +277,14 @@ fn pin_first_use(locked: &Locked, image: &RemoteImage, options: &PullOptions, no
             image.digest, unverified.manifest, unverified.source
         ));
     }
-    let pinned = LockedImage {
-        pin: Some(edit::pin_of(image)),
-        notes: Vec::new(),
-        ..locked.image.clone()
-    };
+    let pinned = LockedImage { pin: Some(edit::pin_of(image)), notes: Vec::new(), ..locked.image.clone() };
     match options.locks.pin_first_use(pinned) {
         Ok(None) => {}
-        Ok(Some(path)) => note(&format!(
-            "`{reference}` is pinned to {} from now on, in `{}` (trust on first use)",
-            image.digest,
-            path.display()
-        )),
+        Ok(Some(path)) => {
+            note(&format!("`{reference}` is pinned to {} from now on, in `{}` (trust on first use)", image.digest, path.display()))
+        }
         Err(error) => {
-            let cause = std::error::Error::source(&error)
-                .map(|cause| format!(": {cause}"))
-                .unwrap_or_default();
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             note(&format!("`{reference}` could not be pinned: {error}{cause}"));
         }
     }

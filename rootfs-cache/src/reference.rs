@@ -153,11 +153,7 @@ impl FromStr for RuntimeId {
 
     fn from_str(text: &str) -> Result<Self, ParseReferenceError> {
         check_length("runtime name", text, TAG_MAX)?;
-        if is_component(text) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(ParseReferenceError::Runtime(text.to_owned()))
-        }
+        if is_component(text) { Ok(Self(text.to_owned())) } else { Err(ParseReferenceError::Runtime(text.to_owned())) }
     }
 }
 
@@ -169,17 +165,14 @@ impl fmt::Display for RuntimeId {
 
 /// Whether a bare name looks like a Lambda runtime: a family and a version. No image of Docker Hub's library is named so.
 fn has_runtime_shape(text: &str) -> bool {
-    FAMILIES
-        .iter()
-        .filter_map(|family| text.strip_prefix(family).map(|version| (*family, version)))
-        .any(|(family, version)| {
-            let start = if family == "provided" {
-                version.is_empty() || version.starts_with(".al")
-            } else {
-                version.starts_with(|c: char| c.is_ascii_digit())
-            };
-            start && version.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.')
-        })
+    FAMILIES.iter().filter_map(|family| text.strip_prefix(family).map(|version| (*family, version))).any(|(family, version)| {
+        let start = if family == "provided" {
+            version.is_empty() || version.starts_with(".al")
+        } else {
+            version.starts_with(|c: char| c.is_ascii_digit())
+        };
+        start && version.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.')
+    })
 }
 
 /// An image in a registry. Shown in full: `docker.io/lambci/lambda:nodejs12.x`.
@@ -199,11 +192,7 @@ impl RegistryReference {
 
     /// The host and port that answer for the registry. Docker Hub is named by one host and served by another.
     pub fn api_host(&self) -> &str {
-        if self.registry == DOCKER_HUB {
-            "registry-1.docker.io"
-        } else {
-            &self.registry
-        }
+        if self.registry == DOCKER_HUB { "registry-1.docker.io" } else { &self.registry }
     }
 
     /// The host alone, without port and without the brackets of an IPv6 address.
@@ -228,10 +217,7 @@ impl RegistryReference {
 
     /// The same repository and tag without a digest, or none where there is no tag.
     pub fn without_digest(&self) -> Option<Self> {
-        self.tag.as_ref().map(|_| Self {
-            digest: None,
-            ..self.clone()
-        })
+        self.tag.as_ref().map(|_| Self { digest: None, ..self.clone() })
     }
 
     /// The bare name this is docker's long form of: `docker.io/library/NAME:latest` is what `NAME` means.
@@ -248,10 +234,7 @@ impl FromStr for RegistryReference {
         let (named, digest) = match text.split_once('@') {
             None => (text, None),
             Some((named, digest)) => {
-                let digest = digest.parse().map_err(|source| ParseReferenceError::Digest {
-                    text: text.to_owned(),
-                    source,
-                })?;
+                let digest = digest.parse().map_err(|source| ParseReferenceError::Digest { text: text.to_owned(), source })?;
                 (named, Some(digest))
             }
         };
@@ -262,20 +245,12 @@ impl FromStr for RegistryReference {
             Some((last, tag)) => (&named[..path_start + last.len()], Some(tag)),
         };
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
-            return Err(ParseReferenceError::Tag {
-                text: text.to_owned(),
-                tag: tag.to_owned(),
-            });
+            return Err(ParseReferenceError::Tag { text: text.to_owned(), tag: tag.to_owned() });
         }
         let (registry, repository) = split_name(text, name)?;
         check_length("name", &format!("{registry}/{repository}"), NAME_MAX)?;
         let tag = tag.or(if digest.is_none() { Some("latest") } else { None }).map(str::to_owned);
-        Ok(Self {
-            registry,
-            repository,
-            tag,
-            digest,
-        })
+        Ok(Self { registry, repository, tag, digest })
     }
 }
 
@@ -300,23 +275,13 @@ fn split_name(text: &str, name: &str) -> Result<(String, String), ParseReference
         _ => (DOCKER_HUB, name),
     };
     if !is_host_and_port(registry) {
-        return Err(ParseReferenceError::Registry {
-            text: text.to_owned(),
-            registry: registry.to_owned(),
-        });
+        return Err(ParseReferenceError::Registry { text: text.to_owned(), registry: registry.to_owned() });
     }
     if let Some(component) = path.split('/').find(|component| !is_component(component)) {
-        return Err(ParseReferenceError::Component {
-            text: text.to_owned(),
-            component: component.to_owned(),
-        });
+        return Err(ParseReferenceError::Component { text: text.to_owned(), component: component.to_owned() });
     }
     let registry = if registry == "index.docker.io" { DOCKER_HUB } else { registry };
-    let library = if registry == DOCKER_HUB && !path.contains('/') {
-        "library/"
-    } else {
-        ""
-    };
+    let library = if registry == DOCKER_HUB && !path.contains('/') { "library/" } else { "" };
     Ok((registry.to_owned(), format!("{library}{path}")))
 }
 
@@ -326,9 +291,7 @@ fn is_component(text: &str) -> bool {
     let separators = text.split(is_word).filter(|between| !between.is_empty());
     text.starts_with(is_word)
         && text.ends_with(is_word)
-        && separators
-            .into_iter()
-            .all(|separator| matches!(separator, "." | "_" | "__") || separator.chars().all(|c| c == '-'))
+        && separators.into_iter().all(|separator| matches!(separator, "." | "_" | "__") || separator.chars().all(|c| c == '-'))
 }
 
 fn is_tag(text: &str) -> bool {
@@ -345,10 +308,7 @@ fn is_host_and_port(text: &str) -> bool {
             && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
     };
     let (is_host, port) = match text.strip_prefix('[') {
-        Some(rest) => (
-            host.parse::<std::net::Ipv6Addr>().is_ok(),
-            rest.split_once(']').map_or("]", |(_, port)| port),
-        ),
+        Some(rest) => (host.parse::<std::net::Ipv6Addr>().is_ok(), rest.split_once(']').map_or("]", |(_, port)| port)),
         None => (host.split('.').all(is_label), &text[host.len()..]),
     };
     is_host
@@ -366,15 +326,7 @@ fn host_of(registry: &str) -> &str {
 }
 
 fn check_length(part: &'static str, text: &str, max: usize) -> Result<(), ParseReferenceError> {
-    if text.len() > max {
-        Err(ParseReferenceError::TooLong {
-            part,
-            length: text.len(),
-            max,
-        })
-    } else {
-        Ok(())
-    }
+    if text.len() > max { Err(ParseReferenceError::TooLong { part, length: text.len(), max }) } else { Ok(()) }
 }
 
 /// An image in an OCI layout directory.
@@ -397,10 +349,7 @@ impl LayoutReference {
 
     /// The directory ends at the first colon, for names such as `lambci/lambda:nodejs12.x` hold colons themselves.
     fn parse(text: &str, rest: &str) -> Result<Self, ParseReferenceError> {
-        let missing = |missing| ParseReferenceError::Layout {
-            text: text.to_owned(),
-            missing,
-        };
+        let missing = |missing| ParseReferenceError::Layout { text: text.to_owned(), missing };
         let (directory, name) = match rest.split_once(':') {
             None => (rest, None),
             Some((_, "")) => return Err(missing("REF after the colon")),
@@ -409,10 +358,7 @@ impl LayoutReference {
         if directory.is_empty() || directory.contains('\0') {
             return Err(missing("the directory"));
         }
-        Ok(Self {
-            directory: PathBuf::from(directory),
-            name,
-        })
+        Ok(Self { directory: PathBuf::from(directory), name })
     }
 }
 

@@ -132,12 +132,7 @@ pub struct Rootfs {
 
 impl Rootfs {
     pub(crate) fn new(path: PathBuf, manifest_digest: Digest, config: ImageConfig, in_use: OwnedFd) -> Self {
-        Self {
-            path,
-            manifest_digest,
-            config,
-            _in_use: in_use,
-        }
+        Self { path, manifest_digest, config, _in_use: in_use }
     }
 
     /// The tree's directory.
@@ -159,26 +154,15 @@ impl Rootfs {
 /// Builds an image's tree as `rootfs` in `parent`.
 pub(crate) fn build(image: &Digest, config: &ImageConfig, layers: &[StoredLayer], parent: BorrowedFd<'_>) -> Result<(), CacheError> {
     let image = *image;
-    let cannot_make = |path: Vec<u8>, source| CacheError::Build {
-        image,
-        path: to_path(path),
-        source,
-    };
+    let cannot_make = |path: Vec<u8>, source| CacheError::Build { image, path: to_path(path), source };
     let cannot_read = |layer: &StoredLayer| {
         let path = PathBuf::from(format!("layers/{}/index", layer.digest().hex()));
-        |source| CacheError::Io {
-            action: "read",
-            path,
-            source,
-        }
+        |source| CacheError::Io { action: "read", path, source }
     };
     let mut tree = Tree::new();
     let mut files = Vec::new();
     for (number, layer) in layers.iter().enumerate() {
-        let index = layer
-            .index()
-            .map_err(cannot_read(layer))?
-            .ok_or_else(|| cannot_read(layer)(io::ErrorKind::InvalidData.into()))?;
+        let index = layer.index().map_err(cannot_read(layer))?.ok_or_else(|| cannot_read(layer)(io::ErrorKind::InvalidData.into()))?;
         files.push(layer.files().map_err(cannot_read(layer))?);
         tree.add_layer(number, index).map_err(|lost| CacheError::Link {
             layer: *layers[lost.layer].digest(),

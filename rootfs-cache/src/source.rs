@@ -146,18 +146,15 @@ impl SourceError {
         match self {
             Self::Unreachable { registry, source } => registry::connection_hint(registry, source),
             Self::NotFound { place, .. } if place.starts_with("registry") => Some("check the name and the tag".to_owned()),
-            Self::Refused { registry, .. } => Some(format!(
-                "the repository may not exist, or needs `docker login {registry}`; a stored login may also have expired"
-            )),
-            Self::Answer { answer, registry, .. } if answer.starts_with("429") => Some(format!(
-                "the registry limits how much one address may pull: wait, or `docker login {registry}`"
-            )),
+            Self::Refused { registry, .. } => {
+                Some(format!("the repository may not exist, or needs `docker login {registry}`; a stored login may also have expired"))
+            }
+            Self::Answer { answer, registry, .. } if answer.starts_with("429") => {
+                Some(format!("the registry limits how much one address may pull: wait, or `docker login {registry}`"))
+            }
             Self::Digest { .. } | Self::Size { .. } => Some("the copy there is damaged, or something in between changes it".to_owned()),
             Self::Broken { .. } => Some("try again; image layers that came whole are kept".to_owned()),
-            Self::Manifest {
-                source: ManifestError::Platform { .. },
-                ..
-            } => Some("choose another with `--platform`".to_owned()),
+            Self::Manifest { source: ManifestError::Platform { .. }, .. } => Some("choose another with `--platform`".to_owned()),
             _ => None,
         }
     }
@@ -216,21 +213,11 @@ impl<'a> Source<'a> {
                 Document::Manifest(manifest) => {
                     let config_bytes = self.config(&manifest.config).await?;
                     let config = manifest.read_config(&config_bytes, platform).map_err(of_manifest)?;
-                    return Ok(RemoteImage {
-                        digest,
-                        manifest,
-                        manifest_bytes,
-                        config,
-                        config_bytes,
-                        index,
-                    });
+                    return Ok(RemoteImage { digest, manifest, manifest_bytes, config, config_bytes, index });
                 }
             }
         }
-        Err(SourceError::Manifest {
-            digest,
-            source: ManifestError::Nested,
-        })
+        Err(SourceError::Manifest { digest, source: ManifestError::Nested })
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
@@ -270,12 +257,7 @@ pub(crate) struct Blob {
 
 impl Blob {
     fn new(place: String, descriptor: &Descriptor, chunks: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static) -> Self {
-        Self {
-            place,
-            descriptor: descriptor.clone(),
-            received: 0,
-            chunks: Box::pin(chunks),
-        }
+        Self { place, descriptor: descriptor.clone(), received: 0, chunks: Box::pin(chunks) }
     }
 
     /// The next bytes, or `None` once all of them came.
@@ -298,45 +280,22 @@ impl Blob {
     }
 
     fn wrong_size(&self) -> SourceError {
-        let Self {
-            place,
-            descriptor,
-            received,
-            ..
-        } = self;
-        SourceError::Size {
-            place: place.clone(),
-            blob: descriptor.digest,
-            received: *received,
-            expected: descriptor.size,
-        }
+        let Self { place, descriptor, received, .. } = self;
+        SourceError::Size { place: place.clone(), blob: descriptor.digest, received: *received, expected: descriptor.size }
     }
 
     fn broken(&self, source: io::Error) -> SourceError {
         let place = self.place.clone();
         match registry::wrong_digest(&source) {
             Some(_) if self.received < self.descriptor.size => self.wrong_size(),
-            Some(found) => SourceError::Digest {
-                place,
-                wanted: format!("blob {}", self.descriptor.digest),
-                found,
-            },
-            None => SourceError::Broken {
-                place,
-                blob: self.descriptor.digest,
-                received: self.received,
-                source,
-            },
+            Some(found) => SourceError::Digest { place, wanted: format!("blob {}", self.descriptor.digest), found },
+            None => SourceError::Broken { place, blob: self.descriptor.digest, received: self.received, source },
         }
     }
 }
 
 fn check_size(document: &'static str, size: u64, max: u64) -> Result<(), SourceError> {
-    if size > max {
-        Err(SourceError::TooLarge { document, size, max })
-    } else {
-        Ok(())
-    }
+    if size > max { Err(SourceError::TooLarge { document, size, max }) } else { Ok(()) }
 }
 
 fn check_manifest(place: &str, digest: &Digest, bytes: &[u8]) -> Result<(), SourceError> {
@@ -349,9 +308,5 @@ fn check_digest(place: &str, document: &str, wanted: &Digest, bytes: &[u8]) -> R
     if found == *wanted {
         return Ok(());
     }
-    Err(SourceError::Digest {
-        place: place.to_owned(),
-        wanted: format!("{document} {wanted}"),
-        found: found.to_string(),
-    })
+    Err(SourceError::Digest { place: place.to_owned(), wanted: format!("{document} {wanted}"), found: found.to_string() })
 }

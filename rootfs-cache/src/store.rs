@@ -141,37 +141,21 @@ pub(crate) fn space_hint(error: &io::Error) -> Option<String> {
 impl Cache {
     /// Opens the cache in `root`, and makes it if nothing is there. Refuses a directory of another user and a format it does not know.
     pub fn open(root: &Path) -> Result<Self, CacheError> {
-        let io = |action| {
-            move |source| CacheError::Io {
-                action,
-                path: root.to_owned(),
-                source,
-            }
-        };
+        let io = |action| move |source| CacheError::Io { action, path: root.to_owned(), source };
         let directory = open_root(root).map_err(io("open"))?;
         let owner = rustix::fs::fstat(&directory).map_err(|error| io("open")(error.into()))?.st_uid;
         let user = rustix::process::geteuid().as_raw();
         if owner != user {
-            return Err(CacheError::Owner {
-                path: root.to_owned(),
-                owner,
-                user,
-            });
+            return Err(CacheError::Owner { path: root.to_owned(), owner, user });
         }
         if let Some(store) = open_store(&directory).map_err(io("open"))? {
             match read_file(store.as_fd(), "format") {
                 Ok(found) if found == FORMAT => {
-                    return Ok(Self {
-                        root: root.to_owned(),
-                        store,
-                    });
+                    return Ok(Self { root: root.to_owned(), store });
                 }
                 Ok(found) => {
                     let found = String::from_utf8_lossy(&found[..found.len().min(80)]).trim_end().to_owned();
-                    return Err(CacheError::Format {
-                        path: root.join(STORE),
-                        found,
-                    });
+                    return Err(CacheError::Format { path: root.join(STORE), found });
                 }
                 // Made half by a process that was killed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -180,16 +164,10 @@ impl Cache {
         }
         let store = make_store(&directory).map_err(io("make"))?;
         if let Some(lacks) = probe(&store).map_err(io("write to"))? {
-            return Err(CacheError::Unsuitable {
-                path: root.to_owned(),
-                lacks,
-            });
+            return Err(CacheError::Unsuitable { path: root.to_owned(), lacks });
         }
         write_whole(&store, "format", FORMAT).map_err(io("make"))?;
-        Ok(Self {
-            root: root.to_owned(),
-            store,
-        })
+        Ok(Self { root: root.to_owned(), store })
     }
 
     /// The directory it was opened in.
@@ -287,13 +265,7 @@ fn read_file(directory: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8>> {
 fn stored_digests(directory: BorrowedFd<'_>) -> io::Result<Vec<Digest>> {
     let mut digests = Vec::new();
     for entry in rustix::fs::Dir::read_from(directory)? {
-        digests.extend(
-            entry?
-                .file_name()
-                .to_str()
-                .ok()
-                .and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()),
-        );
+        digests.extend(entry?.file_name().to_str().ok().and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()));
     }
     digests.sort_unstable();
     Ok(digests)

@@ -47,11 +47,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 10 GiB as Lambda has it, two million entries, and 1100:1, which deflate cannot reach.
     fn default() -> Self {
-        Self {
-            bytes: 10 << 30,
-            entries: 2_000_000,
-            ratio: 1100,
-        }
+        Self { bytes: 10 << 30, entries: 2_000_000, ratio: 1100 }
     }
 }
 
@@ -196,30 +192,10 @@ pub fn unpack_layer(reader: impl Read, staging: &LayerStaging, limits: &Limits) 
     };
     let (compressed_bytes, blob_digest) = blob.finish().map_err(|source| UnpackError::Read { layer, source })?;
     if blob_digest != layer {
-        return Err(UnpackError::Digest {
-            layer,
-            bytes: compressed_bytes,
-            found: blob_digest,
-        });
+        return Err(UnpackError::Digest { layer, bytes: compressed_bytes, found: blob_digest });
     }
-    let (
-        compression,
-        bytes,
-        Written {
-            diff_id,
-            entries,
-            skipped_devices,
-        },
-    ) = outcome?;
-    Ok(UnpackedLayer {
-        blob_digest,
-        diff_id,
-        compressed_bytes,
-        bytes,
-        entries,
-        skipped_devices,
-        compression,
-    })
+    let (compression, bytes, Written { diff_id, entries, skipped_devices }) = outcome?;
+    Ok(UnpackedLayer { blob_digest, diff_id, compressed_bytes, bytes, entries, skipped_devices, compression })
 }
 
 /// Inflates here, parses and writes on another thread: each is about half of the work.
@@ -263,18 +239,10 @@ fn inflate_into<R: Read>(
         let length = fill(&mut tar, &mut chunk).map_err(damaged(bytes))?;
         bytes += length as u64;
         if bytes > limits.bytes {
-            return Err(UnpackError::Limit {
-                layer,
-                what: "bytes",
-                most: limits.bytes,
-            });
+            return Err(UnpackError::Limit { layer, what: "bytes", most: limits.bytes });
         }
         if bytes > RATIO_FREE_BYTES && bytes / limits.ratio.max(1) > blob_bytes.get() {
-            return Err(UnpackError::Limit {
-                layer,
-                what: "bytes for every compressed one",
-                most: limits.ratio,
-            });
+            return Err(UnpackError::Limit { layer, what: "bytes for every compressed one", most: limits.ratio });
         }
         if length == 0 || full.send((chunk, length)).is_err() {
             return Ok((compression, bytes));

@@ -33,10 +33,12 @@ mod number {
     pub const EXIT_GROUP: usize = 94;
 }
 
-/// SAFETY: the caller's pointers must be valid for what the call reads and writes.
+/// # Safety
+/// The caller's pointers must be valid for what the call reads and writes.
 #[cfg(target_arch = "x86_64")]
 unsafe fn call(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
     let result;
+    // SAFETY: the caller's promise; the kernel keeps all registers but those named.
     unsafe {
         asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
              lateout("rcx") _, lateout("r11") _, options(nostack));
@@ -44,10 +46,12 @@ unsafe fn call(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
     result
 }
 
-/// SAFETY: the caller's pointers must be valid for what the call reads and writes.
+/// # Safety
+/// The caller's pointers must be valid for what the call reads and writes.
 #[cfg(target_arch = "aarch64")]
 unsafe fn call(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
     let result;
+    // SAFETY: the caller's promise; the kernel keeps all registers but the first.
     unsafe {
         asm!("svc 0", in("x8") number, inlateout("x0") a as isize => result, in("x1") b, in("x2") c, in("x3") d, options(nostack));
     }
@@ -74,19 +78,20 @@ struct Siginfo {
 extern "C" fn main() -> ! {
     let all = u64::MAX;
     let set = &raw const all as usize;
-    unsafe {
-        // The child's end of input and output must not depend on us.
-        for standard in 0..3 {
-            call(number::CLOSE, standard, 0, 0, 0);
-        }
+    // The end of the program's input and output must not depend on us.
+    for standard in 0..3 {
+        // SAFETY: takes an integer and touches no memory.
+        unsafe { call(number::CLOSE, standard, 0, 0, 0) };
     }
     reap();
     let mut info = Siginfo { signal: 0, errno: 0, code: 0, padding: 0, sender: 0, rest: [0; 108] };
     loop {
+        // SAFETY: the set has 8 bytes, and the kernel writes no more than a `siginfo_t`, 128 bytes, which `Siginfo` has.
         let signal = unsafe { call(number::RT_SIGTIMEDWAIT, set, &raw mut info as usize, 0, 8) };
         if signal == SIGCHLD as isize {
             reap();
         } else if signal > 0 && info.sender == 0 {
+            // SAFETY: takes integers and touches no memory.
             unsafe { call(number::KILL, CHILD, signal as usize, 0, 0) };
         }
     }
@@ -97,12 +102,13 @@ fn reap() {
     const WNOHANG: usize = 1;
     loop {
         let mut status = 0_i32;
+        // SAFETY: the kernel writes 4 bytes of status, and no usage to a null pointer.
         let pid = unsafe { call(number::WAIT4, usize::MAX, &raw mut status as usize, WNOHANG, 0) };
         if pid == CHILD as isize {
-            unsafe {
-                call(number::WRITE, STATUS_PIPE, &raw const status as usize, 4, 0);
-                call(number::EXIT_GROUP, 0, 0, 0, 0);
-            }
+            // SAFETY: the kernel reads the 4 bytes of the status, which lives through the call.
+            unsafe { call(number::WRITE, STATUS_PIPE, &raw const status as usize, 4, 0) };
+            // SAFETY: takes an integer; does not return.
+            unsafe { call(number::EXIT_GROUP, 0, 0, 0, 0) };
         }
         if pid <= 0 {
             return;
@@ -113,6 +119,7 @@ fn reap() {
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {
+        // SAFETY: takes an integer; does not return.
         unsafe { call(number::EXIT_GROUP, 125, 0, 0, 0) };
     }
 }

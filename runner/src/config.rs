@@ -180,15 +180,8 @@ pub fn layers(given: &[PathBuf], volumes: &[Volume]) -> Result<Vec<PathBuf>, Con
         return Err(ConfigError::TwoOpts);
     }
     let layer = |path: &PathBuf| {
-        let real = volume::readable(path).map_err(|source| ConfigError::Layer {
-            path: path.clone(),
-            source,
-        })?;
-        if real.is_dir() {
-            Ok(real)
-        } else {
-            Err(ConfigError::LayerForm { path: path.clone() })
-        }
+        let real = volume::readable(path).map_err(|source| ConfigError::Layer { path: path.clone(), source })?;
+        if real.is_dir() { Ok(real) } else { Err(ConfigError::LayerForm { path: path.clone() }) }
     };
     given.iter().map(layer).collect()
 }
@@ -210,24 +203,11 @@ mod tests {
     fn layers_are_folders_and_alone_at_opt() {
         let root = tempfile::tempdir().unwrap();
         std::fs::write(root.path().join("file"), "").unwrap();
-        let opt = Volume {
-            source: "/tmp".into(),
-            target: "/opt".into(),
-            access: Access::ReadOnly,
-        };
-        let beside = Volume {
-            target: "/opt/x".into(),
-            ..opt.clone()
-        };
+        let opt = Volume { source: "/tmp".into(), target: "/opt".into(), access: Access::ReadOnly };
+        let beside = Volume { target: "/opt/x".into(), ..opt.clone() };
         let folder = root.path().to_owned();
-        assert_eq!(
-            layers(std::slice::from_ref(&folder), &[beside]).unwrap(),
-            [folder.canonicalize().unwrap()]
-        );
-        assert!(matches!(
-            layers(std::slice::from_ref(&folder), std::slice::from_ref(&opt)),
-            Err(ConfigError::TwoOpts)
-        ));
+        assert_eq!(layers(std::slice::from_ref(&folder), &[beside]).unwrap(), [folder.canonicalize().unwrap()]);
+        assert!(matches!(layers(std::slice::from_ref(&folder), std::slice::from_ref(&opt)), Err(ConfigError::TwoOpts)));
         assert!(layers(&[], &[opt]).unwrap().is_empty());
         assert!(matches!(layers(&[folder.join("file")], &[]), Err(ConfigError::LayerForm { .. })));
         assert!(matches!(layers(&[folder.join("none")], &[]), Err(ConfigError::Layer { .. })));

@@ -58,20 +58,12 @@ pub struct Failure {
 impl Failure {
     /// The command line or a setting makes no sense: exit code 2.
     pub fn usage(error: impl Into<Box<dyn Error>>) -> Self {
-        Self {
-            error: error.into(),
-            hint: None,
-            code: ExitCode::USAGE,
-        }
+        Self { error: error.into(), hint: None, code: ExitCode::USAGE }
     }
 
     /// The run was right and we could not do it: exit code 125.
     pub fn could_not_run(error: impl Into<Box<dyn Error>>) -> Self {
-        Self {
-            error: error.into(),
-            hint: None,
-            code: ExitCode::COULD_NOT_RUN,
-        }
+        Self { error: error.into(), hint: None, code: ExitCode::COULD_NOT_RUN }
     }
 
     /// The same failure with another exit code.
@@ -83,10 +75,7 @@ impl Failure {
     /// The same failure with what the user can do about it.
     #[must_use]
     pub fn with_hint(self, hint: Option<String>) -> Self {
-        Self {
-            hint: hint.or(self.hint),
-            ..self
-        }
+        Self { hint: hint.or(self.hint), ..self }
     }
 
     /// What the user can do about it.
@@ -125,12 +114,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 
 /// Without line feeds, and without the number that the standard library puts behind the kernel's words.
 fn one_line(text: &str) -> String {
-    let line = text
-        .split('\n')
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join("; ");
+    let line = text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
     match line.rsplit_once(" (os error ") {
         Some((words, number)) if number.trim_end_matches(')').bytes().all(|byte| byte.is_ascii_digit()) => words.to_owned(),
         _ => line,
@@ -149,9 +133,7 @@ mod tests {
 
     #[test]
     fn prints_the_chain_once_on_one_line() {
-        let failure = Failure::could_not_run(Outer {
-            source: std::io::Error::other("no space\nleft"),
-        });
+        let failure = Failure::could_not_run(Outer { source: std::io::Error::other("no space\nleft") });
         assert_eq!(failure.to_string(), "layer sha256:12: cannot write `etc/passwd`: no space; left");
         assert_eq!(failure.code().number(), 125);
         let of_kernel = Failure::could_not_run(std::io::Error::from_raw_os_error(libc::EACCES));

@@ -114,11 +114,7 @@ fn unit_shift(unit: &str) -> Option<u32> {
         "t" => 40,
         _ => return None,
     };
-    let rest_fits = if shift == 0 {
-        rest.is_empty()
-    } else {
-        matches!(rest, "" | "b" | "ib")
-    };
+    let rest_fits = if shift == 0 { rest.is_empty() } else { matches!(rest, "" | "b" | "ib") };
     rest_fits.then_some(shift)
 }
 
@@ -152,9 +148,7 @@ impl Timeout {
 
     /// So many whole seconds; `None` for more than a year.
     pub fn from_secs(seconds: u64) -> Option<Self> {
-        (seconds <= Self::MAX_SECONDS).then_some(Self {
-            limit: Duration::from_secs(seconds),
-        })
+        (seconds <= Self::MAX_SECONDS).then_some(Self { limit: Duration::from_secs(seconds) })
     }
 
     /// The time as a duration.
@@ -174,19 +168,11 @@ impl FromStr for Timeout {
             return Err(ParseTimeoutError::Form(text.to_owned()));
         }
         let too_long = || ParseTimeoutError::TooLong(text.to_owned());
-        let seconds: u64 = if whole.is_empty() {
-            0
-        } else {
-            whole.parse().map_err(|_| too_long())?
-        };
+        let seconds: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| too_long())? };
         let nanos: String = fraction.chars().chain("000000000".chars()).take(9).collect();
         let nanos: u32 = nanos.parse().map_err(|_| ParseTimeoutError::Form(text.to_owned()))?;
         let limit = Duration::new(seconds, nanos);
-        if limit > Duration::from_secs(Self::MAX_SECONDS) {
-            Err(too_long())
-        } else {
-            Ok(Self { limit })
-        }
+        if limit > Duration::from_secs(Self::MAX_SECONDS) { Err(too_long()) } else { Ok(Self { limit }) }
     }
 }
 
@@ -257,21 +243,13 @@ mod tests {
 
     #[test]
     fn no_memory_size() {
-        for text in [
-            "", "m", "abc", "-1", "1.", ".5g", "1.2.3g", "1x", "1mm", "1bb", "1bi", "1  m", " 1m", "1m ", "1e3", "１g", "0x10", "1é",
-        ] {
-            assert_eq!(
-                text.parse::<MemorySize>(),
-                Err(ParseMemorySizeError::Form(text.to_owned())),
-                "{text:?}"
-            );
+        for text in
+            ["", "m", "abc", "-1", "1.", ".5g", "1.2.3g", "1x", "1mm", "1bb", "1bi", "1  m", " 1m", "1m ", "1e3", "１g", "0x10", "1é"]
+        {
+            assert_eq!(text.parse::<MemorySize>(), Err(ParseMemorySizeError::Form(text.to_owned())), "{text:?}");
         }
         for text in ["99999999999999999999", "18446744073709551615t", "4294967296m"] {
-            assert_eq!(
-                text.parse::<MemorySize>(),
-                Err(ParseMemorySizeError::TooLarge(text.to_owned())),
-                "{text:?}"
-            );
+            assert_eq!(text.parse::<MemorySize>(), Err(ParseMemorySizeError::TooLarge(text.to_owned())), "{text:?}");
         }
         assert_eq!(MemorySize::from_mb(0), None);
     }
@@ -293,11 +271,7 @@ mod tests {
             ("1.0000000009", 1000, "1.00"),
         ] {
             let timeout: Timeout = text.parse().unwrap();
-            assert_eq!(
-                (timeout.limit(), timeout.to_string().as_str()),
-                (Duration::from_millis(millis), shown),
-                "{text}"
-            );
+            assert_eq!((timeout.limit(), timeout.to_string().as_str()), (Duration::from_millis(millis), shown), "{text}");
         }
     }
 
@@ -307,16 +281,9 @@ mod tests {
             assert_eq!(text.parse::<Timeout>(), Err(ParseTimeoutError::Form(text.to_owned())), "{text:?}");
         }
         for text in ["31536001", "31536000.1", "99999999999999999999999"] {
-            assert_eq!(
-                text.parse::<Timeout>(),
-                Err(ParseTimeoutError::TooLong(text.to_owned())),
-                "{text:?}"
-            );
+            assert_eq!(text.parse::<Timeout>(), Err(ParseTimeoutError::TooLong(text.to_owned())), "{text:?}");
         }
-        assert_eq!(
-            Timeout::from_secs(31_536_000).map(Timeout::limit),
-            Some(Duration::from_secs(31_536_000))
-        );
+        assert_eq!(Timeout::from_secs(31_536_000).map(Timeout::limit), Some(Duration::from_secs(31_536_000)));
         assert_eq!(Timeout::from_secs(31_536_001), None);
     }
 }

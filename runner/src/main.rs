@@ -27,12 +27,7 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
         Command::Images { source, listing } => mode::images::list(&source, listing),
         Command::Remove { images, source } => mode::images::remove(&images, &source),
         Command::Prune { scope, source } => mode::images::prune(&source, scope),
-        Command::Lock {
-            action,
-            images,
-            source,
-            talk,
-        } => mode::lock::run(action, &images, &source, talk),
+        Command::Lock { action, images, source, talk } => mode::lock::run(action, &images, &source, talk),
         Command::Doctor { json } => mode::doctor::run(json),
     }
 }
@@ -52,10 +47,7 @@ fn say_panics_shortly() {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no reason given");
-        let place = panic
-            .location()
-            .map(|place| format!(" at {}:{}", place.file(), place.line()))
-            .unwrap_or_default();
+        let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
         let _ = writeln!(std::io::stderr(), "undocked: internal error: {what}{place}\nhint: please report it");
         std::process::exit(exit_code::ExitCode::COULD_NOT_RUN.number().into());
     }));

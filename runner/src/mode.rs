@@ -21,10 +21,7 @@ use crate::exit_code::Failure;
 /// The folder of the cache.
 fn cache_root(source: &ImageSource) -> Result<&Path, Failure> {
     let hint = || Some("set `UNDOCKED_CACHE` to a folder, or `HOME`".to_owned());
-    source
-        .cache
-        .as_deref()
-        .ok_or_else(|| Failure::could_not_run("there is no place for a cache").with_hint(hint()))
+    source.cache.as_deref().ok_or_else(|| Failure::could_not_run("there is no place for a cache").with_hint(hint()))
 }
 
 /// Opens the cache that a command works on.

@@ -91,9 +91,7 @@ impl Filter {
         let mut instructions = program.backwards;
         instructions.reverse();
         if instructions.len() > MOST_INSTRUCTIONS {
-            return Err(CompileError::TooLong {
-                instructions: instructions.len(),
-            });
+            return Err(CompileError::TooLong { instructions: instructions.len() });
         }
         Ok(Filter { instructions })
     }
@@ -139,10 +137,7 @@ struct Range<'p> {
 
 impl<'p> Decision<'p> {
     fn always(action: Action) -> Decision<'p> {
-        Decision {
-            cases: Vec::new(),
-            otherwise: action,
-        }
+        Decision { cases: Vec::new(), otherwise: action }
     }
 
     /// What rules about one call say together, in the order of the text.
@@ -162,12 +157,7 @@ impl<'p> Decision<'p> {
 fn ranges(policy: &Policy, architecture: Architecture) -> Vec<Range<'_>> {
     let mut rules: Vec<(u32, &Rule)> = Vec::new();
     for rule in policy.rules() {
-        rules.extend(
-            rule.system_calls()
-                .iter()
-                .filter_map(|call| call.number(architecture))
-                .map(|number| (number, rule)),
-        );
+        rules.extend(rule.system_calls().iter().filter_map(|call| call.number(architecture)).map(|number| (number, rule)));
     }
     rules.sort_by_key(|(number, _)| *number);
 
@@ -177,26 +167,14 @@ fn ranges(policy: &Policy, architecture: Architecture) -> Vec<Range<'_>> {
     for rules in rules.chunk_by(|(number, _), (next, _)| number == next) {
         let number = rules[0].0;
         if undecided < number {
-            ranges.push(Range {
-                first: undecided,
-                decision: Decision::always(default),
-            });
+            ranges.push(Range { first: undecided, decision: Decision::always(default) });
         }
-        ranges.push(Range {
-            first: number,
-            decision: Decision::of(rules.iter().map(|(_, rule)| *rule), default),
-        });
+        ranges.push(Range { first: number, decision: Decision::of(rules.iter().map(|(_, rule)| *rule), default) });
         undecided = number + 1;
     }
-    ranges.push(Range {
-        first: undecided,
-        decision: Decision::always(default),
-    });
+    ranges.push(Range { first: undecided, decision: Decision::always(default) });
     if architecture == Architecture::X86_64 {
-        ranges.push(Range {
-            first: X32,
-            decision: Decision::always(Action::Errno(Errno::ENOSYS)),
-        });
+        ranges.push(Range { first: X32, decision: Decision::always(Action::Errno(Errno::ENOSYS)) });
     }
     ranges.dedup_by(|next, range| next.decision == range.decision);
     ranges

@@ -136,11 +136,7 @@ mod tests {
             ("", None),
         ];
         for (name, wanted) in table {
-            assert_eq!(
-                SystemCall::named(name).map(|call| (call.entry().x86_64, call.entry().aarch64)),
-                wanted,
-                "{name}"
-            );
+            assert_eq!(SystemCall::named(name).map(|call| (call.entry().x86_64, call.entry().aarch64)), wanted, "{name}");
         }
     }
 }

@@ -20,10 +20,7 @@ pub(crate) fn verdict(policy: &Policy, architecture: Architecture, call: &Call) 
         return Action::Errno(Errno::ENOSYS);
     }
     for rule in policy.rules() {
-        let named = rule
-            .system_calls()
-            .iter()
-            .any(|known| known.number(architecture) == Some(call.number));
+        let named = rule.system_calls().iter().any(|known| known.number(architecture) == Some(call.number));
         if named && rule.tests().iter().all(|test| holds(test, call)) {
             return rule.action();
         }
@@ -69,10 +66,7 @@ pub(crate) fn telling_arguments(policy: &Policy, architecture: Architecture, num
             arguments[argument] = value;
             arguments
         };
-        all = all
-            .iter()
-            .flat_map(|arguments| values.iter().map(move |value| with(arguments, *value)))
-            .collect();
+        all = all.iter().flat_map(|arguments| values.iter().map(move |value| with(arguments, *value))).collect();
     }
     all
 }

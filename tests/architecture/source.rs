@@ -23,14 +23,8 @@ pub fn sources(name: &str) -> Vec<Source> {
     let mut found = Vec::new();
     let mut open = vec![top.join(name)];
     while let Some(folder) = open.pop() {
-        for path in fs::read_dir(&folder)
-            .expect("a folder of sources")
-            .flatten()
-            .map(|entry| entry.path())
-        {
-            let skipped = ["target", "images", "fuzz"]
-                .iter()
-                .any(|name| path.file_name().is_some_and(|found| found == *name));
+        for path in fs::read_dir(&folder).expect("a folder of sources").flatten().map(|entry| entry.path()) {
+            let skipped = ["target", "images", "fuzz"].iter().any(|name| path.file_name().is_some_and(|found| found == *name));
             if path.is_dir() && !skipped {
                 open.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -62,11 +56,7 @@ impl Source {
 
     /// Empty for a file of tests.
     pub fn code(&self) -> &str {
-        if self.is_test() && !self.name().starts_with("tests/") {
-            ""
-        } else {
-            &self.code
-        }
+        if self.is_test() && !self.name().starts_with("tests/") { "" } else { &self.code }
     }
 
     pub fn is_test(&self) -> bool {
@@ -130,9 +120,7 @@ impl Source {
     }
 
     pub fn has_word(&self, word: &str) -> bool {
-        blank(&self.text)
-            .split(|c: char| !(c.is_alphanumeric() || c == '_'))
-            .any(|found| found == word)
+        blank(&self.text).split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|found| found == word)
     }
 
     /// Functions with their length in lines, signature to closing brace; tests left out.
@@ -225,14 +213,7 @@ fn blank(text: &str) -> String {
             [b'/', b'*', ..] => block_comment_end(bytes, at),
             [b'r', b'"' | b'#', ..] if !at.checked_sub(1).is_some_and(|before| is_word(bytes[before])) => raw_string_end(bytes, at),
             [b'"', ..] => string_end(bytes, at),
-            [b'\'', b'\\', ..] => {
-                at + 2
-                    + bytes[at + 2..]
-                        .iter()
-                        .skip(1)
-                        .position(|byte| *byte == b'\'')
-                        .map_or(1, |found| found + 2)
-            }
+            [b'\'', b'\\', ..] => at + 2 + bytes[at + 2..].iter().skip(1).position(|byte| *byte == b'\'').map_or(1, |found| found + 2),
             [b'\'', _, b'\'', ..] => at + 3,
             _ => {
                 at += 1;
@@ -279,9 +260,7 @@ fn raw_string_end(bytes: &[u8], start: usize) -> usize {
     let mut closing = vec![b'"'];
     closing.resize(hashes + 1, b'#');
     let content = start + hashes + 2;
-    let length = bytes[content..]
-        .windows(closing.len())
-        .position(|window| window == closing.as_slice());
+    let length = bytes[content..].windows(closing.len()).position(|window| window == closing.as_slice());
     length.map_or(bytes.len(), |length| content + length + closing.len())
 }
 

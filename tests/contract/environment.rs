@@ -53,10 +53,7 @@ fn p18_what_a_lambci_bootstrap_sees_by_default() {
     let stream = env["AWS_LAMBDA_LOG_STREAM_NAME"].as_str().expect("text");
     assert!(is_log_stream(stream, "$LATEST"), "{stream}");
     assert!(env["AWS_LAMBDA_RUNTIME_API"].is_string());
-    assert_eq!(
-        (&env["AWS_SESSION_TOKEN"], &env["AWS_LAMBDA_FUNCTION_TIMEOUT"], &env["HOME"]),
-        (&Value::Null, &Value::Null, &Value::Null)
-    );
+    assert_eq!((&env["AWS_SESSION_TOKEN"], &env["AWS_LAMBDA_FUNCTION_TIMEOUT"], &env["HOME"]), (&Value::Null, &Value::Null, &Value::Null));
 }
 
 #[test]
@@ -67,10 +64,7 @@ fn p19_the_settings_change_names_and_the_arn() {
     let options: Vec<&str> = options.split_whitespace().flat_map(|variable| ["-e", variable]).collect();
     let ran = fixture.run(&options, &[]).finish().expect_code(0);
     let (env, headers) = (ran.json()["env"].clone(), ran.json()["event-headers"].clone());
-    assert_eq!(
-        headers["lambda-runtime-invoked-function-arn"],
-        "arn:aws:lambda:eu-west-1:123456789012:function:fn"
-    );
+    assert_eq!(headers["lambda-runtime-invoked-function-arn"], "arn:aws:lambda:eu-west-1:123456789012:function:fn");
     let expected = [
         ("AWS_LAMBDA_FUNCTION_NAME", "fn"),
         ("AWS_LAMBDA_FUNCTION_VERSION", "7"),
@@ -84,55 +78,29 @@ fn p19_the_settings_change_names_and_the_arn() {
         assert_eq!(env[name], value, "{name}");
     }
     assert!(is_log_stream(env["AWS_LAMBDA_LOG_STREAM_NAME"].as_str().expect("text"), "7"));
-    assert!(
-        ran.err().contains(" Version: 7\n") && ran.err().contains("\tMemory Size: 384 MB\t"),
-        "{}",
-        ran.err()
-    );
+    assert!(ran.err().contains(" Version: 7\n") && ran.err().contains("\tMemory Size: 384 MB\t"), "{}", ran.err());
 }
 
 #[test]
 fn an_arn_of_ones_own_is_passed_on() {
     let Some(fixture) = fixture() else { return };
     let arn = "arn:aws:lambda:us-gov-west-1:1:function:x:alias";
-    let ran = fixture
-        .run(&["-e", &format!("AWS_LAMBDA_FUNCTION_INVOKED_ARN={arn}")], &[])
-        .finish()
-        .expect_code(0);
+    let ran = fixture.run(&["-e", &format!("AWS_LAMBDA_FUNCTION_INVOKED_ARN={arn}")], &[]).finish().expect_code(0);
     assert_eq!(ran.json()["event-headers"]["lambda-runtime-invoked-function-arn"], arn);
 }
 
 #[test]
 fn the_memory_option_takes_dockers_forms() {
     let Some(fixture) = fixture() else { return };
-    for (given, megabytes) in [
-        ("512m", "512"),
-        ("1.5G", "1536"),
-        ("1g", "1024"),
-        ("1073741824", "1024"),
-        ("524288k", "512"),
-    ] {
-        assert_eq!(
-            env_of(fixture.run(&["-m", given], &[]))["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"],
-            megabytes,
-            "{given}"
-        );
+    for (given, megabytes) in [("512m", "512"), ("1.5G", "1536"), ("1g", "1024"), ("1073741824", "1024"), ("524288k", "512")] {
+        assert_eq!(env_of(fixture.run(&["-m", given], &[]))["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"], megabytes, "{given}");
     }
 }
 
 #[test]
 fn credentials_are_normalised_when_they_are_given() {
     let Some(fixture) = fixture() else { return };
-    let options = [
-        "-e",
-        "AWS_ACCESS_KEY=a",
-        "-e",
-        "AWS_ACCESS_KEY_ID=b",
-        "-e",
-        "AWS_SECRET_KEY=s",
-        "-e",
-        "AWS_SECURITY_TOKEN=t",
-    ];
+    let options = ["-e", "AWS_ACCESS_KEY=a", "-e", "AWS_ACCESS_KEY_ID=b", "-e", "AWS_SECRET_KEY=s", "-e", "AWS_SECURITY_TOKEN=t"];
     let env = env_of(fixture.run(&options, &[]));
     assert_eq!(
         (&env["AWS_ACCESS_KEY_ID"], &env["AWS_SECRET_ACCESS_KEY"], &env["AWS_SESSION_TOKEN"]),
@@ -166,9 +134,7 @@ fn t15_nothing_of_our_environment_gets_in_but_the_settings() {
         "GITHUB_TOKEN",
         "HOME",
     ];
-    let run = secrets
-        .iter()
-        .fold(fixture.run(&[], &[]), |run, name| run.env(name, "leaked-secret"));
+    let run = secrets.iter().fold(fixture.run(&[], &[]), |run, name| run.env(name, "leaked-secret"));
     let run = run
         .env("AWS_LAMBDA_FUNCTION_NAME", "from-outside")
         .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256")
@@ -188,15 +154,9 @@ fn sources_have_an_order() {
     std::fs::write(&file, "AWS_LAMBDA_FUNCTION_NAME=file\nAWS_REGION=file\n").expect("written");
     let file = file.display().to_string();
     let run = fixture.run(&["--env-file", &file, "-e", "AWS_LAMBDA_FUNCTION_NAME=option"], &[]);
-    let env = env_of(
-        run.env("AWS_LAMBDA_FUNCTION_NAME", "outside")
-            .env("AWS_REGION", "outside")
-            .env("AWS_LAMBDA_FUNCTION_VERSION", "outside"),
-    );
-    assert_eq!(
-        (&env["AWS_LAMBDA_FUNCTION_NAME"], &env["AWS_REGION"]),
-        (&json!("option"), &json!("file"))
-    );
+    let env =
+        env_of(run.env("AWS_LAMBDA_FUNCTION_NAME", "outside").env("AWS_REGION", "outside").env("AWS_LAMBDA_FUNCTION_VERSION", "outside"));
+    assert_eq!((&env["AWS_LAMBDA_FUNCTION_NAME"], &env["AWS_REGION"]), (&json!("option"), &json!("file")));
     assert_eq!(env["AWS_LAMBDA_FUNCTION_VERSION"], "outside");
 }
 
@@ -222,25 +182,12 @@ const SOME_VALUE: &str = "AWS_LAMBDA_FUNCTION_NAME AWS_LAMBDA_FUNCTION_MEMORY_SI
 fn a16_an_aws_image_gets_the_list_that_lambda_sets() {
     let Some(fixture) = Fixture::new() else { return };
     let probe = std::fs::read(tests::place::probe()).expect("the probe is there");
-    let root = Tar::new()
-        .folder("var")
-        .folder("var/task")
-        .folder("opt")
-        .program("lambda-entrypoint.sh", probe);
+    let root = Tar::new().folder("var").folder("var/task").folder("opt").program("lambda-entrypoint.sh", probe);
     let root = root.file("script", "note-args args\nnote-env env\nnext\nrespond-notes\nnext\n");
-    let own = OF_LAMBDA
-        .split_whitespace()
-        .filter(|variable| ["PATH=", "LD_LI", "LANG="].iter().any(|start| variable.starts_with(start)));
+    let own = OF_LAMBDA.split_whitespace().filter(|variable| ["PATH=", "LD_LI", "LANG="].iter().any(|start| variable.starts_with(start)));
     let variables: Vec<&str> = own.chain(["TZ=:/etc/localtime"]).collect();
     let config = json!({"Entrypoint": ["/lambda-entrypoint.sh"], "WorkingDir": "/var/task", "Env": variables});
-    fixture.layout().add(
-        "aws",
-        &Image {
-            layers: Vec::new(),
-            config,
-        }
-        .layer(root, Packing::Gzip),
-    );
+    fixture.layout().add("aws", &Image { layers: Vec::new(), config }.layer(root, Packing::Gzip));
     let run = fixture.undocked(&["run", "-e", "X=4=4", &fixture.image("aws"), "app.handler", "{}"]);
     let notes = run.finish().expect_code(0).json();
     assert_eq!(notes["args"], json!(["/lambda-entrypoint.sh", "app.handler"]));
@@ -251,9 +198,6 @@ fn a16_an_aws_image_gets_the_list_that_lambda_sets() {
     for name in SOME_VALUE.split_whitespace() {
         assert!(env[name].as_str().is_some_and(|value| !value.is_empty()), "{name}");
     }
-    let strange: Vec<&String> = env
-        .keys()
-        .filter(|name| name.starts_with("_LAMBDA_") && *name != "_LAMBDA_TELEMETRY_LOG_FD")
-        .collect();
+    let strange: Vec<&String> = env.keys().filter(|name| name.starts_with("_LAMBDA_") && *name != "_LAMBDA_TELEMETRY_LOG_FD").collect();
     assert!(strange.is_empty(), "{strange:?}");
 }

@@ -23,12 +23,7 @@ fn echo(image: &str, folder: &str, handler: &str) -> Option<Value> {
     let ran = run.finish().expect_code(0);
     let answer = ran.json();
     assert_eq!(answer["event"], json!({"n": 1, "é": "日本"}));
-    assert!(
-        ran.err()
-            .contains(&format!("START RequestId: {}", answer["id"].as_str().expect("text"))),
-        "{}",
-        ran.err()
-    );
+    assert!(ran.err().contains(&format!("START RequestId: {}", answer["id"].as_str().expect("text"))), "{}", ran.err());
     assert_eq!(answer["cwd"], "/var/task");
     found.fixture.expect_nothing_left();
     Some(answer)
@@ -39,10 +34,7 @@ fn lambci_nodejs12_answers() {
     let Some(answer) = echo("lambci/lambda:nodejs12.x", "nodejs", "index.handler") else {
         return;
     };
-    assert_eq!(
-        (&answer["runtime"], &answer["uid"], &answer["exe"]),
-        (&json!("node v12.18.4"), &json!(496), &json!("/var/lang/bin/node"))
-    );
+    assert_eq!((&answer["runtime"], &answer["uid"], &answer["exe"]), (&json!("node v12.18.4"), &json!(496), &json!("/var/lang/bin/node")));
 }
 
 #[test]
@@ -74,10 +66,7 @@ fn a1_aws_python311_answers() {
     let Some(answer) = echo(AWS_PYTHON, "python", "app.handler") else {
         return;
     };
-    assert!(
-        answer["runtime"].as_str().is_some_and(|text| text.starts_with("python 3.11")),
-        "{answer}"
-    );
+    assert!(answer["runtime"].as_str().is_some_and(|text| text.starts_with("python 3.11")), "{answer}");
 }
 
 #[test]
@@ -88,10 +77,7 @@ fn lambci_node_errors_keep_their_trace() {
     found.file("index.js", "exports.handler = async () => { throw new RangeError('<boom>') }\n");
     let ran = found.run(&[], &["index.handler"]).finish().expect_code(1);
     let error = ran.json();
-    assert_eq!(
-        (&error["errorType"], &error["errorMessage"]),
-        (&json!("RangeError"), &json!("<boom>"))
-    );
+    assert_eq!((&error["errorType"], &error["errorMessage"]), (&json!("RangeError"), &json!("<boom>")));
     assert!(error["trace"].is_array(), "lambci's server drops it, AWS does not: {error}");
     assert!(ran.out().contains("<boom>"), "no HTML escapes: {}", ran.out());
 }
@@ -129,19 +115,10 @@ fn a2_a_python_error_is_posted_with_its_four_keys() {
     let error = ran.json();
     let keys: Vec<&String> = error.as_object().expect("an object").keys().collect();
     assert_eq!(keys, ["errorMessage", "errorType", "requestId", "stackTrace"]);
-    assert_eq!(
-        (&error["errorMessage"], &error["errorType"]),
-        (&json!("boom"), &json!("ValueError"))
-    );
-    assert!(
-        ran.err()
-            .contains(&format!("END RequestId: {}\n", error["requestId"].as_str().expect("text")))
-    );
+    assert_eq!((&error["errorMessage"], &error["errorType"]), (&json!("boom"), &json!("ValueError")));
+    assert!(ran.err().contains(&format!("END RequestId: {}\n", error["requestId"].as_str().expect("text"))));
     let trace = error["stackTrace"].as_array().expect("a list");
-    assert!(
-        trace.len() == 1 && trace[0].as_str().is_some_and(|line| line.contains("/var/task/app.py")),
-        "{error}"
-    );
+    assert!(trace.len() == 1 && trace[0].as_str().is_some_and(|line| line.contains("/var/task/app.py")), "{error}");
 }
 
 #[test]
@@ -166,15 +143,7 @@ fn a4_an_exit_of_python_is_told_with_its_status() {
         return;
     };
     let ran = found.run(&[], &["app.handler"]).finish().expect_code(1);
-    let id = ran
-        .err()
-        .split_once("START RequestId: ")
-        .expect("START")
-        .1
-        .split(' ')
-        .next()
-        .expect("an id")
-        .to_owned();
+    let id = ran.err().split_once("START RequestId: ").expect("START").1.split(' ').next().expect("an id").to_owned();
     let expected = format!(
         "\n{{\"errorType\":\"Runtime.ExitError\",\"errorMessage\":\"RequestId: {id} Error: Runtime exited with error: exit status 7\"}}\n"
     );
@@ -188,11 +157,7 @@ fn a5_a_python_function_past_its_timeout() {
     };
     let ran = found.run(&["--timeout", "1"], &["app.handler"]).finish().expect_code(1);
     assert_eq!(ran.json()["errorType"], "Sandbox.Timedout");
-    assert!(
-        ran.json()["errorMessage"]
-            .as_str()
-            .is_some_and(|text| text.ends_with(" Error: Task timed out after 1.00 seconds"))
-    );
+    assert!(ran.json()["errorMessage"].as_str().is_some_and(|text| text.ends_with(" Error: Task timed out after 1.00 seconds")));
     assert!(ran.took < Duration::from_secs(4), "{:?}", ran.took);
     found.fixture.expect_nothing_left();
 }
@@ -210,10 +175,7 @@ fn a7_a_python_answer_of_6_mib_and_one_byte_too_many() {
     let Some(found) = python("def handler(event, context):\n    return 'a' * (event - 2)\n") else {
         return;
     };
-    assert_eq!(
-        found.run(&[], &["app.handler", "6291556"]).finish().expect_code(0).stdout.len(),
-        6_291_556 + 2
-    );
+    assert_eq!(found.run(&[], &["app.handler", "6291556"]).finish().expect_code(0).stdout.len(), 6_291_556 + 2);
     let error = found.run(&[], &["app.handler", "6291557"]).finish().expect_code(1).json();
     assert_eq!(error["errorType"], "Function.ResponseSizeTooLarge");
 }
@@ -256,12 +218,7 @@ fn a16_the_whole_environment_of_a_python_function() {
     for (name, value) in expected.split_whitespace().filter_map(|word| word.split_once('=')) {
         assert_eq!(env[name], value, "{name}");
     }
-    let strange: Vec<&String> = env
-        .as_object()
-        .expect("an object")
-        .keys()
-        .filter(|name| name.starts_with("_LAMBDA_"))
-        .collect();
+    let strange: Vec<&String> = env.as_object().expect("an object").keys().filter(|name| name.starts_with("_LAMBDA_")).collect();
     assert!(strange.is_empty(), "{strange:?}");
 }
 
@@ -270,15 +227,9 @@ fn a17_the_file_system_of_a_python_function() {
     let code = "import os\ndef handler(event, context):\n    out = {'cwd': os.getcwd()}\n    for path in event:\n        try:\n            open(path, 'w').write('x')\n\
                 \x20           out[path] = 0\n        except OSError as error:\n            out[path] = error.errno\n    return out\n";
     let Some(found) = python(code) else { return };
-    let answer = found
-        .run(&[], &["app.handler", "[\"/var/task/x\",\"/opt/x\",\"/etc/x\",\"/x\",\"/tmp/x\"]"])
-        .finish()
-        .expect_code(0)
-        .json();
-    assert_eq!(
-        answer,
-        json!({"cwd": "/var/task", "/var/task/x": 30, "/opt/x": 30, "/etc/x": 30, "/x": 30, "/tmp/x": 0})
-    );
+    let answer =
+        found.run(&[], &["app.handler", "[\"/var/task/x\",\"/opt/x\",\"/etc/x\",\"/x\",\"/tmp/x\"]"]).finish().expect_code(0).json();
+    assert_eq!(answer, json!({"cwd": "/var/task", "/var/task/x": 30, "/opt/x": 30, "/etc/x": 30, "/x": 30, "/tmp/x": 0}));
 }
 
 #[test]
@@ -287,22 +238,13 @@ fn a18_the_identity_of_a_python_function() {
                 \x20   return [run('id', '-u'), run('id', '-g'), run('whoami'), getpass.getuser(), pwd.getpwuid(os.getuid()).pw_name,\n\
                 \x20           [l.split()[1] for l in open('/proc/self/status') if l.startswith('CapEff')][0]]\n";
     let Some(found) = python(code) else { return };
-    let [uid, gid, names @ .., capabilities] = &found
-        .run(&[], &["app.handler"])
-        .finish()
-        .expect_code(0)
-        .json()
-        .as_array()
-        .expect("a list")
-        .clone()[..]
+    let [uid, gid, names @ .., capabilities] =
+        &found.run(&[], &["app.handler"]).finish().expect_code(0).json().as_array().expect("a list").clone()[..]
     else {
         panic!("six values")
     };
     // The test image carries lambci's ids in its own passwd; without them they are 993:990.
-    assert!(
-        [("993", "990"), ("496", "495")].iter().any(|(u, g)| uid == u && gid == g),
-        "{uid} {gid}"
-    );
+    assert!([("993", "990"), ("496", "495")].iter().any(|(u, g)| uid == u && gid == g), "{uid} {gid}");
     assert!(names.iter().all(|name| name == "sbx_user1051"), "{names:?}");
     assert_eq!(capabilities, "0000000000000000");
 }
@@ -316,17 +258,8 @@ fn a22_the_entrypoint_of_aws_without_a_handler_exits_142() {
     let ran = found.run(&[], &[]).finish().expect_code(1);
     let error = ran.json();
     assert_eq!(error["errorType"], "Runtime.ExitError");
-    assert!(
-        error["errorMessage"]
-            .as_str()
-            .is_some_and(|text| text.ends_with("Runtime exited with error: exit status 142")),
-        "{error}"
-    );
-    assert!(
-        ran.err().contains("entrypoint requires the handler name to be the first argument"),
-        "{}",
-        ran.err()
-    );
+    assert!(error["errorMessage"].as_str().is_some_and(|text| text.ends_with("Runtime exited with error: exit status 142")), "{error}");
+    assert!(ran.err().contains("entrypoint requires the handler name to be the first argument"), "{}", ran.err());
 }
 
 #[test]
@@ -335,32 +268,19 @@ fn an_image_function_with_the_handler_as_cmd_needs_no_argument() {
     // What a Dockerfile `FROM lambda/python` with `COPY` and `CMD` makes.
     let layout = tests::image::Layout::at(&place::images_layout());
     let image = layout.find(AWS_PYTHON).expect("found before").with("Cmd", json!(["fn.handler"]));
-    let image = image.layer(
-        tests::tar::Tar::new().file("var/task/fn.py", "def handler(e, c):\n    return 'from cmd'\n"),
-        tests::image::Packing::Gzip,
-    );
+    let image = image
+        .layer(tests::tar::Tar::new().file("var/task/fn.py", "def handler(e, c):\n    return 'from cmd'\n"), tests::image::Packing::Gzip);
     found.fixture.layout().add("app", &image);
-    let ran = found
-        .fixture
-        .undocked(&["run", &found.fixture.image("app")])
-        .finish()
-        .expect_code(0);
+    let ran = found.fixture.undocked(&["run", &found.fixture.image("app")]).finish().expect_code(0);
     assert_eq!(ran.result(), "\"from cmd\"");
 }
 
 #[test]
 fn plain_commands_run_in_a_real_image() {
     let Some(found) = function(AWS_PYTHON) else { return };
-    let ran = found
-        .run(&["--entrypoint", "/bin/sh"], &["-c", "echo out; echo err >&2; exit 5"])
-        .finish()
-        .expect_code(5);
+    let ran = found.run(&["--entrypoint", "/bin/sh"], &["-c", "echo out; echo err >&2; exit 5"]).finish().expect_code(5);
     assert_eq!((ran.out().as_str(), ran.err().contains("err\n")), ("out\n", true));
-    let ran = found
-        .run(&["--entrypoint", "cat", "-i"], &[])
-        .stdin("through\n")
-        .finish()
-        .expect_code(0);
+    let ran = found.run(&["--entrypoint", "cat", "-i"], &[]).stdin("through\n").finish().expect_code(0);
     assert_eq!(ran.out(), "through\n");
 }
 
@@ -371,12 +291,5 @@ fn the_lower_layers_hidden_files_are_hidden() {
     };
     let paths = "/var/runtime/stale /var/lang/bin/stale /etc/whiteout-me /etc/whiteout-dir";
     let script = format!("for p in {paths}; do [ -e $p ] && echo $p; done; echo end");
-    assert_eq!(
-        found
-            .run(&["--entrypoint", "/bin/sh"], &["-c", &script])
-            .finish()
-            .expect_code(0)
-            .out(),
-        "end\n"
-    );
+    assert_eq!(found.run(&["--entrypoint", "/bin/sh"], &["-c", &script]).finish().expect_code(0).out(), "end\n");
 }

@@ -13,10 +13,7 @@ fn notes(fixture: &Fixture, script: &str) -> Value {
 /// What the plain command that ran the script after the invocation printed: for what can be seen only once the answer is given.
 fn printed(ran: &Ran) -> Value {
     let err = ran.err();
-    let line = err
-        .lines()
-        .find(|line| line.starts_with('{'))
-        .unwrap_or_else(|| panic!("no notes in {err}"));
+    let line = err.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("no notes in {err}"));
     serde_json::from_str(line).expect("notes are JSON")
 }
 
@@ -38,13 +35,9 @@ fn accepted_calls_answer_202_and_ok() {
 #[test]
 fn an_error_and_an_init_error_are_accepted_alike() {
     let Some(fixture) = Fixture::new() else { return };
-    let ran = fixture
-        .invoke("next\nerror {\"errorMessage\":\"x\"}\nprint-notes\nnext")
-        .expect_code(1);
+    let ran = fixture.invoke("next\nerror {\"errorMessage\":\"x\"}\nprint-notes\nnext").expect_code(1);
     expect(&printed(&ran)["error"], 202, "{\"status\":\"OK\"}\n");
-    let ran = fixture
-        .invoke("init-error {\"errorMessage\":\"x\"}\nprint-notes\nexit 1")
-        .expect_code(1);
+    let ran = fixture.invoke("init-error {\"errorMessage\":\"x\"}\nprint-notes\nexit 1").expect_code(1);
     expect(&printed(&ran)["init-error"], 202, "{\"status\":\"OK\"}\n");
 }
 
@@ -52,52 +45,28 @@ fn an_error_and_an_init_error_are_accepted_alike() {
 fn next_carries_the_headers_of_aws() {
     let Some(fixture) = Fixture::new() else { return };
     let cognito = "AWS_LAMBDA_COGNITO_IDENTITY={\"cognitoIdentityId\":\"i\",\"cognitoIdentityPoolId\":\"p\"}";
-    let options = [
-        "-e",
-        "AWS_LAMBDA_CLIENT_CONTEXT={\"custom\":{\"a\":1}}",
-        "-e",
-        cognito,
-        "-e",
-        "_X_AMZN_TRACE_ID=Root=1-2-3",
-    ];
+    let options = ["-e", "AWS_LAMBDA_CLIENT_CONTEXT={\"custom\":{\"a\":1}}", "-e", cognito, "-e", "_X_AMZN_TRACE_ID=Root=1-2-3"];
     fixture.script("next\nnote-event\nrespond-notes\nnext");
     let headers = fixture.run(&options, &[]).finish().expect_code(0).json()["event-headers"].clone();
     assert_eq!(headers["content-type"], "application/json");
     assert_eq!(headers["lambda-runtime-client-context"], "{\"custom\":{\"a\":1}}");
-    assert_eq!(
-        headers["lambda-runtime-cognito-identity"],
-        "{\"cognitoIdentityId\":\"i\",\"cognitoIdentityPoolId\":\"p\"}"
-    );
+    assert_eq!(headers["lambda-runtime-cognito-identity"], "{\"cognitoIdentityId\":\"i\",\"cognitoIdentityPoolId\":\"p\"}");
     assert_eq!(headers["lambda-runtime-trace-id"], "Root=1-2-3");
     let id = headers["lambda-runtime-aws-request-id"].as_str().expect("text");
     assert_eq!((id.len(), id.matches('-').count()), (36, 4), "{id}");
 
     fixture.script("next\nnote-event\nrespond-notes\nnext");
     let headers = fixture.run(&[], &[]).finish().expect_code(0).json()["event-headers"].clone();
-    for absent in [
-        "lambda-runtime-client-context",
-        "lambda-runtime-cognito-identity",
-        "lambda-runtime-invocation-id",
-        "docker-lambda-log-type",
-    ] {
+    for absent in
+        ["lambda-runtime-client-context", "lambda-runtime-cognito-identity", "lambda-runtime-invocation-id", "docker-lambda-log-type"]
+    {
         assert_eq!(headers[absent], Value::Null, "only headers with a value are sent: {absent}");
     }
     // The image's own constant.
-    assert!(
-        headers["lambda-runtime-trace-id"]
-            .as_str()
-            .is_some_and(|id| id.starts_with("Root=1-dc99d00f-")),
-        "{headers}"
-    );
+    assert!(headers["lambda-runtime-trace-id"].as_str().is_some_and(|id| id.starts_with("Root=1-dc99d00f-")), "{headers}");
     let arn = headers["lambda-runtime-invoked-function-arn"].as_str().expect("text");
-    let account = arn
-        .strip_prefix("arn:aws:lambda:us-east-1:")
-        .and_then(|rest| rest.strip_suffix(":function:test"))
-        .expect("its form");
-    assert!(
-        !account.is_empty() && account.len() <= 12 && account.bytes().all(|byte| byte.is_ascii_digit()),
-        "{arn}"
-    );
+    let account = arn.strip_prefix("arn:aws:lambda:us-east-1:").and_then(|rest| rest.strip_suffix(":function:test")).expect("its form");
+    assert!(!account.is_empty() && account.len() <= 12 && account.bytes().all(|byte| byte.is_ascii_digit()), "{arn}");
 }
 
 #[test]
@@ -105,11 +74,7 @@ fn ping_pongs() {
     let Some(fixture) = Fixture::new() else { return };
     let seen = notes(&fixture, "http ping GET /2018-06-01/ping\nnext");
     expect(&seen["ping"], 200, "pong");
-    assert!(
-        seen["ping"]["headers"]["content-type"]
-            .as_str()
-            .is_some_and(|kind| kind.starts_with("text/plain"))
-    );
+    assert!(seen["ping"]["headers"]["content-type"].as_str().is_some_and(|kind| kind.starts_with("text/plain")));
 }
 
 #[test]
@@ -121,17 +86,8 @@ fn unknown_paths_are_404_and_wrong_methods_405_with_the_right_one() {
                   http put-error PUT /2018-06-01/runtime/init/error x\nnext";
     let seen = notes(&fixture, script);
     for name in ["unknown", "top", "version", "restore", "slash"] {
-        assert_eq!(
-            (&seen[name]["status"], &seen[name]["body"]),
-            (&json!(404), &json!("404 page not found\n")),
-            "{name}"
-        );
-        assert!(
-            seen[name]["headers"]["content-type"]
-                .as_str()
-                .is_some_and(|kind| kind.starts_with("text/plain")),
-            "{name}"
-        );
+        assert_eq!((&seen[name]["status"], &seen[name]["body"]), (&json!(404), &json!("404 page not found\n")), "{name}");
+        assert!(seen[name]["headers"]["content-type"].as_str().is_some_and(|kind| kind.starts_with("text/plain")), "{name}");
     }
     for (name, allow) in [("post-next", "GET"), ("get-response", "POST"), ("put-error", "POST")] {
         assert_eq!(
@@ -228,9 +184,7 @@ fn an_unknown_response_mode_is_400() {
 fn the_content_type_of_an_answer_does_not_matter() {
     let Some(fixture) = Fixture::new() else { return };
     for kind in ["application/octet-stream", "text/html", ""] {
-        let ran = fixture
-            .invoke(&format!("next\nheader Content-Type {kind}\nrespond {{\"a\": 1}}\nnext"))
-            .expect_code(0);
+        let ran = fixture.invoke(&format!("next\nheader Content-Type {kind}\nrespond {{\"a\": 1}}\nnext")).expect_code(0);
         assert_eq!(ran.out(), "\n{\"a\":1}\n", "{kind:?}");
     }
 }

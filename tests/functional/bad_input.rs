@@ -14,10 +14,7 @@ fn refused(ran: Ran, code: i32) -> String {
     let ran = ran.expect_code(code);
     assert!(ran.stdout.is_empty(), "nothing on stdout: {}", ran.out());
     let err = ran.err();
-    assert!(
-        !err.trim().is_empty() && !err.contains("panicked") && !err.contains("RUST_BACKTRACE"),
-        "{err}"
-    );
+    assert!(!err.trim().is_empty() && !err.contains("panicked") && !err.contains("RUST_BACKTRACE"), "{err}");
     err
 }
 
@@ -38,11 +35,7 @@ fn unknown_options_and_missing_arguments_are_usage_errors() {
     ];
     for arguments in cases {
         let err = refused(fixture.undocked(arguments).finish(), 2);
-        let wrong = arguments
-            .iter()
-            .rev()
-            .find(|word| **word != image && !word.is_empty())
-            .expect("each case has a word");
+        let wrong = arguments.iter().rev().find(|word| **word != image && !word.is_empty()).expect("each case has a word");
         let named = *wrong == "run" || *wrong == "-v" || err.contains(wrong);
         assert!(named, "{arguments:?} names what is wrong: {err}");
     }
@@ -95,9 +88,7 @@ fn a_layout_may_leave_out_the_name_of_its_only_image() {
     fixture.script("next\nrespond {}\nnext");
     let only = format!("oci:{}", fixture.path().join("layout").display());
     fixture.run_image(&only, &[], &[]).finish().expect_code(0);
-    fixture
-        .layout()
-        .add("second", &Image::provided().layer(Tar::new().file("opt/x", "x"), Packing::Gzip));
+    fixture.layout().add("second", &Image::provided().layer(Tar::new().file("opt/x", "x"), Packing::Gzip));
     let err = refused(fixture.run_image(&only, &[], &[]).finish(), 125);
     assert!(err.contains("second"), "the message names what there is: {err}");
 }
@@ -106,17 +97,9 @@ fn a_layout_may_leave_out_the_name_of_its_only_image() {
 fn a_volume_whose_source_is_missing() {
     let Some(fixture) = Fixture::new() else { return };
     let missing = fixture.path().join("no-task").display().to_string();
-    let err = refused(
-        fixture
-            .undocked(&["run", "-v", &format!("{missing}:/var/task"), &fixture.image("provided")])
-            .finish(),
-        125,
-    );
+    let err = refused(fixture.undocked(&["run", "-v", &format!("{missing}:/var/task"), &fixture.image("provided")]).finish(), 125);
     assert!(err.contains(&missing), "{err}");
-    let err = refused(
-        fixture.undocked(&["run", "--layer", &missing, &fixture.image("provided")]).finish(),
-        125,
-    );
+    let err = refused(fixture.undocked(&["run", "--layer", &missing, &fixture.image("provided")]).finish(), 125);
     assert!(err.contains(&missing), "{err}");
 }
 
@@ -141,15 +124,9 @@ fn files_of_variables() {
     let Some(fixture) = Fixture::new() else { return };
     fixture.script("note-env env\nnext\nrespond-notes\nnext");
     let file = fixture.path().join("env");
-    fs::write(
-        &file,
-        "# a comment\n\nPLAIN=1\nSPACES= a b \nEQUALS=4=4\nEMPTY=\nQUOTES=\"q\"\nFROM_OUTSIDE\nNOT_SET\n",
-    )
-    .expect("written");
+    fs::write(&file, "# a comment\n\nPLAIN=1\nSPACES= a b \nEQUALS=4=4\nEMPTY=\nQUOTES=\"q\"\nFROM_OUTSIDE\nNOT_SET\n").expect("written");
     let name = file.display().to_string();
-    let run = fixture
-        .run(&["--env-file", &name, "-e", "OVER=e", "-e", "PLAIN=2"], &[])
-        .env("FROM_OUTSIDE", "out");
+    let run = fixture.run(&["--env-file", &name, "-e", "OVER=e", "-e", "PLAIN=2"], &[]).env("FROM_OUTSIDE", "out");
     let env = run.finish().expect_code(0).json()["env"].clone();
     assert_eq!(env["PLAIN"], "2", "-e wins over the file");
     assert_eq!(
@@ -192,9 +169,7 @@ fn an_image_for_another_architecture_is_refused() {
 fn without_a_home_and_a_cache_it_says_what_to_set() {
     let fixture = Fixture::without_sandbox();
     fixture.layout().add("provided", &Image::provided());
-    let ran = tests::Run::new(place::undocked())
-        .args(["pull", &fixture.image("provided")])
-        .finish();
+    let ran = tests::Run::new(place::undocked()).args(["pull", &fixture.image("provided")]).finish();
     let err = refused(ran, 125);
     assert!(err.contains("UNDOCKED_CACHE") || err.contains("HOME"), "{err}");
 }

@@ -41,10 +41,7 @@ fn p9_an_error_that_the_runtime_posts_is_the_result_byte_for_byte() {
     // AWS passes the bytes on, so the order stays and unknown keys too; only white space goes.
     let posted = r#"{"errorMessage":"boom", "errorType":"E","stackTrace":["l1"],"trace":["<t>"]}"#;
     let ran = fixture.invoke(&format!("next\nerror {posted}\nnext")).expect_code(1);
-    assert_eq!(
-        ran.out(),
-        "\n{\"errorMessage\":\"boom\",\"errorType\":\"E\",\"stackTrace\":[\"l1\"],\"trace\":[\"<t>\"]}\n"
-    );
+    assert_eq!(ran.out(), "\n{\"errorMessage\":\"boom\",\"errorType\":\"E\",\"stackTrace\":[\"l1\"],\"trace\":[\"<t>\"]}\n");
     assert_eq!(ran.err().matches("REPORT RequestId: ").count(), 1);
 }
 
@@ -58,9 +55,7 @@ fn p10_an_error_body_that_is_not_json_is_passed_on_as_it_is() {
 #[test]
 fn p11_an_init_error_is_the_result() {
     let Some(fixture) = Fixture::new() else { return };
-    let ran = fixture
-        .invoke("init-error {\"errorType\":\"Runtime.X\",\"errorMessage\":\"init boom\"}\nexit 1")
-        .expect_code(1);
+    let ran = fixture.invoke("init-error {\"errorType\":\"Runtime.X\",\"errorMessage\":\"init boom\"}\nexit 1").expect_code(1);
     assert_eq!(ran.out(), "\n{\"errorType\":\"Runtime.X\",\"errorMessage\":\"init boom\"}\n");
     for line in ["START RequestId: ", "END RequestId: ", "REPORT RequestId: "] {
         assert_eq!(ran.err().matches(line).count(), 1, "{line}: {}", ran.err());
@@ -70,9 +65,7 @@ fn p11_an_init_error_is_the_result() {
 #[test]
 fn an_init_error_of_a_runtime_that_stays_ends_the_run_too() {
     let Some(fixture) = Fixture::new() else { return };
-    let ran = fixture
-        .invoke("init-error {\"errorType\":\"Runtime.X\",\"errorMessage\":\"stays\"}\nhang")
-        .expect_code(1);
+    let ran = fixture.invoke("init-error {\"errorType\":\"Runtime.X\",\"errorMessage\":\"stays\"}\nhang").expect_code(1);
     assert_eq!(ran.json()["errorMessage"], "stays");
     assert!(ran.took < Duration::from_secs(5), "{:?}", ran.took);
 }
@@ -80,11 +73,7 @@ fn an_init_error_of_a_runtime_that_stays_ends_the_run_too() {
 #[test]
 fn p12_a5_a_function_past_its_timeout_is_killed_with_all_its_children() {
     let Some(fixture) = Fixture::new() else { return };
-    fixture.script(
-        "spawn comm {marker} ; hang\nignore 15\nnext\nhang"
-            .replace("{marker}", fixture.marker())
-            .as_str(),
-    );
+    fixture.script("spawn comm {marker} ; hang\nignore 15\nnext\nhang".replace("{marker}", fixture.marker()).as_str());
     let ran = fixture.run(&["--timeout", "1"], &[]).finish();
     fixture.expect_nothing_left();
     let ran = expect_platform_error(ran, "Sandbox.Timedout", "Task timed out after 1.00 seconds");
@@ -127,11 +116,7 @@ fn p14_without_a_bootstrap_the_error_names_where_it_was_sought() {
     let Some(fixture) = Fixture::new() else { return };
     fs::remove_file(fixture.task().join("bootstrap")).expect("it was there");
     let ran = fixture.run(&[], &[]).finish();
-    expect_platform_error(
-        ran,
-        "Runtime.InvalidEntrypoint",
-        "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]",
-    );
+    expect_platform_error(ran, "Runtime.InvalidEntrypoint", "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]");
 }
 
 #[test]
@@ -187,9 +172,7 @@ fn a_runtime_that_answers_and_exits_has_answered() {
     let Some(fixture) = Fixture::new() else { return };
     let ran = fixture.invoke("next\nrespond {\"done\":1}\nexit 0").expect_code(0);
     assert_eq!(ran.stdout, b"\n{\"done\":1}\n");
-    let ran = fixture
-        .invoke("next\nerror {\"errorMessage\":\"said first\"}\nexit 129")
-        .expect_code(1);
+    let ran = fixture.invoke("next\nerror {\"errorMessage\":\"said first\"}\nexit 129").expect_code(1);
     assert_eq!(ran.out(), "\n{\"errorMessage\":\"said first\"}\n");
 }
 
@@ -210,18 +193,14 @@ fn orphans_do_not_outlive_the_run() {
 fn t18_a_killed_runner_takes_its_sandbox_along() {
     let Some(fixture) = Fixture::new() else { return };
     let marker = fixture.marker().to_owned();
-    fixture.script(&format!(
-        "spawn comm {marker} ; ignore 15 ; err child\\n ; hang\nignore 15\nnext\nerr parent\\n\nhang"
-    ));
+    fixture.script(&format!("spawn comm {marker} ; ignore 15 ; err child\\n ; hang\nignore 15\nnext\nerr parent\\n\nhang"));
     let running = fixture.run(&[], &[]).start();
     running.wait_for_stderr("child\n");
     running.wait_for_stderr("parent\n");
     assert_eq!(processes_named(&marker).len(), 2);
     running.signal(Signal::SIGKILL);
     running.finish();
-    eventually(Duration::from_secs(1), "the sandbox is gone", || {
-        processes_named(&marker).is_empty()
-    });
+    eventually(Duration::from_secs(1), "the sandbox is gone", || processes_named(&marker).is_empty());
 }
 
 #[test]
@@ -273,16 +252,11 @@ fn a7_an_answer_may_have_6_mib_and_100_bytes() {
 fn t20_a_flood_of_output_is_carried_whole_and_in_bounded_memory() {
     let Some(fixture) = Fixture::new() else { return };
     // A line that never ends, of 64 MiB, then binary junk and a closed stream.
-    let ran = fixture
-        .invoke("next\nout-fill 67108864\nout \\x00\\xff\\xfe\\n\nclose-out\nerr after\\n\nrespond {}\nnext")
-        .expect_code(0);
+    let ran = fixture.invoke("next\nout-fill 67108864\nout \\x00\\xff\\xfe\\n\nclose-out\nerr after\\n\nrespond {}\nnext").expect_code(0);
     assert_eq!(ran.stdout, b"\n{}\n");
     let longest = ran.stderr.split(|byte| *byte != b'x').map(<[u8]>::len).max();
     assert_eq!(longest, Some(67_108_864));
-    assert!(
-        ran.stderr.windows(3).any(|bytes| bytes == [0, 0xff, 0xfe]),
-        "junk is passed on as it is"
-    );
+    assert!(ran.stderr.windows(3).any(|bytes| bytes == [0, 0xff, 0xfe]), "junk is passed on as it is");
     assert!(ran.stderr.windows(6).any(|bytes| bytes == b"after\n"));
 }
 
@@ -291,10 +265,7 @@ fn a_failure_shows_its_kind_in_the_report_line() {
     let Some(fixture) = Fixture::new() else { return };
     let report = |script: &str| {
         let err = fixture.invoke(script).err();
-        err.lines()
-            .find(|line| line.starts_with("REPORT "))
-            .unwrap_or_else(|| panic!("no REPORT: {err}"))
-            .to_owned()
+        err.lines().find(|line| line.starts_with("REPORT ")).unwrap_or_else(|| panic!("no REPORT: {err}")).to_owned()
     };
     let exited = report("next\nexit 7");
     assert!(exited.contains("\tStatus: error\tError Type: Runtime.ExitError"), "{exited:?}");

@@ -32,10 +32,7 @@ fn a_bootstrap_in_the_task_folder_runs() {
     fixture.script("note-cwd cwd\nnote-env env\nnext\nnote-event\nrespond-notes\nnext");
     let notes = host(&fixture, &[], &["my.handler", "{\"x\":1}"]).finish().expect_code(0).json();
     assert_eq!((&notes["cwd"], &notes["event-text"]), (&json!("/var/task"), &json!("{\"x\":1}")));
-    assert_eq!(
-        (&notes["env"]["_HANDLER"], &notes["env"]["LAMBDA_TASK_ROOT"]),
-        (&json!("my.handler"), &json!("/var/task"))
-    );
+    assert_eq!((&notes["env"]["_HANDLER"], &notes["env"]["LAMBDA_TASK_ROOT"]), (&json!("my.handler"), &json!("/var/task")));
     fixture.expect_nothing_left();
 }
 
@@ -88,25 +85,13 @@ fn python_functions_run_by_our_own_client() {
     }
     only(&fixture, "app.py", PYTHON);
     let options = ["--timeout", "9", "-e", "AWS_LAMBDA_FUNCTION_NAME=fn"];
-    let ran = host(&fixture, &options, &["app.handler", "{\"é\":[1,null]}"])
-        .finish()
-        .expect_code(0);
+    let ran = host(&fixture, &options, &["app.handler", "{\"é\":[1,null]}"]).finish().expect_code(0);
     let answer = ran.json();
-    assert_eq!(
-        (&answer["event"], &answer["name"], &answer["cwd"]),
-        (&json!({"é": [1, null]}), &json!("fn"), &json!("/var/task"))
-    );
+    assert_eq!((&answer["event"], &answer["name"], &answer["cwd"]), (&json!({"é": [1, null]}), &json!("fn"), &json!("/var/task")));
     assert!(answer["arn"].as_str().is_some_and(|arn| arn.ends_with(":function:fn")), "{answer}");
-    assert!(
-        answer["left"].as_i64().is_some_and(|left| (7000..=9000).contains(&left)),
-        "{answer}"
-    );
+    assert!(answer["left"].as_i64().is_some_and(|left| (7000..=9000).contains(&left)), "{answer}");
     let id = answer["id"].as_str().expect("text");
-    assert!(
-        ran.err().contains(&format!("START RequestId: {id}")) && ran.err().contains("hello from python\n"),
-        "{}",
-        ran.err()
-    );
+    assert!(ran.err().contains(&format!("START RequestId: {id}")) && ran.err().contains("hello from python\n"), "{}", ran.err());
 }
 
 #[test]
@@ -119,29 +104,15 @@ fn python_functions_fail_as_under_awss_client() {
     file(&fixture, "imports.py", "import nomod\n");
     let error = |handler: &str| host(&fixture, &[], &[handler]).finish().expect_code(1).json();
     let raised = error("app.fails");
-    assert_eq!(
-        (&raised["errorType"], &raised["errorMessage"]),
-        (&json!("ValueError"), &json!("boom"))
-    );
+    assert_eq!((&raised["errorType"], &raised["errorMessage"]), (&json!("ValueError"), &json!("boom")));
     let trace = raised["stackTrace"].as_array().expect("a list");
-    assert!(
-        trace.len() == 1 && trace[0].as_str().is_some_and(|line| line.contains("/var/task/app.py")),
-        "{raised}"
-    );
+    assert!(trace.len() == 1 && trace[0].as_str().is_some_and(|line| line.contains("/var/task/app.py")), "{raised}");
     let missing = error("imports.h");
     assert_eq!(missing["errorType"], "Runtime.ImportModuleError");
-    assert_eq!(
-        missing["errorMessage"],
-        "Unable to import module 'imports': No module named 'nomod'"
-    );
+    assert_eq!(missing["errorMessage"], "Unable to import module 'imports': No module named 'nomod'");
     assert_eq!(error("app.nope")["errorType"], "Runtime.HandlerNotFound");
     let exited = error("app.exits");
-    assert!(
-        exited["errorMessage"]
-            .as_str()
-            .is_some_and(|text| text.ends_with("Runtime exited with error: exit status 7")),
-        "{exited}"
-    );
+    assert!(exited["errorMessage"].as_str().is_some_and(|text| text.ends_with("Runtime exited with error: exit status 7")), "{exited}");
 }
 
 #[test]
@@ -156,34 +127,17 @@ fn node_functions_run_by_our_own_client() {
                 exports.fails = async () => { throw new RangeError('boom') }\n\
                 exports.rejects = () => new Promise(() => { Promise.reject(new Error('unheard')) })\n";
     only(&fixture, "index.js", code);
-    let ran = host(&fixture, &["--timeout", "9"], &["index.handler", "{\"a\":1}"])
-        .finish()
-        .expect_code(0);
+    let ran = host(&fixture, &["--timeout", "9"], &["index.handler", "{\"a\":1}"]).finish().expect_code(0);
     let answer = ran.json();
-    assert_eq!(
-        (&answer["event"], &answer["name"], &answer["cwd"]),
-        (&json!({"a": 1}), &json!("test"), &json!("/var/task"))
-    );
-    assert!(
-        answer["left"].as_i64().is_some_and(|left| (6000..=9000).contains(&left)),
-        "{answer}"
-    );
+    assert_eq!((&answer["event"], &answer["name"], &answer["cwd"]), (&json!({"a": 1}), &json!("test"), &json!("/var/task")));
+    assert!(answer["left"].as_i64().is_some_and(|left| (6000..=9000).contains(&left)), "{answer}");
     assert!(ran.err().contains("hello from node"), "{}", ran.err());
-    assert_eq!(
-        host(&fixture, &[], &["index.callback"]).finish().expect_code(0).result(),
-        "\"called\""
-    );
+    assert_eq!(host(&fixture, &[], &["index.callback"]).finish().expect_code(0).result(), "\"called\"");
 
     let error = host(&fixture, &[], &["index.fails"]).finish().expect_code(1).json();
-    assert_eq!(
-        (&error["errorType"], &error["errorMessage"]),
-        (&json!("RangeError"), &json!("boom"))
-    );
+    assert_eq!((&error["errorType"], &error["errorMessage"]), (&json!("RangeError"), &json!("boom")));
     assert!(error["trace"].is_array(), "{error}");
-    let unheard = host(&fixture, &["--timeout", "5"], &["index.rejects"])
-        .finish()
-        .expect_code(1)
-        .json();
+    let unheard = host(&fixture, &["--timeout", "5"], &["index.rejects"]).finish().expect_code(1).json();
     assert_eq!(unheard["errorType"], "Runtime.UnhandledPromiseRejection", "{unheard}");
     file(&fixture, "imports.js", "require('nomod')\n");
     let missing = host(&fixture, &[], &["imports.h"]).finish().expect_code(1).json();
@@ -199,10 +153,7 @@ fn an_es_module_is_a_node_function_too() {
         tests::skip!("node is not installed");
     }
     only(&fixture, "index.mjs", "export const handler = async event => ({ esm: event })\n");
-    assert_eq!(
-        host(&fixture, &[], &["index.handler", "1"]).finish().expect_code(0).json(),
-        json!({"esm": 1})
-    );
+    assert_eq!(host(&fixture, &[], &["index.handler", "1"]).finish().expect_code(0).json(), json!({"esm": 1}));
 }
 
 #[test]
@@ -211,22 +162,10 @@ fn what_of_the_machine_is_not_there() {
     let real_home = std::env::var("HOME").unwrap_or_else(|_| "/root".to_owned());
     let own_home = fixture.path().join("home");
     fs::write(own_home.join("secret"), "s").expect("written");
-    let absent = [
-        "/run",
-        "/var/run/docker.sock",
-        "/run/docker.sock",
-        "/etc/shadow",
-        "/etc/ssh",
-        "/sys/kernel",
-        "/mnt",
-        "/srv",
-        "/boot",
-    ];
+    let absent = ["/run", "/var/run/docker.sock", "/run/docker.sock", "/etc/shadow", "/etc/ssh", "/sys/kernel", "/mnt", "/srv", "/boot"];
     let mut script: String = absent.iter().map(|path| format!("stat {path} {path}\n")).collect();
-    script += &format!(
-        "stat home {}/secret\nlist real-home {real_home}\nlist root /root\nlist homes /home\nlist tmp /tmp\n",
-        own_home.display()
-    );
+    script +=
+        &format!("stat home {}/secret\nlist real-home {real_home}\nlist root /root\nlist homes /home\nlist tmp /tmp\n", own_home.display());
     script += "list top /\nread passwd /etc/passwd\nread resolv /etc/resolv.conf\nread hosts /etc/hosts\nlist dev /dev\n";
     script +=
         "write usr /usr/undocked-test y\nwrite etc /etc/undocked-test y\nwrite top-file /undocked-test y\nwrite bin /bin/undocked-test y\n";
@@ -248,18 +187,10 @@ fn what_of_the_machine_is_not_there() {
         assert!(notes[name] == "EROFS" || notes[name] == "EACCES", "{name}: {}", notes[name]);
     }
     let passwd = notes["passwd"].as_str().expect("text");
-    assert!(
-        passwd.contains("sbx_user1051") && passwd.lines().count() <= 4,
-        "generated, not the machine's: {passwd}"
-    );
+    assert!(passwd.contains("sbx_user1051") && passwd.lines().count() <= 4, "generated, not the machine's: {passwd}");
     let devices: Vec<&str> = notes["dev"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
-    let allowed = [
-        "fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero",
-    ];
-    assert!(
-        devices.contains(&"null") && devices.iter().all(|name| allowed.contains(name)),
-        "{devices:?}"
-    );
+    let allowed = ["fd", "full", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty", "urandom", "zero"];
+    assert!(devices.contains(&"null") && devices.iter().all(|name| allowed.contains(name)), "{devices:?}");
     assert!(!Path::new("/undocked-test").exists() && !Path::new("/usr/undocked-test").exists());
 }
 

@@ -30,11 +30,7 @@ impl World {
         let reference = registry.push(&image("first"), "team/app", "1", Style::OciIndex);
         fixture.script("read last /opt/last\nnext\nrespond-notes\nnext");
         fs::create_dir(fixture.path().join("project")).expect("made");
-        Some(World {
-            fixture,
-            registry,
-            reference,
-        })
+        Some(World { fixture, registry, reference })
     }
 
     fn lock(&self) -> PathBuf {
@@ -57,9 +53,7 @@ impl World {
     }
 
     fn run(&self, options: &[&str], image: &str) -> Run {
-        self.fixture
-            .run_image(image, options, &[])
-            .current_dir(self.fixture.path().join("project"))
+        self.fixture.run_image(image, options, &[]).current_dir(self.fixture.path().join("project"))
     }
 }
 
@@ -67,42 +61,21 @@ impl World {
 fn lock_add_pins_the_platform_manifest_and_writes_stable_text() {
     let Some(world) = World::new() else { return };
     let lock = world.lock().display().to_string();
-    world
-        .undocked(&["lock", "add", "--lock", &lock, &world.reference])
-        .finish()
-        .expect_code(0);
+    world.undocked(&["lock", "add", "--lock", &lock, &world.reference]).finish().expect_code(0);
     let text = fs::read_to_string(world.lock()).expect("written");
-    for part in [
-        world.reference.as_str(),
-        &digest(&image("first")),
-        "status = \"verified\"",
-        "index_digest = \"sha256:",
-        "diff_id",
-    ] {
+    for part in [world.reference.as_str(), &digest(&image("first")), "status = \"verified\"", "index_digest = \"sha256:", "diff_id"] {
         assert!(text.contains(part), "{part:?}: {text}");
     }
     world.undocked(&["lock", "update", "--lock", &lock]).finish().expect_code(0);
-    let strip = |text: &str| {
-        text.lines()
-            .filter(|line| !line.starts_with("resolved_at"))
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        strip(&fs::read_to_string(world.lock()).expect("there")),
-        strip(&text),
-        "the same content gives the same text"
-    );
+    let strip = |text: &str| text.lines().filter(|line| !line.starts_with("resolved_at")).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(strip(&fs::read_to_string(world.lock()).expect("there")), strip(&text), "the same content gives the same text");
 }
 
 #[test]
 fn content_other_than_locked_is_refused_with_both_digests() {
     let Some(world) = World::new() else { return };
     let lock = world.lock().display().to_string();
-    world
-        .undocked(&["lock", "add", "--lock", &lock, &world.reference])
-        .finish()
-        .expect_code(0);
+    world.undocked(&["lock", "add", "--lock", &lock, &world.reference]).finish().expect_code(0);
     let before = fs::read(world.lock()).expect("there");
     assert_eq!(world.run(&[], &world.reference).finish().expect_code(0).json()["last"], "first");
 
@@ -111,42 +84,20 @@ fn content_other_than_locked_is_refused_with_both_digests() {
     // The cached image is the pinned one. Whoever asks the registry again hears that it has something else now.
     assert_eq!(world.run(&[], &world.reference).finish().expect_code(0).json()["last"], "first");
     let refused = world.run(&["--pull", "always"], &world.reference).finish().expect_code(125);
-    assert!(
-        refused.err().contains(&locked) && refused.err().contains(&found),
-        "{}",
-        refused.err()
-    );
+    assert!(refused.err().contains(&locked) && refused.err().contains(&found), "{}", refused.err());
     // And with an empty cache the tag's new content does not run either.
-    let elsewhere = world
-        .run(&[], &world.reference)
-        .env("UNDOCKED_CACHE", world.fixture.path().join("empty"))
-        .finish();
-    assert!(
-        elsewhere.code() == 125 || elsewhere.json()["last"] == "first",
-        "{}",
-        elsewhere.out()
-    );
+    let elsewhere = world.run(&[], &world.reference).env("UNDOCKED_CACHE", world.fixture.path().join("empty")).finish();
+    assert!(elsewhere.code() == 125 || elsewhere.json()["last"] == "first", "{}", elsewhere.out());
     // The pinned content is still there, under its digest; what the tag has now is another question, and `diff` answers it.
     let verified = world.undocked(&["lock", "verify", "--lock", &lock]).finish().expect_code(0);
     assert!(verified.out().contains(&locked), "{}", verified.out());
     let diff = world.undocked(&["lock", "diff", "--lock", &lock]).finish();
     let said = format!("{}{}", diff.out(), diff.err());
-    assert!(
-        diff.code() != 0 && said.contains(&locked) && said.contains(&found),
-        "{}: {said}",
-        diff.code()
-    );
-    assert_eq!(
-        fs::read(world.lock()).expect("there"),
-        before,
-        "neither runs nor verify nor diff write it"
-    );
+    assert!(diff.code() != 0 && said.contains(&locked) && said.contains(&found), "{}: {said}", diff.code());
+    assert_eq!(fs::read(world.lock()).expect("there"), before, "neither runs nor verify nor diff write it");
 
     world.undocked(&["lock", "update", "--lock", &lock]).finish().expect_code(0);
-    assert_eq!(
-        world.run(&["--pull", "always"], &world.reference).finish().expect_code(0).json()["last"],
-        "second"
-    );
+    assert_eq!(world.run(&["--pull", "always"], &world.reference).finish().expect_code(0).json()["last"], "second");
     world.undocked(&["lock", "verify", "--lock", &lock]).finish().expect_code(0);
 }
 
@@ -155,9 +106,7 @@ fn a_pin_that_the_registry_cannot_meet_is_refused() {
     let Some(world) = World::new() else { return };
     // A verified pin for content the registry does not have under that digest.
     let absent = digest(&image("never pushed"));
-    world.write_entry(&format!(
-        "status = \"verified\"\nmanifest_digest = \"{absent}\"\nsource = \"registry\"\n"
-    ));
+    world.write_entry(&format!("status = \"verified\"\nmanifest_digest = \"{absent}\"\nsource = \"registry\"\n"));
     let ran = world.run(&[], &world.reference).finish().expect_code(125);
     assert!(ran.err().contains(&absent), "{}", ran.err());
 }
@@ -166,9 +115,7 @@ fn a_pin_that_the_registry_cannot_meet_is_refused() {
 fn an_unverified_pin_warns_and_does_not_block() {
     let Some(world) = World::new() else { return };
     let other = digest(&image("somebody saw this"));
-    world.write_entry(&format!(
-        "status = \"unverified\"\nmanifest_digest = \"{other}\"\nsource = \"public text: a log\"\n"
-    ));
+    world.write_entry(&format!("status = \"unverified\"\nmanifest_digest = \"{other}\"\nsource = \"public text: a log\"\n"));
     let before = fs::read(world.lock()).expect("there");
     let ran = world.run(&[], "provided.test").finish().expect_code(0);
     assert_eq!(ran.json()["last"], "first");
@@ -183,20 +130,13 @@ fn a_runtime_without_a_pin_is_pinned_at_first_use_in_the_users_own_lock() {
     let before = fs::read(world.lock()).expect("there");
     let ran = world.run(&[], "provided.test").finish().expect_code(0);
     assert_eq!(ran.json()["last"], "first");
-    assert!(
-        ran.err().contains(&digest(&image("first"))),
-        "it says what it has pinned: {}",
-        ran.err()
-    );
+    assert!(ran.err().contains(&digest(&image("first"))), "it says what it has pinned: {}", ran.err());
     assert_eq!(fs::read(world.lock()).expect("there"), before, "the project's lock stays");
 
     // From now on the name means this content, though the tag moves.
     world.registry.push(&image("second"), "team/app", "1", Style::OciIndex);
     let again = world.run(&["--pull", "always"], "provided.test").finish();
-    assert!(
-        again.code() == 125 || again.json()["last"] == "first",
-        "trusted on first use, so never silently the second"
-    );
+    assert!(again.code() == 125 || again.json()["last"] == "first", "trusted on first use, so never silently the second");
 }
 
 #[test]
@@ -206,10 +146,7 @@ fn frozen_takes_verified_pins_only() {
     world.write_entry("");
     world.run(&["--frozen"], "provided.test").finish().expect_code(125);
     let pin = |status: &str| {
-        world.write_entry(&format!(
-            "status = \"{status}\"\nmanifest_digest = \"{}\"\nsource = \"registry\"\n",
-            digest(&image("first"))
-        ))
+        world.write_entry(&format!("status = \"{status}\"\nmanifest_digest = \"{}\"\nsource = \"registry\"\n", digest(&image("first"))))
     };
     pin("unverified");
     world.run(&["--frozen"], "provided.test").finish().expect_code(125);
@@ -224,10 +161,7 @@ fn a_lock_file_given_by_name_wins_over_the_projects() {
     let (first, second) = (image("first"), image("second"));
     world.registry.push(&second, "team/app", "2", Style::OciIndex);
     let pin = |image: &Image| {
-        world.write_entry(&format!(
-            "status = \"verified\"\nmanifest_digest = \"{}\"\nsource = \"registry\"\n",
-            digest(image)
-        ))
+        world.write_entry(&format!("status = \"verified\"\nmanifest_digest = \"{}\"\nsource = \"registry\"\n", digest(image)))
     };
     pin(&second);
     let chosen = world.fixture.path().join("chosen.lock");
@@ -235,10 +169,7 @@ fn a_lock_file_given_by_name_wins_over_the_projects() {
     pin(&first);
     assert_eq!(world.run(&[], "provided.test").finish().expect_code(0).json()["last"], "first");
     let options = ["--lock", &chosen.display().to_string()];
-    assert_eq!(
-        world.run(&options, "provided.test").finish().expect_code(0).json()["last"],
-        "second"
-    );
+    assert_eq!(world.run(&options, "provided.test").finish().expect_code(0).json()["last"], "second");
     let missing = world.run(&["--lock", "/no/such.lock"], "provided.test").finish().expect_code(125);
     assert!(missing.err().contains("/no/such.lock"));
 }
@@ -269,12 +200,9 @@ fn a_malformed_lock_file_is_told_by_name_and_place() {
 #[test]
 fn the_lock_file_that_comes_with_the_project_is_an_honest_seed() {
     let text = fs::read_to_string(tests::place::project().join("vendor-images.lock")).expect("it stands at the top");
-    for name in [
-        "lambci/lambda:nodejs12.x",
-        "lambci/lambda:provided",
-        "public.ecr.aws/lambda/python:3.12",
-        "public.ecr.aws/lambda/provided:al2023",
-    ] {
+    for name in
+        ["lambci/lambda:nodejs12.x", "lambci/lambda:provided", "public.ecr.aws/lambda/python:3.12", "public.ecr.aws/lambda/provided:al2023"]
+    {
         assert!(text.contains(name), "{name}");
     }
     // Digests that are known from public text, for the platform they belong to.

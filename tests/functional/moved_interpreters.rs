@@ -17,10 +17,7 @@ use tests::{Fixture, place, skip};
 fn real(name: &str) -> Option<Image> {
     let found = Layout::at(&place::images_layout()).find(name);
     if found.is_none() {
-        skip::skip(
-            skip::Lack::Providable,
-            &format!("the image {name} is not built (tests/images/mkimages.py build @ci)"),
-        );
+        skip::skip(skip::Lack::Providable, &format!("the image {name} is not built (tests/images/mkimages.py build @ci)"));
     }
     found
 }
@@ -36,10 +33,7 @@ fn random_word() -> String {
 fn moved(image: &Image, from: &str, to: &str) -> Image {
     let layers = image.layers.iter().map(|layer| moved_layer(layer, from, to)).collect();
     let config = image.config.to_string().replace(&format!("/{from}"), &format!("/{to}"));
-    Image {
-        layers,
-        config: serde_json::from_str(&config).expect("only paths were replaced"),
-    }
+    Image { layers, config: serde_json::from_str(&config).expect("only paths were replaced") }
 }
 
 fn moved_layer(layer: &ImageLayer, from: &str, to: &str) -> ImageLayer {
@@ -62,9 +56,7 @@ fn moved_layer(layer: &ImageLayer, from: &str, to: &str) -> ImageLayer {
         let mut data = Vec::new();
         entry.read_to_end(&mut data).expect("a layer is a tar");
         if data.starts_with(b"#!") {
-            data = String::from_utf8_lossy(&data)
-                .replace(&format!("/{from}"), &format!("/{to}"))
-                .into_bytes();
+            data = String::from_utf8_lossy(&data).replace(&format!("/{from}"), &format!("/{to}")).into_bytes();
         }
         header.set_size(data.len() as u64);
         builder.append_data(&mut header, path, data.as_slice()).expect("memory takes it");
@@ -72,11 +64,7 @@ fn moved_layer(layer: &ImageLayer, from: &str, to: &str) -> ImageLayer {
     let tar = builder.into_inner().expect("memory takes it");
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     std::io::Write::write_all(&mut encoder, &tar).expect("memory takes it");
-    ImageLayer {
-        blob: encoder.finish().expect("memory takes it"),
-        media_type: layer.media_type.clone(),
-        diff_id: sha256(&tar),
-    }
+    ImageLayer { blob: encoder.finish().expect("memory takes it"), media_type: layer.media_type.clone(), diff_id: sha256(&tar) }
 }
 
 /// Runs an echo function of `tests/images` in an image under a name; gives its answer.
@@ -95,13 +83,7 @@ fn echo(image: &Image, repository: &str, tag: &str, function: &str, handler: &st
 fn node_of_a_lambci_image_moved_and_called_something() {
     let Some(image) = real("lambci/lambda:nodejs12.x") else { return };
     let image = moved(&image, "var/lang", "usr/lib/elsewhere/n");
-    let Some(answer) = echo(
-        &image,
-        &format!("{}/{}", random_word(), random_word()),
-        &random_word(),
-        "nodejs",
-        "index.handler",
-    ) else {
+    let Some(answer) = echo(&image, &format!("{}/{}", random_word(), random_word()), &random_word(), "nodejs", "index.handler") else {
         return;
     };
     assert_eq!(answer["exe"], "/usr/lib/elsewhere/n/bin/node");
@@ -123,19 +105,11 @@ fn the_bootstrap_of_a_lambci_image_moved_with_its_entrypoint() {
     let Some(image) = real("lambci/lambda:python3.8") else { return };
     let mut image = moved(&moved(&image, "var/rapid", "usr/libexec/r"), "var/runtime", "usr/libexec/runtime");
     // lambci's server looks where it is told; so must whoever stands in for it.
-    image.config["Entrypoint"] = json!([
-        "/usr/libexec/r/init",
-        "--bootstrap",
-        "/usr/libexec/runtime/bootstrap",
-        "--enable-msg-logs"
-    ]);
+    image.config["Entrypoint"] = json!(["/usr/libexec/r/init", "--bootstrap", "/usr/libexec/runtime/bootstrap", "--enable-msg-logs"]);
     let Some(answer) = echo(&image, &random_word(), "latest", "python", "app.handler") else {
         return;
     };
-    assert!(
-        answer["runtime"].as_str().is_some_and(|text| text.starts_with("python 3.8")),
-        "{answer}"
-    );
+    assert!(answer["runtime"].as_str().is_some_and(|text| text.starts_with("python 3.8")), "{answer}");
 }
 
 #[test]

@@ -133,10 +133,7 @@ fn a_digest_names_exactly_one_manifest() {
     let manifest = image.manifest(&image.config_blob(tests::image::own_architecture()));
     let digest = tests::image::sha256(&manifest);
     let name = reference.rsplit_once(':').expect("a tag").0;
-    assert_eq!(
-        run(&fixture, &[], &format!("{name}@{digest}")).finish().expect_code(0).json()["last"],
-        "2"
-    );
+    assert_eq!(run(&fixture, &[], &format!("{name}@{digest}")).finish().expect_code(0).json()["last"], "2");
     let wrong = tests::image::sha256(b"something else");
     run(&fixture, &[], &format!("{name}@{wrong}")).finish().expect_code(125);
 }
@@ -187,10 +184,7 @@ fn a_manifest_that_does_not_match_its_digest_is_refused() {
         })
     });
     let reference = format!("{}/team/app@{}", registry.address(), registry.manifest_digest);
-    run(&fixture, &[], &reference)
-        .finish()
-        .expect_code(125)
-        .expect_err(&registry.manifest_digest);
+    run(&fixture, &[], &reference).finish().expect_code(125).expect_err(&registry.manifest_digest);
 }
 
 #[test]
@@ -221,11 +215,7 @@ fn a_registry_that_breaks_off_in_mid_layer_leaves_a_cache_that_goes_on() {
     // The same cache, and a registry that is well again.
     let registry = BrokenRegistry::start(&image, |_, _| None);
     fixture.undocked(&["pull", &registry.reference()]).finish().expect_code(0);
-    let run = fixture.run_image(
-        &registry.reference(),
-        &["--pull", "never", "--entrypoint", "/var/task/bootstrap"],
-        &["--line", "exit 3"],
-    );
+    let run = fixture.run_image(&registry.reference(), &["--pull", "never", "--entrypoint", "/var/task/bootstrap"], &["--line", "exit 3"]);
     run.finish().expect_code(3);
 }
 
@@ -265,10 +255,7 @@ fn too_many_requests_are_told_with_what_to_do() {
     let Some(fixture) = Fixture::new() else { return };
     let registry = BrokenRegistry::start(&two_layers(Packing::Gzip), |request, _| {
         let answer = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#;
-        request
-            .path
-            .contains("/blobs/")
-            .then(|| Reply::new(429, answer).header("Retry-After", "0"))
+        request.path.contains("/blobs/").then(|| Reply::new(429, answer).header("Retry-After", "0"))
     });
     let ran = run(&fixture, &[], &registry.reference()).finish().expect_code(125);
     assert!(ran.err().contains("slow down") && ran.err().contains("hint: "), "{}", ran.err());
@@ -281,10 +268,7 @@ fn cve_2024_3727_a_digest_that_is_none_is_refused_before_it_becomes_a_path() {
     let evil = "sha256:../../../../../../tmp/x";
     let registry = BrokenRegistry::edited(&two_layers(Packing::Gzip), |manifest| manifest["layers"][1]["digest"] = json!(evil));
     run(&fixture, &[], &registry.reference()).finish().expect_code(125);
-    assert!(
-        registry.requests().iter().all(|request| !request.path.contains("..")),
-        "it must not be asked for either"
-    );
+    assert!(registry.requests().iter().all(|request| !request.path.contains("..")), "it must not be asked for either");
 }
 
 /// CVE-2020-15157: a layer's `urls` lead to any host, and credentials must not follow.
@@ -298,11 +282,7 @@ fn cve_2020_15157_the_urls_of_a_foreign_layer_are_not_followed() {
         manifest["layers"][2]["mediaType"] = json!("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip");
     });
     run(&fixture, &[], &registry.reference()).finish();
-    assert!(
-        registry.requests().len() > 1,
-        "the trap was walked up to: {:?}",
-        registry.requests()
-    );
+    assert!(registry.requests().len() > 1, "the trap was walked up to: {:?}", registry.requests());
     assert!(elsewhere.requests().is_empty(), "{:?}", elsewhere.requests());
 }
 
@@ -310,10 +290,7 @@ fn cve_2020_15157_the_urls_of_a_foreign_layer_are_not_followed() {
 fn plain_http_beyond_loopback_must_be_asked_for() {
     let Some(fixture) = Fixture::new() else { return };
     // Nobody listens there, on loopback's other addresses either: what counts is which scheme is tried and said.
-    let ran = run(&fixture, &[], "192.0.2.1:5000/team/app:1")
-        .env("HTTPS_PROXY", "http://127.0.0.1:9")
-        .finish()
-        .expect_code(125);
+    let ran = run(&fixture, &[], "192.0.2.1:5000/team/app:1").env("HTTPS_PROXY", "http://127.0.0.1:9").finish().expect_code(125);
     assert!(!ran.err().contains("http://192.0.2.1"), "{}", ran.err());
 }
 
@@ -324,21 +301,10 @@ fn progress_is_plain_lines_in_a_pipe_and_nothing_when_quiet() {
     };
     let reference = registry.push(&image_with_layer_of(8 << 20), "team/app", "1", Style::Docker);
     let loud = fixture.undocked(&["pull", &reference]).finish().expect_code(0);
-    assert!(
-        !loud.err().trim().is_empty() && !loud.stderr.contains(&b'\r') && !loud.stderr.contains(&0x1b),
-        "{:?}",
-        loud.err()
-    );
-    let quiet = fixture
-        .undocked(&["pull", "--quiet", &reference])
-        .env("UNDOCKED_CACHE", fixture.path().join("other"))
-        .finish()
-        .expect_code(0);
+    assert!(!loud.err().trim().is_empty() && !loud.stderr.contains(&b'\r') && !loud.stderr.contains(&0x1b), "{:?}", loud.err());
+    let quiet =
+        fixture.undocked(&["pull", "--quiet", &reference]).env("UNDOCKED_CACHE", fixture.path().join("other")).finish().expect_code(0);
     assert_eq!(quiet.err(), "");
-    let bars = fixture
-        .undocked(&["pull", &reference])
-        .env("UNDOCKED_CACHE", fixture.path().join("third"))
-        .stderr_on_terminal()
-        .finish();
+    let bars = fixture.undocked(&["pull", &reference]).env("UNDOCKED_CACHE", fixture.path().join("third")).stderr_on_terminal().finish();
     assert!(bars.expect_code(0).stderr.contains(&0x1b), "bars move on a terminal");
 }

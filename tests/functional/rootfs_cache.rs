@@ -15,18 +15,11 @@ use tests::{Fixture, Ran, place, skip, skip_for_this_user};
 /// A deterministic layer of many small files, enough for a pull to take a moment.
 fn many_files(count: usize) -> Image {
     let tar = (0..count).fold(Tar::new(), |tar, n| tar.file(&format!("opt/many/{n:05}"), vec![b'x'; 3000]));
-    Image::provided()
-        .layer(tar, Packing::Plain)
-        .layer(Tar::new().file("opt/last", "whole"), Packing::Gzip)
+    Image::provided().layer(tar, Packing::Plain).layer(Tar::new().file("opt/last", "whole"), Packing::Gzip)
 }
 
 fn published(fixture: &Fixture, kind: &str) -> Vec<PathBuf> {
-    fs::read_dir(fixture.cache().join("v1").join(kind))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect()
+    fs::read_dir(fixture.cache().join("v1").join(kind)).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 /// Relative paths with kind, mode, size, link count left out: a tree's face.
@@ -64,20 +57,14 @@ fn several_processes_at_once_share_one_unpacking() {
 fn layers_are_shared_between_images_by_hard_links() {
     let Some(fixture) = Fixture::new() else { return };
     let base = Image::provided().layer(Tar::new().file("opt/shared", "s"), Packing::Gzip);
-    fixture
-        .layout()
-        .add("one", &base.clone().layer(Tar::new().file("opt/own", "1"), Packing::Gzip));
-    fixture
-        .layout()
-        .add("two", &base.layer(Tar::new().file("opt/own", "2"), Packing::Gzip));
+    fixture.layout().add("one", &base.clone().layer(Tar::new().file("opt/own", "1"), Packing::Gzip));
+    fixture.layout().add("two", &base.layer(Tar::new().file("opt/own", "2"), Packing::Gzip));
     for name in ["one", "two"] {
         fixture.undocked(&["pull", &fixture.image(name)]).finish().expect_code(0);
     }
     assert_eq!((published(&fixture, "layers").len(), published(&fixture, "images").len()), (4, 2));
-    let inodes: Vec<u64> = published(&fixture, "images")
-        .iter()
-        .map(|image| fs::metadata(image.join("rootfs/opt/shared")).expect("in each").ino())
-        .collect();
+    let inodes: Vec<u64> =
+        published(&fixture, "images").iter().map(|image| fs::metadata(image.join("rootfs/opt/shared")).expect("in each").ino()).collect();
     assert_eq!(inodes[0], inodes[1]);
 }
 
@@ -89,12 +76,7 @@ fn a_pull_killed_at_any_moment_leaves_a_whole_image_or_none() {
     fixture.layout().add("many", &many_files(400));
     let reference = fixture.image("many");
     let root = |cache: &Path| {
-        fs::read_dir(cache.join("v1/images"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .next()
-            .map(|image| image.path().join("rootfs"))
+        fs::read_dir(cache.join("v1/images")).into_iter().flatten().flatten().next().map(|image| image.path().join("rootfs"))
     };
     let whole = fixture.undocked(&["pull", &reference]).finish().expect_code(0);
     let expected = face(&root(&fixture.cache()).expect("it was pulled"));
@@ -152,11 +134,7 @@ fn a_cache_owned_by_someone_else_is_refused_with_a_hint() {
         assert!(ran.err().contains("hint:"), "{}", ran.err());
     } else {
         // A folder of root's that we can see into.
-        let ran = fixture
-            .undocked(&["pull", &fixture.image("provided")])
-            .env("UNDOCKED_CACHE", "/usr/share")
-            .finish()
-            .expect_code(125);
+        let ran = fixture.undocked(&["pull", &fixture.image("provided")]).env("UNDOCKED_CACHE", "/usr/share").finish().expect_code(125);
         assert!(ran.err().contains("/usr/share") && ran.err().contains("hint:"), "{}", ran.err());
     }
 }
@@ -171,11 +149,7 @@ fn a_cache_of_another_format_is_refused_and_left_alone() {
     let before = face(&fixture.cache());
     for command in [&["pull", &image][..], &["images"], &["prune"], &["run", &image]] {
         let ran = fixture.undocked(command).finish().expect_code(125);
-        assert!(
-            ran.err().contains("undocked cache 99") && ran.err().contains("hint: "),
-            "{command:?}: {}",
-            ran.err()
-        );
+        assert!(ran.err().contains("undocked cache 99") && ran.err().contains("hint: "), "{command:?}: {}", ran.err());
     }
     assert_eq!(face(&fixture.cache()), before);
 }
@@ -201,19 +175,10 @@ fn a_full_disk_is_told_as_such_and_leaves_nothing_half_done() {
     }
     let small = fixture.path().join("small");
     fs::create_dir(&small).expect("made");
-    let mounted = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=2m", "none"])
-        .arg(&small)
-        .status()
-        .expect("mount starts");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "none"]).arg(&small).status().expect("mount starts");
     assert!(mounted.success());
     fixture.layout().add("many", &many_files(1000));
-    let pull = |image: &str| {
-        fixture
-            .undocked(&["pull", image])
-            .env("UNDOCKED_CACHE", small.join("cache"))
-            .finish()
-    };
+    let pull = |image: &str| fixture.undocked(&["pull", image]).env("UNDOCKED_CACHE", small.join("cache")).finish();
     let ran = pull(&fixture.image("many"));
     let left = everything_below(&small.join("cache/v1/tmp"));
     let small_fits = pull(&fixture.image("provided"));

@@ -15,31 +15,18 @@ const REQUEST_ID: &str = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 /// Whether a text has the form of a request id: lower-case hexadecimal digits where the pattern has `x`.
 fn is_request_id(text: &str) -> bool {
     let digit = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-    text.len() == REQUEST_ID.len()
-        && text
-            .chars()
-            .zip(REQUEST_ID.chars())
-            .all(|(c, p)| if p == 'x' { digit(c) } else { c == p })
+    text.len() == REQUEST_ID.len() && text.chars().zip(REQUEST_ID.chars()).all(|(c, p)| if p == 'x' { digit(c) } else { c == p })
 }
 
 /// `12.34`: milliseconds as the platform writes them.
 fn is_ms(text: &str) -> bool {
-    text.split_once('.')
-        .is_some_and(|(whole, part)| whole.parse::<u64>().is_ok() && part.len() == 2 && part.parse::<u8>().is_ok())
+    text.split_once('.').is_some_and(|(whole, part)| whole.parse::<u64>().is_ok() && part.len() == 2 && part.parse::<u8>().is_ok())
 }
 
 /// The fields of a REPORT line by name; their order is asserted.
 fn report_fields(line: &str) -> Vec<(String, String)> {
-    let fields = line
-        .strip_prefix("REPORT ")
-        .expect("a REPORT line")
-        .strip_suffix('\t')
-        .expect("it ends in a tab");
-    fields
-        .split('\t')
-        .filter_map(|field| field.split_once(": "))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    let fields = line.strip_prefix("REPORT ").expect("a REPORT line").strip_suffix('\t').expect("it ends in a tab");
+    fields.split('\t').filter_map(|field| field.split_once(": ")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 fn line_starting<'a>(text: &'a str, start: &str) -> &'a str {
@@ -61,32 +48,15 @@ fn p2_a11_start_end_and_report_stand_on_stderr_in_aws_order() {
     let ran = fixture.invoke("next\nrespond {}\nnext").expect_code(0);
     let err = ran.err();
     let start = line_starting(&err, "START ");
-    let id = start
-        .strip_prefix("START RequestId: ")
-        .and_then(|rest| rest.strip_suffix(" Version: $LATEST"))
-        .expect("START has its form");
+    let id = start.strip_prefix("START RequestId: ").and_then(|rest| rest.strip_suffix(" Version: $LATEST")).expect("START has its form");
     assert!(is_request_id(id), "{id}");
     assert_eq!(line_starting(&err, "END "), format!("END RequestId: {id}"));
     let report = line_starting(&err, "REPORT ");
     let fields = report_fields(report);
     let names: Vec<&str> = fields.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(
-        names,
-        [
-            "RequestId",
-            "Duration",
-            "Billed Duration",
-            "Memory Size",
-            "Max Memory Used",
-            "Init Duration"
-        ],
-        "{report}"
-    );
+    assert_eq!(names, ["RequestId", "Duration", "Billed Duration", "Memory Size", "Max Memory Used", "Init Duration"], "{report}");
     assert_eq!(fields[0].1, id);
-    assert!(
-        is_ms(fields[1].1.trim_end_matches(" ms")) && is_ms(fields[5].1.trim_end_matches(" ms")),
-        "{report}"
-    );
+    assert!(is_ms(fields[1].1.trim_end_matches(" ms")) && is_ms(fields[5].1.trim_end_matches(" ms")), "{report}");
     assert_eq!(fields[3].1, "1536 MB");
     let order = ["START ", "END ", "REPORT "].map(|start| err.find(start).expect("found above"));
     assert!(order.is_sorted(), "{err}");
@@ -96,17 +66,12 @@ fn p2_a11_start_end_and_report_stand_on_stderr_in_aws_order() {
 fn billed_duration_is_duration_and_init_rounded_up() {
     let Some(fixture) = Fixture::new() else { return };
     let ran = fixture.invoke("sleep 30\nnext\nsleep 50\nrespond {}\nnext").expect_code(0);
-    let fields = report_fields(line_starting(&ran.err(), "REPORT "))
-        .into_iter()
-        .collect::<std::collections::BTreeMap<_, _>>();
+    let fields = report_fields(line_starting(&ran.err(), "REPORT ")).into_iter().collect::<std::collections::BTreeMap<_, _>>();
     let ms = |name: &str| fields[name].trim_end_matches(" ms").parse::<f64>().expect("a number");
     let (duration, init, billed) = (ms("Duration"), ms("Init Duration"), ms("Billed Duration"));
     assert!(duration >= 50.0 && init >= 30.0, "{fields:?}");
     // Each is rounded to two decimals before we see it.
-    assert!(
-        (duration + init - 0.01).ceil() <= billed && billed <= (duration + init + 0.01).ceil(),
-        "{fields:?}"
-    );
+    assert!((duration + init - 0.01).ceil() <= billed && billed <= (duration + init + 0.01).ceil(), "{fields:?}");
 }
 
 #[test]
@@ -159,10 +124,7 @@ fn p5_an_empty_answer_is_null() {
 #[test]
 fn p6_without_arguments_the_handler_is_handler_and_the_event_empty() {
     let Some(fixture) = Fixture::new() else { return };
-    let notes = fixture
-        .invoke("next\nnote-event\nnote-env env\nrespond-notes\nnext")
-        .expect_code(0)
-        .json();
+    let notes = fixture.invoke("next\nnote-event\nnote-env env\nrespond-notes\nnext").expect_code(0).json();
     assert_eq!(notes["env"]["_HANDLER"], "handler");
     assert_eq!(notes["event-text"], "{}");
 }
@@ -174,12 +136,7 @@ fn handler_and_event_come_from_the_first_source_that_has_them() {
     fixture.script("next\nnote-event\nnote-env env\nrespond-notes\nnext");
     let cases: [(&[&str], &[&str], &str, &str); 7] = [
         (&[], &["a.b", "{\"x\":1}"], "a.b", "{\"x\":1}"),
-        (
-            &["-e", "AWS_LAMBDA_FUNCTION_HANDLER=from.env", "-e", "_HANDLER=low"],
-            &[],
-            "from.env",
-            "{}",
-        ),
+        (&["-e", "AWS_LAMBDA_FUNCTION_HANDLER=from.env", "-e", "_HANDLER=low"], &[], "from.env", "{}"),
         (&["-e", "AWS_LAMBDA_FUNCTION_HANDLER=from.env"], &["arg"], "arg", "{}"),
         (&["-e", "_HANDLER=low"], &[], "low", "{}"),
         (&["-e", "AWS_LAMBDA_EVENT_BODY=body"], &[], "handler", "body"),
@@ -188,11 +145,7 @@ fn handler_and_event_come_from_the_first_source_that_has_them() {
     ];
     for (options, rest, handler, event) in cases {
         let notes = fixture.run(options, rest).finish().expect_code(0).json();
-        assert_eq!(
-            (&notes["env"]["_HANDLER"], &notes["event-text"]),
-            (&json!(handler), &json!(event)),
-            "{options:?} {rest:?}"
-        );
+        assert_eq!((&notes["env"]["_HANDLER"], &notes["event-text"]), (&json!(handler), &json!(event)), "{options:?} {rest:?}");
     }
 }
 
@@ -203,11 +156,7 @@ fn p7_stdin_is_the_event_only_when_asked_for() {
     let event = |run: tests::Run| run.stdin("{\"s\":1}\n").finish().expect_code(0).json()["event-text"].clone();
     assert_eq!(event(fixture.run(&["-e", "DOCKER_LAMBDA_USE_STDIN=1"], &[])), "{\"s\":1}\n");
     assert_eq!(event(fixture.run(&[], &[]).env("DOCKER_LAMBDA_USE_STDIN", "1")), "{\"s\":1}\n");
-    assert_eq!(
-        event(fixture.run(&["-i", "-e", "DOCKER_LAMBDA_USE_STDIN=0"], &[])),
-        "{\"s\":1}\n",
-        "any text switches it on"
-    );
+    assert_eq!(event(fixture.run(&["-i", "-e", "DOCKER_LAMBDA_USE_STDIN=0"], &[])), "{\"s\":1}\n", "any text switches it on");
     assert_eq!(event(fixture.run(&[], &["handler", "-"])), "{\"s\":1}\n");
     assert_eq!(event(fixture.run(&[], &[])), "{}");
     assert_eq!(event(fixture.run(&["-e", "DOCKER_LAMBDA_USE_STDIN="], &[])), "{}", "empty is off");
@@ -217,18 +166,9 @@ fn p7_stdin_is_the_event_only_when_asked_for() {
 fn p8_an_event_of_a_million_bytes_arrives_whole() {
     let Some(fixture) = Fixture::new() else { return };
     fixture.script("next\nnote-event\nrespond-notes\nnext");
-    let event: Vec<u8> = (0..1_000_000u32)
-        .map(|n| b'a' + (n.wrapping_mul(2_654_435_761) >> 27) as u8 % 26)
-        .collect();
-    let fnv = event.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let notes = fixture
-        .run(&["-e", "DOCKER_LAMBDA_USE_STDIN=1"], &[])
-        .stdin(event)
-        .finish()
-        .expect_code(0)
-        .json();
+    let event: Vec<u8> = (0..1_000_000u32).map(|n| b'a' + (n.wrapping_mul(2_654_435_761) >> 27) as u8 % 26).collect();
+    let fnv = event.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let notes = fixture.run(&["-e", "DOCKER_LAMBDA_USE_STDIN=1"], &[]).stdin(event).finish().expect_code(0).json();
     assert_eq!(notes["event-bytes"], 1_000_000);
     assert_eq!(notes["event-fnv"], fnv);
 }
@@ -237,29 +177,18 @@ fn p8_an_event_of_a_million_bytes_arrives_whole() {
 fn an_event_that_is_not_json_is_passed_on_as_it_is() {
     let Some(fixture) = Fixture::new() else { return };
     fixture.script("next\nnote-event\nrespond-notes\nnext");
-    assert_eq!(
-        fixture.run(&[], &["h", "not json"]).finish().expect_code(0).json()["event-text"],
-        "not json"
-    );
+    assert_eq!(fixture.run(&[], &["h", "not json"]).finish().expect_code(0).json()["event-text"], "not json");
 }
 
 #[test]
 fn p16_both_streams_of_the_function_go_to_stderr_between_start_and_end() {
     let Some(fixture) = Fixture::new() else { return };
-    let ran = fixture
-        .invoke("next\nout o-line\\n\nerr e-line\\n\nrespond {}\nnext")
-        .expect_code(0);
+    let ran = fixture.invoke("next\nout o-line\\n\nerr e-line\\n\nrespond {}\nnext").expect_code(0);
     assert_eq!(ran.stdout, b"\n{}\n");
     let err = ran.err();
     let order = ["START ", "o-line\n", "e-line\n", "END ", "REPORT "];
-    let places: Vec<usize> = order
-        .iter()
-        .map(|part| err.find(part).unwrap_or_else(|| panic!("no {part:?} in {err}")))
-        .collect();
-    assert!(
-        places.is_sorted() || (places[0] < places[2] && places[2] < places[1] && places[1] < places[3]),
-        "{err}"
-    );
+    let places: Vec<usize> = order.iter().map(|part| err.find(part).unwrap_or_else(|| panic!("no {part:?} in {err}"))).collect();
+    assert!(places.is_sorted() || (places[0] < places[2] && places[2] < places[1] && places[1] < places[3]), "{err}");
 }
 
 #[test]
@@ -275,11 +204,7 @@ fn p17_a_carriage_return_becomes_a_line_end() {
     let err = fixture.invoke("next\nout a\\rb\\r\\nc\\n\nrespond {}\nnext").expect_code(0).err();
     assert!(err.contains("a\nb\n\nc\n"), "{err:?}");
     fixture.script("next\nout a\\rb\\r\\nc\\n\nrespond {}\nnext");
-    let err = fixture
-        .run(&["-e", "DOCKER_LAMBDA_NO_MODIFY_LOGS=1"], &[])
-        .finish()
-        .expect_code(0)
-        .err();
+    let err = fixture.run(&["-e", "DOCKER_LAMBDA_NO_MODIFY_LOGS=1"], &[]).finish().expect_code(0).err();
     assert!(err.contains("a\rb\r\nc\n"), "{err:?}");
 }
 
@@ -321,14 +246,8 @@ fn p19_the_arn_and_the_deadline_are_told_in_headers() {
     let options = ["-e", "AWS_ACCOUNT_ID=1234-5678-9012", "-e", "AWS_LAMBDA_FUNCTION_NAME=fn"];
     let notes = fixture.run(&options, &[]).finish().expect_code(0).json();
     let headers = &notes["event-headers"];
-    assert_eq!(
-        headers["lambda-runtime-invoked-function-arn"],
-        "arn:aws:lambda:us-east-1:123456789012:function:fn"
-    );
-    let deadline: i64 = headers["lambda-runtime-deadline-ms"]
-        .as_str()
-        .and_then(|text| text.parse().ok())
-        .expect("a number");
+    assert_eq!(headers["lambda-runtime-invoked-function-arn"], "arn:aws:lambda:us-east-1:123456789012:function:fn");
+    let deadline: i64 = headers["lambda-runtime-deadline-ms"].as_str().and_then(|text| text.parse().ok()).expect("a number");
     let now = notes["now-ms"].as_i64().expect("a number");
     assert!((deadline - now - 300_000).abs() < 2000, "{deadline} {now}");
 }
@@ -338,10 +257,7 @@ fn a6_the_deadline_is_start_plus_timeout() {
     let Some(fixture) = Fixture::new() else { return };
     fixture.script("next\nsleep 1000\nnote-event\nrespond-notes\nnext");
     let notes = fixture.run(&["--timeout", "3"], &[]).finish().expect_code(0).json();
-    let deadline: i64 = notes["event-headers"]["lambda-runtime-deadline-ms"]
-        .as_str()
-        .and_then(|text| text.parse().ok())
-        .expect("a number");
+    let deadline: i64 = notes["event-headers"]["lambda-runtime-deadline-ms"].as_str().and_then(|text| text.parse().ok()).expect("a number");
     let remaining = deadline - notes["now-ms"].as_i64().expect("a number");
     assert!((1500..=2100).contains(&remaining), "{remaining}");
 }
@@ -358,51 +274,21 @@ fn p32_the_view_from_inside() {
     let passwd = notes["passwd"].as_str().expect("text");
     assert!(passwd.lines().any(|line| line.starts_with("sbx_user1051:x:496:495:")), "{passwd}");
     let status = notes["status"].as_str().expect("text");
-    assert!(
-        status.contains("\nUid:\t496\t496\t496\t496\n") && status.contains("\nGid:\t495\t495\t495\t495\n"),
-        "{status}"
-    );
-    let ids: Vec<i64> = notes["proc"]
-        .as_array()
-        .expect("a list")
-        .iter()
-        .filter_map(|name| name.as_str()?.parse().ok())
-        .collect();
-    assert!(
-        ids.len() <= 3 && ids.contains(&notes["pid"].as_i64().expect("a number")),
-        "only the sandbox's own processes: {ids:?}"
-    );
+    assert!(status.contains("\nUid:\t496\t496\t496\t496\n") && status.contains("\nGid:\t495\t495\t495\t495\n"), "{status}");
+    let ids: Vec<i64> = notes["proc"].as_array().expect("a list").iter().filter_map(|name| name.as_str()?.parse().ok()).collect();
+    assert!(ids.len() <= 3 && ids.contains(&notes["pid"].as_i64().expect("a number")), "only the sandbox's own processes: {ids:?}");
 }
 
 #[test]
 fn a18_an_image_without_the_user_gets_993_by_name() {
     let Some(fixture) = Fixture::new() else { return };
-    let root = Tar::new()
-        .folder("var")
-        .folder("var/task")
-        .folder("opt")
-        .folder("etc")
-        .file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
-    let image = Image {
-        layers: Vec::new(),
-        config: tests::image::lambci_config(),
-    }
-    .with("User", json!(""))
-    .layer(root, Packing::Gzip);
+    let root =
+        Tar::new().folder("var").folder("var/task").folder("opt").folder("etc").file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
+    let image = Image { layers: Vec::new(), config: tests::image::lambci_config() }.with("User", json!("")).layer(root, Packing::Gzip);
     fixture.layout().add("no-user", &image);
     fixture.script("read passwd /etc/passwd\nread group /etc/group\nread status /proc/self/status\nnext\nrespond-notes\nnext");
-    let notes = fixture
-        .run_image(&fixture.image("no-user"), &[], &[])
-        .finish()
-        .expect_code(0)
-        .json();
-    let has = |name: &str, part: &str| {
-        assert!(
-            notes[name].as_str().is_some_and(|text| text.contains(part)),
-            "{part:?}: {}",
-            notes[name]
-        )
-    };
+    let notes = fixture.run_image(&fixture.image("no-user"), &[], &[]).finish().expect_code(0).json();
+    let has = |name: &str, part: &str| assert!(notes[name].as_str().is_some_and(|text| text.contains(part)), "{part:?}: {}", notes[name]);
     has("passwd", "sbx_user1051:x:993:990:");
     has("passwd", "root:x:0:0:");
     has("group", "sbx_user1051:x:990:");
@@ -428,15 +314,8 @@ fn volumes_are_read_only_or_writable_as_said() {
     let task = fixture.task().display().to_string();
     let data = fixture.path().join("data");
     fs::create_dir(&data).expect("made");
-    let cases = [
-        ("", "ok"),
-        (":rw", "ok"),
-        (":ro", "EROFS"),
-        (":ro,delegated", "EROFS"),
-        (":cached", "ok"),
-        (":rw,z", "ok"),
-        (":Z,ro", "EROFS"),
-    ];
+    let cases =
+        [("", "ok"), (":rw", "ok"), (":ro", "EROFS"), (":ro,delegated", "EROFS"), (":cached", "ok"), (":rw,z", "ok"), (":Z,ro", "EROFS")];
     for (options, expected) in cases {
         let (volume, other) = (format!("{task}:/var/task{options}"), format!("{}:/opt", data.display()));
         let run = fixture.undocked(&["run", "--rm", "--volume", &volume, "-v", &other, &fixture.image("provided")]);
@@ -465,20 +344,14 @@ fn the_bootstrap_is_looked_for_in_the_runtime_the_task_and_opt() {
     let Some(fixture) = Fixture::new() else { return };
     let probe = fs::read(tests::place::probe()).expect("the probe is there");
     let with = |places: &[&str]| {
-        let mut image = Image::provided().layer(
-            Tar::new().file("script", "note-args args\nnext\nrespond-notes\nnext\n"),
-            Packing::Plain,
-        );
+        let mut image = Image::provided().layer(Tar::new().file("script", "note-args args\nnext\nrespond-notes\nnext\n"), Packing::Plain);
         for place in places {
             image = image.layer(Tar::new().program(place, &probe), Packing::Plain);
         }
         image
     };
     let cases: [(&[&str], &str); 3] = [
-        (
-            &["var/runtime/bootstrap", "var/task/bootstrap", "opt/bootstrap"],
-            "/var/runtime/bootstrap",
-        ),
+        (&["var/runtime/bootstrap", "var/task/bootstrap", "opt/bootstrap"], "/var/runtime/bootstrap"),
         (&["var/task/bootstrap", "opt/bootstrap"], "/var/task/bootstrap"),
         (&["opt/bootstrap"], "/opt/bootstrap"),
     ];
@@ -503,27 +376,14 @@ fn lambda_layers_merge_into_opt_and_the_later_one_wins() {
     };
     let first = layer("l1", &[("only1", "1"), ("both", "1"), ("lib/only1", "1"), ("lib/both", "1")]);
     let second = layer("l2", &[("only2", "2"), ("both", "2"), ("lib/both", "2")]);
-    let reads: String = ["only1", "only2", "both", "lib/only1", "lib/both"]
-        .map(|name| format!("read {name} /opt/{name}\n"))
-        .concat();
+    let reads: String = ["only1", "only2", "both", "lib/only1", "lib/both"].map(|name| format!("read {name} /opt/{name}\n")).concat();
     fixture.script(&format!("{reads}write w /opt/new y\nnext\nrespond-notes\nnext"));
-    let notes = fixture
-        .run(&["--layer", &first, "--layer", &second], &[])
-        .finish()
-        .expect_code(0)
-        .json();
+    let notes = fixture.run(&["--layer", &first, "--layer", &second], &[]).finish().expect_code(0).json();
     assert_eq!(notes["both"], "2");
     assert_eq!(notes["lib/both"], "2");
-    assert_eq!(
-        (&notes["only1"], &notes["only2"], &notes["lib/only1"]),
-        (&json!("1"), &json!("2"), &json!("1"))
-    );
+    assert_eq!((&notes["only1"], &notes["only2"], &notes["lib/only1"]), (&json!("1"), &json!("2"), &json!("1")));
     assert_eq!(notes["w"], "EROFS");
-    assert_eq!(
-        fs::read_to_string(format!("{first}/both")).expect("still there"),
-        "1",
-        "merging must not touch the layers"
-    );
+    assert_eq!(fs::read_to_string(format!("{first}/both")).expect("still there"), "1", "merging must not touch the layers");
     let one = fixture.run(&["--layer", &second], &[]).finish().expect_code(0).json();
     assert_eq!((&one["both"], &one["only1"]), (&json!("2"), &json!("ENOENT")));
     fixture.expect_nothing_left();
@@ -534,18 +394,10 @@ fn a_plain_command_passes_its_streams_and_exit_code_through() {
     let Some(fixture) = Fixture::new() else { return };
     let run = |rest: &[&str]| fixture.run(&["--entrypoint", "/var/task/bootstrap"], rest).finish();
     let ran = run(&["--line", "out from", "out\\n", ";", "err from", "err\\n", ";", "exit", "7"]).expect_code(7);
-    assert_eq!(
-        (ran.out().as_str(), ran.err().contains("from err\n")),
-        ("from out\n", true),
-        "no frame, no START: {}",
-        ran.err()
-    );
+    assert_eq!((ran.out().as_str(), ran.err().contains("from err\n")), ("from out\n", true), "no frame, no START: {}", ran.err());
     assert!(!ran.err().contains("START RequestId"));
     assert_eq!(run(&["--line", "segfault"]).code(), 139);
-    let folder = fixture.run(
-        &["--entrypoint", "/var/task/bootstrap", "-w", "/opt"],
-        &["--line", "note-cwd c ; print-notes"],
-    );
+    let folder = fixture.run(&["--entrypoint", "/var/task/bootstrap", "-w", "/opt"], &["--line", "note-cwd c ; print-notes"]);
     assert_eq!(folder.finish().expect_code(0).out(), "{\"c\":\"/opt\"}\n");
 }
 
@@ -565,10 +417,7 @@ fn json_prints_one_object_of_version_1() {
         assert!(report[figure].as_f64().is_some_and(|value| value >= 0.0), "{figure}: {report}");
     }
     let tail = object["logTail"].as_str().expect("text");
-    assert!(
-        tail.starts_with("START RequestId: ") && tail.contains("\nlogged\n") && tail.ends_with("\t\n"),
-        "{tail:?}"
-    );
+    assert!(tail.starts_with("START RequestId: ") && tail.contains("\nlogged\n") && tail.ends_with("\t\n"), "{tail:?}");
 
     fixture.script("next\nerror {\"errorMessage\":\"boom\",\"errorType\":\"E\"}\nnext");
     let ran = fixture.run(&["--json"], &[]).finish().expect_code(1);

@@ -51,10 +51,7 @@ impl Canary {
     /// Pulls an image of these layers from inside the canary, and looks at the canary.
     fn pull(&self, layers: &[Tar]) -> Ran {
         let layers = layers.iter().map(|tar| ImageLayer::new(tar.clone(), Packing::Plain)).collect();
-        self.pull_image(&Image {
-            layers,
-            config: tests::image::lambci_config(),
-        })
+        self.pull_image(&Image { layers, config: tests::image::lambci_config() })
     }
 
     /// An image is there whole or not at all, whichever way the pull went.
@@ -65,20 +62,12 @@ impl Canary {
     }
 
     fn pull_reference(&self, reference: &str) -> Ran {
-        let ran = self
-            .fixture
-            .undocked(&["pull", reference])
-            .current_dir(self.folder().join("dir"))
-            .finish();
+        let ran = self.fixture.undocked(&["pull", reference]).current_dir(self.folder().join("dir")).finish();
         assert_eq!(Canary::state(&self.folder()), self.before, "something outside the root was changed");
         let images = fs::read_dir(self.fixture.cache().join("v1/images")).map_or(0, Iterator::count);
         match ran.code() {
             0 => assert_eq!(images, 1),
-            125 => assert!(
-                images == 0 && ran.err().contains("layer"),
-                "{images} images; the message names the layer: {}",
-                ran.err()
-            ),
+            125 => assert!(images == 0 && ran.err().contains("layer"), "{images} images; the message names the layer: {}", ran.err()),
             other => panic!("{other}: {}", ran.err()),
         }
         self.fixture.expect_nothing_left();
@@ -87,11 +76,8 @@ impl Canary {
 
     /// The root of the one image in the cache.
     fn root(&self) -> PathBuf {
-        let images: Vec<PathBuf> = fs::read_dir(self.fixture.cache().join("v1/images"))
-            .expect("a cache")
-            .flatten()
-            .map(|entry| entry.path())
-            .collect();
+        let images: Vec<PathBuf> =
+            fs::read_dir(self.fixture.cache().join("v1/images")).expect("a cache").flatten().map(|entry| entry.path()).collect();
         assert_eq!(images.len(), 1);
         images[0].join("rootfs")
     }
@@ -119,18 +105,10 @@ fn dot_dot_in_a_path_is_refused() {
 fn absolute_paths_lie_below_the_root() {
     let canary = Canary::new();
     let target = canary.folder().join("x").display().to_string();
-    canary
-        .pull(&[Tar::new().file(&target, "inside").file("./dot", "d").file("/slash", "s")])
-        .expect_code(0);
+    canary.pull(&[Tar::new().file(&target, "inside").file("./dot", "d").file("/slash", "s")]).expect_code(0);
     let root = canary.root();
-    assert_eq!(
-        fs::read_to_string(root.join(target.trim_start_matches('/'))).expect("inside"),
-        "inside"
-    );
-    assert_eq!(
-        fs::read_to_string(root.join("dot")).expect("inside") + &fs::read_to_string(root.join("slash")).expect("inside"),
-        "ds"
-    );
+    assert_eq!(fs::read_to_string(root.join(target.trim_start_matches('/'))).expect("inside"), "inside");
+    assert_eq!(fs::read_to_string(root.join("dot")).expect("inside") + &fs::read_to_string(root.join("slash")).expect("inside"), "ds");
 }
 
 /// CVE-2021-29136 (umoci): a root entry that is a symlink.
@@ -149,9 +127,7 @@ fn cve_2024_0406_a_file_beneath_a_symlink_stays_inside() {
     let canary = Canary::new();
     let target = canary.folder().display().to_string();
     canary.pull(&[Tar::new().symlink("a", &target).file("a/x", "pwned").file("a/new", "pwned")]);
-    Canary::contains(&[Tar::new()
-        .symlink("a", "../../../../../../../../tmp")
-        .file("a/undocked-pwned", "pwned")]);
+    Canary::contains(&[Tar::new().symlink("a", "../../../../../../../../tmp").file("a/undocked-pwned", "pwned")]);
     assert!(!Path::new("/tmp/undocked-pwned").exists());
     let canary = Canary::new();
     let target = canary.folder().display().to_string();
@@ -164,14 +140,7 @@ fn cve_2024_0406_a_file_beneath_a_symlink_stays_inside() {
 #[test]
 fn cve_2026_50163_a_hard_link_is_resolved_inside_the_layer() {
     let target = Canary::new().folder().join("x").display().to_string();
-    for name in [
-        "../x",
-        "x",
-        "file",
-        target.as_str(),
-        "/etc/hostname",
-        "../../../../../../../../etc/hostname",
-    ] {
+    for name in ["../x", "x", "file", target.as_str(), "/etc/hostname", "../../../../../../../../etc/hostname"] {
         Canary::refuses(&[Tar::new().hard_link("link", name)]);
     }
     // Through a symlink, too.
@@ -188,11 +157,7 @@ fn a_hard_link_to_a_file_that_a_symlink_hides_does_not_write_through() {
     ran.expect_code(0);
     let root = canary.root();
     let read = |name: &str| fs::read_to_string(root.join(name)).expect("there");
-    assert_eq!(
-        (read("a"), read("b")),
-        ("first".to_owned(), "second".to_owned()),
-        "an existing inode is never written"
-    );
+    assert_eq!((read("a"), read("b")), ("first".to_owned(), "second".to_owned()), "an existing inode is never written");
 }
 
 /// CVE-2026-33056, CVE-2021-32760: chmod of a folder through a symlink of the same name.
@@ -200,14 +165,10 @@ fn a_hard_link_to_a_file_that_a_symlink_hides_does_not_write_through() {
 fn cve_2026_33056_a_mode_is_not_set_through_a_symlink() {
     let canary = Canary::new();
     let target = canary.folder().join("dir").display().to_string();
-    canary.pull(&[Tar::new()
-        .symlink("a", &target)
-        .entry(&Header::new(kind::FOLDER, "a").mode(0o777), b"")]);
+    canary.pull(&[Tar::new().symlink("a", &target).entry(&Header::new(kind::FOLDER, "a").mode(0o777), b"")]);
     let canary = Canary::new();
     let target = canary.folder().join("dir").display().to_string();
-    canary.pull(&[Tar::new()
-        .entry(&Header::new(kind::FOLDER, "a").mode(0o777), b"")
-        .symlink("a", &target)]);
+    canary.pull(&[Tar::new().entry(&Header::new(kind::FOLDER, "a").mode(0o777), b"").symlink("a", &target)]);
 }
 
 /// CVE-2025-62518, CVE-2026-33055: the PAX size counts, whatever the header says.
@@ -217,18 +178,11 @@ fn cve_2025_62518_the_pax_size_overrides_the_headers() {
     for header_size in [0, 7, 512, inner.len() as u64 + 512] {
         let mut header = Header::new(kind::FILE, "nested.tar");
         header.size = Some(header_size);
-        let tar = Tar::new()
-            .pax(&[("size", &inner.len().to_string())])
-            .entry(&header, &inner)
-            .file("after", "a");
+        let tar = Tar::new().pax(&[("size", &inner.len().to_string())]).entry(&header, &inner).file("after", "a");
         let canary = Canary::new();
         canary.pull(&[tar]).expect_code(0);
         let root = canary.root();
-        assert_eq!(
-            fs::read(root.join("nested.tar")).expect("there"),
-            inner,
-            "header said {header_size}"
-        );
+        assert_eq!(fs::read(root.join("nested.tar")).expect("there"), inner, "header said {header_size}");
         assert!(!root.join("hidden").exists() && root.join("after").exists());
     }
 }
@@ -236,15 +190,7 @@ fn cve_2025_62518_the_pax_size_overrides_the_headers() {
 /// RUSTSEC-2026-0112: a malformed PAX record is an error, not skipped.
 #[test]
 fn rustsec_2026_0112_malformed_pax_is_refused() {
-    for record in [
-        "9 path=x",
-        "99 path=evil\n",
-        "path=evil\n",
-        "0 \n",
-        "7 a=b\n",
-        "-1 a=b\n",
-        "12 sizé=1\n\n\n",
-    ] {
+    for record in ["9 path=x", "99 path=evil\n", "path=evil\n", "0 \n", "7 a=b\n", "-1 a=b\n", "12 sizé=1\n\n\n"] {
         Canary::refuses(&[Tar::new().entry(&Header::new(kind::PAX, "pax"), record.as_bytes()).file("x", "y")]);
     }
     Canary::refuses(&[Tar::new().pax(&[("size", "-1")]).file("x", "y")]);
@@ -275,45 +221,25 @@ fn long_names_of_all_kinds_arrive() {
 #[test]
 fn whiteouts_hide_lower_layers_only_and_bad_ones_are_refused() {
     let canary = Canary::new();
-    let lower = Tar::new()
-        .file("gone", "l")
-        .folder("dir")
-        .file("dir/gone", "l")
-        .file("dir/kept", "l")
-        .file("opaque/old", "l");
-    let upper = Tar::new()
-        .file("opaque/new", "u")
-        .file(".wh.gone", "")
-        .file("dir/.wh.gone", "")
-        .file("opaque/.wh..wh..opq", "")
-        .file("both", "u");
+    let lower = Tar::new().file("gone", "l").folder("dir").file("dir/gone", "l").file("dir/kept", "l").file("opaque/old", "l");
+    let upper =
+        Tar::new().file("opaque/new", "u").file(".wh.gone", "").file("dir/.wh.gone", "").file("opaque/.wh..wh..opq", "").file("both", "u");
     let upper = upper.file(".wh.both", "");
     canary.pull(&[lower, upper]).expect_code(0);
     let root = canary.root();
-    for (path, exists) in [
-        ("gone", false),
-        ("dir/gone", false),
-        ("dir/kept", true),
-        ("opaque/old", false),
-        ("opaque/new", true),
-        ("both", true),
-    ] {
+    for (path, exists) in
+        [("gone", false), ("dir/gone", false), ("dir/kept", true), ("opaque/old", false), ("opaque/new", true), ("both", true)]
+    {
         assert_eq!(root.join(path).exists(), exists, "{path}");
     }
-    let names: Vec<PathBuf> = everything_below(&root)
-        .into_iter()
-        .filter(|path| path.display().to_string().contains(".wh."))
-        .collect();
+    let names: Vec<PathBuf> = everything_below(&root).into_iter().filter(|path| path.display().to_string().contains(".wh.")).collect();
     assert!(names.is_empty(), "no whiteout is seen: {names:?}");
     for bad in [".wh.", ".wh..", ".wh...", "a/.wh.."] {
         Canary::refuses(&[Tar::new().file(bad, "")]);
     }
     let canary = Canary::new();
     let target = canary.folder().display().to_string();
-    canary.pull(&[
-        Tar::new().symlink("a", &target),
-        Tar::new().file("a/.wh.x", "").file("a/.wh..wh..opq", ""),
-    ]);
+    canary.pull(&[Tar::new().symlink("a", &target), Tar::new().file("a/.wh.x", "").file("a/.wh..wh..opq", "")]);
 }
 
 #[test]
@@ -331,10 +257,7 @@ fn modes_devices_and_set_id_bits() {
     canary.pull(&[tar]).expect_code(0);
     let root = canary.root();
     let mode = |path: &str| fs::symlink_metadata(root.join(path)).expect("there").permissions().mode() & 0o7777;
-    assert_eq!(
-        (mode("setuid"), mode("none"), mode("closed"), mode("readonly")),
-        (0o755, 0, 0, 0o555)
-    );
+    assert_eq!((mode("setuid"), mode("none"), mode("closed"), mode("readonly")), (0o755, 0, 0, 0o555));
     assert_eq!(fs::read_to_string(root.join("readonly/inside")).expect("there"), "i");
     assert!(!root.join("device").exists());
     // A folder that nobody may enter can be removed again.
@@ -363,12 +286,7 @@ fn the_later_of_two_entries_wins() {
 #[test]
 fn a_file_over_a_folder_of_a_lower_layer_and_the_other_way_round() {
     let canary = Canary::new();
-    canary
-        .pull(&[
-            Tar::new().file("a/x", "x").file("b", "b"),
-            Tar::new().file("a", "file").folder("b").file("b/y", "y"),
-        ])
-        .expect_code(0);
+    canary.pull(&[Tar::new().file("a/x", "x").file("b", "b"), Tar::new().file("a", "file").folder("b").file("b/y", "y")]).expect_code(0);
     assert!(canary.root().join("a").is_file() && canary.root().join("b/y").is_file());
 }
 
@@ -414,10 +332,7 @@ fn a_bomb_is_stopped_by_its_ratio_or_size() {
 /// The image made of layer cases: what must be seen stands in its `/expect.json`.
 fn check_edge_image(name: &str) {
     if Layout::at(&place::images_layout()).find(name).is_none() {
-        return skip::skip(
-            skip::Lack::Providable,
-            &format!("the image {name} is not built (tests/images/mkimages.py build @ci)"),
-        );
+        return skip::skip(skip::Lack::Providable, &format!("the image {name} is not built (tests/images/mkimages.py build @ci)"));
     }
     let canary = Canary::new();
     let reference = format!("oci:{}:{name}", place::images_layout().display());
@@ -430,18 +345,10 @@ fn check_edge_image(name: &str) {
         assert!(fs::symlink_metadata(root.join(path)).is_err(), "{path} should be hidden");
     }
     for (path, content) in map("files") {
-        assert_eq!(
-            fs::read_to_string(root.join(&path)).unwrap_or_else(|error| panic!("{path}: {error}")),
-            content,
-            "{path}"
-        );
+        assert_eq!(fs::read_to_string(root.join(&path)).unwrap_or_else(|error| panic!("{path}: {error}")), content, "{path}");
     }
     for (path, target) in map("links") {
-        assert_eq!(
-            fs::read_link(root.join(&path)).expect("a link").display().to_string(),
-            target,
-            "{path}"
-        );
+        assert_eq!(fs::read_link(root.join(&path)).expect("a link").display().to_string(), target, "{path}");
     }
     for (path, mode) in map("modes") {
         let found = fs::symlink_metadata(root.join(&path)).expect("there").permissions().mode() & 0o7777;
@@ -473,13 +380,7 @@ fn the_evil_image_is_refused_or_contained() {
     let canary = Canary::new();
     let reference = format!("oci:{}:test/evil:latest", place::images_layout().display());
     canary.pull_reference(&reference);
-    for name in [
-        "lambda-images-evil",
-        "lambda-images-evil-up",
-        "lambda-images-evil-dotdot",
-        "lambda-images-evil-abs",
-        "pwned",
-    ] {
+    for name in ["lambda-images-evil", "lambda-images-evil-up", "lambda-images-evil-dotdot", "lambda-images-evil-abs", "pwned"] {
         assert!(!Path::new("/tmp").join(name).exists(), "/tmp/{name}");
     }
 }

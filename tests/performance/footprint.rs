@@ -26,11 +26,7 @@ fn main() {
         assert!(found.is_some(), "it is cached");
         start.elapsed()
     };
-    let figures = compare(
-        "Second resolution of a cached image, cache opened each time",
-        1001,
-        vec![Variant::new("lookup", resolve)],
-    );
+    let figures = compare("Second resolution of a cached image, cache opened each time", 1001, vec![Variant::new("lookup", resolve)]);
     verdict("second resolution, median", figures[0].median.as_secs_f64() * 1e3, 1.0, "ms");
 
     let size = fs::metadata(place::undocked()).expect("it is built").len();
@@ -43,12 +39,7 @@ fn main() {
         let text = status_field(running.id(), field).expect("it runs");
         text.trim_end_matches(" kB").parse().expect("a number")
     };
-    verdict(
-        "the runner's memory while a function runs (RSS)",
-        kilobytes("VmRSS:") / 1e3,
-        12.0,
-        "MB",
-    );
+    verdict("the runner's memory while a function runs (RSS)", kilobytes("VmRSS:") / 1e3, 12.0, "MB");
     verdict("its peak", kilobytes("VmHWM:") / 1e3, 12.0, "MB");
     running.signal(Signal::SIGTERM);
     running.finish();

@@ -24,12 +24,9 @@ fn make_root(root: &Path) {
     for device in ["null", "zero", "full", "random", "urandom", "tty"] {
         fs::write(root.join("dev").join(device), "").expect("written");
     }
-    for (name, target) in [
-        ("fd", "/proc/self/fd"),
-        ("stdin", "/proc/self/fd/0"),
-        ("stdout", "/proc/self/fd/1"),
-        ("stderr", "/proc/self/fd/2"),
-    ] {
+    for (name, target) in
+        [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")]
+    {
         std::os::unix::fs::symlink(target, root.join("dev").join(name)).expect("made");
     }
     for file in ["passwd", "group", "hosts", "resolv.conf"] {
@@ -53,20 +50,11 @@ impl Scene {
         fs::create_dir(&layer).expect("made");
         let policy = seccomp::policy::Policy::lambda();
         let filter = seccomp::filter::Filter::compile(&policy, seccomp::numbers::Architecture::HOST).expect("it compiles");
-        Scene {
-            root,
-            task,
-            layer,
-            filter: Arc::new(filter),
-        }
+        Scene { root, task, layer, filter: Arc::new(filter) }
     }
 
     fn request(&self, first_process: FirstProcess) -> SandboxRequest {
-        let volume = |source: &Path, target: &str| Volume {
-            source: source.to_owned(),
-            target: target.into(),
-            access: Access::ReadOnly,
-        };
+        let volume = |source: &Path, target: &str| Volume { source: source.to_owned(), target: target.into(), access: Access::ReadOnly };
         SandboxRequest {
             root: RootSource::Image { path: self.root.clone() },
             command: sandbox::Command::Line(vec!["/bin/nothing".to_owned()]),
@@ -76,11 +64,7 @@ impl Scene {
             identity: InnerIdentity { uid: 993, gid: 990 },
             hostname: "lambda".to_owned(),
             tmp_size_bytes: 512 << 20,
-            stdio: sandbox::Stdio {
-                input: Input::Null,
-                output: Output::Inherit,
-                error: Output::Inherit,
-            },
+            stdio: sandbox::Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
             first_process,
             filter: Arc::clone(&self.filter),
         }
@@ -101,11 +85,7 @@ impl Scene {
             "--hostname",
             "lambda",
         ]);
-        command
-            .args(["--ro-bind"])
-            .arg(&self.root)
-            .arg("/")
-            .args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--ro-bind"]);
+        command.args(["--ro-bind"]).arg(&self.root).arg("/").args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--ro-bind"]);
         command.arg(&self.task).arg("/var/task").arg("--ro-bind").arg(&self.layer).args([
             "/opt",
             "--chdir",
@@ -121,10 +101,7 @@ fn main() {
     let folder = place::scratch();
     let scene = Scene::make(folder.path());
     // As the product has it: one thread for the tasks, one that launches.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime starts");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     let launcher = Launcher::start().expect("the launcher starts");
     let nothing = place::nothing();
     let sandboxed = |first_process| {
@@ -132,9 +109,7 @@ fn main() {
         move || {
             runtime.block_on(async {
                 let start = Instant::now();
-                let mut sandbox = launcher
-                    .launch(plan(scene.request(first_process)).expect("a sound request"))
-                    .expect("it launches");
+                let mut sandbox = launcher.launch(plan(scene.request(first_process)).expect("a sound request")).expect("it launches");
                 sandbox.ended().await.expect("it ends");
                 start.elapsed()
             })
@@ -142,21 +117,14 @@ fn main() {
     };
     let mut variants = vec![
         Variant::timed("bare posix_spawn of the program", || {
-            assert!(
-                Command::new(&nothing)
-                    .stdin(Stdio::null())
-                    .status()
-                    .is_ok_and(|status| status.success())
-            );
+            assert!(Command::new(&nothing).stdin(Stdio::null()).status().is_ok_and(|status| status.success()));
         }),
         Variant::new("full sandbox, the program is PID 1", sandboxed(FirstProcess::Program)),
         Variant::new("full sandbox with init, as runs have it", sandboxed(FirstProcess::Init)),
     ];
     let peer = skip::has_program("bwrap");
     if peer {
-        variants.push(Variant::timed("bubblewrap", || {
-            assert!(scene.bubblewrap().status().is_ok_and(|status| status.success()))
-        }));
+        variants.push(Variant::timed("bubblewrap", || assert!(scene.bubblewrap().status().is_ok_and(|status| status.success()))));
     } else {
         println!("no bubblewrap here (Debian package bubblewrap): that ratio is missing");
     }

@@ -21,13 +21,8 @@ fn main() {
 /// A run as a user starts it, its output thrown away.
 fn undocked(fixture: &Fixture, task: &Path, image: &str, rest: &[&str]) -> Command {
     let mut command = Command::new(place::undocked());
-    command
-        .env_clear()
-        .env("HOME", fixture.path().join("home"))
-        .env("UNDOCKED_CACHE", fixture.cache());
-    command
-        .args(["run", "-v", &format!("{}:/var/task:ro", task.display()), image])
-        .args(rest);
+    command.env_clear().env("HOME", fixture.path().join("home")).env("UNDOCKED_CACHE", fixture.cache());
+    command.args(["run", "-v", &format!("{}:/var/task:ro", task.display()), image]).args(rest);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
@@ -49,9 +44,7 @@ fn nothing(fixture: &Fixture) {
     };
     let mut variants = vec![
         Variant::timed("bare posix_spawn of a program that does nothing", bare),
-        Variant::timed("undocked run, provided, image cached", || {
-            succeed(undocked(fixture, &fixture.task(), &image, &[]))
-        }),
+        Variant::timed("undocked run, provided, image cached", || succeed(undocked(fixture, &fixture.task(), &image, &[]))),
     ];
     if let Ok(docker) = &docker {
         let run = || succeed(docker.command(&["run", "--rm", "--network", "host", "nothing"]));
@@ -85,16 +78,7 @@ impl Docker {
         let socket = format!("unix://{}", path("socket"));
         let log = fs::File::create(path("log")).map_err(|error| error.to_string())?;
         let daemon = Command::new("dockerd")
-            .args([
-                "--data-root",
-                &path("data"),
-                "--exec-root",
-                &path("exec"),
-                "--pidfile",
-                &path("pid"),
-                "-H",
-                &socket,
-            ])
+            .args(["--data-root", &path("data"), "--exec-root", &path("exec"), "--pidfile", &path("pid"), "-H", &socket])
             .args(["--iptables=false", "--bridge=none"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -109,12 +93,7 @@ impl Docker {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("docker");
-        command
-            .args(["-H", &self.socket])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.args(["-H", &self.socket]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
 
@@ -133,25 +112,11 @@ impl Docker {
         let program = fs::read(place::nothing()).map_err(|error| error.to_string())?;
         let tar = self.folder.join("image.tar");
         fs::write(&tar, Tar::new().folder("bin").program("bin/nothing", program).finish()).map_err(|error| error.to_string())?;
-        let imported = self
-            .command(&[
-                "import",
-                "--change",
-                "ENTRYPOINT [\"/bin/nothing\"]",
-                &tar.display().to_string(),
-                "nothing",
-            ])
-            .status();
+        let imported =
+            self.command(&["import", "--change", "ENTRYPOINT [\"/bin/nothing\"]", &tar.display().to_string(), "nothing"]).status();
         let works = imported.is_ok_and(|status| status.success())
-            && self
-                .command(&["run", "--rm", "--network", "host", "nothing"])
-                .status()
-                .is_ok_and(|status| status.success());
-        if works {
-            Ok(())
-        } else {
-            Err("docker cannot run a container here".to_owned())
-        }
+            && self.command(&["run", "--rm", "--network", "host", "nothing"]).status().is_ok_and(|status| status.success());
+        if works { Ok(()) } else { Err("docker cannot run a container here".to_owned()) }
     }
 }
 
@@ -161,10 +126,7 @@ impl Drop for Docker {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGTERM);
         }
         let _ = self.daemon.wait();
-        let _ = Command::new("umount")
-            .arg(self.folder.join("exec/netns/default"))
-            .stderr(Stdio::null())
-            .status();
+        let _ = Command::new("umount").arg(self.folder.join("exec/netns/default")).stderr(Stdio::null()).status();
     }
 }
 
@@ -180,14 +142,8 @@ fn node(fixture: &Fixture) {
     let event = "{\"n\":1}";
     succeed(undocked(fixture, &task, &image, &["index.handler", event]));
     let images = fs::read_dir(fixture.cache().join("v1/images")).expect("a cache").flatten();
-    let node = images
-        .map(|image| image.path().join("rootfs/var/lang/bin/node"))
-        .find(|path| path.exists())
-        .expect("the image has node");
-    let call = format!(
-        "require('{}/index.js').handler({event}, {{}}, (e, v) => console.log(JSON.stringify(v)))",
-        task.display()
-    );
+    let node = images.map(|image| image.path().join("rootfs/var/lang/bin/node")).find(|path| path.exists()).expect("the image has node");
+    let call = format!("require('{}/index.js').handler({event}, {{}}, (e, v) => console.log(JSON.stringify(v)))", task.display());
     let bare = |script: String| {
         let node = &node;
         move || {
@@ -198,13 +154,8 @@ fn node(fixture: &Fixture) {
     };
     let variants = vec![
         Variant::timed("bare node, the handler called once", bare(call.clone())),
-        Variant::timed(
-            "bare node, with the HTTP module that every runtime client needs",
-            bare(format!("require('http'); {call}")),
-        ),
-        Variant::timed("undocked run nodejs12.x", || {
-            succeed(undocked(fixture, &task, &image, &["index.handler", event]))
-        }),
+        Variant::timed("bare node, with the HTTP module that every runtime client needs", bare(format!("require('http'); {call}"))),
+        Variant::timed("undocked run nodejs12.x", || succeed(undocked(fixture, &task, &image, &["index.handler", event]))),
     ];
     let figures = compare("An echo in Node 12", 31, variants);
     let over = figures[2].min.as_secs_f64() * 1e3 - figures[0].min.as_secs_f64() * 1e3;

@@ -15,10 +15,7 @@ use tests::{Fixture, Run, place, skip, skip_for_this_user};
 
 /// Runs a script in the sandbox; its notes are what it saw.
 fn seen(fixture: &Fixture, script: &str) -> Value {
-    fixture
-        .invoke(&format!("{script}\nnext\nrespond-notes\nnext"))
-        .expect_code(0)
-        .json()
+    fixture.invoke(&format!("{script}\nnext\nrespond-notes\nnext")).expect_code(0).json()
 }
 
 fn hash_of(path: &std::path::Path) -> String {
@@ -49,10 +46,7 @@ fn cve_2019_5736_the_hosts_binary_is_neither_run_nor_written() {
     }
     fs::remove_file(&bootstrap).expect("it was there");
     fixture.install_probe(&bootstrap);
-    let notes = seen(
-        &fixture,
-        "links exe /proc/self\nlinks one /proc/1\nopen-write self /proc/self/exe\nopen-write first /proc/1/exe",
-    );
+    let notes = seen(&fixture, "links exe /proc/self\nlinks one /proc/1\nopen-write self /proc/self/exe\nopen-write first /proc/1/exe");
     for (name, link) in [("exe", "exe"), ("one", "exe")] {
         let target = notes[name][link].as_str().unwrap_or("");
         assert!(!target.contains("undocked") || target.starts_with("/var/task"), "{notes}");
@@ -69,16 +63,8 @@ fn cve_2024_21626_only_the_three_streams_are_open() {
     let shell = r#"for n in $(seq 3 202); do eval "exec $n</etc/hostname"; done; exec 203</; exec "$0" "$@""#;
     fixture.script("links fds /proc/self/fd\nnote-cwd cwd\nnext\nrespond-notes\nnext");
     let volume = format!("{}:/var/task:ro", fixture.task().display());
-    let run = Run::new("bash")
-        .args(["-c", shell])
-        .arg(place::undocked())
-        .args(["run", "-v", &volume, &fixture.image("provided")]);
-    let notes = run
-        .env("UNDOCKED_CACHE", fixture.cache())
-        .env("HOME", fixture.path().join("home"))
-        .finish()
-        .expect_code(0)
-        .json();
+    let run = Run::new("bash").args(["-c", shell]).arg(place::undocked()).args(["run", "-v", &volume, &fixture.image("provided")]);
+    let notes = run.env("UNDOCKED_CACHE", fixture.cache()).env("HOME", fixture.path().join("home")).finish().expect_code(0).json();
     // The probe's own connection to the Runtime API is open too, later; here it has none yet.
     let fds: Vec<&String> = notes["fds"].as_object().expect("an object").keys().collect();
     assert_eq!(fds, ["0", "1", "2"], "{}", notes["fds"]);
@@ -94,13 +80,8 @@ fn cve_2024_21626_a_working_directory_in_proc_is_refused() {
     assert_eq!(honest["cwd"], "/opt", "an honest one works");
     for number in 3..12 {
         let folder = format!("/proc/self/fd/{number}");
-        fixture
-            .layout()
-            .add(&format!("wd{number}"), &Image::provided().with("WorkingDir", json!(folder)));
-        for run in [
-            fixture.run(&["-w", &folder], &[]),
-            fixture.run_image(&fixture.image(&format!("wd{number}")), &[], &[]),
-        ] {
+        fixture.layout().add(&format!("wd{number}"), &Image::provided().with("WorkingDir", json!(folder)));
+        for run in [fixture.run(&["-w", &folder], &[]), fixture.run_image(&fixture.image(&format!("wd{number}")), &[], &[])] {
             let ran = run.finish();
             if ran.code() == 0 {
                 let notes = ran.json();
@@ -128,17 +109,8 @@ fn cve_2026_55686_a_working_directory_through_a_symlink_stays_inside() {
     fixture.layout().add("way", &image);
     fixture.script("note-cwd cwd\nnext\nrespond-notes\nnext");
     let ran = fixture.run_image(&fixture.image("way"), &[], &[]).finish();
-    assert!(
-        [0, 1, 125].contains(&ran.code()) && !ran.stderr.is_empty(),
-        "{}: {}",
-        ran.code(),
-        ran.err()
-    );
-    let honest = fixture
-        .run_image(&fixture.image("way"), &["-w", "/opt"], &[])
-        .finish()
-        .expect_code(0)
-        .json();
+    assert!([0, 1, 125].contains(&ran.code()) && !ran.stderr.is_empty(), "{}: {}", ran.code(), ran.err());
+    let honest = fixture.run_image(&fixture.image("way"), &["-w", "/opt"], &[]).finish().expect_code(0).json();
     assert_eq!(honest["cwd"], "/opt");
     assert_eq!(fs::read_dir(&outside).expect("there").count(), 0);
 }
@@ -147,45 +119,26 @@ fn cve_2026_55686_a_working_directory_through_a_symlink_stays_inside() {
 #[test]
 fn t5_the_kernels_settings_cannot_be_written() {
     let Some(fixture) = Fixture::new() else { return };
-    let files = [
-        "kernel/core_pattern",
-        "vm/overcommit_ratio",
-        "kernel/hostname",
-        "user/max_user_namespaces",
-        "net/ipv4/ip_forward",
-    ];
+    let files = ["kernel/core_pattern", "vm/overcommit_ratio", "kernel/hostname", "user/max_user_namespaces", "net/ipv4/ip_forward"];
     let values = files.map(|file| fs::read_to_string(format!("/proc/sys/{file}")).unwrap_or_default());
     let mut script: String = files.iter().map(|file| format!("write {file} /proc/sys/{file} 7\n")).collect();
     script += "write trigger /proc/sysrq-trigger h\nread uid_map /proc/self/uid_map\nread gid_map /proc/self/gid_map\nread groups /proc/self/setgroups\n\
                read kcore /proc/kcore\nread keys /proc/keys\nread status /proc/self/status";
     let notes = seen(&fixture, &script);
     for name in files.iter().chain(&["trigger"]) {
-        assert!(
-            ["EACCES", "EROFS", "EPERM", "ENOENT"].iter().any(|error| notes[*name] == *error),
-            "{name}: {}",
-            notes[*name]
-        );
+        assert!(["EACCES", "EROFS", "EPERM", "ENOENT"].iter().any(|error| notes[*name] == *error), "{name}: {}", notes[*name]);
     }
-    assert_eq!(
-        files.map(|file| fs::read_to_string(format!("/proc/sys/{file}")).unwrap_or_default()),
-        values
-    );
+    assert_eq!(files.map(|file| fs::read_to_string(format!("/proc/sys/{file}")).unwrap_or_default()), values);
     for (map, own) in [("uid_map", "496"), ("gid_map", "495")] {
         let words: Vec<&str> = notes[map].as_str().expect("text").split_whitespace().collect();
-        assert!(
-            words.len() == 3 && words[0] == own && words[1] != "0" && words[2] == "1",
-            "{map}: {words:?}"
-        );
+        assert!(words.len() == 3 && words[0] == own && words[1] != "0" && words[2] == "1", "{map}: {words:?}");
     }
     // For root the parent writes the maps, and the child gives root's groups up itself; nobody inside may set any later.
     let allowed = if skip::is_root() { "allow" } else { "deny" };
     assert_eq!(notes["groups"].as_str().map(str::trim), Some(allowed));
     let status = notes["status"].as_str().expect("text");
     let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).expect("a line").trim();
-    assert!(
-        !groups.split_whitespace().any(|group| group == "0"),
-        "no group of root's is kept: {groups:?}"
-    );
+    assert!(!groups.split_whitespace().any(|group| group == "0"), "no group of root's is kept: {groups:?}");
     // Both are the kernel's own memory or secrets.
     assert!(
         notes["kcore"] == "EACCES" || notes["kcore"] == "" || notes["kcore"] == "EPERM" || notes["kcore"] == "ENOENT",
@@ -235,11 +188,7 @@ fn t6_nothing_is_gained_by_capabilities_or_set_uid_programs() {
     assert!(status.contains("NoNewPrivs:\t1\n") && status.contains("Seccomp:\t2\n"), "{status}");
     assert_eq!(notes["program"]["mode"], "755", "the bits are dropped when the image is unpacked");
     let inner: Value = serde_json::from_str(notes["gained"]["stdout"].as_str().expect("it ran")).expect("notes");
-    let uids = inner["s"]
-        .as_str()
-        .and_then(|status| status.lines().find(|line| line.starts_with("Uid:")))
-        .expect("a line")
-        .to_owned();
+    let uids = inner["s"].as_str().and_then(|status| status.lines().find(|line| line.starts_with("Uid:"))).expect("a line").to_owned();
     assert_eq!(uids, "Uid:\t496\t496\t496\t496");
 }
 
@@ -344,19 +293,9 @@ fn t13_everything_but_tmp_is_read_only() {
         assert_eq!(notes[name], "EROFS", "{name}");
     }
     for name in ["proc", "dev", "out", "remount", "attr"] {
-        assert!(
-            ["EROFS", "EPERM", "EXDEV", "EACCES", "ENOENT"]
-                .iter()
-                .any(|error| notes[name] == *error),
-            "{name}: {}",
-            notes[name]
-        );
+        assert!(["EROFS", "EPERM", "EXDEV", "EACCES", "ENOENT"].iter().any(|error| notes[name] == *error), "{name}: {}", notes[name]);
     }
-    assert_eq!(
-        (&notes["tmp"], &notes["ran"]["code"]),
-        (&json!("ok"), &json!(6)),
-        "/tmp takes files, and programs run there as on Lambda"
-    );
+    assert_eq!((&notes["tmp"], &notes["ran"]["code"]), (&json!("ok"), &json!(6)), "/tmp takes files, and programs run there as on Lambda");
 }
 
 #[test]
@@ -382,17 +321,9 @@ fn t14_the_page_cache_of_a_shared_file_is_not_written() {
     ));
     let notes = fixture.run_image(&fixture.image("data"), &[], &[]).finish().expect_code(0).json();
     assert_ne!(notes["alg"], "ok");
-    assert_eq!(
-        (&notes["pipe"], &notes["open"]),
-        (&json!("ok"), &json!("ok")),
-        "the attack got as far as it was meant to: {notes}"
-    );
+    assert_eq!((&notes["pipe"], &notes["open"]), (&json!("ok"), &json!("ok")), "the attack got as far as it was meant to: {notes}");
     let images = fs::read_dir(fixture.cache().join("v1/images")).expect("a cache");
-    let files: Vec<PathBuf> = images
-        .flatten()
-        .map(|image| image.path().join("rootfs/opt/data"))
-        .filter(|path| path.exists())
-        .collect();
+    let files: Vec<PathBuf> = images.flatten().map(|image| image.path().join("rootfs/opt/data")).filter(|path| path.exists()).collect();
     assert_eq!(files.len(), 1);
     assert_eq!(fs::read(&files[0]).expect("there"), vec![b'd'; 8192]);
 }

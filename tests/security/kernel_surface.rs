@@ -9,10 +9,8 @@ struct Attempt(&'static str, libc::c_long, &'static str, &'static [&'static str]
 const REFUSED: &[&str] = &["EPERM", "ENOSYS"];
 
 fn run(fixture: &Fixture, attempts: &[Attempt]) -> Value {
-    let lines: String = attempts
-        .iter()
-        .map(|Attempt(name, number, arguments, _)| format!("syscall {name} {number} {arguments}\n"))
-        .collect();
+    let lines: String =
+        attempts.iter().map(|Attempt(name, number, arguments, _)| format!("syscall {name} {number} {arguments}\n")).collect();
     fixture.invoke(&format!("{lines}next\nrespond-notes\nnext")).expect_code(0).json()
 }
 
@@ -63,10 +61,7 @@ fn t7_clone_may_fork_and_nothing_more() {
         ("cgroup", 0x200_0000),
     ];
     let lines: String = flags.iter().map(|(name, flag)| format!("clone {name} {flag:#x}\n")).collect();
-    let notes = fixture
-        .invoke(&format!("clone plain 0\n{lines}next\nrespond-notes\nnext"))
-        .expect_code(0)
-        .json();
+    let notes = fixture.invoke(&format!("clone plain 0\n{lines}next\nrespond-notes\nnext")).expect_code(0).json();
     assert_eq!(notes["plain"], "ok");
     for (name, _) in flags {
         assert!(notes[name] == "EPERM" || notes[name] == "ENOSYS", "{name}: {}", notes[name]);
@@ -90,12 +85,7 @@ fn t8_the_kernels_softer_parts_are_refused() {
         Attempt("finit_module", libc::SYS_finit_module, "0 s: 0", REFUSED),
         Attempt("delete_module", libc::SYS_delete_module, "s:none 0", REFUSED),
         Attempt("open_by_handle_at", libc::SYS_open_by_handle_at, "-100 b:136 0", REFUSED),
-        Attempt(
-            "name_to_handle_at",
-            libc::SYS_name_to_handle_at,
-            "-100 s:/ b:8 b:8 0x1000",
-            &["EPERM", "ENOSYS", "errno 75"],
-        ),
+        Attempt("name_to_handle_at", libc::SYS_name_to_handle_at, "-100 s:/ b:8 b:8 0x1000", &["EPERM", "ENOSYS", "errno 75"]),
         Attempt("reboot", libc::SYS_reboot, "0xfee1dead 672274793 0 0", REFUSED),
         Attempt("swapon", libc::SYS_swapon, "s:/tmp/x 0", REFUSED),
         Attempt("acct", libc::SYS_acct, "0", REFUSED),
@@ -145,9 +135,7 @@ fn t8_calls_by_the_x32_and_32_bit_gates_are_refused() {
     let notes = fixture.invoke(&script).expect_code(0).json();
     for gate in ["x32", "int80"] {
         let killed = notes[gate]["signal"] == 31;
-        let refused = notes[gate]["stdout"]
-            .as_str()
-            .is_some_and(|text| text.contains("ENOSYS") || text.contains("EPERM"));
+        let refused = notes[gate]["stdout"].as_str().is_some_and(|text| text.contains("ENOSYS") || text.contains("EPERM"));
         assert!(killed || refused, "{gate}: {}", notes[gate]);
     }
 }
@@ -157,10 +145,7 @@ fn t8_calls_by_the_x32_and_32_bit_gates_are_refused() {
 fn unknown_calls_are_enosys() {
     let Some(fixture) = Fixture::new() else { return };
     let unknown: &[&str] = &["ENOSYS"];
-    expect_refused(
-        &fixture,
-        &[Attempt("next", 800, "0", unknown), Attempt("far", 0xffff, "0", unknown)],
-    );
+    expect_refused(&fixture, &[Attempt("next", 800, "0", unknown), Attempt("far", 0xffff, "0", unknown)]);
 }
 
 /// What ordinary programs do goes on working.
@@ -189,16 +174,8 @@ fn ordinary_calls_work() {
 #[test]
 fn the_limit_of_open_files_is_lambdas() {
     let Some(fixture) = Fixture::new() else { return };
-    let notes = fixture
-        .invoke("read limits /proc/self/limits\nnext\nrespond-notes\nnext")
-        .expect_code(0)
-        .json();
+    let notes = fixture.invoke("read limits /proc/self/limits\nnext\nrespond-notes\nnext").expect_code(0).json();
     let limits = notes["limits"].as_str().expect("text");
-    let files: Vec<&str> = limits
-        .lines()
-        .find(|line| line.starts_with("Max open files"))
-        .expect("a line")
-        .split_whitespace()
-        .collect();
+    let files: Vec<&str> = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line").split_whitespace().collect();
     assert_eq!(files[3..5], ["1024", "1024"], "{files:?}");
 }

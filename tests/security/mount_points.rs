@@ -24,15 +24,7 @@ enum Trap {
     IntoProc,
 }
 
-const TRAPS: [Trap; 7] = [
-    Trap::Absolute,
-    Trap::Relative,
-    Trap::Dangling,
-    Trap::Looping,
-    Trap::File,
-    Trap::Fifo,
-    Trap::IntoProc,
-];
+const TRAPS: [Trap; 7] = [Trap::Absolute, Trap::Relative, Trap::Dangling, Trap::Looping, Trap::File, Trap::Fifo, Trap::IntoProc];
 
 fn trap(path: &str, trap: Trap, outside: &Path) -> Tar {
     let up = "../".repeat(20);
@@ -54,12 +46,7 @@ fn state(folder: &Path) -> Vec<(String, u32, u64, Vec<u8>)> {
         .into_iter()
         .map(|path| {
             let seen = fs::symlink_metadata(&path).expect("it exists");
-            (
-                path.display().to_string(),
-                seen.mode(),
-                seen.nlink(),
-                fs::read(&path).unwrap_or_default(),
-            )
+            (path.display().to_string(), seen.mode(), seen.nlink(), fs::read(&path).unwrap_or_default())
         })
         .collect();
     found.sort();
@@ -82,11 +69,8 @@ fn each_trap(place: &str) {
         let name = format!("{kind:?}").to_lowercase();
         // The probe is in the image too, so that a run can succeed where the task folder is not the trap.
         let base = Tar::new().program("opt-probe", &probe);
-        let image = Image {
-            layers: vec![ImageLayer::new(base, Packing::Plain)],
-            config: lambci_config(),
-        }
-        .layer(trap(place, kind, &outside), Packing::Plain);
+        let image = Image { layers: vec![ImageLayer::new(base, Packing::Plain)], config: lambci_config() }
+            .layer(trap(place, kind, &outside), Packing::Plain);
         fixture.layout().add(&name, &image.with("User", json!("")));
         let ran = fixture.run_image(&fixture.image(&name), &[], &[]).finish();
         match ran.code() {
@@ -100,10 +84,7 @@ fn each_trap(place: &str) {
             let notes = ran.json();
             assert_eq!(notes["through"], "EROFS", "{place} as {kind:?}");
             let root = notes["root"].to_string();
-            assert!(
-                !root.contains("canary") && !root.contains("lost+found"),
-                "{place} as {kind:?}: {root}"
-            );
+            assert!(!root.contains("canary") && !root.contains("lost+found"), "{place} as {kind:?}: {root}");
         }
         assert_eq!(state(&outside), before, "{place} as {kind:?}: something outside has changed");
         fixture.expect_nothing_left();

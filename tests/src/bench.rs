@@ -22,11 +22,7 @@ impl<'a> Variant<'a> {
 
     /// An action that says itself how long it took.
     pub fn new(name: impl Into<String>, action: impl FnMut() -> Duration + 'a) -> Variant<'a> {
-        Variant {
-            name: name.into(),
-            action: Box::new(action),
-            times: Vec::new(),
-        }
+        Variant { name: name.into(), action: Box::new(action), times: Vec::new() }
     }
 }
 
@@ -58,21 +54,13 @@ pub fn compare(title: &str, rounds: usize, mut variants: Vec<Variant<'_>>) -> Ve
         .iter_mut()
         .map(|variant| {
             variant.times.sort();
-            Figures {
-                min: variant.times[0],
-                median: variant.times[variant.times.len() / 2],
-            }
+            Figures { min: variant.times[0], median: variant.times[variant.times.len() / 2] }
         })
         .collect();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     for (variant, found) in variants.iter().zip(&figures) {
         let (min, median) = (ms(found.min) / ms(figures[0].min), ms(found.median) / ms(figures[0].median));
-        println!(
-            "| {} | {:.3} | {:.3} | {min:.2} | {median:.2} |",
-            variant.name,
-            ms(found.min),
-            ms(found.median)
-        );
+        println!("| {} | {:.3} | {:.3} | {min:.2} | {median:.2} |", variant.name, ms(found.min), ms(found.median));
     }
     figures
 }

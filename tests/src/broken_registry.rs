@@ -47,11 +47,8 @@ impl BrokenRegistry {
         let manifest = manifest.to_string().into_bytes();
         let manifest_digest = sha256(&manifest);
         let layer_digests: Vec<String> = image.layers.iter().map(|layer| sha256(&layer.blob)).collect();
-        let mut blobs: BTreeMap<String, Vec<u8>> = layer_digests
-            .iter()
-            .cloned()
-            .zip(image.layers.iter().map(|layer| layer.blob.clone()))
-            .collect();
+        let mut blobs: BTreeMap<String, Vec<u8>> =
+            layer_digests.iter().cloned().zip(image.layers.iter().map(|layer| layer.blob.clone())).collect();
         blobs.insert(sha256(&config), config);
         let seen: Arc<Mutex<Vec<Request>>> = Arc::default();
         let (record, digest) = (Arc::clone(&seen), manifest_digest.clone());
@@ -60,12 +57,7 @@ impl BrokenRegistry {
             let honest = honest_reply(request, &manifest, &digest, &blobs);
             fault(request, &honest).unwrap_or(honest)
         });
-        BrokenRegistry {
-            server,
-            seen,
-            manifest_digest,
-            layer_digests,
-        }
+        BrokenRegistry { server, seen, manifest_digest, layer_digests }
     }
 
     /// A reference to the image.
@@ -93,9 +85,7 @@ fn honest_reply(request: &Request, manifest: &[u8], digest: &str, blobs: &BTreeM
         return Reply::new(200, "{}");
     }
     if path == "/v2/team/app/manifests/1" || path == format!("/v2/team/app/manifests/{digest}") {
-        return Reply::new(200, manifest)
-            .header("Content-Type", MANIFEST)
-            .header("Docker-Content-Digest", digest);
+        return Reply::new(200, manifest).header("Content-Type", MANIFEST).header("Docker-Content-Digest", digest);
     }
     match path.strip_prefix("/v2/team/app/blobs/").and_then(|wanted| blobs.get(wanted)) {
         Some(blob) => ranged(request, blob),
@@ -105,10 +95,7 @@ fn honest_reply(request: &Request, manifest: &[u8], digest: &str, blobs: &BTreeM
 }
 
 fn ranged(request: &Request, blob: &[u8]) -> Reply {
-    let start = request
-        .headers
-        .get("range")
-        .and_then(|range| range.strip_prefix("bytes=")?.split('-').next()?.parse::<usize>().ok());
+    let start = request.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.split('-').next()?.parse::<usize>().ok());
     match start {
         Some(start) if start > 0 && start < blob.len() => {
             Reply::new(206, &blob[start..]).header("Content-Range", format!("bytes {start}-{}/{}", blob.len() - 1, blob.len()))

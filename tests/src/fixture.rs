@@ -44,10 +44,7 @@ impl Fixture {
         Layout::create(&folder.path().join("layout"));
         // At most 15 bytes: the kernel's limit for a process's name.
         let marker = format!("u{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let fixture = Fixture {
-            folder: Some(folder),
-            marker,
-        };
+        let fixture = Fixture { folder: Some(folder), marker };
         fixture.install_probe(&fixture.task().join("bootstrap"));
         fixture
     }

@@ -52,16 +52,9 @@ impl ImageLayer {
                 let members = [&tar[..cut], &tar[cut..2 * cut], &tar[2 * cut..], &[]];
                 (members.into_iter().flat_map(gzip).collect(), "+gzip")
             }
-            Packing::Zstd => (
-                ruzstd::encoding::compress_to_vec(tar, ruzstd::encoding::CompressionLevel::Fastest),
-                "+zstd",
-            ),
+            Packing::Zstd => (ruzstd::encoding::compress_to_vec(tar, ruzstd::encoding::CompressionLevel::Fastest), "+zstd"),
         };
-        ImageLayer {
-            blob,
-            media_type: format!("application/vnd.oci.image.layer.v1.tar{suffix}"),
-            diff_id: sha256(tar),
-        }
+        ImageLayer { blob, media_type: format!("application/vnd.oci.image.layer.v1.tar{suffix}"), diff_id: sha256(tar) }
     }
 }
 
@@ -129,10 +122,7 @@ pub fn bare_root() -> Tar {
 impl Image {
     /// lambci's `provided`, with no program in it.
     pub fn provided() -> Image {
-        Image {
-            layers: vec![ImageLayer::new(bare_root(), Packing::Gzip)],
-            config: lambci_config(),
-        }
+        Image { layers: vec![ImageLayer::new(bare_root(), Packing::Gzip)], config: lambci_config() }
     }
 
     /// With another layer on top.
@@ -264,25 +254,16 @@ impl Layout {
     /// Reads back a named image. `None` if the layout or the name is not there.
     pub fn find(&self, name: &str) -> Option<Image> {
         let index: Value = serde_json::from_slice(&fs::read(self.folder.join("index.json")).ok()?).ok()?;
-        let entry = index["manifests"]
-            .as_array()?
-            .iter()
-            .find(|entry| entry["annotations"]["org.opencontainers.image.ref.name"] == name)?;
+        let entry =
+            index["manifests"].as_array()?.iter().find(|entry| entry["annotations"]["org.opencontainers.image.ref.name"] == name)?;
         let manifest: Value = serde_json::from_slice(&self.blob(entry["digest"].as_str()?)).ok()?;
         let config: Value = serde_json::from_slice(&self.blob(manifest["config"]["digest"].as_str()?)).ok()?;
         let diff_ids = config["rootfs"]["diff_ids"].as_array()?;
-        let layers = manifest["layers"]
-            .as_array()?
-            .iter()
-            .zip(diff_ids)
-            .map(|(layer, diff_id)| ImageLayer {
-                blob: self.blob(layer["digest"].as_str().expect("a descriptor has a digest")),
-                media_type: layer["mediaType"].as_str().expect("a descriptor has a media type").to_owned(),
-                diff_id: diff_id.as_str().expect("a diff ID is text").to_owned(),
-            });
-        Some(Image {
-            layers: layers.collect(),
-            config: config["config"].clone(),
-        })
+        let layers = manifest["layers"].as_array()?.iter().zip(diff_ids).map(|(layer, diff_id)| ImageLayer {
+            blob: self.blob(layer["digest"].as_str().expect("a descriptor has a digest")),
+            media_type: layer["mediaType"].as_str().expect("a descriptor has a media type").to_owned(),
+            diff_id: diff_id.as_str().expect("a diff ID is text").to_owned(),
+        });
+        Some(Image { layers: layers.collect(), config: config["config"].clone() })
     }
 }

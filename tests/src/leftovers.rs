@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 /// Processes that call themselves `name`: probes set their own, and threads and children inherit it until they exec.
 pub fn processes_named(name: &str) -> Vec<i32> {
-    process_ids()
-        .filter(|id| fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|comm| comm.trim_end() == name))
-        .collect()
+    process_ids().filter(|id| fs::read_to_string(format!("/proc/{id}/comm")).is_ok_and(|comm| comm.trim_end() == name)).collect()
 }
 
 /// All descendants of a process that the kernel shows, itself left out.
@@ -36,10 +34,7 @@ fn parent_of(id: i32) -> Option<i32> {
 /// One field of `/proc/ID/status`, as text.
 pub fn status_field(id: i32, field: &str) -> Option<String> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(field))
-        .map(|value| value.trim().to_owned())
+    status.lines().find_map(|line| line.strip_prefix(field)).map(|value| value.trim().to_owned())
 }
 
 /// Mounts in our namespace that lie below `folder` or come from it.

@@ -58,9 +58,7 @@ pub fn project() -> PathBuf {
 
 /// The OCI layout that `tests/images/mkimages.py` fills.
 pub fn images_layout() -> PathBuf {
-    told("LAMBDA_IMAGES_CACHE")
-        .unwrap_or_else(|| PathBuf::from("/var/cache/lambda-images"))
-        .join("layout")
+    told("LAMBDA_IMAGES_CACHE").unwrap_or_else(|| PathBuf::from("/var/cache/lambda-images")).join("layout")
 }
 
 /// The echo functions that come with the images.

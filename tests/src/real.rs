@@ -38,10 +38,7 @@ pub fn function(name: &str) -> Option<RealFunction> {
         return None;
     }
     let Some(image) = Layout::at(&place::images_layout()).find(name) else {
-        skip::skip(
-            skip::Lack::Providable,
-            &format!("the image {name} is not built (tests/images/mkimages.py build @ci)"),
-        );
+        skip::skip(skip::Lack::Providable, &format!("the image {name} is not built (tests/images/mkimages.py build @ci)"));
         return None;
     };
     let shared = SHARED.get_or_init(|| {
@@ -53,28 +50,15 @@ pub fn function(name: &str) -> Option<RealFunction> {
             .stdin(Stdio::piped())
             .spawn()
             .expect("sh starts");
-        Shared {
-            registry,
-            pushed: Mutex::default(),
-            cache,
-            _sweeper: sweeper,
-        }
+        Shared { registry, pushed: Mutex::default(), cache, _sweeper: sweeper }
     });
     let mut pushed = shared.pushed.lock().expect("no holder panics");
     let reference = pushed.entry(name.to_owned()).or_insert_with(|| {
         let (repository, tag) = name.rsplit_once(':').expect("names here have a tag");
-        let style = if repository.starts_with("lambci/") {
-            Style::Docker
-        } else {
-            Style::DockerList
-        };
+        let style = if repository.starts_with("lambci/") { Style::Docker } else { Style::DockerList };
         shared.registry.push(&image, repository, tag, style)
     });
-    Some(RealFunction {
-        fixture: Fixture::without_sandbox(),
-        reference: reference.clone(),
-        cache: shared.cache.clone(),
-    })
+    Some(RealFunction { fixture: Fixture::without_sandbox(), reference: reference.clone(), cache: shared.cache.clone() })
 }
 
 impl RealFunction {
@@ -95,12 +79,7 @@ impl RealFunction {
     /// The same with another folder as the task.
     pub fn run_folder(&self, task: &Path, options: &[&str], rest: &[&str]) -> Run {
         let volume = format!("{}:/var/task:ro", task.display());
-        let run = self
-            .fixture
-            .undocked(&["run", "-v", &volume])
-            .args(options)
-            .arg(&self.reference)
-            .args(rest);
+        let run = self.fixture.undocked(&["run", "-v", &volume]).args(options).arg(&self.reference).args(rest);
         run.env("UNDOCKED_CACHE", &self.cache)
     }
 }

@@ -60,10 +60,7 @@ pub enum Style {
 pub fn is_installed() -> bool {
     let installed = skip::has_program("docker-registry");
     if !installed {
-        skip::skip(
-            skip::Lack::Providable,
-            "docker-registry is not installed (tests/images/setup.sh ci)",
-        );
+        skip::skip(skip::Lack::Providable, "docker-registry is not installed (tests/images/setup.sh ci)");
     }
     installed
 }
@@ -85,12 +82,7 @@ impl RealRegistry {
         }
         let store = place::scratch();
         let (registry, address) = serve(store.path(), "plain", "");
-        Some(RealRegistry {
-            address,
-            token_address: None,
-            _processes: vec![registry],
-            store: Some(store),
-        })
+        Some(RealRegistry { address, token_address: None, _processes: vec![registry], store: Some(store) })
     }
 
     /// The same store behind bearer tokens: anonymous callers may pull, `test` with the password `secret` too.
@@ -101,18 +93,7 @@ impl RealRegistry {
         let store = self.store.as_ref().expect("a plain registry owns its store").path();
         let (key, certificate) = (store.join("token.key"), store.join("token.crt"));
         let made = Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=test-token-issuer",
-                "-keyout",
-            ])
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test-token-issuer", "-keyout"])
             .arg(&key)
             .arg("-out")
             .arg(&certificate)
@@ -130,12 +111,7 @@ impl RealRegistry {
             certificate.display()
         );
         let (registry, address) = serve(store, "tokens", &login);
-        RealRegistry {
-            address,
-            token_address: Some(token_address),
-            _processes: vec![registry, tokens],
-            store: None,
-        }
+        RealRegistry { address, token_address: Some(token_address), _processes: vec![registry, tokens], store: None }
     }
 
     /// `127.0.0.1:PORT`.
@@ -189,11 +165,7 @@ impl RealRegistry {
             Style::OciIndex => "application/vnd.oci.image.index.v1+json",
             _ => "application/vnd.docker.distribution.manifest.list.v2+json",
         };
-        self.push_manifest(
-            repository,
-            tag,
-            &json!({"schemaVersion": 2, "mediaType": media_type, "manifests": entries}),
-        );
+        self.push_manifest(repository, tag, &json!({"schemaVersion": 2, "mediaType": media_type, "manifests": entries}));
     }
 
     fn manifest_for(&self, image: &Image, repository: &str, architecture: &str, style: Style) -> Value {
@@ -215,14 +187,9 @@ impl RealRegistry {
     fn push_manifest(&self, repository: &str, tag: &str, manifest: &Value) {
         let media_type = manifest["mediaType"].as_str().expect("every manifest here has its type");
         let path = format!("/v2/{repository}/manifests/{tag}");
-        let (status, _, body) = wire::request(
-            &self.address,
-            "PUT",
-            &path,
-            &[("Content-Type", media_type)],
-            manifest.to_string().as_bytes(),
-        )
-        .expect("it answers");
+        let (status, _, body) =
+            wire::request(&self.address, "PUT", &path, &[("Content-Type", media_type)], manifest.to_string().as_bytes())
+                .expect("it answers");
         assert_eq!(status, 201, "{}", String::from_utf8_lossy(&body));
     }
 
@@ -237,9 +204,7 @@ impl RealRegistry {
         let (status, headers, _) = wire::request(&self.address, "POST", &uploads, &[], b"").expect("the registry answers");
         assert_eq!(status, 202);
         let location = headers.get("location").expect("an upload has a place");
-        let path = location
-            .split_once("://")
-            .map_or(location.as_str(), |(_, rest)| &rest[rest.find('/').expect("an URL has a path")..]);
+        let path = location.split_once("://").map_or(location.as_str(), |(_, rest)| &rest[rest.find('/').expect("an URL has a path")..]);
         let target = format!("{path}{}digest={digest}", if path.contains('?') { "&" } else { "?" });
         let kind = [("Content-Type", "application/octet-stream")];
         let (status, _, body) = wire::request(&self.address, "PUT", &target, &kind, blob).expect("the registry answers");
@@ -260,11 +225,7 @@ fn serve(store: &Path, name: &str, login: &str) -> (Guarded, String) {
     let address = loop {
         let line = lines.next().unwrap_or_else(|| panic!("docker-registry ended: {said:?}"));
         if let Some((_, rest)) = line.split_once("listening on ") {
-            break rest
-                .split(['"', ',', ' '])
-                .next()
-                .expect("split gives one part at least")
-                .to_owned();
+            break rest.split(['"', ',', ' ']).next().expect("split gives one part at least").to_owned();
         }
         said.push(line);
     };

@@ -39,16 +39,8 @@ impl Run {
     /// `program` with a clean environment: `PATH` alone.
     pub fn new(program: impl AsRef<OsStr>) -> Run {
         let mut command = Command::new(program);
-        command
-            .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        Run {
-            command,
-            stdin: None,
-            stdout: Stream::Pipe,
-            stderr: Stream::Pipe,
-            limit: LIMIT,
-        }
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        Run { command, stdin: None, stdout: Stream::Pipe, stderr: Stream::Pipe, limit: LIMIT }
     }
 
     /// One more argument.
@@ -109,13 +101,9 @@ impl Run {
         let stdout = connect(self.stdout);
         let stderr = connect(self.stderr);
         self.command.stdout(stdout.writer).stderr(stderr.writer);
-        self.command
-            .stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
+        self.command.stdin(if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() });
         let program = self.command.get_program().to_owned();
-        let mut child = self
-            .command
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
         // Its copies of the writing ends must not outlive this: a reader waits for the last one.
         drop(self.command);
         if let (Some(bytes), Some(mut pipe)) = (self.stdin, child.stdin.take()) {
@@ -148,27 +136,16 @@ fn connect(stream: Stream) -> Connection {
     match stream {
         Stream::Pipe => {
             let (reader, writer) = std::io::pipe().expect("a pipe can be made");
-            Connection {
-                reader: reader.into(),
-                writer: writer.into(),
-            }
+            Connection { reader: reader.into(), writer: writer.into() }
         }
         Stream::Terminal => {
-            let size = Winsize {
-                ws_row: 24,
-                ws_col: 80,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            };
+            let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
             let pair = openpty(&size, None).expect("a pseudo terminal can be made");
             let mut settings = tcgetattr(&pair.slave).expect("a terminal has settings");
             // No translation of line ends: the test wants the bytes.
             cfmakeraw(&mut settings);
             tcsetattr(&pair.slave, SetArg::TCSANOW, &settings).expect("they can be set");
-            Connection {
-                reader: pair.master,
-                writer: pair.slave,
-            }
+            Connection { reader: pair.master, writer: pair.slave }
         }
     }
 }
@@ -211,9 +188,7 @@ impl Reader {
     fn wait(&self, limit: Duration, enough: impl Fn(&Read_) -> bool) -> (Vec<u8>, bool) {
         let (state, changed) = &*self.shared;
         let state = state.lock().expect("no reader panics");
-        let (state, timing) = changed
-            .wait_timeout_while(state, limit, |state| !enough(state) && !state.ended)
-            .expect("no reader panics");
+        let (state, timing) = changed.wait_timeout_while(state, limit, |state| !enough(state) && !state.ended).expect("no reader panics");
         (state.bytes.clone(), !timing.timed_out() && enough(&state))
     }
 }
@@ -263,27 +238,14 @@ impl Running {
         let Ok(status) = receiver.recv_timeout(self.limit) else {
             let (stderr, _) = self.stderr.wait(Duration::ZERO, |_| true);
             kill(Pid::from_raw(self.id), Signal::SIGKILL).expect("a process that runs can be killed");
-            panic!(
-                "still running after {:?}; standard error: {}",
-                self.limit,
-                String::from_utf8_lossy(&stderr)
-            );
+            panic!("still running after {:?}; standard error: {}", self.limit, String::from_utf8_lossy(&stderr));
         };
         let took = self.started.elapsed();
         let rest = Duration::from_secs(5);
         let (stdout, stdout_ended) = self.stdout.wait(rest, |state| state.ended);
         let (stderr, stderr_ended) = self.stderr.wait(rest, |state| state.ended);
-        assert!(
-            stdout_ended && stderr_ended,
-            "ended, but something still holds its output: {}",
-            String::from_utf8_lossy(&stderr)
-        );
-        Ran {
-            status: status.expect("a child can be waited for"),
-            stdout,
-            stderr,
-            took,
-        }
+        assert!(stdout_ended && stderr_ended, "ended, but something still holds its output: {}", String::from_utf8_lossy(&stderr));
+        Ran { status: status.expect("a child can be waited for"), stdout, stderr, took }
     }
 }
 
@@ -347,9 +309,7 @@ impl Ran {
     pub fn result(&self) -> String {
         let out = self.out();
         let inner = out.strip_prefix('\n').and_then(|rest| rest.strip_suffix('\n'));
-        inner
-            .unwrap_or_else(|| panic!("standard output has no frame: {out:?}\n--- stderr\n{}", self.err()))
-            .to_owned()
+        inner.unwrap_or_else(|| panic!("standard output has no frame: {out:?}\n--- stderr\n{}", self.err())).to_owned()
     }
 
     /// The result as JSON.

@@ -29,8 +29,7 @@ pub fn skip(lack: Lack, reason: &str) {
     if let Some(path) = env::var_os("UNDOCKED_TESTS_SKIPPED") {
         let line = format!("{name}: {reason}\n");
         let file = OpenOptions::new().append(true).create(true).open(&path);
-        file.and_then(|mut file| file.write_all(line.as_bytes()))
-            .expect("the list of skipped tests can be written");
+        file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the list of skipped tests can be written");
     }
 }
 
@@ -59,13 +58,7 @@ pub fn is_root() -> bool {
 
 /// Whether a program is to be found and starts.
 pub fn has_program(program: &str) -> bool {
-    Command::new(program)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok()
+    Command::new(program).arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
 /// Whether the kernel lets us make the namespaces a sandbox needs; if not, the running test is counted as skipped.

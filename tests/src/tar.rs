@@ -37,15 +37,7 @@ impl Header {
     /// A header of a kind, owned by root, mode 644 (755 for folders).
     pub fn new(kind: u8, path: impl AsRef<[u8]>) -> Header {
         let mode = if kind == kind::FOLDER { 0o755 } else { 0o644 };
-        Header {
-            path: path.as_ref().to_vec(),
-            kind,
-            mode,
-            uid: 0,
-            gid: 0,
-            size: None,
-            link: Vec::new(),
-        }
+        Header { path: path.as_ref().to_vec(), kind, mode, uid: 0, gid: 0, size: None, link: Vec::new() }
     }
 
     /// With permission bits.

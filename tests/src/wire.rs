@@ -40,12 +40,7 @@ pub struct Reply {
 impl Reply {
     /// A status and a body.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Reply {
-        Reply {
-            status,
-            headers: Vec::new(),
-            body: body.into(),
-            cut_after: None,
-        }
+        Reply { status, headers: Vec::new(), body: body.into(), cut_after: None }
     }
 
     /// With a header.
@@ -70,10 +65,7 @@ impl Reply {
 pub fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<(u16, Headers, Vec<u8>)> {
     let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    let mut head = format!(
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\nConnection: close\r\n",
-        body.len()
-    );
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -81,11 +73,7 @@ pub fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]
     (&stream).write_all(head.as_bytes())?;
     (&stream).write_all(body)?;
     let mut reader = BufReader::new(stream);
-    let status = read_line(&mut reader)?
-        .split(' ')
-        .nth(1)
-        .and_then(|code| code.parse().ok())
-        .ok_or(io::ErrorKind::InvalidData)?;
+    let status = read_line(&mut reader)?.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
     let headers = read_headers(&mut reader)?;
     let mut answer = Vec::new();
     if method != "HEAD" {
@@ -171,12 +159,7 @@ fn serve_connection(stream: TcpStream, answer: &dyn Fn(&Request) -> Reply) -> io
         let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
-        let request = Request {
-            method,
-            path,
-            headers,
-            body,
-        };
+        let request = Request { method, path, headers, body };
         let reply = answer(&request);
         let mut head = format!("HTTP/1.1 {} X\r\nContent-Length: {}\r\n", reply.status, reply.body.len());
         for (name, value) in &reply.headers {

@@ -102,15 +102,9 @@ impl LockEditor<'_> {
     /// Pins what an image's tag means now, making the entry if there is none.
     pub async fn add(&self, image: &ImageReference, platform: &Platform) -> Result<Checked, EditError> {
         let entry = self.entry_to_add(image, platform)?;
-        let remote = self.current(&entry).await.map_err(|source| EditError::Source {
-            reference: entry.reference.to_string(),
-            source,
-        })?;
+        let remote = self.current(&entry).await.map_err(|source| EditError::Source { reference: entry.reference.to_string(), source })?;
         let checked = checked(&entry, compare(&entry, remote.digest));
-        self.store(vec![LockedImage {
-            pin: Some(pin_of(&remote)),
-            ..entry
-        }])?;
+        self.store(vec![LockedImage { pin: Some(pin_of(&remote)), ..entry }])?;
         Ok(checked)
     }
 
@@ -121,10 +115,7 @@ impl LockEditor<'_> {
             match self.current(&entry).await {
                 Ok(remote) => {
                     all.push(checked(&entry, compare(&entry, remote.digest)));
-                    changed.push(LockedImage {
-                        pin: Some(pin_of(&remote)),
-                        ..entry
-                    });
+                    changed.push(LockedImage { pin: Some(pin_of(&remote)), ..entry });
                 }
                 Err(source) => all.push(checked(&entry, Verdict::Failed(source))),
             }
@@ -143,20 +134,9 @@ impl LockEditor<'_> {
             };
             let verdict = match self.pinned(&entry, pin.manifest).await {
                 Ok(remote) => {
-                    let source = if pin.status == PinStatus::Verified {
-                        pin.source
-                    } else {
-                        format!("registry, after {}", pin.source)
-                    };
+                    let source = if pin.status == PinStatus::Verified { pin.source } else { format!("registry, after {}", pin.source) };
                     let index = pin.index;
-                    changed.push(LockedImage {
-                        pin: Some(Pin {
-                            index,
-                            source,
-                            ..pin_of(&remote)
-                        }),
-                        ..entry.clone()
-                    });
+                    changed.push(LockedImage { pin: Some(Pin { index, source, ..pin_of(&remote) }), ..entry.clone() });
                     Verdict::Verified
                 }
                 Err(source) if is_verdict(&source) => {
@@ -177,10 +157,7 @@ impl LockEditor<'_> {
     pub async fn diff(&self, only: &[ImageReference]) -> Result<Vec<Checked>, EditError> {
         let mut all = Vec::new();
         for entry in self.entries(only)? {
-            let verdict = self
-                .current(&entry)
-                .await
-                .map_or_else(Verdict::Failed, |remote| compare(&entry, remote.digest));
+            let verdict = self.current(&entry).await.map_or_else(Verdict::Failed, |remote| compare(&entry, remote.digest));
             all.push(checked(&entry, verdict));
         }
         Ok(all)
@@ -203,10 +180,7 @@ impl LockEditor<'_> {
             return Ok(remote);
         }
         let place = format!("registry `{}`", entry.reference.registry());
-        Err(SourceError::NotFound {
-            place,
-            wanted: format!("platform manifest {manifest}: that is an index"),
-        })
+        Err(SourceError::NotFound { place, wanted: format!("platform manifest {manifest}: that is an index") })
     }
 
     /// The entry of the file, else what the other lock files say of the name, else a new one.
@@ -218,34 +192,19 @@ impl LockEditor<'_> {
         }
         // A file to be made need not be there to be read.
         let chosen = self.locks.chosen.clone().filter(|chosen| chosen != self.file);
-        let others = LockFiles {
-            chosen,
-            ..self.locks.clone()
-        };
+        let others = LockFiles { chosen, ..self.locks.clone() };
         let (reference, runtime, dated_tag) = match (others.find(&name, platform).map_err(EditError::Lock)?, name) {
             (Some(Locked { image, .. }), _) => (image.reference, image.runtime, image.dated_tag),
             (None, LockName::Reference(reference)) => (reference.clone(), None, None),
             (None, LockName::Runtime(runtime)) => return Err(EditError::NoEntry(runtime.to_string())),
         };
-        Ok(LockedImage {
-            reference,
-            platform: platform.clone(),
-            runtime,
-            dated_tag,
-            pin: None,
-            notes: Vec::new(),
-        })
+        Ok(LockedImage { reference, platform: platform.clone(), runtime, dated_tag, pin: None, notes: Vec::new() })
     }
 
     /// The file's entries for the names given, or all.
     fn entries(&self, only: &[ImageReference]) -> Result<Vec<LockedImage>, EditError> {
-        let missing = || LockError::Read {
-            path: self.file.to_owned(),
-            source: io::ErrorKind::NotFound.into(),
-        };
-        let file = LockFile::read(self.file)
-            .and_then(|file| file.ok_or_else(missing))
-            .map_err(EditError::Lock)?;
+        let missing = || LockError::Read { path: self.file.to_owned(), source: io::ErrorKind::NotFound.into() };
+        let file = LockFile::read(self.file).and_then(|file| file.ok_or_else(missing)).map_err(EditError::Lock)?;
         if only.is_empty() {
             return Ok(file.images().to_vec());
         }
@@ -279,12 +238,7 @@ fn lock_name(image: &ImageReference) -> Result<LockName<'_>, EditError> {
 
 fn checked(entry: &LockedImage, verdict: Verdict) -> Checked {
     let locked = entry.pin.as_ref().map(|pin| pin.manifest);
-    Checked {
-        reference: entry.reference.clone(),
-        platform: entry.platform.clone(),
-        locked,
-        verdict,
-    }
+    Checked { reference: entry.reference.clone(), platform: entry.platform.clone(), locked, verdict }
 }
 
 fn compare(entry: &LockedImage, found: Digest) -> Verdict {
@@ -297,10 +251,7 @@ fn compare(entry: &LockedImage, found: Digest) -> Verdict {
 
 /// Whether the registry has spoken, rather than failed to.
 fn is_verdict(error: &SourceError) -> bool {
-    matches!(
-        error,
-        SourceError::NotFound { .. } | SourceError::Manifest { .. } | SourceError::Digest { .. } | SourceError::TooLarge { .. }
-    )
+    matches!(error, SourceError::NotFound { .. } | SourceError::Manifest { .. } | SourceError::Digest { .. } | SourceError::TooLarge { .. })
 }
 
 fn rejected(entry: &LockedImage, pin: Pin) -> LockedImage {
@@ -313,11 +264,7 @@ fn rejected(entry: &LockedImage, pin: Pin) -> LockedImage {
     };
     let mut notes = entry.notes.clone();
     notes.push(note);
-    LockedImage {
-        pin: None,
-        notes,
-        ..entry.clone()
-    }
+    LockedImage { pin: None, notes, ..entry.clone() }
 }
 
 /// A verified pin for what a registry gave just now.
@@ -349,10 +296,7 @@ fn now() -> Option<String> {
 
 /// Changes a lock file, making it and its directory where there is none. Text that stays the same is not written.
 pub(crate) fn change(path: &Path, change: impl FnOnce(&mut LockFile)) -> Result<(), LockError> {
-    let failed = |source| LockError::Write {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| LockError::Write { path: path.to_owned(), source };
     // A symlink stays, and the file it leads to is replaced.
     let real = fs::canonicalize(path).or_else(|_| std::path::absolute(path)).map_err(failed)?;
     let directory = real.parent().map(PathBuf::from).unwrap_or_default();
@@ -360,11 +304,7 @@ pub(crate) fn change(path: &Path, change: impl FnOnce(&mut LockFile)) -> Result<
     let lock = File::open(&directory).map_err(failed)?;
     lock.lock().map_err(failed)?;
     let before = read_text(&real)?;
-    let mut file = before
-        .as_deref()
-        .map(|text| LockFile::from_text(path, text))
-        .transpose()?
-        .unwrap_or_default();
+    let mut file = before.as_deref().map(|text| LockFile::from_text(path, text)).transpose()?.unwrap_or_default();
     change(&mut file);
     let after = file.to_text();
     if before.as_deref() == Some(after.as_str()) {
@@ -377,10 +317,7 @@ pub(crate) fn change(path: &Path, change: impl FnOnce(&mut LockFile)) -> Result<
     // One that is there was left by a writer killed under this lock, or is a trap.
     let _ = fs::remove_file(&staged);
     let mut new = File::create_new(&staged).map_err(failed)?;
-    let written = new
-        .write_all(after.as_bytes())
-        .and_then(|()| new.sync_all())
-        .and_then(|()| fs::rename(&staged, &real));
+    let written = new.write_all(after.as_bytes()).and_then(|()| new.sync_all()).and_then(|()| fs::rename(&staged, &real));
     written.map_err(|source| {
         let _ = fs::remove_file(&staged);
         failed(source)

@@ -40,19 +40,12 @@ pub struct Locked {
 impl LockFiles {
     /// What the lock files say of a name for a platform, or `None` where none has it.
     pub fn find(&self, name: &LockName<'_>, platform: &Platform) -> Result<Option<Locked>, LockError> {
-        let mut search = Search {
-            name,
-            platform,
-            found: None,
-        };
+        let mut search = Search { name, platform, found: None };
         for (path, required) in [(&self.chosen, true), (&self.user, false), (&self.project, false)] {
             let Some(path) = path else { continue };
             let Some(text) = read_text(path)? else {
                 if required {
-                    return Err(LockError::Read {
-                        path: path.clone(),
-                        source: io::ErrorKind::NotFound.into(),
-                    });
+                    return Err(LockError::Read { path: path.clone(), source: io::ErrorKind::NotFound.into() });
                 }
                 continue;
             };
@@ -101,11 +94,7 @@ impl Search<'_> {
             None => file.find(self.name, self.platform),
         };
         let Some(image) = entry else { return false };
-        let found = self.found.get_or_insert_with(|| Locked {
-            image: image.clone(),
-            verified: None,
-            unverified: None,
-        });
+        let found = self.found.get_or_insert_with(|| Locked { image: image.clone(), verified: None, unverified: None });
         match &image.pin {
             Some(pin) if pin.status == PinStatus::Verified => found.verified = Some(pin.clone()),
             Some(pin) if found.unverified.is_none() => found.unverified = Some(pin.clone()),

@@ -26,14 +26,7 @@ fn entry(reference: &str, pinned: Option<(u8, PinStatus)>) -> LockedImage {
         config: None,
         layers: Vec::new(),
     });
-    LockedImage {
-        reference: reference.parse().unwrap(),
-        platform: platform(),
-        runtime: None,
-        dated_tag: None,
-        pin,
-        notes: Vec::new(),
-    }
+    LockedImage { reference: reference.parse().unwrap(), platform: platform(), runtime: None, dated_tag: None, pin, notes: Vec::new() }
 }
 
 fn parse(text: &str) -> Result<LockFile, LockError> {
@@ -52,10 +45,7 @@ fn the_built_in_file_names_both_families() {
     let aws = "nodejs16.x nodejs18.x nodejs20.x nodejs22.x nodejs24.x python3.9 python3.10 python3.11 python3.12 python3.13 python3.14 ruby3.2 ruby3.3 ruby3.4 \
                java17 java21 java25 dotnet6 dotnet8 dotnet10 provided.al2023";
     let built_in = LockFile::built_in();
-    let on = |architecture| Platform {
-        architecture,
-        variant: None,
-    };
+    let on = |architecture| Platform { architecture, variant: None };
     let registry_of = |name: &str, architecture| {
         let find = |file: LockFile| file.find(&LockName::Runtime(&runtime(name)), &on(architecture)).cloned();
         assert_eq!(find(LockFile::built_in_with(name)), find(built_in.clone()), "{name}");
@@ -70,11 +60,7 @@ fn the_built_in_file_names_both_families() {
         }
     }
     let verified = |image: &&LockedImage| image.pin.as_ref().is_some_and(|pin| pin.status == PinStatus::Verified);
-    assert_eq!(
-        built_in.images().iter().find(verified),
-        None,
-        "nothing built in was confirmed by a registry"
-    );
+    assert_eq!(built_in.images().iter().find(verified), None, "nothing built in was confirmed by a registry");
 }
 
 #[test]
@@ -86,22 +72,9 @@ fn text_round_trips() {
     pin.source = "odd \"quotes\" \\ and\nlines \u{7f}\u{1f980}".into();
     (pin.resolved_at, pin.manifest_size, pin.index, pin.config) =
         (Some("2026-11-26T14:00:00Z".into()), Some(7), Some(digest(2)), Some(digest(3)));
-    pin.layers = vec![
-        LockedLayer {
-            digest: digest(4),
-            size: 9,
-            diff_id: digest(5),
-            media_type: "a\"b".into()
-        };
-        2
-    ];
-    full.notes = vec![Note {
-        digest: digest(6),
-        kind: NoteKind::Index,
-        when: Some("2026".into()),
-        tag: Some("c".into()),
-        source: "s".into(),
-    }];
+    pin.layers = vec![LockedLayer { digest: digest(4), size: 9, diff_id: digest(5), media_type: "a\"b".into() }; 2];
+    full.notes =
+        vec![Note { digest: digest(6), kind: NoteKind::Index, when: Some("2026".into()), tag: Some("c".into()), source: "s".into() }];
     let mut file = LockFile::default();
     for image in [entry("z/z", None), full, entry("a/a", Some((8, PinStatus::Unverified)))] {
         file.put(image);
@@ -123,10 +96,7 @@ fn order_in_a_file_does_not_matter() {
 #[test]
 fn faults() {
     let image = |rest: &str| format!("version = 1\n[[image]]\nreference = \"a/b:c\"\nplatform = \"linux/amd64\"\n{rest}");
-    let pinned = format!(
-        "manifest_digest = \"{}\"\nstatus = \"verified\"\nsource = \"registry\"\n",
-        digest(1)
-    );
+    let pinned = format!("manifest_digest = \"{}\"\nstatus = \"verified\"\nsource = \"registry\"\n", digest(1));
     let table = [
         (String::new(), "malformed"),
         ("version = 2\n[[image]]\nnew = 1".into(), "has version 2"),
@@ -142,10 +112,7 @@ fn faults() {
         (image("runtime = \"../x\""), "is not a runtime name"),
         (image(&image("").replace("version = 1", "")), "stands there twice"),
         (
-            image(&format!(
-                "runtime = \"x\"\n{}runtime = \"x\"",
-                image("").replace("version = 1", "").replace("b:c", "d")
-            )),
+            image(&format!("runtime = \"x\"\n{}runtime = \"x\"", image("").replace("version = 1", "").replace("b:c", "d"))),
             "has runtime `x` too",
         ),
     ];
@@ -165,11 +132,7 @@ fn files(directory: &Path, content: [Vec<LockedImage>; 3]) -> LockFiles {
         edit::change(&path, |file| images.into_iter().for_each(|image| file.put(image))).unwrap();
         Some(path)
     });
-    LockFiles {
-        chosen: paths.next().unwrap(),
-        user: paths.next().unwrap(),
-        project: paths.next().unwrap(),
-    }
+    LockFiles { chosen: paths.next().unwrap(), user: paths.next().unwrap(), project: paths.next().unwrap() }
 }
 
 #[test]
@@ -184,31 +147,16 @@ fn precedence() {
     let table = [
         // The first verified pin for the reference that the first file names; a weaker one before it does not hide it.
         ([vec![], vec![], vec![]], aws, None),
-        (
-            [vec![], vec![of(aws, Some((1, Verified)))], vec![of(aws, Some((2, Verified)))]],
-            aws,
-            Some(1),
-        ),
-        (
-            [vec![of(aws, Some((3, Unverified)))], vec![], vec![of(aws, Some((2, Verified)))]],
-            aws,
-            Some(2),
-        ),
+        ([vec![], vec![of(aws, Some((1, Verified)))], vec![of(aws, Some((2, Verified)))]], aws, Some(1)),
+        ([vec![of(aws, Some((3, Unverified)))], vec![], vec![of(aws, Some((2, Verified)))]], aws, Some(2)),
         ([vec![of(aws, None)], vec![entry(aws, Some((1, Verified)))], vec![]], aws, Some(1)),
         // A pin for another reference is no pin.
-        (
-            [vec![of("localhost/a:b", None)], vec![of(aws, Some((1, Verified)))], vec![]],
-            "localhost/a:b",
-            None,
-        ),
+        ([vec![of("localhost/a:b", None)], vec![of(aws, Some((1, Verified)))], vec![]], "localhost/a:b", None),
     ];
     for (content, reference, pinned) in table {
         let directory = tempfile::tempdir().unwrap();
         let locks = files(directory.path(), content.clone());
-        let found = locks
-            .find(&LockName::Runtime(&runtime("python3.12")), &platform())
-            .unwrap()
-            .unwrap();
+        let found = locks.find(&LockName::Runtime(&runtime("python3.12")), &platform()).unwrap().unwrap();
         assert_eq!(found.image.reference.to_string(), reference, "{content:?}");
         assert_eq!(found.verified.map(|pin| pin.manifest), pinned.map(digest), "{content:?}");
     }
@@ -218,48 +166,19 @@ fn precedence() {
 fn a_chosen_file_must_be_there_and_others_need_not() {
     let absent = || Some(PathBuf::from("/nonexistent/x.lock"));
     let find = |locks: LockFiles| locks.find(&LockName::Runtime(&runtime("nodejs12.x")), &platform());
-    assert!(
-        find(LockFiles {
-            chosen: None,
-            user: absent(),
-            project: absent()
-        })
-        .unwrap()
-        .is_some()
-    );
-    assert!(matches!(
-        find(LockFiles {
-            chosen: absent(),
-            ..LockFiles::default()
-        }),
-        Err(LockError::Read { .. })
-    ));
+    assert!(find(LockFiles { chosen: None, user: absent(), project: absent() }).unwrap().is_some());
+    assert!(matches!(find(LockFiles { chosen: absent(), ..LockFiles::default() }), Err(LockError::Read { .. })));
 }
 
 #[test]
 fn names_are_found_however_they_are_written() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("project");
-    let locks = LockFiles {
-        project: Some(path.clone()),
-        ..LockFiles::default()
-    };
-    for written in [
-        "lambci/lambda:odd",
-        "docker.io/lambci/lambda:odd",
-        "index.docker.io/lambci/lambda:odd",
-        r"lambci/lambda:\u006fdd",
-    ] {
-        fs::write(
-            &path,
-            format!("version = 1\n[[image]]\nreference = \"{written}\"\nplatform = \"linux/amd64\"\n"),
-        )
-        .unwrap();
+    let locks = LockFiles { project: Some(path.clone()), ..LockFiles::default() };
+    for written in ["lambci/lambda:odd", "docker.io/lambci/lambda:odd", "index.docker.io/lambci/lambda:odd", r"lambci/lambda:\u006fdd"] {
+        fs::write(&path, format!("version = 1\n[[image]]\nreference = \"{written}\"\nplatform = \"linux/amd64\"\n")).unwrap();
         let reference = "lambci/lambda:odd".parse().unwrap();
-        assert!(
-            locks.find(&LockName::Reference(&reference), &platform()).unwrap().is_some(),
-            "{written}"
-        );
+        assert!(locks.find(&LockName::Reference(&reference), &platform()).unwrap().is_some(), "{written}");
     }
 }
 
@@ -272,13 +191,7 @@ fn a_runtime_name_moves_to_the_entry_put_last() {
         file.put(image);
     }
     assert_eq!(parse(&file.to_text()).unwrap(), file);
-    assert_eq!(
-        file.find(&LockName::Runtime(&runtime("python3.12")), &platform())
-            .unwrap()
-            .reference
-            .repository(),
-        "b/b"
-    );
+    assert_eq!(file.find(&LockName::Runtime(&runtime("python3.12")), &platform()).unwrap().reference.repository(), "b/b");
 }
 
 #[test]
@@ -292,10 +205,7 @@ fn changes_are_atomic_and_lose_nothing() {
         }
     });
     assert_eq!(LockFile::read(&path).unwrap().unwrap().images().len(), 8);
-    let names: Vec<_> = fs::read_dir(path.parent().unwrap())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
+    let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(names, ["x.lock"], "nothing else is left");
 
     let link = directory.path().join("link.lock");

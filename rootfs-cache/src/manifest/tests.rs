@@ -41,10 +41,7 @@ fn all_four_kinds_are_read() {
             false,
         ),
         (json!({"schemaVersion": 2, "manifests": [entry(1, None)]}), true),
-        (
-            json!({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": [entry(1, Some("linux/amd64"))]}),
-            true,
-        ),
+        (json!({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": [entry(1, Some("linux/amd64"))]}), true),
     ] {
         assert_eq!(matches!(read(&document).unwrap(), Document::Index(_)), is_index, "{document}");
     }
@@ -78,14 +75,8 @@ fn faults() {
         (image(json!([bad_digest.clone()])), "malformed"),
         (image(json!([{"mediaType": gzip, "digest": digest(1), "size": -1}])), "malformed"),
         (with("config", bad_digest), "malformed"),
-        (
-            with("config", descriptor("application/vnd.cncf.helm.config.v1+json", 1)),
-            "not an image's: its config",
-        ),
-        (
-            image(json!([descriptor("application/vnd.in-toto+json", 1)])),
-            "not an image's: its layer",
-        ),
+        (with("config", descriptor("application/vnd.cncf.helm.config.v1+json", 1)), "not an image's: its config"),
+        (image(json!([descriptor("application/vnd.in-toto+json", 1)])), "not an image's: its layer"),
         (json!({"schemaVersion": 2, "manifests": []}), "lists 0 entries"),
     ];
     for (document, wanted) in table {
@@ -97,15 +88,7 @@ fn faults() {
 #[test]
 fn platform_choice() {
     let amd64 = "linux/amd64";
-    let all = [
-        "windows/amd64",
-        "linux/arm64/v8",
-        "linux/amd64/v3",
-        "linux/amd64",
-        "unknown/unknown",
-        "linux/arm/v7",
-    ]
-    .map(Some);
+    let all = ["windows/amd64", "linux/arm64/v8", "linux/amd64/v3", "linux/amd64", "unknown/unknown", "linux/arm/v7"].map(Some);
     /// The entries' platforms, the one wanted, and which entry it gets or what is said.
     type Case<'a> = (&'a [Option<&'a str>], &'a str, Result<u8, &'a str>);
     let table: [Case<'_>; 9] = [
@@ -117,17 +100,11 @@ fn platform_choice() {
         (&[None], amd64, Ok(0)),
         (&[None, Some("unknown/unknown")], amd64, Ok(0)),
         (&[None, None], amd64, Err("an unnamed platform")),
-        (
-            &[Some("linux/s390x"), Some("unknown/unknown")],
-            amd64,
-            Err("only for `linux/s390x`"),
-        ),
+        (&[Some("linux/s390x"), Some("unknown/unknown")], amd64, Err("only for `linux/s390x`")),
     ];
     for (entries, wanted, outcome) in table {
         let manifests: Vec<Value> = entries.iter().zip(0..).map(|(platform, n)| entry(n, *platform)).collect();
-        let Ok(Document::Index(index)) = read(&json!({"schemaVersion": 2, "manifests": manifests})) else {
-            panic!()
-        };
+        let Ok(Document::Index(index)) = read(&json!({"schemaVersion": 2, "manifests": manifests})) else { panic!() };
         match (index.choose(&wanted.parse().unwrap()), outcome) {
             (Ok(found), Ok(n)) => assert_eq!(found.descriptor.digest.to_string(), digest(n), "{entries:?} {wanted}"),
             (Err(fault), Err(part)) => assert!(fault.to_string().contains(part), "{fault}"),
@@ -140,16 +117,8 @@ fn platform_choice() {
 fn an_inner_index_comes_after_an_image() {
     let mut inner = entry(7, None);
     inner["mediaType"] = json!(OCI_INDEX);
-    for (entries, wanted) in [
-        (json!([inner, entry(1, Some("linux/amd64"))]), 1),
-        (json!([entry(1, Some("linux/arm64")), inner]), 7),
-    ] {
-        let Ok(Document::Index(index)) = read(&json!({"schemaVersion": 2, "manifests": entries})) else {
-            panic!()
-        };
-        assert_eq!(
-            index.choose(&"linux/amd64".parse().unwrap()).unwrap().descriptor.digest.to_string(),
-            digest(wanted)
-        );
+    for (entries, wanted) in [(json!([inner, entry(1, Some("linux/amd64"))]), 1), (json!([entry(1, Some("linux/arm64")), inner]), 7)] {
+        let Ok(Document::Index(index)) = read(&json!({"schemaVersion": 2, "manifests": entries})) else { panic!() };
+        assert_eq!(index.choose(&"linux/amd64".parse().unwrap()).unwrap().descriptor.digest.to_string(), digest(wanted));
     }
 }

@@ -50,14 +50,7 @@ enum Fault {
 impl LayerPull<'_> {
     /// All layers of the image, bottom first. The first failure ends the others: what they have written goes with them.
     pub(super) async fn all(&self, image: &RemoteImage) -> Result<Vec<StoredLayer>, PullError> {
-        let wanted = || {
-            image
-                .manifest
-                .layers
-                .iter()
-                .zip(&image.config.diff_ids)
-                .map(|(blob, diff_id)| Wanted { blob, diff_id: *diff_id })
-        };
+        let wanted = || image.manifest.layers.iter().zip(&image.config.diff_ids).map(|(blob, diff_id)| Wanted { blob, diff_id: *diff_id });
         let mut fetched = self.fetch(largest_first(wanted())).await?;
         let mut layers = Vec::new();
         for layer in wanted() {
@@ -132,10 +125,7 @@ impl LayerPull<'_> {
             if sender.send(Some(chunk)).await.is_err() {
                 return Ok(());
             }
-            (self.observer)(PullEvent::LayerProgress {
-                digest,
-                bytes: blob.received(),
-            });
+            (self.observer)(PullEvent::LayerProgress { digest, bytes: blob.received() });
         }
         // The unpacker has gone if this fails, and has said why.
         let _ = sender.send(None).await;
@@ -159,25 +149,15 @@ impl LayerPull<'_> {
                 self.unless_stopped(finished(&mut claiming)).await
             }
         };
-        claim.transpose().map_err(|source| PullError::Cache {
-            reference: self.reference.to_owned(),
-            source,
-        })
+        claim.transpose().map_err(|source| PullError::Cache { reference: self.reference.to_owned(), source })
     }
 
     fn check(&self, layer: Wanted<'_>, found: Digest) -> Result<(), PullError> {
-        if found == layer.diff_id {
-            Ok(())
-        } else {
-            Err(self.fault(layer, Fault::DiffId(found)))
-        }
+        if found == layer.diff_id { Ok(()) } else { Err(self.fault(layer, Fault::DiffId(found))) }
     }
 
     fn failed(&self, source: SourceError) -> PullError {
-        PullError::Source {
-            reference: self.reference.to_owned(),
-            source,
-        }
+        PullError::Source { reference: self.reference.to_owned(), source }
     }
 
     fn fault(&self, layer: Wanted<'_>, fault: Fault) -> PullError {
@@ -185,12 +165,7 @@ impl LayerPull<'_> {
         match fault {
             Fault::Unpack(source) => PullError::Unpack { reference, source },
             Fault::Cache(source) => PullError::Cache { reference, source },
-            Fault::DiffId(found) => PullError::DiffId {
-                reference,
-                layer: layer.blob.digest,
-                wanted: layer.diff_id,
-                found,
-            },
+            Fault::DiffId(found) => PullError::DiffId { reference, layer: layer.blob.digest, wanted: layer.diff_id, found },
         }
     }
 }
@@ -231,11 +206,7 @@ struct ChunkReader {
 
 impl ChunkReader {
     fn new(chunks: mpsc::Receiver<Option<Bytes>>) -> Self {
-        Self {
-            chunks,
-            chunk: Bytes::new(),
-            ended: false,
-        }
+        Self { chunks, chunk: Bytes::new(), ended: false }
     }
 }
 
@@ -260,20 +231,10 @@ mod tests {
 
     #[test]
     fn order() {
-        let blob = |n, size| Descriptor {
-            media_type: String::new(),
-            digest: Digest::from_bytes([n; 32]),
-            size,
-        };
+        let blob = |n, size| Descriptor { media_type: String::new(), digest: Digest::from_bytes([n; 32]), size };
         let blobs = [blob(1, 5), blob(2, 9), blob(1, 5), blob(3, 9), blob(1, 5)];
-        let layers = largest_first(blobs.iter().map(|blob| Wanted {
-            blob,
-            diff_id: blob.digest,
-        }));
-        assert_eq!(
-            layers.iter().map(|layer| layer.blob).collect::<Vec<_>>(),
-            [&blobs[3], &blobs[1], &blobs[0]]
-        );
+        let layers = largest_first(blobs.iter().map(|blob| Wanted { blob, diff_id: blob.digest }));
+        assert_eq!(layers.iter().map(|layer| layer.blob).collect::<Vec<_>>(), [&blobs[3], &blobs[1], &blobs[0]]);
     }
 
     #[test]

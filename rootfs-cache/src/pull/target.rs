@@ -44,17 +44,10 @@ impl<'a> Target<'a> {
             Place::Layout(layout) => absolute_layout(layout),
             Place::Digest(reference, _) | Place::Tag(reference, _) => reference.to_string(),
         };
-        let target = Self {
-            name,
-            platform: &options.platform,
-            place,
-        };
+        let target = Self { name, platform: &options.platform, place };
         let is_pinned = matches!(target.place, Place::Digest(..)) || target.locked_digest().is_some();
         if options.frozen && !is_pinned {
-            return Err(PullError::Frozen {
-                reference: target.name,
-                platform: options.platform.clone(),
-            });
+            return Err(PullError::Frozen { reference: target.name, platform: options.platform.clone() });
         }
         Ok(target)
     }
@@ -78,10 +71,7 @@ impl<'a> Target<'a> {
 
     /// The image, if the cache holds it. Asks no registry.
     pub(super) fn cached(&self, cache: &Cache) -> Result<Option<Rootfs>, PullError> {
-        let in_cache = |source| PullError::Cache {
-            reference: self.name.clone(),
-            source,
-        };
+        let in_cache = |source| PullError::Cache { reference: self.name.clone(), source };
         let known = match &self.place {
             Place::Layout(layout) => {
                 let Source::Layout(layout) = Source::layout(layout) else {
@@ -136,26 +126,16 @@ impl<'a> Target<'a> {
         if found.digest == locked {
             return Ok(found);
         }
-        Err(PullError::Pinned {
-            reference: self.name.clone(),
-            locked,
-            found: found.digest,
-        })
+        Err(PullError::Pinned { reference: self.name.clone(), locked, found: found.digest })
     }
 
     fn failed(&self, source: SourceError) -> PullError {
-        PullError::Source {
-            reference: self.name.clone(),
-            source,
-        }
+        PullError::Source { reference: self.name.clone(), source }
     }
 }
 
 fn locked_runtime(runtime: &RuntimeId, options: &PullOptions) -> Result<Option<Place>, PullError> {
-    let locked = options
-        .locks
-        .find(&LockName::Runtime(runtime), &options.platform)
-        .map_err(PullError::Lock)?;
+    let locked = options.locks.find(&LockName::Runtime(runtime), &options.platform).map_err(PullError::Lock)?;
     Ok(locked.map(|locked| Place::Tag(locked.image.reference.clone(), Some(Box::new(locked)))))
 }
 
@@ -165,10 +145,7 @@ fn tagged(reference: &RegistryReference, options: &PullOptions) -> Result<Place,
     if let Some(place) = bare.map(|name| locked_runtime(&name, options)).transpose()?.flatten() {
         return Ok(place);
     }
-    let locked = options
-        .locks
-        .find(&LockName::Reference(reference), &options.platform)
-        .map_err(PullError::Lock)?;
+    let locked = options.locks.find(&LockName::Reference(reference), &options.platform).map_err(PullError::Lock)?;
     Ok(Place::Tag(reference.clone(), locked.map(Box::new)))
 }
 

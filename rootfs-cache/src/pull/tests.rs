@@ -30,16 +30,10 @@ fn image_with(tars: Vec<Vec<u8>>, diff_ids: &[Digest]) -> Made {
         json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": diff_ids}, "config": {"Env": ["A=b"]}});
     let mut blobs: Vec<Vec<u8>> = tars.into_iter().map(|tar| gzip(&tar)).collect();
     let descriptor = |blob: &[u8], media_type| json!({"mediaType": media_type, "digest": Digest::of(blob), "size": blob.len()});
-    let layers: Vec<Value> = blobs
-        .iter()
-        .map(|blob| descriptor(blob, "application/vnd.oci.image.layer.v1.tar+gzip"))
-        .collect();
+    let layers: Vec<Value> = blobs.iter().map(|blob| descriptor(blob, "application/vnd.oci.image.layer.v1.tar+gzip")).collect();
     blobs.push(config.to_string().into_bytes());
     let config = descriptor(blobs.last().unwrap(), "application/vnd.oci.image.config.v1+json");
-    Made {
-        manifest: json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}),
-        blobs,
-    }
+    Made { manifest: json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}), blobs }
 }
 
 fn tar_of(name: &str) -> Vec<u8> {
@@ -86,11 +80,7 @@ impl Made {
             fs::write(blobs.join(Digest::of(blob).hex()), blob).unwrap();
         }
         let entry = json!({"mediaType": MANIFEST, "digest": self.digest(), "size": manifest.len(), "annotations": {"org.opencontainers.image.ref.name": name}});
-        fs::write(
-            layout.join("index.json"),
-            json!({"schemaVersion": 2, "manifests": [entry]}).to_string(),
-        )
-        .unwrap();
+        fs::write(layout.join("index.json"), json!({"schemaVersion": 2, "manifests": [entry]}).to_string()).unwrap();
     }
 }
 
@@ -112,18 +102,8 @@ impl Bench {
     fn with(registry: FakeRegistry) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let cache = Arc::new(Cache::open(&directory.path().join("cache")).unwrap());
-        let options = PullOptions {
-            platform: "linux/amd64".parse().unwrap(),
-            ..PullOptions::default()
-        };
-        Self {
-            directory,
-            cache,
-            registry,
-            options,
-            notes: Mutex::default(),
-            events: Mutex::default(),
-        }
+        let options = PullOptions { platform: "linux/amd64".parse().unwrap(), ..PullOptions::default() };
+        Self { directory, cache, registry, options, notes: Mutex::default(), events: Mutex::default() }
     }
 
     /// `a/b` of the registry, with a tag or digest.
@@ -165,20 +145,14 @@ impl Bench {
         self.cache.prune(PruneScope::Unreferenced).unwrap();
         for name in ["layers", "images", "tmp"] {
             let path = self.cache.root().join("v1").join(name);
-            let left: Vec<_> = fs::read_dir(&path)
-                .into_iter()
-                .flatten()
-                .map(|entry| entry.unwrap().file_name())
-                .collect();
+            let left: Vec<_> = fs::read_dir(&path).into_iter().flatten().map(|entry| entry.unwrap().file_name()).collect();
             assert!(left.is_empty(), "{name}: {left:?}");
         }
     }
 
     /// A user's lock file with an entry for `a/b:c`.
     fn lock(&mut self, runtime: Option<&str>, pinned: Option<(Digest, PinStatus)>) {
-        let ImageReference::Registry(reference) = self.reference(":c") else {
-            panic!()
-        };
+        let ImageReference::Registry(reference) = self.reference(":c") else { panic!() };
         let pin = pinned.map(|(manifest, status)| Pin {
             manifest,
             status,
@@ -190,14 +164,7 @@ impl Bench {
             layers: Vec::new(),
         });
         let runtime = runtime.map(|runtime| runtime.parse().unwrap());
-        let image = LockedImage {
-            reference,
-            platform: self.options.platform.clone(),
-            runtime,
-            dated_tag: None,
-            pin,
-            notes: Vec::new(),
-        };
+        let image = LockedImage { reference, platform: self.options.platform.clone(), runtime, dated_tag: None, pin, notes: Vec::new() };
         let path = self.directory.path().join("config/user.lock");
         edit::change(&path, |file| file.put(image)).unwrap();
         self.options.locks.user = Some(path);
@@ -229,12 +196,9 @@ async fn a_cached_image_asks_nobody() {
     let made = image(&["x"]);
     made.push(&bench.registry, Some("c"));
     let index = bench.registry.put_manifest(&index_of(made.digest()), Some("indexed"));
-    for (rest, asks_when_first) in [
-        (":c".to_owned(), true),
-        (format!("@{}", made.digest()), false),
-        (format!("@{index}"), true),
-        (":indexed".to_owned(), true),
-    ] {
+    for (rest, asks_when_first) in
+        [(":c".to_owned(), true), (format!("@{}", made.digest()), false), (format!("@{index}"), true), (":indexed".to_owned(), true)]
+    {
         let reference = bench.reference(&rest);
         bench.requests();
         assert_eq!(bench.obtain(&reference).await.unwrap().manifest_digest(), &made.digest(), "{rest}");
@@ -253,20 +217,13 @@ async fn a_cached_image_asks_nobody() {
 
     bench.requests();
     let by_digest = bench.reference(&format!("@{}", made.digest()));
-    assert_eq!(
-        bench.lookup(&by_digest).unwrap(),
-        Some(made.digest()),
-        "a digest never means anything else"
-    );
+    assert_eq!(bench.lookup(&by_digest).unwrap(), Some(made.digest()), "a digest never means anything else");
     bench.obtain(&by_digest).await.unwrap();
     assert_eq!(bench.requests(), 0);
 
     bench.options.policy = PullPolicy::Never;
     assert_eq!(bench.lookup(&reference).unwrap(), Some(moved.digest()));
-    assert!(matches!(
-        bench.obtain(&bench.reference(":other")).await,
-        Err(PullError::NotCached(_))
-    ));
+    assert!(matches!(bench.obtain(&bench.reference(":other")).await, Err(PullError::NotCached(_))));
 }
 
 #[tokio::test]
@@ -277,16 +234,8 @@ async fn layers_are_fetched_once() {
     made.push(&bench.registry, Some("c"));
     let rootfs = bench.obtain(&bench.reference(":c")).await.unwrap();
     assert_eq!(fs::read_to_string(rootfs.path().join(large)).unwrap(), large);
-    let started = |bench: &Bench| {
-        bench
-            .events
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|event| event.starts_with("LayerStarted"))
-            .cloned()
-            .collect::<Vec<_>>()
-    };
+    let started =
+        |bench: &Bench| bench.events.lock().unwrap().iter().filter(|event| event.starts_with("LayerStarted")).cloned().collect::<Vec<_>>();
     assert_eq!(started(&bench).len(), 2);
 
     let other = image(&["x", "y"]);
@@ -315,14 +264,8 @@ async fn damaged_layers() {
         answer.body[middle] ^= 1;
         answer
     };
-    let cut: fn(Answer) -> Answer = |answer| Answer {
-        cut: Some(answer.body.len() / 2),
-        ..answer
-    };
-    let short: fn(Answer) -> Answer = |answer| Answer {
-        body: answer.body[..40].to_vec(),
-        ..answer
-    };
+    let cut: fn(Answer) -> Answer = |answer| Answer { cut: Some(answer.body.len() / 2), ..answer };
+    let short: fn(Answer) -> Answer = |answer| Answer { body: answer.body[..40].to_vec(), ..answer };
     let made = image(&["x", "y"]);
     let bad = made.layer(1).to_string();
     for (name, change) in [("flip", flip), ("cut", cut), ("short", short)] {
@@ -335,34 +278,10 @@ async fn damaged_layers() {
         let chain = chain(&error);
         assert!(chain.contains(&bad), "{name}: {chain}");
         match (name, &error) {
-            (
-                "flip",
-                PullError::Source {
-                    source: SourceError::Digest { found, .. },
-                    ..
-                },
-            ) => assert_ne!(*found, bad),
-            (
-                "flip",
-                PullError::Unpack {
-                    source: UnpackError::Digest { found, .. },
-                    ..
-                },
-            ) => assert_ne!(found.to_string(), bad),
-            (
-                "cut",
-                PullError::Source {
-                    source: SourceError::Broken { .. },
-                    ..
-                },
-            ) => {}
-            (
-                "short",
-                PullError::Source {
-                    source: SourceError::Size { .. },
-                    ..
-                },
-            ) => {}
+            ("flip", PullError::Source { source: SourceError::Digest { found, .. }, .. }) => assert_ne!(*found, bad),
+            ("flip", PullError::Unpack { source: UnpackError::Digest { found, .. }, .. }) => assert_ne!(found.to_string(), bad),
+            ("cut", PullError::Source { source: SourceError::Broken { .. }, .. }) => {}
+            ("short", PullError::Source { source: SourceError::Size { .. }, .. }) => {}
             _ => panic!("{name}: {error:?}"),
         }
         assert!(bench.lookup(&bench.reference(":c")).unwrap().is_none());
@@ -405,11 +324,7 @@ async fn a_pull_given_up_leaves_nothing() {
     let registry = FakeRegistry::start(|asked, registry| {
         let usual = registry.usual(&asked.path);
         let is_layer = usual.body.starts_with(b"\x1f\x8b");
-        is_layer.then_some(Answer {
-            cut: Some(usual.body.len() / 2),
-            stalls: true,
-            ..usual
-        })
+        is_layer.then_some(Answer { cut: Some(usual.body.len() / 2), stalls: true, ..usual })
     })
     .await;
     let bench = Bench::with(registry);
@@ -417,16 +332,7 @@ async fn a_pull_given_up_leaves_nothing() {
     let reference = bench.reference(":c");
     {
         let mut pull = Box::pin(bench.obtain(&reference));
-        let under_way = || {
-            bench
-                .events
-                .lock()
-                .unwrap()
-                .iter()
-                .filter(|event| event.starts_with("LayerStarted"))
-                .count()
-                == 2
-        };
+        let under_way = || bench.events.lock().unwrap().iter().filter(|event| event.starts_with("LayerStarted")).count() == 2;
         while !under_way() {
             assert!(futures_util::poll!(pull.as_mut()).is_pending());
             tokio::task::yield_now().await;
@@ -455,11 +361,7 @@ async fn a_verified_pin_needs_no_tag() {
 
 #[tokio::test]
 async fn other_content_than_the_pin_is_refused() {
-    for (policy, pinned_is_there) in [
-        (PullPolicy::Always, true),
-        (PullPolicy::Missing, true),
-        (PullPolicy::Missing, false),
-    ] {
+    for (policy, pinned_is_there) in [(PullPolicy::Always, true), (PullPolicy::Missing, true), (PullPolicy::Missing, false)] {
         let mut bench = Bench::new().await;
         let (pinned, moved) = (image(&["x"]), image(&["y"]));
         moved.push(&bench.registry, Some("c"));
@@ -471,10 +373,7 @@ async fn other_content_than_the_pin_is_refused() {
         let error = bench.obtain(&bench.reference(":c")).await.unwrap_err();
         let text = error.to_string();
         assert!(matches!(error, PullError::Pinned { .. }), "{error:?}");
-        assert!(
-            text.contains(&pinned.digest().to_string()) && text.contains(&moved.digest().to_string()),
-            "{text}"
-        );
+        assert!(text.contains(&pinned.digest().to_string()) && text.contains(&moved.digest().to_string()), "{text}");
         bench.assert_nothing_half_made();
     }
 }
@@ -488,12 +387,7 @@ async fn a_name_without_pin_is_pinned_at_first_use() {
         made.push(&bench.registry, Some("c"));
         bench.lock(Some("python3.12"), said.map(|said| (said, PinStatus::Unverified)));
         // What the lock helper made is the project's file here, and must stay as it is.
-        let project = bench
-            .options
-            .locks
-            .user
-            .replace(bench.directory.path().join("new/user.lock"))
-            .unwrap();
+        let project = bench.options.locks.user.replace(bench.directory.path().join("new/user.lock")).unwrap();
         let before = fs::read_to_string(&project).unwrap();
         bench.options.locks.project = Some(project.clone());
 
@@ -507,16 +401,8 @@ async fn a_name_without_pin_is_pinned_at_first_use() {
 
         bench.options.frozen = true;
         image(&["y"]).push(&bench.registry, Some("c"));
-        assert_eq!(
-            bench.lookup(&"python3.12".parse().unwrap()).unwrap(),
-            Some(made.digest()),
-            "pinned from now on"
-        );
-        assert_eq!(
-            bench.lookup(&bench.reference(":c")).unwrap(),
-            Some(made.digest()),
-            "by its reference too"
-        );
+        assert_eq!(bench.lookup(&"python3.12".parse().unwrap()).unwrap(), Some(made.digest()), "pinned from now on");
+        assert_eq!(bench.lookup(&bench.reference(":c")).unwrap(), Some(made.digest()), "by its reference too");
         assert!(bench.notes().is_empty());
     }
 }
@@ -529,17 +415,9 @@ async fn frozen_refuses_what_is_not_pinned() {
     bench.lock(Some("python3.12"), Some((made.digest(), PinStatus::Unverified)));
     bench.options.frozen = true;
     let layout = format!("oci:{}", bench.directory.path().display());
-    for reference in [
-        bench.reference(":c"),
-        bench.reference(":d"),
-        "python3.12".parse().unwrap(),
-        layout.parse().unwrap(),
-    ] {
+    for reference in [bench.reference(":c"), bench.reference(":d"), "python3.12".parse().unwrap(), layout.parse().unwrap()] {
         assert!(matches!(bench.lookup(&reference), Err(PullError::Frozen { .. })), "{reference}");
-        assert!(
-            matches!(bench.obtain(&reference).await, Err(PullError::Frozen { .. })),
-            "{reference}"
-        );
+        assert!(matches!(bench.obtain(&reference).await, Err(PullError::Frozen { .. })), "{reference}");
     }
     assert_eq!(bench.requests(), 0);
     bench.obtain(&bench.reference(&format!("@{}", made.digest()))).await.unwrap();
@@ -555,8 +433,5 @@ async fn names_that_mean_nothing() {
     bench.lock(Some("mine"), None);
     let made = image(&["x"]);
     made.push(&bench.registry, Some("c"));
-    assert_eq!(
-        bench.obtain(&"mine".parse().unwrap()).await.unwrap().manifest_digest(),
-        &made.digest()
-    );
+    assert_eq!(bench.obtain(&"mine".parse().unwrap()).await.unwrap().manifest_digest(), &made.digest());
 }

@@ -44,15 +44,8 @@ pub struct Platform {
 impl Platform {
     /// The platform this program runs on.
     pub fn of_host() -> Self {
-        let architecture = if cfg!(target_arch = "aarch64") {
-            Architecture::Arm64
-        } else {
-            Architecture::Amd64
-        };
-        Self {
-            architecture,
-            variant: None,
-        }
+        let architecture = if cfg!(target_arch = "aarch64") { Architecture::Arm64 } else { Architecture::Amd64 };
+        Self { architecture, variant: None }
     }
 
     /// A platform as manifests describe it, or none for another than ours. `arm64/v8` and `amd64/v1` are plain `arm64` and `amd64`.
@@ -62,9 +55,7 @@ impl Platform {
             "arm64" | "aarch64" => Architecture::Arm64,
             _ => return None,
         };
-        let variant = variant
-            .filter(|variant| !variant.is_empty() && *variant != architecture.baseline())
-            .map(str::to_owned);
+        let variant = variant.filter(|variant| !variant.is_empty() && *variant != architecture.baseline()).map(str::to_owned);
         (os == "linux").then_some(Self { architecture, variant })
     }
 }

@@ -11,28 +11,10 @@ fn registry_references() {
         ("index.docker.io/lambci/lambda", "docker.io", "lambci/lambda", Some("latest"), false),
         ("debian", "docker.io", "library/debian", Some("latest"), false),
         ("debian:12", "docker.io", "library/debian", Some("12"), false),
-        (
-            "public.ecr.aws/lambda/python:3.11",
-            "public.ecr.aws",
-            "lambda/python",
-            Some("3.11"),
-            false,
-        ),
+        ("public.ecr.aws/lambda/python:3.11", "public.ecr.aws", "lambda/python", Some("3.11"), false),
         ("localhost/a", "localhost", "a", Some("latest"), false),
-        (
-            "localhost:5000/lambda/python:3.11",
-            "localhost:5000",
-            "lambda/python",
-            Some("3.11"),
-            false,
-        ),
-        (
-            "127.0.0.1:41234/test/edge-odd",
-            "127.0.0.1:41234",
-            "test/edge-odd",
-            Some("latest"),
-            false,
-        ),
+        ("localhost:5000/lambda/python:3.11", "localhost:5000", "lambda/python", Some("3.11"), false),
+        ("127.0.0.1:41234/test/edge-odd", "127.0.0.1:41234", "test/edge-odd", Some("latest"), false),
         ("[::1]:5000/a/b:c", "[::1]:5000", "a/b", Some("c"), false),
         ("[2001:db8::7]/a", "[2001:db8::7]", "a", Some("latest"), false),
         ("Host/a", "Host", "a", Some("latest"), false),
@@ -43,14 +25,8 @@ fn registry_references() {
         ("nodejs12.x:latest", "docker.io", "library/nodejs12.x", Some("latest"), false),
     ];
     for (text, registry, repository, tag, has_digest) in table {
-        let Ok(ImageReference::Registry(reference)) = text.parse() else {
-            panic!("{text}: {:?}", text.parse::<ImageReference>())
-        };
-        assert_eq!(
-            (reference.registry(), reference.repository(), reference.tag()),
-            (registry, repository, tag),
-            "{text}"
-        );
+        let Ok(ImageReference::Registry(reference)) = text.parse() else { panic!("{text}: {:?}", text.parse::<ImageReference>()) };
+        assert_eq!((reference.registry(), reference.repository(), reference.tag()), (registry, repository, tag), "{text}");
         assert_eq!(reference.digest().is_some(), has_digest, "{text}");
         assert_eq!(reference.to_string().parse(), Ok(reference), "{text}: what is shown means the same");
     }
@@ -90,21 +66,8 @@ fn runtimes() {
     for text in runtimes {
         assert_eq!(text.parse(), Ok(ImageReference::Runtime(RuntimeId(text.to_owned()))), "{text}");
     }
-    for text in [
-        "python",
-        "node",
-        "nodejs",
-        "golang",
-        "javascript1",
-        "provided2",
-        "providedx",
-        "python3_9",
-        "go",
-    ] {
-        assert!(
-            matches!(text.parse(), Ok(ImageReference::Registry(reference)) if reference.bare_name() == Some(text)),
-            "{text}"
-        );
+    for text in ["python", "node", "nodejs", "golang", "javascript1", "provided2", "providedx", "python3_9", "go"] {
+        assert!(matches!(text.parse(), Ok(ImageReference::Registry(reference)) if reference.bare_name() == Some(text)), "{text}");
     }
     for text in ["debian:12", "localhost/debian", "a/debian"] {
         assert_eq!(text.parse::<RegistryReference>().unwrap().bare_name(), None, "{text}");
@@ -114,17 +77,11 @@ fn runtimes() {
 #[test]
 fn layouts() {
     for (text, directory, name) in [
-        (
-            "oci:/var/cache/layout:lambci/lambda:nodejs12.x",
-            "/var/cache/layout",
-            Some("lambci/lambda:nodejs12.x"),
-        ),
+        ("oci:/var/cache/layout:lambci/lambda:nodejs12.x", "/var/cache/layout", Some("lambci/lambda:nodejs12.x")),
         ("oci:layout", "layout", None),
         ("oci:a b/../c:x", "a b/../c", Some("x")),
     ] {
-        let Ok(ImageReference::Layout(reference)) = text.parse() else {
-            panic!("{text}")
-        };
+        let Ok(ImageReference::Layout(reference)) = text.parse() else { panic!("{text}") };
         assert_eq!((reference.directory(), reference.name()), (Path::new(directory), name), "{text}");
         assert_eq!(reference.to_string(), text);
     }
@@ -188,10 +145,6 @@ fn platforms() {
         ("linux/amd64/../x", None),
         ("", None),
     ] {
-        assert_eq!(
-            text.parse::<Platform>().ok().map(|platform| platform.to_string()).as_deref(),
-            shown,
-            "{text}"
-        );
+        assert_eq!(text.parse::<Platform>().ok().map(|platform| platform.to_string()).as_deref(), shown, "{text}");
     }
 }

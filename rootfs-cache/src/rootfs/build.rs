@@ -22,20 +22,10 @@ pub(super) fn write(tree: &Tree, files: &[OwnedFd], root: OwnedFd) -> Result<(),
             // Its mode may forbid to put things into it: that comes last.
             TreeNode::Directory { attributes, xattrs } => {
                 directories.insert(path, (attributes, xattrs));
-                if path.is_empty() {
-                    Ok(())
-                } else {
-                    open.make_in_parent(path, mkdir)
-                }
+                if path.is_empty() { Ok(()) } else { open.make_in_parent(path, mkdir) }
             }
             TreeNode::File { layer, number } => open.make_in_parent(path, |parent, name| {
-                Ok(rustix::fs::linkat(
-                    &files[*layer],
-                    number.to_string(),
-                    parent,
-                    name,
-                    AtFlags::empty(),
-                )?)
+                Ok(rustix::fs::linkat(&files[*layer], number.to_string(), parent, name, AtFlags::empty())?)
             }),
             TreeNode::Symlink { target, mtime } => open.make_in_parent(path, |parent, name| {
                 rustix::fs::symlinkat(&target[..], parent, name)?;
@@ -48,9 +38,7 @@ pub(super) fn write(tree: &Tree, files: &[OwnedFd], root: OwnedFd) -> Result<(),
     }
     // Deepest first: what lies below a path sorts behind it.
     for (path, (attributes, xattrs)) in directories.into_iter().rev() {
-        open.enter(path)
-            .and_then(|directory| finish(directory, attributes, xattrs))
-            .map_err(|error| (path.to_vec(), error))?;
+        open.enter(path).and_then(|directory| finish(directory, attributes, xattrs)).map_err(|error| (path.to_vec(), error))?;
     }
     Ok(())
 }
@@ -69,12 +57,7 @@ fn mkfifo(parent: BorrowedFd<'_>, name: &[u8], attributes: &Attributes) -> io::R
     rustix::fs::mknodat(parent, name, FileType::Fifo, Mode::RUSR | Mode::WUSR, Dev::default())?;
     // It was made just now in a directory that is ours alone, so it is no symlink; and a fifo cannot be opened without ado.
     rustix::fs::chmodat(parent, name, Mode::from_raw_mode(attributes.mode & MODE_KEPT), AtFlags::empty())?;
-    Ok(rustix::fs::utimensat(
-        parent,
-        name,
-        &timestamps(attributes.mtime),
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
+    Ok(rustix::fs::utimensat(parent, name, &timestamps(attributes.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
 fn finish(directory: BorrowedFd<'_>, attributes: &Attributes, xattrs: &[(Vec<u8>, Vec<u8>)]) -> io::Result<()> {
@@ -96,19 +79,12 @@ struct OpenDirectories {
 
 impl OpenDirectories {
     fn new(root: OwnedFd) -> Self {
-        Self {
-            root,
-            open: Vec::new(),
-            path: Vec::new(),
-        }
+        Self { root, open: Vec::new(), path: Vec::new() }
     }
 
     fn make_in_parent(&mut self, path: &[u8], make: impl FnOnce(BorrowedFd<'_>, &[u8]) -> io::Result<()>) -> io::Result<()> {
         let above = parent(path).unwrap_or_default();
-        let name = path
-            .get(above.len()..)
-            .map(|name| name.strip_prefix(b"/").unwrap_or(name))
-            .unwrap_or_default();
+        let name = path.get(above.len()..).map(|name| name.strip_prefix(b"/").unwrap_or(name)).unwrap_or_default();
         make(self.enter(above)?, name)
     }
 
@@ -120,10 +96,7 @@ impl OpenDirectories {
         let mut done = self.open.last().map_or(0, |(end, _)| *end);
         while done < path.len() {
             let start = if done == 0 { 0 } else { done + 1 };
-            let end = path[start..]
-                .iter()
-                .position(|&byte| byte == b'/')
-                .map_or(path.len(), |length| start + length);
+            let end = path[start..].iter().position(|&byte| byte == b'/').map_or(path.len(), |length| start + length);
             let above = self.open.last().map_or(self.root.as_fd(), |(_, directory)| directory.as_fd());
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let directory = rustix::fs::openat(above, &path[start..end], flags, Mode::empty())?;

@@ -65,14 +65,8 @@ impl Tree {
         for (path, Node { attributes, kind }) in layer.nodes {
             let node = match kind {
                 Kind::Directory { xattrs } => TreeNode::Directory { attributes, xattrs },
-                Kind::File(file) => TreeNode::File {
-                    layer: number,
-                    number: file,
-                },
-                Kind::Symlink(target) => TreeNode::Symlink {
-                    target,
-                    mtime: attributes.mtime,
-                },
+                Kind::File(file) => TreeNode::File { layer: number, number: file },
+                Kind::Symlink(target) => TreeNode::Symlink { target, mtime: attributes.mtime },
                 Kind::Fifo => TreeNode::Fifo { attributes },
                 Kind::LowerLink(target) => {
                     links.push((path, target));
@@ -85,11 +79,7 @@ impl Tree {
         for (path, target) in links {
             match self.0.get(&target) {
                 None | Some(TreeNode::Directory { .. }) => {
-                    return Err(LostLink {
-                        layer: number,
-                        path,
-                        target,
-                    });
+                    return Err(LostLink { layer: number, path, target });
                 }
                 Some(node) => self.put(path, node.clone()),
             }
@@ -101,10 +91,7 @@ impl Tree {
     /// nothing usable is replaced, and the rest made.
     pub(super) fn ensure(&mut self, path: &[u8], stub: Stub) {
         let mut directory = Vec::new();
-        let mut names = path
-            .split(|&byte| byte == b'/')
-            .filter(|name| !name.is_empty() && *name != b".")
-            .peekable();
+        let mut names = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").peekable();
         while let Some(name) = names.next() {
             if name == b".." {
                 directory.truncate(parent(&directory).map_or(0, <[u8]>::len));
@@ -183,34 +170,19 @@ impl Tree {
 }
 
 fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
-    if directory.is_empty() {
-        name.to_vec()
-    } else {
-        [directory, b"/", name].concat()
-    }
+    if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 
 fn plain_directory() -> TreeNode {
-    let attributes = Attributes {
-        mode: 0o755,
-        uid: 0,
-        gid: 0,
-        mtime: Mtime::default(),
-    };
-    TreeNode::Directory {
-        attributes,
-        xattrs: Vec::new(),
-    }
+    let attributes = Attributes { mode: 0o755, uid: 0, gid: 0, mtime: Mtime::default() };
+    TreeNode::Directory { attributes, xattrs: Vec::new() }
 }
 
 fn stub_node(stub: Stub) -> TreeNode {
     match stub {
         Stub::Directory => plain_directory(),
         Stub::File => TreeNode::Empty,
-        Stub::Symlink(target) => TreeNode::Symlink {
-            target: target.as_bytes().to_vec(),
-            mtime: Mtime::default(),
-        },
+        Stub::Symlink(target) => TreeNode::Symlink { target: target.as_bytes().to_vec(), mtime: Mtime::default() },
     }
 }
 

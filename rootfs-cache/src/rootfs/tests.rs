@@ -25,12 +25,9 @@ fn configs() {
     };
     assert_eq!(ImageConfig::from_json(full.as_bytes()).unwrap(), expected);
     let bare = |config: &str| format!(r#"{{"architecture":"amd64","os":"linux","rootfs":{{"diff_ids":[]}}{config}}}"#);
-    for empty in [
-        "",
-        r#","config":null"#,
-        r#","config":{}"#,
-        r#","config":{"Env":null,"Entrypoint":null,"Cmd":[],"WorkingDir":"","User":""}"#,
-    ] {
+    for empty in
+        ["", r#","config":null"#, r#","config":{}"#, r#","config":{"Env":null,"Entrypoint":null,"Cmd":[],"WorkingDir":"","User":""}"#]
+    {
         let config = ImageConfig::from_json(bare(empty).as_bytes()).unwrap();
         assert_eq!(
             (config.env.len(), config.entrypoint, config.cmd, config.working_dir, config.user),
@@ -60,18 +57,11 @@ fn every_mount_point_has_a_stub() {
 #[test]
 fn stubs_leave_the_layers_alone() {
     let bench = Bench::new();
-    let base = Tar::default()
-        .file("etc/passwd", b"root:x:0:0")
-        .symlink("etc/resolv.conf", "/run/resolv.conf")
-        .file("tmp", b"a file")
-        .end();
+    let base = Tar::default().file("etc/passwd", b"root:x:0:0").symlink("etc/resolv.conf", "/run/resolv.conf").file("tmp", b"a file").end();
     let rootfs = bench.image(std::slice::from_ref(&base)).unwrap();
     let tree = scan(rootfs.path());
     assert_eq!(tree[Path::new("etc/passwd")].2, b"root:x:0:0", "what is there stays");
-    assert_eq!(
-        tree[Path::new("etc/resolv.conf")],
-        (0o100_644, tree[Path::new("etc/resolv.conf")].1, Vec::new())
-    );
+    assert_eq!(tree[Path::new("etc/resolv.conf")], (0o100_644, tree[Path::new("etc/resolv.conf")].1, Vec::new()));
     assert_eq!(tree[Path::new("tmp")].0, 0o040_755);
     let (layer, _) = bench.layer(&base).unwrap();
     assert_eq!(layer.index().unwrap().unwrap().nodes.len(), 4);
@@ -86,10 +76,7 @@ fn images_share_the_files_of_their_layers() {
         let meta = fs::metadata(rootfs.path().join("bin/a")).unwrap();
         (meta.ino(), rootfs.path().to_owned())
     };
-    let (one, two) = (
-        inode(std::slice::from_ref(&base)),
-        inode(&[base.clone(), Tar::default().file("b", b"").end()]),
-    );
+    let (one, two) = (inode(std::slice::from_ref(&base)), inode(&[base.clone(), Tar::default().file("b", b"").end()]));
     assert_eq!(one.0, two.0);
     assert_ne!(one.1, two.1);
 }
@@ -97,8 +84,6 @@ fn images_share_the_files_of_their_layers() {
 #[test]
 fn a_layer_may_come_twice() {
     let base = Tar::default().file("a", b"1").end();
-    let tree = Bench::new()
-        .try_image(&[base.clone(), Tar::default().file(".wh.a", b"").end(), base])
-        .unwrap();
+    let tree = Bench::new().try_image(&[base.clone(), Tar::default().file(".wh.a", b"").end(), base]).unwrap();
     assert_eq!(tree[Path::new("a")].2, b"1");
 }

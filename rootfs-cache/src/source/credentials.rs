@@ -49,31 +49,19 @@ pub(super) fn stored(config: &Path, reference: &RegistryReference) -> Result<Opt
     };
     let Config { auths } = serde_json::from_slice(&text).map_err(CredentialsError::Malformed)?;
     let wanted = format!("{}/{}", reference.registry(), reference.repository());
-    let best = auths
-        .iter()
-        .filter(|(key, auth)| !auth.auth.is_empty() && covers(&normal(key), &wanted))
-        .max_by_key(|(key, _)| normal(key).len());
+    let best =
+        auths.iter().filter(|(key, auth)| !auth.auth.is_empty() && covers(&normal(key), &wanted)).max_by_key(|(key, _)| normal(key).len());
     let Some((key, auth)) = best else { return Ok(None) };
-    let login = STANDARD
-        .decode(auth.auth.trim())
-        .ok()
-        .and_then(|login| String::from_utf8(login).ok());
+    let login = STANDARD.decode(auth.auth.trim()).ok().and_then(|login| String::from_utf8(login).ok());
     let login = login.as_deref().and_then(|login| login.split_once(':'));
     // Docker pads passwords with NUL bytes in some versions.
-    let login = login.map(|(user, password)| Credentials {
-        user: user.to_owned(),
-        password: password.trim_end_matches('\0').to_owned(),
-    });
+    let login = login.map(|(user, password)| Credentials { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() });
     login.map(Some).ok_or_else(|| CredentialsError::Login(key.clone()))
 }
 
 /// Docker writes `https://index.docker.io/v1/` for Docker Hub and `host` for others; older ones wrote URLs for all.
 fn normal(key: &str) -> String {
-    let key = key
-        .strip_prefix("https://")
-        .or_else(|| key.strip_prefix("http://"))
-        .unwrap_or(key)
-        .trim_end_matches('/');
+    let key = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key).trim_end_matches('/');
     let key = key.strip_suffix("/v1").or_else(|| key.strip_suffix("/v2")).unwrap_or(key);
     match key {
         "index.docker.io" | "registry-1.docker.io" => "docker.io".to_owned(),
@@ -82,9 +70,7 @@ fn normal(key: &str) -> String {
 }
 
 fn covers(key: &str, wanted: &str) -> bool {
-    wanted
-        .strip_prefix(key)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    wanted.strip_prefix(key).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -115,16 +101,9 @@ mod tests {
             ("helper.example/a", None),
         ] {
             let found = stored(&config, &reference.parse().unwrap()).unwrap();
-            assert_eq!(
-                found.as_ref().map(|found| (found.user.as_str(), found.password.as_str())),
-                wanted,
-                "{reference}"
-            );
+            assert_eq!(found.as_ref().map(|found| (found.user.as_str(), found.password.as_str())), wanted, "{reference}");
         }
-        assert!(matches!(
-            stored(&config, &"bad.example/a".parse().unwrap()),
-            Err(CredentialsError::Login(_))
-        ));
+        assert!(matches!(stored(&config, &"bad.example/a".parse().unwrap()), Err(CredentialsError::Login(_))));
     }
 
     #[test]

@@ -44,13 +44,7 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Self {
-        Self {
-            status: 200,
-            headers: Vec::new(),
-            body: body.into(),
-            cut: None,
-            stalls: false,
-        }
+        Self { status: 200, headers: Vec::new(), body: body.into(), cut: None, stalls: false }
     }
 
     pub(crate) fn status(status: u16) -> Self {
@@ -59,10 +53,7 @@ impl Answer {
 
     /// An error as the distribution specification wants it.
     pub(crate) fn error(status: u16, code: &str) -> Self {
-        Self {
-            status,
-            ..Self::ok(json!({"errors": [{"code": code, "message": "as the test wants"}]}).to_string())
-        }
+        Self { status, ..Self::ok(json!({"errors": [{"code": code, "message": "as the test wants"}]}).to_string()) }
     }
 
     pub(crate) fn with(mut self, header: &'static str, value: impl Into<String>) -> Self {
@@ -93,12 +84,7 @@ impl FakeRegistry {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (content, asked) = (Mutex::default(), Mutex::default());
-        let registry = Self(Arc::new(Inner {
-            address,
-            content,
-            asked,
-            instead: Box::new(instead),
-        }));
+        let registry = Self(Arc::new(Inner { address, content, asked, instead: Box::new(instead) }));
         let server = registry.clone();
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
@@ -124,24 +110,13 @@ impl FakeRegistry {
 
     /// Requests with this text in their path.
     pub(crate) fn asked(&self, part: &str) -> Vec<Asked> {
-        self.0
-            .asked
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|asked| asked.path.contains(part))
-            .cloned()
-            .collect()
+        self.0.asked.lock().unwrap().iter().filter(|asked| asked.path.contains(part)).cloned().collect()
     }
 
     /// Stores a blob of repository `a/b`.
     pub(crate) fn put_blob(&self, bytes: &[u8]) -> Digest {
         let digest = Digest::of(bytes);
-        self.0
-            .content
-            .lock()
-            .unwrap()
-            .insert(format!("/v2/a/b/blobs/{digest}"), bytes.to_vec());
+        self.0.content.lock().unwrap().insert(format!("/v2/a/b/blobs/{digest}"), bytes.to_vec());
         digest
     }
 
@@ -161,14 +136,7 @@ impl FakeRegistry {
         match self.0.content.lock().unwrap().get(path) {
             Some(body) => Answer::ok(body.clone()).with("docker-content-digest", Digest::of(body).to_string()),
             None if path == "/v2/" => Answer::status(200),
-            None => Answer::error(
-                404,
-                if path.contains("/blobs/") {
-                    "BLOB_UNKNOWN"
-                } else {
-                    "MANIFEST_UNKNOWN"
-                },
-            ),
+            None => Answer::error(404, if path.contains("/blobs/") { "BLOB_UNKNOWN" } else { "MANIFEST_UNKNOWN" }),
         }
     }
 
@@ -179,12 +147,7 @@ impl FakeRegistry {
         let asked = {
             let mut log = self.0.asked.lock().unwrap();
             let before = log.iter().filter(|other| other.path == path && other.method == method).count();
-            log.push(Asked {
-                method: method.clone(),
-                path: path.clone(),
-                authorization,
-                before,
-            });
+            log.push(Asked { method: method.clone(), path: path.clone(), authorization, before });
             log.last().unwrap().clone()
         };
         let answer = (self.0.instead)(&asked, self).unwrap_or_else(|| self.usual(&path));
@@ -192,18 +155,12 @@ impl FakeRegistry {
         for (name, value) in answer.headers {
             response = response.header(name, value);
         }
-        let is_chunked = response
-            .headers_ref()
-            .is_some_and(|headers| headers.contains_key(TRANSFER_ENCODING));
+        let is_chunked = response.headers_ref().is_some_and(|headers| headers.contains_key(TRANSFER_ENCODING));
         if !is_chunked {
             response = response.header(CONTENT_LENGTH, answer.body.len());
         }
         let end = answer.cut.unwrap_or(answer.body.len());
-        let sent: Vec<_> = if method == "HEAD" {
-            Vec::new()
-        } else {
-            vec![Ok(Frame::data(answer.body[..end].to_vec().into()))]
-        };
+        let sent: Vec<_> = if method == "HEAD" { Vec::new() } else { vec![Ok(Frame::data(answer.body[..end].to_vec().into()))] };
         let stalls = answer.stalls;
         let cut = stream::iter(answer.cut).then(move |_| async move {
             // Hyper sends what it has when nothing more is ready.

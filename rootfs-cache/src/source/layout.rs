@@ -28,20 +28,14 @@ pub(crate) struct LayoutSource {
 
 impl LayoutSource {
     pub(super) fn new(reference: &LayoutReference) -> Self {
-        Self {
-            directory: reference.directory().to_owned(),
-            name: reference.name().map(str::to_owned),
-        }
+        Self { directory: reference.directory().to_owned(), name: reference.name().map(str::to_owned) }
     }
 
     /// What the name means: the digest of a manifest or of an index.
     pub(super) fn current(&self, platform: &Platform) -> Result<Digest, SourceError> {
         let path = self.directory.join("index.json");
         let bytes = read_capped(&path)?;
-        let of_index = |source| SourceError::Manifest {
-            digest: Digest::of(&bytes),
-            source,
-        };
+        let of_index = |source| SourceError::Manifest { digest: Digest::of(&bytes), source };
         let Index { manifests } = Index::from_json(&bytes).map_err(of_index)?;
         let names: BTreeSet<&str> = manifests.iter().filter_map(name_of).collect();
         let candidates: Vec<IndexEntry> = match self.name.as_deref() {
@@ -51,22 +45,12 @@ impl LayoutSource {
         };
         match &candidates[..] {
             [] => {
-                let wanted = self
-                    .name
-                    .as_ref()
-                    .map_or("single image".to_owned(), |name| format!("image `{name}`"));
+                let wanted = self.name.as_ref().map_or("single image".to_owned(), |name| format!("image `{name}`"));
                 let names: Vec<&str> = names.into_iter().collect();
-                Err(SourceError::NotFound {
-                    place: self.place(),
-                    wanted: format!("{wanted} (its names are `{}`)", names.join("`, `")),
-                })
+                Err(SourceError::NotFound { place: self.place(), wanted: format!("{wanted} (its names are `{}`)", names.join("`, `")) })
             }
             [only] => Ok(only.descriptor.digest),
-            _ => Ok(Index { manifests: candidates }
-                .choose(platform)
-                .map_err(of_index)?
-                .descriptor
-                .digest),
+            _ => Ok(Index { manifests: candidates }.choose(platform).map_err(of_index)?.descriptor.digest),
         }
     }
 
@@ -80,10 +64,7 @@ impl LayoutSource {
                 Document::Index(index) => digest = index.choose(platform).map_err(of_manifest)?.descriptor.digest,
             }
         }
-        Err(SourceError::Manifest {
-            digest,
-            source: ManifestError::Nested,
-        })
+        Err(SourceError::Manifest { digest, source: ManifestError::Nested })
     }
 
     pub(super) fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
@@ -120,10 +101,7 @@ fn read_chunk(mut file: &File) -> io::Result<Option<Bytes>> {
 }
 
 fn read_capped(path: &Path) -> Result<Vec<u8>, SourceError> {
-    let failed = |source| SourceError::Layout {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| SourceError::Layout { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(MANIFEST_MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;

@@ -22,11 +22,7 @@ use crate::manifest::{ACCEPTED, Descriptor};
 use crate::reference::RegistryReference;
 
 /// Waits before the second and third try of a request that got no answer or a 5xx.
-const RETRY_AFTER: [Duration; 2] = if cfg!(test) {
-    [Duration::ZERO; 2]
-} else {
-    [Duration::from_millis(200), Duration::from_millis(800)]
-};
+const RETRY_AFTER: [Duration; 2] = if cfg!(test) { [Duration::ZERO; 2] } else { [Duration::from_millis(200), Duration::from_millis(800)] };
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest silence in the middle of an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -76,10 +72,7 @@ enum Failure {
 
 impl<'a> RegistrySource<'a> {
     pub(super) fn new(reference: &RegistryReference, access: &RegistryAccess, notes: Notes<'a>) -> Result<Self, SourceError> {
-        let stored = access
-            .docker_config
-            .as_deref()
-            .map(|config| (config, credentials::stored(config, reference)));
+        let stored = access.docker_config.as_deref().map(|config| (config, credentials::stored(config, reference)));
         let credentials = match stored {
             None => None,
             Some((_, Ok(stored))) => stored,
@@ -88,22 +81,10 @@ impl<'a> RegistrySource<'a> {
                 None
             }
         };
-        let unreachable = |source| SourceError::Unreachable {
-            registry: reference.registry().to_owned(),
-            source,
-        };
+        let unreachable = |source| SourceError::Unreachable { registry: reference.registry().to_owned(), source };
         let client = new_client(is_plain_http(reference, &access.insecure)).map_err(unreachable)?;
-        let login = Mutex::new(Login {
-            credentials,
-            token: None,
-            serial: 0,
-        });
-        Ok(Self {
-            client,
-            reference: reference.clone(),
-            notes,
-            login,
-        })
+        let login = Mutex::new(Login { credentials, token: None, serial: 0 });
+        Ok(Self { client, reference: reference.clone(), notes, login })
     }
 
     /// The digest that the tag names now. HEAD, which Docker Hub does not count.
@@ -114,11 +95,7 @@ impl<'a> RegistrySource<'a> {
         let head = || self.client.fetch_manifest_digest(&name, &RegistryAuth::Anonymous);
         let found = self.request(&wanted, head).await?;
         let digest = found.parse();
-        digest.map_err(|_| SourceError::Answer {
-            registry: self.registry(),
-            wanted,
-            answer: format!("with digest `{found}`"),
-        })
+        digest.map_err(|_| SourceError::Answer { registry: self.registry(), wanted, answer: format!("with digest `{found}`") })
     }
 
     pub(super) async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
@@ -148,30 +125,17 @@ impl<'a> RegistrySource<'a> {
         };
         let answer = self.request(&wanted, get).await?;
         match answer.content_length.filter(|length| *length != blob.size) {
-            Some(received) => Err(SourceError::Size {
-                place: self.place(),
-                blob: blob.digest,
-                received,
-                expected: blob.size,
-            }),
+            Some(received) => Err(SourceError::Size { place: self.place(), blob: blob.digest, received, expected: blob.size }),
             None => Ok(Blob::new(self.place(), blob, answer.stream.into_stream())),
         }
     }
 
     fn by_tag(&self, tag: &str) -> Reference {
-        Reference::with_tag(
-            self.reference.api_host().to_owned(),
-            self.reference.repository().to_owned(),
-            tag.to_owned(),
-        )
+        Reference::with_tag(self.reference.api_host().to_owned(), self.reference.repository().to_owned(), tag.to_owned())
     }
 
     fn by_digest(&self, digest: &Digest) -> Reference {
-        Reference::with_digest(
-            self.reference.api_host().to_owned(),
-            self.reference.repository().to_owned(),
-            digest.to_string(),
-        )
+        Reference::with_digest(self.reference.api_host().to_owned(), self.reference.repository().to_owned(), digest.to_string())
     }
 
     fn registry(&self) -> String {
@@ -219,9 +183,7 @@ impl<'a> RegistrySource<'a> {
         let mut login = self.login.lock().await;
         let name = self.by_tag("latest");
         // The crate keeps the first login it hears of for ever and uses it whenever a token runs out. It hears of none but this one, so that ours can change.
-        self.client
-            .store_auth_if_needed(name.resolve_registry(), &RegistryAuth::Anonymous)
-            .await;
+        self.client.store_auth_if_needed(name.resolve_registry(), &RegistryAuth::Anonymous).await;
         loop {
             if let Some(token) = login.token {
                 return Ok(token);
@@ -234,11 +196,7 @@ impl<'a> RegistrySource<'a> {
             match self.client.auth(&name, &credentials, RegistryOperation::Pull).await {
                 Ok(bearer) => {
                     login.serial += 1;
-                    login.token = Some(Token {
-                        serial: login.serial,
-                        is_stored,
-                        is_wanted: bearer.is_some() || is_stored,
-                    });
+                    login.token = Some(Token { serial: login.serial, is_stored, is_wanted: bearer.is_some() || is_stored });
                 }
                 Err(error) if is_stored && Failure::of(&error) == Failure::Refused => self.give_up_login(&mut login),
                 Err(error) => return Err(error),
@@ -263,38 +221,22 @@ impl<'a> RegistrySource<'a> {
 
     fn give_up_login(&self, login: &mut Login) {
         if login.credentials.take().is_some() {
-            (self.notes)(&format!(
-                "registry `{}` refuses the stored login: trying without it",
-                self.reference.registry()
-            ));
+            (self.notes)(&format!("registry `{}` refuses the stored login: trying without it", self.reference.registry()));
         }
     }
 
     fn explain(&self, wanted: &str, error: OciDistributionError) -> SourceError {
         let (registry, wanted) = (self.registry(), wanted.to_owned());
         match (Failure::of(&error), &error) {
-            (_, OciDistributionError::DigestError(DigestError::VerificationError { actual, .. })) => SourceError::Digest {
-                place: self.place(),
-                wanted,
-                found: actual.clone(),
-            },
-            (Failure::NotFound, _) => SourceError::NotFound {
-                place: self.place(),
-                wanted,
-            },
+            (_, OciDistributionError::DigestError(DigestError::VerificationError { actual, .. })) => {
+                SourceError::Digest { place: self.place(), wanted, found: actual.clone() }
+            }
+            (Failure::NotFound, _) => SourceError::NotFound { place: self.place(), wanted },
             (_, OciDistributionError::RequestError(_) | OciDistributionError::IoError(_)) => {
                 SourceError::Unreachable { registry, source: error }
             }
-            (Failure::Refused, _) => SourceError::Refused {
-                registry,
-                wanted,
-                answer: answer_of(&error),
-            },
-            _ => SourceError::Answer {
-                registry,
-                wanted,
-                answer: answer_of(&error),
-            },
+            (Failure::Refused, _) => SourceError::Refused { registry, wanted, answer: answer_of(&error) },
+            _ => SourceError::Answer { registry, wanted, answer: answer_of(&error) },
         }
     }
 }
@@ -328,20 +270,12 @@ fn answer_of(error: &OciDistributionError) -> String {
         OciDistributionError::ServerError { code, message, .. } => (code.to_string(), message.clone()),
         OciDistributionError::RegistryError { envelope, .. } => match envelope.errors.first() {
             Some(error) if error.code == OciErrorCode::Toomanyrequests => ("429 TOOMANYREQUESTS".to_owned(), error.message.clone()),
-            Some(error) => (
-                serde_json::to_string(&error.code).unwrap_or_default().replace('"', ""),
-                error.message.clone(),
-            ),
+            Some(error) => (serde_json::to_string(&error.code).unwrap_or_default().replace('"', ""), error.message.clone()),
             None => ("an empty list of errors".to_owned(), String::new()),
         },
         other => (other.to_string(), String::new()),
     };
-    let message: String = message
-        .trim()
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(200)
-        .collect();
+    let message: String = message.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
     if message.is_empty() { code } else { format!("{code}: {message}") }
 }
 
@@ -363,26 +297,11 @@ pub(super) fn connection_hint(registry: &str, error: &OciDistributionError) -> O
     }
     let causes = causes.join("\n");
     let table = [
-        (
-            "Connection refused",
-            format!("nothing listens there: is the registry running, and is the port in `{registry}` right?"),
-        ),
-        (
-            "InvalidContentType",
-            format!("it does not speak TLS; to allow plain HTTP: `--insecure-registry {registry}`"),
-        ),
-        (
-            "UnknownIssuer",
-            "its certificate is signed by nobody whom this machine trusts".to_owned(),
-        ),
-        (
-            "No CA certificates",
-            "this machine has no CA certificates: install the package `ca-certificates`".to_owned(),
-        ),
-        (
-            "failed to lookup address",
-            "the host name does not resolve: check it, and the network".to_owned(),
-        ),
+        ("Connection refused", format!("nothing listens there: is the registry running, and is the port in `{registry}` right?")),
+        ("InvalidContentType", format!("it does not speak TLS; to allow plain HTTP: `--insecure-registry {registry}`")),
+        ("UnknownIssuer", "its certificate is signed by nobody whom this machine trusts".to_owned()),
+        ("No CA certificates", "this machine has no CA certificates: install the package `ca-certificates`".to_owned()),
+        ("failed to lookup address", "the host name does not resolve: check it, and the network".to_owned()),
     ];
     table.into_iter().find(|(mark, _)| causes.contains(mark)).map(|(_, hint)| hint)
 }

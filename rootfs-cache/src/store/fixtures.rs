@@ -95,10 +95,7 @@ impl Tar {
     /// A GNU header (`L` or `K`) with a long text.
     pub(crate) fn gnu(self, kind: u8, text: &[u8]) -> Self {
         let data = [text, b"\0"].concat();
-        self.raw(
-            Raw::new("././@LongLink", kind).bytes(257, b"ustar  \0").size(data.len() as u64),
-            &data,
-        )
+        self.raw(Raw::new("././@LongLink", kind).bytes(257, b"ustar  \0").size(data.len() as u64), &data)
     }
 
     pub(crate) fn end(mut self) -> Vec<u8> {
@@ -179,34 +176,21 @@ impl Bench {
 
     /// An image of these tars, bottom first.
     pub(crate) fn image(&self, layers: &[Vec<u8>]) -> Result<Rootfs, Box<dyn Error>> {
-        self.image_with(
-            layers,
-            r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#,
-        )
+        self.image_with(layers, r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#)
     }
 
     pub(crate) fn image_with(&self, layers: &[Vec<u8>], config: &str) -> Result<Rootfs, Box<dyn Error>> {
         let digests: Vec<_> = layers.iter().map(|layer| Digest::of(layer)).collect();
-        let layers = layers
-            .iter()
-            .map(|layer| Ok(self.layer(layer)?.0))
-            .collect::<Result<Vec<_>, UnpackError>>()?;
+        let layers = layers.iter().map(|layer| Ok(self.layer(layer)?.0)).collect::<Result<Vec<_>, UnpackError>>()?;
         let manifest = format!("{digests:?} {config}").into_bytes();
-        Ok(self.cache.publish_image(NewImage {
-            manifest,
-            config: config.as_bytes().to_vec(),
-            layers,
-        })?)
+        Ok(self.cache.publish_image(NewImage { manifest, config: config.as_bytes().to_vec(), layers })?)
     }
 
     /// The tree of an image of one tar, and the chain of what went wrong if there is none. The canary is looked at in either case.
     pub(crate) fn try_image(&self, layers: &[Vec<u8>]) -> Result<BTreeMap<PathBuf, Seen>, String> {
         let tree = self.image(layers).map(|rootfs| scan(rootfs.path())).map_err(|error| chain(&*error));
         assert_eq!(scan(&self.canary()), self.before, "the canary changed");
-        let outside: Vec<_> = fs::read_dir(self.directory.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let outside: Vec<_> = fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(outside.len(), 2, "{outside:?}");
         if tree.is_err() {
             assert!(self.is_clean(), "something is left in tmp");

@@ -62,9 +62,7 @@ impl Cache {
             return Ok(None);
         };
         let config = read_file(directory.as_fd(), "config.json").map_err(|_| CacheError::Damaged { path: self.path(&name) })?;
-        let config = ImageConfig::from_json(&config).map_err(|_| CacheError::Damaged {
-            path: self.path(&name).join("config.json"),
-        })?;
+        let config = ImageConfig::from_json(&config).map_err(|_| CacheError::Damaged { path: self.path(&name).join("config.json") })?;
         touch_last_used(directory.as_fd());
         Ok(Some(Rootfs::new(self.path(&name).join("rootfs"), *manifest, config, directory)))
     }
@@ -81,11 +79,7 @@ impl Cache {
         let records: Vec<LayerRecord> = image
             .layers
             .iter()
-            .map(|layer| LayerRecord {
-                digest: *layer.digest(),
-                diff_id: *layer.diff_id(),
-                bytes: layer.bytes(),
-            })
+            .map(|layer| LayerRecord { digest: *layer.digest(), diff_id: *layer.diff_id(), bytes: layer.bytes() })
             .collect();
         let images = self.directory("images")?;
         let publish = || {
@@ -105,9 +99,9 @@ impl Cache {
                 flock(&directory, Hold::Shared).map_err(self.io("lock", &name))?;
                 Ok(Rootfs::new(self.path(&name).join("rootfs"), manifest, config, directory))
             }
-            Err(source) if matches!(source.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => self
-                .image(&manifest)?
-                .ok_or_else(|| self.io("publish", image_name(&manifest))(source)),
+            Err(source) if matches!(source.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty) => {
+                self.image(&manifest)?.ok_or_else(|| self.io("publish", image_name(&manifest))(source))
+            }
             Err(source) => Err(self.io("publish", image_name(&manifest))(source)),
         }
     }
@@ -140,9 +134,7 @@ impl Cache {
     pub(super) fn layers_of(&self, manifest: &Digest) -> Result<Option<Vec<LayerRecord>>, CacheError> {
         let name = format!("{}/layers.json", image_name(manifest));
         match read_file(self.store.as_fd(), &name) {
-            Ok(json) => serde_json::from_slice(&json)
-                .map(Some)
-                .map_err(|_| CacheError::Damaged { path: self.path(name) }),
+            Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|_| CacheError::Damaged { path: self.path(name) }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.io("read", name)(error)),
         }
@@ -182,14 +174,8 @@ fn touch_last_used(directory: BorrowedFd<'_>) {
     let fresh = rustix::fs::statat(directory, "last_used", AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| modified(&stat).elapsed().is_ok_and(|age| age < LAST_USED_STEP));
     if !fresh {
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_NOW,
-        };
-        let times = Timestamps {
-            last_access: now,
-            last_modification: now,
-        };
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
         let _ = rustix::fs::utimensat(directory, "last_used", &times, AtFlags::SYMLINK_NOFOLLOW);
     }
 }

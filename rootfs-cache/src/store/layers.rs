@@ -124,10 +124,7 @@ impl LayerStaging {
     /// Makes the unpacked layer visible, whole, to every process. It need not be on disk yet: that is seen to once, when an image is published.
     pub fn publish(self, unpacked: UnpackedLayer) -> Result<StoredLayer, CacheError> {
         if unpacked.blob_digest != self.digest {
-            return Err(CacheError::Digest {
-                layer: self.digest,
-                found: unpacked.blob_digest,
-            });
+            return Err(CacheError::Digest { layer: self.digest, found: unpacked.blob_digest });
         }
         let meta = LayerMeta {
             digest: self.digest,
@@ -147,25 +144,15 @@ impl LayerStaging {
             }
             self.tmp.publish(self.layers.as_fd(), &self.digest.hex())
         };
-        let directory = publish().map_err(|source| CacheError::Io {
-            action: "publish",
-            path: self.path,
-            source,
-        })?;
-        Ok(StoredLayer(Arc::new(OpenLayer {
-            directory,
-            meta,
-            _in_use: self.in_use,
-        })))
+        let directory = publish().map_err(|source| CacheError::Io { action: "publish", path: self.path, source })?;
+        Ok(StoredLayer(Arc::new(OpenLayer { directory, meta, _in_use: self.in_use })))
     }
 }
 
 impl Cache {
     /// A published layer.
     pub fn layer(&self, layer: &Digest) -> Result<Option<StoredLayer>, CacheError> {
-        self.open_layer(layer, self.use_layers()?)
-            .map_err(self.io("open", layer_name(layer)))
-            .map(Result::ok)
+        self.open_layer(layer, self.use_layers()?).map_err(self.io("open", layer_name(layer))).map(Result::ok)
     }
 
     /// The layer if it is there, else the right and duty to make it. Blocks while another process or thread makes it, having called `waiting` once.
@@ -200,15 +187,7 @@ impl Cache {
         };
         let (tmp, files) = stage().map_err(self.io("write to", "tmp"))?;
         let path = self.path(layer_name(layer));
-        Ok(LayerClaim::Mine(LayerStaging {
-            digest: *layer,
-            tmp,
-            files,
-            layers,
-            path,
-            _claim: claim,
-            in_use,
-        }))
+        Ok(LayerClaim::Mine(LayerStaging { digest: *layer, tmp, files, layers, path, _claim: claim, in_use }))
     }
 
     fn use_layers(&self) -> Result<FileLock, CacheError> {
@@ -223,11 +202,7 @@ impl Cache {
             opened => opened?,
         };
         match read_meta(directory.as_fd())? {
-            Some(meta) if meta.digest == *layer => Ok(Ok(StoredLayer(Arc::new(OpenLayer {
-                directory,
-                meta,
-                _in_use: in_use,
-            })))),
+            Some(meta) if meta.digest == *layer => Ok(Ok(StoredLayer(Arc::new(OpenLayer { directory, meta, _in_use: in_use })))),
             _ => Ok(Err(in_use)),
         }
     }

@@ -32,24 +32,14 @@ impl Cache {
     /// Which manifest `reference` meant for `platform` when it was last pulled.
     pub fn named(&self, reference: &str, platform: &str) -> Result<Option<NamedImage>, CacheError> {
         let name = name_file(reference, platform);
-        let record = self
-            .read_name(&name)?
-            .filter(|record| record.reference == reference && record.platform == platform);
-        Ok(record.map(|record| NamedImage {
-            manifest: record.manifest,
-            pulled: UNIX_EPOCH + Duration::from_secs(record.pulled),
-        }))
+        let record = self.read_name(&name)?.filter(|record| record.reference == reference && record.platform == platform);
+        Ok(record.map(|record| NamedImage { manifest: record.manifest, pulled: UNIX_EPOCH + Duration::from_secs(record.pulled) }))
     }
 
     /// Records which manifest `reference` means for `platform` as of now.
     pub fn set_name(&self, reference: &str, platform: &str, manifest: &Digest) -> Result<(), CacheError> {
         let pulled = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        let record = NameRecord {
-            reference: reference.to_owned(),
-            platform: platform.to_owned(),
-            manifest: *manifest,
-            pulled,
-        };
+        let record = NameRecord { reference: reference.to_owned(), platform: platform.to_owned(), manifest: *manifest, pulled };
         let name = name_file(reference, platform);
         let write = || write_whole(&self.store, &name, &serde_json::to_vec(&record)?);
         write().map_err(self.io("write", &name))

@@ -53,10 +53,7 @@ impl Cache {
             PruneScope::Unreferenced => images.clear(),
             PruneScope::ImagesUnusedFor(age) => {
                 let now = SystemTime::now();
-                images.retain(|image| {
-                    now.duration_since(last_used(directory.as_fd(), image))
-                        .is_ok_and(|unused| unused >= age)
-                });
+                images.retain(|image| now.duration_since(last_used(directory.as_fd(), image)).is_ok_and(|unused| unused >= age));
             }
             PruneScope::Everything => {}
         }
@@ -145,12 +142,7 @@ fn remove_layer(layers: &OwnedFd, layer: &Digest, tmp: &OwnedFd) -> io::Result<u
 fn remove_free_locks(locks: &OwnedFd) -> io::Result<()> {
     for entry in Dir::read_from(locks)? {
         let entry = entry?;
-        let Some(name) = entry
-            .file_name()
-            .to_str()
-            .ok()
-            .filter(|name| !matches!(*name, "." | ".." | LAYERS_IN_USE))
-        else {
+        let Some(name) = entry.file_name().to_str().ok().filter(|name| !matches!(*name, "." | ".." | LAYERS_IN_USE)) else {
             continue;
         };
         if let Some(_held) = FileLock::take(locks.as_fd(), name, Hold::Exclusive)? {

@@ -9,10 +9,7 @@ use rustix::io::Errno;
 
 use super::locks::{Hold, is_at, try_flock};
 
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A directory in `tmp` that is ours: locked while we live, removed when dropped. What a killed process leaves is unlocked, and swept by another.
 #[derive(Debug)]
@@ -37,12 +34,7 @@ impl TempDir {
                 opened => opened?,
             };
             if try_flock(&directory, Hold::Exclusive)? && is_at(&directory, tmp.as_fd(), &name)? {
-                return Ok(Self {
-                    tmp,
-                    name,
-                    directory,
-                    published: false,
-                });
+                return Ok(Self { tmp, name, directory, published: false });
             }
         }
     }
@@ -146,8 +138,6 @@ pub(super) fn open_directory(parent: BorrowedFd<'_>, name: &str) -> io::Result<O
 fn unused_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     // Process ids repeat (in another pid namespace, after a restart); the time does not.
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |now| now.as_nanos());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.as_nanos());
     format!("{}-{now:x}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }

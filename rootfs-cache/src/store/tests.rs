@@ -22,12 +22,7 @@ fn a_tar(content: &str) -> Vec<u8> {
 }
 
 fn set_mtime(path: &Path, age: Duration) {
-    fs::File::options()
-        .write(true)
-        .open(path)
-        .unwrap()
-        .set_modified(SystemTime::now() - age)
-        .unwrap();
+    fs::File::options().write(true).open(path).unwrap().set_modified(SystemTime::now() - age).unwrap();
 }
 
 #[test]
@@ -52,25 +47,13 @@ fn a_cache_of_another_user_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let user = rustix::process::geteuid().as_raw();
     // Only root can give a directory away; everybody else finds one of root's.
-    let (root, owner) = if user == 0 {
-        (directory.path(), 12345)
-    } else {
-        (Path::new("/"), 0)
-    };
+    let (root, owner) = if user == 0 { (directory.path(), 12345) } else { (Path::new("/"), 0) };
     if user == 0 {
         std::os::unix::fs::chown(root, Some(owner), None).unwrap();
     }
     let error = Cache::open(root).unwrap_err();
-    assert!(
-        matches!(error, CacheError::Owner { owner: found, user: we, .. } if (found, we) == (owner, user)),
-        "{error}"
-    );
-    assert!(
-        error
-            .to_string()
-            .contains(&format!("belongs to uid {owner}, and this is uid {user}")),
-        "{error}"
-    );
+    assert!(matches!(error, CacheError::Owner { owner: found, user: we, .. } if (found, we) == (owner, user)), "{error}");
+    assert!(error.to_string().contains(&format!("belongs to uid {owner}, and this is uid {user}")), "{error}");
     assert!(error.hint().unwrap().contains("UNDOCKED_CACHE"));
 }
 
@@ -90,11 +73,7 @@ fn an_unknown_format_is_refused() {
 
 #[test]
 fn what_to_do_about_a_full_disk() {
-    let full = |kind: io::ErrorKind| CacheError::Io {
-        action: "write",
-        path: "x".into(),
-        source: kind.into(),
-    };
+    let full = |kind: io::ErrorKind| CacheError::Io { action: "write", path: "x".into(), source: kind.into() };
     assert!(full(io::ErrorKind::StorageFull).hint().unwrap().contains("undocked prune"));
     assert!(full(io::ErrorKind::QuotaExceeded).hint().is_some());
     assert!(full(io::ErrorKind::PermissionDenied).hint().is_none());
@@ -148,10 +127,7 @@ fn what_a_killed_process_left_is_swept() {
     let alive = staged(&bench.cache, b"one");
     assert!(!left.exists());
     let _other = staged(&bench.cache, b"two");
-    assert!(
-        rustix::fs::fstat(alive.files()).unwrap().st_nlink > 0,
-        "what is still being made stays"
-    );
+    assert!(rustix::fs::fstat(alive.files()).unwrap().st_nlink > 0, "what is still being made stays");
     assert_eq!(fs::read_dir(root_of(&bench).join("v1/tmp")).unwrap().count(), 2);
 }
 
@@ -197,22 +173,12 @@ fn an_image_is_found_by_its_digest() {
     let bench = Bench::new();
     assert!(bench.cache.image(&Digest::of(b"none")).unwrap().is_none());
     let published = bench.image(&[a_tar("x")]).unwrap();
-    let found = Cache::open(bench.cache.root())
-        .unwrap()
-        .image(published.manifest_digest())
-        .unwrap()
-        .unwrap();
+    let found = Cache::open(bench.cache.root()).unwrap().image(published.manifest_digest()).unwrap().unwrap();
     assert_eq!((found.path(), found.config()), (published.path(), published.config()));
     let config = published.path().with_file_name("config.json");
     fs::remove_file(&config).unwrap();
-    assert!(matches!(
-        bench.cache.image(published.manifest_digest()),
-        Err(CacheError::Damaged { .. })
-    ));
-    assert!(matches!(
-        bench.image_with(&[], "not json").unwrap_err().downcast_ref(),
-        Some(CacheError::Config { .. })
-    ));
+    assert!(matches!(bench.cache.image(published.manifest_digest()), Err(CacheError::Damaged { .. })));
+    assert!(matches!(bench.image_with(&[], "not json").unwrap_err().downcast_ref(), Some(CacheError::Config { .. })));
     assert!(bench.is_clean());
 }
 
@@ -247,11 +213,7 @@ fn what_is_in_use_stays() {
     assert_eq!(bench.cache.remove(&first).unwrap().images, [first]);
     assert_eq!(bench.cache.remove(&first).unwrap(), Pruned::default(), "gone already");
     for directory in ["layers", "images", "tmp"] {
-        assert_eq!(
-            fs::read_dir(root_of(&bench).join("v1").join(directory)).unwrap().count(),
-            0,
-            "{directory}"
-        );
+        assert_eq!(fs::read_dir(root_of(&bench).join("v1").join(directory)).unwrap().count(), 0, "{directory}");
     }
 }
 
@@ -267,11 +229,7 @@ fn layers_stay_while_a_pull_runs() {
     drop(staging);
     let pruned = bench.cache.prune(PruneScope::Unreferenced).unwrap();
     assert_eq!((pruned.pull_running, pruned.layers.len()), (false, 1));
-    assert_eq!(
-        fs::read_dir(root_of(&bench).join("v1/locks")).unwrap().count(),
-        1,
-        "the locks of layers are gone as well"
-    );
+    assert_eq!(fs::read_dir(root_of(&bench).join("v1/locks")).unwrap().count(), 1, "the locks of layers are gone as well");
 }
 
 #[test]
@@ -282,18 +240,8 @@ fn pruning_by_age() {
     let (first, second) = (*old.manifest_digest(), *new.manifest_digest());
     drop((old, new));
     assert_eq!(bench.cache.prune(PruneScope::Unreferenced).unwrap().images, []);
-    assert_eq!(
-        bench
-            .cache
-            .prune(PruneScope::ImagesUnusedFor(Duration::from_secs(7 * 86400)))
-            .unwrap()
-            .images,
-        [first]
-    );
-    assert_eq!(
-        bench.cache.images().unwrap().iter().map(|image| image.manifest).collect::<Vec<_>>(),
-        [second]
-    );
+    assert_eq!(bench.cache.prune(PruneScope::ImagesUnusedFor(Duration::from_secs(7 * 86400))).unwrap().images, [first]);
+    assert_eq!(bench.cache.images().unwrap().iter().map(|image| image.manifest).collect::<Vec<_>>(), [second]);
 }
 
 #[test]
@@ -307,23 +255,11 @@ fn names() {
         assert_eq!(named("a", "linux/amd64"), Some(digest));
     }
     assert_eq!((named("a", "linux/arm64"), named("b", "linux/amd64")), (None, None));
-    let age = bench
-        .cache
-        .named("a", "linux/amd64")
-        .unwrap()
-        .unwrap()
-        .pulled
-        .elapsed()
-        .unwrap_or_default();
+    let age = bench.cache.named("a", "linux/amd64").unwrap().unwrap().pulled.elapsed().unwrap_or_default();
     assert!(age < Duration::from_secs(60));
     assert!(bench.is_clean());
     // One that a crash of the machine left empty is none.
-    let file = fs::read_dir(root_of(&bench).join("v1/names"))
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let file = fs::read_dir(root_of(&bench).join("v1/names")).unwrap().next().unwrap().unwrap().path();
     fs::write(&file, "").unwrap();
     assert_eq!(named("a", "linux/amd64"), None);
 }
@@ -338,21 +274,9 @@ fn listing() {
         bench.cache.set_name(name, "linux/amd64", old.manifest_digest()).unwrap();
     }
     let images = bench.cache.images().unwrap();
-    assert_eq!(
-        images.iter().map(|image| image.manifest).collect::<Vec<_>>(),
-        [*new.manifest_digest(), *old.manifest_digest()]
-    );
-    assert_eq!(
-        (images[1].layers, images[1].bytes, images[1].in_use),
-        (2, 2 * a_tar("1").len() as u64, true)
-    );
-    assert_eq!(
-        images[1].names,
-        [
-            ("a".to_owned(), "linux/amd64".to_owned()),
-            ("b".to_owned(), "linux/amd64".to_owned())
-        ]
-    );
+    assert_eq!(images.iter().map(|image| image.manifest).collect::<Vec<_>>(), [*new.manifest_digest(), *old.manifest_digest()]);
+    assert_eq!((images[1].layers, images[1].bytes, images[1].in_use), (2, 2 * a_tar("1").len() as u64, true));
+    assert_eq!(images[1].names, [("a".to_owned(), "linux/amd64".to_owned()), ("b".to_owned(), "linux/amd64".to_owned())]);
     let digest = *old.manifest_digest();
     drop(old);
     bench.cache.remove(&digest).unwrap();
@@ -374,9 +298,6 @@ fn locks_on_removed_files_are_none() {
         fs::remove_file(directory.path().join("l")).unwrap();
         drop(held);
         let _second = other.join().unwrap();
-        assert!(
-            locks::FileLock::take(locks.as_fd(), "l", locks::Hold::Exclusive).unwrap().is_none(),
-            "the new file is locked"
-        );
+        assert!(locks::FileLock::take(locks.as_fd(), "l", locks::Hold::Exclusive).unwrap().is_none(), "the new file is locked");
     });
 }

@@ -100,17 +100,10 @@ impl LayerBuilder {
     }
 
     fn add_ordinary(&mut self, path: Vec<u8>, entry: Entry) -> Result<Action, EntryError> {
-        let attributes = Attributes {
-            mode: entry.mode,
-            uid: entry.uid,
-            gid: entry.gid,
-            mtime: entry.mtime,
-        };
+        let attributes = Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime };
         let kind = match entry.kind {
             EntryKind::File => Kind::File(self.files),
-            EntryKind::Directory => Kind::Directory {
-                xattrs: kept_xattrs(entry.xattrs),
-            },
+            EntryKind::Directory => Kind::Directory { xattrs: kept_xattrs(entry.xattrs) },
             EntryKind::Symlink { target } => Kind::Symlink(symlink_target(target)?),
             EntryKind::Fifo => Kind::Fifo,
             EntryKind::HardLink { target } => {
@@ -158,29 +151,19 @@ impl LayerBuilder {
     fn hard_link(&self, path: &[u8], target: &[u8], attributes: Attributes) -> Result<Option<Node>, EntryError> {
         let target = normalise(target).map_err(|error| EntryError::LinkTarget(Box::new(error)))?;
         match self.index.nodes.get(&target) {
-            Some(Node {
-                kind: Kind::Directory { .. },
-                ..
-            }) => Err(EntryError::LinkToNoFile),
+            Some(Node { kind: Kind::Directory { .. }, .. }) => Err(EntryError::LinkToNoFile),
             Some(_) if target == path => Ok(None),
             Some(node) => Ok(Some(node.clone())),
             None if target == path || target.is_empty() => Err(EntryError::LinkToNoFile),
             None => {
                 self.check_above(&target).map_err(|error| EntryError::LinkTarget(Box::new(error)))?;
-                Ok(Some(Node {
-                    attributes,
-                    kind: Kind::LowerLink(target),
-                }))
+                Ok(Some(Node { attributes, kind: Kind::LowerLink(target) }))
             }
         }
     }
 
     fn remove(&mut self, path: &[u8]) {
-        if let Some(Node {
-            kind: Kind::Directory { .. },
-            ..
-        }) = self.index.nodes.remove(path)
-        {
+        if let Some(Node { kind: Kind::Directory { .. }, .. }) = self.index.nodes.remove(path) {
             remove_below(&mut self.index.nodes, path);
             self.last_parent = None;
         }
@@ -197,19 +180,8 @@ impl LayerBuilder {
         self.check_above(path)?;
         for directory in above(path) {
             if !self.index.nodes.contains_key(directory) {
-                let attributes = Attributes {
-                    mode: 0o755,
-                    uid: 0,
-                    gid: 0,
-                    mtime,
-                };
-                self.index.nodes.insert(
-                    directory.to_vec(),
-                    Node {
-                        attributes,
-                        kind: Kind::Directory { xattrs: Vec::new() },
-                    },
-                );
+                let attributes = Attributes { mode: 0o755, uid: 0, gid: 0, mtime };
+                self.index.nodes.insert(directory.to_vec(), Node { attributes, kind: Kind::Directory { xattrs: Vec::new() } });
             }
         }
         self.last_parent = Some(parent.to_vec());
@@ -226,10 +198,7 @@ impl LayerBuilder {
                 Some(Kind::File(_) | Kind::LowerLink(_)) => "file",
                 Some(Kind::Fifo) => "fifo",
             };
-            return Err(EntryError::NotInDirectory {
-                above: String::from_utf8_lossy(directory).into_owned(),
-                kind,
-            });
+            return Err(EntryError::NotInDirectory { above: String::from_utf8_lossy(directory).into_owned(), kind });
         }
         Ok(())
     }
@@ -237,10 +206,7 @@ impl LayerBuilder {
 
 /// The directories above `path`, topmost first, without the root.
 fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.iter()
-        .enumerate()
-        .filter(|(_, byte)| **byte == b'/')
-        .map(|(slash, _)| &path[..slash])
+    path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(slash, _)| &path[..slash])
 }
 
 /// What a name means in a layer.
@@ -253,11 +219,7 @@ enum Name {
 
 impl Name {
     fn of(path: &[u8]) -> Result<Self, EntryError> {
-        if LAZY_PULL_MARKS.contains(&path)
-            || path
-                .split(|&byte| byte == b'/')
-                .any(|name| name.starts_with(AUFS) && name != OPAQUE)
-        {
+        if LAZY_PULL_MARKS.contains(&path) || path.split(|&byte| byte == b'/').any(|name| name.starts_with(AUFS) && name != OPAQUE) {
             return Ok(Self::Ignored);
         }
         let directory = parent(path).unwrap_or_default();
@@ -285,10 +247,7 @@ fn normalise(raw: &[u8]) -> Result<Vec<u8>, EntryError> {
     if raw.contains(&0) {
         return Err(EntryError::Nul);
     }
-    let names: Vec<&[u8]> = raw
-        .split(|&byte| byte == b'/')
-        .filter(|name| !name.is_empty() && *name != b".")
-        .collect();
+    let names: Vec<&[u8]> = raw.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".").collect();
     if names.iter().any(|name| *name == b"..") {
         return Err(EntryError::DotDot);
     }
@@ -309,10 +268,7 @@ fn symlink_target(target: Vec<u8>) -> Result<Vec<u8>, EntryError> {
     let reason = match &target[..] {
         b"" => EntryError::Empty,
         target if target.contains(&0) => EntryError::Nul,
-        target if target.len() >= PATH_MAX => EntryError::TooLong {
-            what: "path",
-            most: PATH_MAX - 1,
-        },
+        target if target.len() >= PATH_MAX => EntryError::TooLong { what: "path", most: PATH_MAX - 1 },
         _ => return Ok(target),
     };
     Err(EntryError::LinkTarget(Box::new(reason)))

@@ -108,11 +108,7 @@ impl LayerIndex {
     /// Reads an index back; `None` if it is damaged.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let mut index = Self::default();
-        let mut fields = bytes
-            .strip_suffix(b"\0")
-            .map(|bytes| bytes.split(|&byte| byte == 0))
-            .into_iter()
-            .flatten();
+        let mut fields = bytes.strip_suffix(b"\0").map(|bytes| bytes.split(|&byte| byte == 0)).into_iter().flatten();
         let mut directory = Vec::new();
         while let Some(record) = fields.next() {
             let (letter, rest) = record.split_at_checked(2)?;
@@ -158,10 +154,7 @@ fn attributes(record: &[u8]) -> Option<(Attributes, &[u8])> {
     let mut text = || std::str::from_utf8(parts.next()?).ok();
     let (mode, uid, gid) = (u32::from_str_radix(text()?, 8).ok()?, text()?.parse().ok()?, text()?.parse().ok()?);
     let (seconds, nanos) = text()?.split_once('.')?;
-    let mtime = Mtime {
-        seconds: seconds.parse().ok()?,
-        nanos: nanos.parse().ok()?,
-    };
+    let mtime = Mtime { seconds: seconds.parse().ok()?, nanos: nanos.parse().ok()? };
     Some((Attributes { mode, uid, gid, mtime }, parts.next()?))
 }
 
@@ -170,8 +163,5 @@ fn hex(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn unhex(digits: &[u8]) -> Option<Vec<u8>> {
-    digits
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect()
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

@@ -26,12 +26,7 @@ pub(super) struct BlobReader<R> {
 
 impl<R: Read> BlobReader<R> {
     pub(super) fn new(inner: R) -> Self {
-        Self {
-            inner,
-            hash: Sha256::new(),
-            bytes: Rc::default(),
-            failed: None,
-        }
+        Self { inner, hash: Sha256::new(), bytes: Rc::default(), failed: None }
     }
 
     /// How much has been read, to be looked at while the reader is lent.
@@ -95,11 +90,7 @@ impl<R: BufRead> ZstdFrames<R> {
     fn new(source: R) -> Self {
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(ZSTD_WINDOW_MAX);
-        Self {
-            source,
-            decoder,
-            in_frame: false,
-        }
+        Self { source, decoder, in_frame: false }
     }
 
     /// Reads the next frame's header. A frame to be skipped is skipped.

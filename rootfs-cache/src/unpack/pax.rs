@@ -32,11 +32,7 @@ impl Overrides {
             b"linkpath" => self.link_path = given.map(<[u8]>::to_vec),
             b"size" => {
                 self.size = given
-                    .map(|value| {
-                        decimal(value)
-                            .filter(|size| i64::try_from(*size).is_ok())
-                            .ok_or(TarError::Number("size"))
-                    })
+                    .map(|value| decimal(value).filter(|size| i64::try_from(*size).is_ok()).ok_or(TarError::Number("size")))
                     .transpose()?
             }
             b"uid" => self.uid = given.map(owner).transpose()?,
@@ -120,9 +116,6 @@ fn time(value: &[u8]) -> Option<Mtime> {
     Some(match (negative, nanos) {
         (false, _) => Mtime { seconds, nanos },
         (true, 0) => Mtime { seconds: -seconds, nanos },
-        (true, _) => Mtime {
-            seconds: -seconds - 1,
-            nanos: 1_000_000_000 - nanos,
-        },
+        (true, _) => Mtime { seconds: -seconds - 1, nanos: 1_000_000_000 - nanos },
     })
 }

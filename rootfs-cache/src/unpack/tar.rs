@@ -177,10 +177,7 @@ impl TarParser {
                         return Ok(None);
                     }
                     let part = self.take(input, left);
-                    self.state = State::Data {
-                        left: left - part.len() as u64,
-                        padding,
-                    };
+                    self.state = State::Data { left: left - part.len() as u64, padding };
                     return Ok(Some(Event::Data(part)));
                 }
                 State::Padding { left: 0 } => self.state = State::Header,
@@ -240,10 +237,7 @@ impl TarParser {
         }
         let header = Header(&self.block);
         header.check()?;
-        let size = header
-            .number(124..136)
-            .and_then(|size| u64::try_from(size).ok())
-            .ok_or(TarError::Number("size"))?;
+        let size = header.number(124..136).and_then(|size| u64::try_from(size).ok()).ok_or(TarError::Number("size"))?;
         let meta = match header.kind() {
             b'x' => Meta::Pax,
             b'g' => Meta::Global,
@@ -255,11 +249,7 @@ impl TarParser {
             return Err(TarError::MetaTooLong(size));
         }
         self.meta.clear();
-        self.state = State::Meta {
-            kind: meta,
-            left: size,
-            padding: padding(size),
-        };
+        self.state = State::Meta { kind: meta, left: size, padding: padding(size) };
         Ok(None)
     }
 
@@ -267,11 +257,7 @@ impl TarParser {
         let header = Header(&self.block);
         let pax = mem::take(&mut self.pax);
         let path = self.long_name.take().or(pax.path).unwrap_or_else(|| header.path());
-        let target = self
-            .long_link
-            .take()
-            .or(pax.link_path)
-            .unwrap_or_else(|| header.text(157..257).to_vec());
+        let target = self.long_link.take().or(pax.link_path).unwrap_or_else(|| header.text(157..257).to_vec());
         let kind = match header.kind() {
             0 if path.ends_with(b"/") => EntryKind::Directory,
             b'0' | 0 | b'7' => EntryKind::File,
@@ -284,11 +270,7 @@ impl TarParser {
             other => return Err(TarError::Type(other)),
         };
         // A PAX size is always right, whatever the header says (CVE-2025-62518, CVE-2026-33055). Only files have data, as in Go's reader.
-        let size = if kind == EntryKind::File {
-            pax.size.unwrap_or(header_size)
-        } else {
-            0
-        };
+        let size = if kind == EntryKind::File { pax.size.unwrap_or(header_size) } else { 0 };
         let seconds = header.number(136..148).ok_or(TarError::Number("mtime"))?;
         let entry = Entry {
             path,
@@ -300,10 +282,7 @@ impl TarParser {
             size,
             xattrs: pax.xattrs,
         };
-        self.state = State::Data {
-            left: size,
-            padding: padding(size),
-        };
+        self.state = State::Data { left: size, padding: padding(size) };
         Ok(entry)
     }
 
@@ -342,11 +321,7 @@ impl<'a> Header<'a> {
     /// Only POSIX headers have a prefix; where it would be, GNU ones keep times.
     fn path(&self) -> Vec<u8> {
         let (name, prefix) = (self.text(0..100), self.text(345..500));
-        if &self.0[257..263] == b"ustar\0" && !prefix.is_empty() {
-            [prefix, b"/", name].concat()
-        } else {
-            name.to_vec()
-        }
+        if &self.0[257..263] == b"ustar\0" && !prefix.is_empty() { [prefix, b"/", name].concat() } else { name.to_vec() }
     }
 
     /// The sum of all bytes with the sum's own field as spaces. Old tars summed signed bytes.
@@ -355,11 +330,7 @@ impl<'a> Header<'a> {
         let unsigned: i64 = self.0.iter().enumerate().map(|at| i64::from(byte(at))).sum();
         let signed: i64 = self.0.iter().enumerate().map(|at| i64::from(byte(at) as i8)).sum();
         let sum = octal(&self.0[148..156]).ok_or(TarError::Checksum)?;
-        if sum == unsigned || sum == signed {
-            Ok(())
-        } else {
-            Err(TarError::Checksum)
-        }
+        if sum == unsigned || sum == signed { Ok(()) } else { Err(TarError::Checksum) }
     }
 
     fn number(&self, field: std::ops::Range<usize>) -> Option<i64> {
@@ -390,14 +361,8 @@ fn octal(field: &[u8]) -> Option<i64> {
 
 /// Big-endian two's complement whose top bit marks the format and is followed by the sign.
 fn base_256(field: &[u8]) -> Option<i64> {
-    let first = if field[0] & 0x40 == 0 {
-        i128::from(field[0] & 0x3f)
-    } else {
-        i128::from(field[0] as i8)
-    };
-    let value = field[1..]
-        .iter()
-        .try_fold(first, |sum, byte| sum.checked_mul(256)?.checked_add(i128::from(*byte)))?;
+    let first = if field[0] & 0x40 == 0 { i128::from(field[0] & 0x3f) } else { i128::from(field[0] as i8) };
+    let value = field[1..].iter().try_fold(first, |sum, byte| sum.checked_mul(256)?.checked_add(i128::from(*byte)))?;
     i64::try_from(value).ok()
 }
 

@@ -81,11 +81,9 @@ impl<'a> Writer<'a> {
 
     fn chunk(&mut self, mut chunk: &[u8]) -> Result<(), UnpackError> {
         let layer = *self.staging.digest();
-        while let Some(event) = self.parser.next(&mut chunk).map_err(|source| UnpackError::Tar {
-            layer,
-            offset: self.parser.offset(),
-            source,
-        })? {
+        while let Some(event) =
+            self.parser.next(&mut chunk).map_err(|source| UnpackError::Tar { layer, offset: self.parser.offset(), source })?
+        {
             match event {
                 Event::Entry(entry) => self.entry(entry)?,
                 Event::Data(data) => {
@@ -106,20 +104,12 @@ impl<'a> Writer<'a> {
     fn entry(&mut self, mut entry: Entry) -> Result<(), UnpackError> {
         self.entries += 1;
         if self.entries > self.limits.entries {
-            return Err(UnpackError::Limit {
-                layer: *self.staging.digest(),
-                what: "entries",
-                most: self.limits.entries,
-            });
+            return Err(UnpackError::Limit { layer: *self.staging.digest(), what: "entries", most: self.limits.entries });
         }
         self.path = PathBuf::from(std::ffi::OsString::from_vec(entry.path.clone()));
         let is_file = entry.kind == EntryKind::File;
         let (mode, mtime) = (entry.mode & MODE_KEPT, entry.mtime);
-        let xattrs = if is_file {
-            kept_xattrs(std::mem::take(&mut entry.xattrs))
-        } else {
-            Vec::new()
-        };
+        let xattrs = if is_file { kept_xattrs(std::mem::take(&mut entry.xattrs)) } else { Vec::new() };
         let action = self.builder.add(entry).map_err(|source| UnpackError::Entry {
             layer: *self.staging.digest(),
             path: self.path.clone(),
@@ -130,12 +120,7 @@ impl<'a> Writer<'a> {
             Action::SkipDevice => self.skipped_devices += 1,
             Action::Store(number) => {
                 let file = create(self.staging.files(), &number.to_string()).map_err(|source| self.cannot_write(source))?;
-                self.open = Some(OpenFile {
-                    file: file.into(),
-                    mode,
-                    mtime,
-                    xattrs,
-                });
+                self.open = Some(OpenFile { file: file.into(), mode, mtime, xattrs });
             }
         }
         Ok(())
@@ -143,11 +128,7 @@ impl<'a> Writer<'a> {
 
     fn finish(mut self, diff_id: Digest) -> Result<Written, UnpackError> {
         let layer = *self.staging.digest();
-        self.parser.finish().map_err(|source| UnpackError::Tar {
-            layer,
-            offset: self.parser.offset(),
-            source,
-        })?;
+        self.parser.finish().map_err(|source| UnpackError::Tar { layer, offset: self.parser.offset(), source })?;
         let (index, live) = std::mem::take(&mut self.builder).finish();
         for (number, _) in live.iter().enumerate().filter(|(_, live)| !**live) {
             rustix::fs::unlinkat(self.staging.files(), number.to_string(), AtFlags::empty())
@@ -155,19 +136,11 @@ impl<'a> Writer<'a> {
         }
         self.path = PathBuf::from("index");
         write_index(&index, self.staging.directory()).map_err(|source| self.cannot_write(source))?;
-        Ok(Written {
-            diff_id,
-            entries: index.nodes.len() as u64,
-            skipped_devices: self.skipped_devices,
-        })
+        Ok(Written { diff_id, entries: index.nodes.len() as u64, skipped_devices: self.skipped_devices })
     }
 
     fn cannot_write(&self, source: io::Error) -> UnpackError {
-        UnpackError::Write {
-            layer: *self.staging.digest(),
-            path: self.path.clone(),
-            source,
-        }
+        UnpackError::Write { layer: *self.staging.digest(), path: self.path.clone(), source }
     }
 }
 
@@ -186,14 +159,8 @@ impl OpenFile {
 
 /// Both times as the kernel takes them.
 pub(crate) fn timestamps(mtime: Mtime) -> Timestamps {
-    let time = Timespec {
-        tv_sec: mtime.seconds,
-        tv_nsec: mtime.nanos.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
+    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() };
+    Timestamps { last_access: time, last_modification: time }
 }
 
 fn create(directory: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {

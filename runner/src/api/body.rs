@@ -29,10 +29,7 @@ struct Received {
 /// The body of a `response` call. A streamed one is taken whole, too; trailers at its end turn it into an error.
 pub(super) async fn response(request: Request<Incoming>) -> Posted<Result<Bytes, ErrorPost>> {
     let (head, body) = request.into_parts();
-    let is_known_mode = matches!(
-        head.headers.get(RESPONSE_MODE).map(|mode| mode.as_bytes()),
-        None | Some(b"" | b"streaming")
-    );
+    let is_known_mode = matches!(head.headers.get(RESPONSE_MODE).map(|mode| mode.as_bytes()), None | Some(b"" | b"streaming"));
     if !is_known_mode {
         discard(body).await;
         return Posted::InvalidMode;
@@ -47,18 +44,11 @@ pub(super) async fn response(request: Request<Incoming>) -> Posted<Result<Bytes,
 pub(super) async fn error(request: Request<Incoming>) -> Posted<ErrorPost> {
     let (head, body) = request.into_parts();
     let error_type = ErrorType::from_header(text(&head.headers, ERROR_TYPE));
-    let media_type = text(&head.headers, CONTENT_TYPE.as_str())
-        .and_then(|value| value.split(';').next())
-        .unwrap_or_default();
+    let media_type = text(&head.headers, CONTENT_TYPE.as_str()).and_then(|value| value.split(';').next()).unwrap_or_default();
     let has_cause = media_type.trim().eq_ignore_ascii_case(ERROR_CAUSE_JSON);
-    receive(body).await.map(|received| ErrorPost {
-        error_type,
-        body: if has_cause {
-            without_cause(&received.bytes)
-        } else {
-            received.bytes
-        },
-    })
+    receive(body)
+        .await
+        .map(|received| ErrorPost { error_type, body: if has_cause { without_cause(&received.bytes) } else { received.bytes } })
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -69,10 +59,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 fn trailing_error(trailers: &HeaderMap) -> ErrorPost {
     let encoded = trailers.get(ERROR_BODY).map(|value| value.as_bytes()).unwrap_or_default();
     let body = BASE64.decode(encoded).map_or_else(|_| Bytes::copy_from_slice(encoded), Bytes::from);
-    ErrorPost {
-        error_type: ErrorType::from_header(text(trailers, ERROR_TYPE)),
-        body,
-    }
+    ErrorPost { error_type: ErrorType::from_header(text(trailers, ERROR_TYPE)), body }
 }
 
 #[derive(Deserialize, Serialize)]
@@ -99,10 +86,7 @@ async fn receive(mut body: Incoming) -> Posted<Received> {
         discard(body).await;
         return Posted::TooLarge;
     }
-    let mut received = Received {
-        bytes: Bytes::new(),
-        trailers: HeaderMap::new(),
-    };
+    let mut received = Received { bytes: Bytes::new(), trailers: HeaderMap::new() };
     let mut bytes = BytesMut::with_capacity(announced);
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return Posted::Truncated };

@@ -89,19 +89,8 @@ async fn respond(request: Request<Incoming>, calls: mpsc::Sender<Input<Ticket>>)
 async fn input(call: Call, request: Request<Incoming>, ticket: Ticket) -> Input<Ticket> {
     match call {
         Call::Next => Input::Next(ticket),
-        Call::Response { request_id } => Input::Response {
-            ticket,
-            request_id,
-            body: body::response(request).await,
-        },
-        Call::Error { request_id } => Input::Error {
-            ticket,
-            request_id,
-            body: body::error(request).await,
-        },
-        Call::InitError => Input::InitError {
-            ticket,
-            body: body::error(request).await,
-        },
+        Call::Response { request_id } => Input::Response { ticket, request_id, body: body::response(request).await },
+        Call::Error { request_id } => Input::Error { ticket, request_id, body: body::error(request).await },
+        Call::InitError => Input::InitError { ticket, body: body::error(request).await },
     }
 }

@@ -43,10 +43,7 @@ fn event(delivery: &Delivery) -> Response<Full<Bytes>> {
     for (name, value) in [
         ("lambda-runtime-aws-request-id", Some(invocation.request_id.as_str())),
         ("lambda-runtime-deadline-ms", Some(deadline_ms.as_str())),
-        (
-            "lambda-runtime-invoked-function-arn",
-            Some(invocation.invoked_function_arn.as_str()),
-        ),
+        ("lambda-runtime-invoked-function-arn", Some(invocation.invoked_function_arn.as_str())),
         ("lambda-runtime-trace-id", Some(invocation.trace_id.as_str())),
         ("lambda-runtime-client-context", invocation.client_context.as_deref()),
         ("lambda-runtime-cognito-identity", invocation.cognito_identity.as_deref()),
@@ -77,10 +74,7 @@ fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
         Refusal::InvalidTransition { .. } => StatusCode::FORBIDDEN,
         Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
     };
-    let body = ErrorBody {
-        error_message: refusal.to_string(),
-        error_type: refusal.error_type(),
-    };
+    let body = ErrorBody { error_message: refusal.to_string(), error_type: refusal.error_type() };
     let mut json = serde_json::to_vec(&body).expect("two strings are always JSON");
     json.push(b'\n');
     response(status, JSON, json.into())

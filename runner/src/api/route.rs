@@ -58,33 +58,11 @@ mod tests {
             (Method::POST, "ping", Route::MethodNotAllowed { allow: "GET" }),
             (Method::GET, "runtime/invocation/next", Route::Call(Call::Next)),
             (Method::HEAD, "runtime/invocation/next", Route::MethodNotAllowed { allow: "GET" }),
-            (
-                Method::POST,
-                "runtime/invocation/some-id/response",
-                Route::Call(Call::Response { request_id: id() }),
-            ),
-            (
-                Method::POST,
-                "runtime/invocation/next/response",
-                Route::Call(Call::Response {
-                    request_id: "next".to_owned(),
-                }),
-            ),
-            (
-                Method::GET,
-                "runtime/invocation/some-id/response",
-                Route::MethodNotAllowed { allow: "POST" },
-            ),
-            (
-                Method::POST,
-                "runtime/invocation/some-id/error",
-                Route::Call(Call::Error { request_id: id() }),
-            ),
-            (
-                Method::PUT,
-                "runtime/invocation/some-id/error",
-                Route::MethodNotAllowed { allow: "POST" },
-            ),
+            (Method::POST, "runtime/invocation/some-id/response", Route::Call(Call::Response { request_id: id() })),
+            (Method::POST, "runtime/invocation/next/response", Route::Call(Call::Response { request_id: "next".to_owned() })),
+            (Method::GET, "runtime/invocation/some-id/response", Route::MethodNotAllowed { allow: "POST" }),
+            (Method::POST, "runtime/invocation/some-id/error", Route::Call(Call::Error { request_id: id() })),
+            (Method::PUT, "runtime/invocation/some-id/error", Route::MethodNotAllowed { allow: "POST" }),
             (Method::POST, "runtime/init/error", Route::Call(Call::InitError)),
             (Method::DELETE, "runtime/init/error", Route::MethodNotAllowed { allow: "POST" }),
             (Method::GET, "runtime/restore/next", Route::NotFound),

@@ -41,10 +41,7 @@ impl Served {
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, calls, std::future::pending()));
         tasks.spawn(async move {
-            let now = || Now {
-                instant: Instant::now(),
-                since_epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap(),
-            };
+            let now = || Now { instant: Instant::now(), since_epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap() };
             let mut lifecycle = Lifecycle::new(Arc::new(Function::sample("3")));
             lifecycle.apply(Input::Begin, now());
             lifecycle.apply(Input::Invoke(invocation), now());
@@ -58,11 +55,7 @@ impl Served {
                 }
             }
         });
-        Self {
-            address,
-            decided,
-            _tasks: tasks,
-        }
+        Self { address, decided, _tasks: tasks }
     }
 
     async fn new() -> Self {
@@ -101,21 +94,15 @@ impl Client {
                 break String::from_utf8(bytes.clone()).unwrap();
             }
         };
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("Content-Length: "))
-            .map_or(0, |length| length.parse().unwrap());
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         self.0.read_exact(&mut body).await.unwrap();
         head + std::str::from_utf8(&body).unwrap()
     }
 
     async fn call(&mut self, method: &str, path: &str, headers: &str, body: &str) -> String {
-        self.send(format!(
-            "{method} /2018-06-01/{path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        ))
-        .await;
+        self.send(format!("{method} /2018-06-01/{path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()))
+            .await;
         self.answer().await
     }
 
@@ -129,10 +116,7 @@ impl Client {
 }
 
 fn json(status: &str, body: &str) -> String {
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}\n",
-        body.len() + 1
-    )
+    format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}\n", body.len() + 1)
 }
 
 fn status(answer: &str) -> &str {
@@ -144,15 +128,7 @@ async fn a_whole_invocation_on_one_connection() {
     let mut served = Served::new().await;
     let mut client = served.connect().await;
     let event = client.call("GET", "runtime/invocation/next", "", "").await;
-    let deadline: u128 = event
-        .split("Lambda-Runtime-Deadline-Ms: ")
-        .nth(1)
-        .unwrap()
-        .split('\r')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let deadline: u128 = event.split("Lambda-Runtime-Deadline-Ms: ").nth(1).unwrap().split('\r').next().unwrap().parse().unwrap();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     assert!((now + 2_000..=now + 3_000).contains(&deadline), "{deadline} at {now}");
     let expected = format!(
@@ -200,16 +176,10 @@ async fn paths_outside_the_lifecycle() {
     let served = Served::new().await;
     let mut client = served.connect().await;
     let text = |status: &str, body: &str| {
-        format!(
-            "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
+        format!("HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     };
     assert_eq!(client.call("GET", "ping", "", "").await, text("200 OK", "pong"));
-    assert_eq!(
-        client.call("GET", "runtime/restore/next", "", "").await,
-        text("404 Not Found", "404 page not found\n")
-    );
+    assert_eq!(client.call("GET", "runtime/restore/next", "", "").await, text("404 Not Found", "404 page not found\n"));
     assert_eq!(
         client.call("POST", "runtime/invocation/next", "", "x").await,
         "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nContent-Length: 0\r\n\r\n"
@@ -225,27 +195,12 @@ async fn wrong_id_then_the_right_one_then_twice() {
     let mut served = Served::new().await;
     let mut client = served.running().await;
     let wrong = client.call("POST", "runtime/invocation/nope/response", "", "1").await;
-    assert_eq!(
-        wrong,
-        json(
-            "400 Bad Request",
-            r#"{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}"#
-        )
-    );
+    assert_eq!(wrong, json("400 Bad Request", r#"{"errorMessage":"Invalid request ID","errorType":"InvalidRequestID"}"#));
     assert_eq!(client.respond("", "1").await, OK);
-    for (answer, to) in [
-        (client.respond("", "2").await, "InvocationResponse"),
-        (client.fail("", "2").await, "InvocationErrorResponse"),
-    ] {
+    for (answer, to) in [(client.respond("", "2").await, "InvocationResponse"), (client.fail("", "2").await, "InvocationErrorResponse")] {
         let message =
             format!("State transition from RuntimeResponseSentState to {to} failed for runtime. Error: State transition is not allowed");
-        assert_eq!(
-            answer,
-            json(
-                "403 Forbidden",
-                &format!(r#"{{"errorMessage":"{message}","errorType":"InvalidStateTransition"}}"#)
-            )
-        );
+        assert_eq!(answer, json("403 Forbidden", &format!(r#"{{"errorMessage":"{message}","errorType":"InvalidStateTransition"}}"#)));
     }
     assert_eq!(served.result().await.unwrap(), "1");
 }
@@ -264,16 +219,8 @@ async fn errors_go_through_byte_for_byte() {
             r#"{"errorMessage":"m","errorType":"t","stackTrace":[],"errorCause":{}}"#,
             r#"{"errorMessage":"m","errorType":"t","stackTrace":[]}"#,
         ),
-        (
-            "content-type: application/vnd.aws.lambda.error.cause+json\r\n",
-            "not json",
-            "\"Invalid error body\"",
-        ),
-        (
-            "Lambda-Runtime-Function-XRay-Error-Cause: {\"secret\":1}\r\nLambda-Runtime-Function-Error-Type: Any.Thing\r\n",
-            "{}",
-            "{}",
-        ),
+        ("content-type: application/vnd.aws.lambda.error.cause+json\r\n", "not json", "\"Invalid error body\""),
+        ("Lambda-Runtime-Function-XRay-Error-Cause: {\"secret\":1}\r\nLambda-Runtime-Function-Error-Type: Any.Thing\r\n", "{}", "{}"),
     ] {
         let mut served = Served::new().await;
         assert_eq!(served.running().await.fail(headers, posted).await, OK);
@@ -285,22 +232,9 @@ async fn errors_go_through_byte_for_byte() {
 async fn init_error_before_next_only() {
     let mut served = Served::new().await;
     let mut client = served.connect().await;
-    assert_eq!(
-        client
-            .call(
-                "POST",
-                "runtime/init/error",
-                "Lambda-Runtime-Function-Error-Type: Runtime.Boom\r\n",
-                "{}"
-            )
-            .await,
-        OK
-    );
+    assert_eq!(client.call("POST", "runtime/init/error", "Lambda-Runtime-Function-Error-Type: Runtime.Boom\r\n", "{}").await, OK);
     let error = served.result().await.unwrap_err();
-    assert_eq!(
-        error.kind,
-        crate::lambda::ErrorKind::Init(crate::lambda::ErrorType::from_header(Some("Runtime.Boom")))
-    );
+    assert_eq!(error.kind, crate::lambda::ErrorKind::Init(crate::lambda::ErrorType::from_header(Some("Runtime.Boom"))));
     let served = Served::new().await;
     let refused = served.running().await.call("POST", "runtime/init/error", "", "{}").await;
     assert!(refused.contains("from Running to InitError failed"), "{refused}");
@@ -310,11 +244,7 @@ async fn init_error_before_next_only() {
 async fn chunked_bodies() {
     let mut served = Served::new().await;
     let mut client = served.running().await;
-    client
-        .send(format!(
-            "POST /2018-06-01/runtime/invocation/{ID}/response HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-        ))
-        .await;
+    client.send(format!("POST /2018-06-01/runtime/invocation/{ID}/response HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
     client.send("3\r\n[1,\r\n2\r\n2]\r\n0\r\n\r\n").await;
     assert_eq!(client.answer().await, OK);
     assert_eq!(served.result().await.unwrap(), "[1,2]");
@@ -342,11 +272,7 @@ async fn the_largest_answer_and_one_byte_more() {
 
     let served = Served::new().await;
     let mut client = served.running().await;
-    client
-        .send(format!(
-            "POST /2018-06-01/runtime/invocation/{ID}/response HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-        ))
-        .await;
+    client.send(format!("POST /2018-06-01/runtime/invocation/{ID}/response HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")).await;
     client.send(format!("{:x}\r\n{too_large}\r\n0\r\n\r\n", too_large.len())).await;
     assert_eq!(client.answer().await, refusal);
 }
@@ -356,9 +282,7 @@ async fn response_modes() {
     for (mode, taken) in [("streaming", true), ("", true), ("buffered", false), ("STREAMING", false)] {
         let mut served = Served::new().await;
         let mut client = served.running().await;
-        let answer = client
-            .respond(&format!("Lambda-Runtime-Function-Response-Mode: {mode}\r\n"), "1")
-            .await;
+        let answer = client.respond(&format!("Lambda-Runtime-Function-Response-Mode: {mode}\r\n"), "1").await;
         if taken {
             assert_eq!(answer, OK, "{mode}");
             continue;
@@ -366,10 +290,7 @@ async fn response_modes() {
         let refusal = r#"{"errorMessage":"Invalid function response mode","errorType":"InvalidFunctionResponseMode"}"#;
         assert_eq!(answer, json("400 Bad Request", refusal), "{mode}");
         let next = client.call("GET", "runtime/invocation/next", "", "").await;
-        assert!(
-            next.starts_with("HTTP/1.1 403") && next.contains("from InvocationResponse to Ready failed"),
-            "{next}"
-        );
+        assert!(next.starts_with("HTTP/1.1 403") && next.contains("from InvocationResponse to Ready failed"), "{next}");
         assert!(String::from_utf8_lossy(&served.result().await.unwrap_err().payload).contains("Runtime.InvalidResponseModeHeader"));
     }
 }
@@ -408,25 +329,17 @@ async fn cut_off_bodies() {
         for end in ["half", "whole"] {
             let mut served = Served::new().await;
             let mut client = served.running().await;
-            client
-                .send(format!("POST /2018-06-01/runtime/invocation/{ID}/response HTTP/1.1\r\n{request}"))
-                .await;
+            client.send(format!("POST /2018-06-01/runtime/invocation/{ID}/response HTTP/1.1\r\n{request}")).await;
             if end == "half" {
                 client.0.shutdown().await.unwrap();
                 let refusal = r#"{"errorMessage":"HTTP request detected as truncated","errorType":"TruncatedHTTPRequest"}"#;
                 let answer = client.answer().await;
-                assert!(
-                    answer.starts_with("HTTP/1.1 400") && answer.ends_with(&format!("{refusal}\n")),
-                    "{answer}"
-                );
+                assert!(answer.starts_with("HTTP/1.1 400") && answer.ends_with(&format!("{refusal}\n")), "{answer}");
             } else {
                 drop(client);
             }
             let error = served.result().await.unwrap_err();
-            assert!(
-                String::from_utf8_lossy(&error.payload).contains("Runtime.TruncatedResponse"),
-                "{request}"
-            );
+            assert!(String::from_utf8_lossy(&error.payload).contains("Runtime.TruncatedResponse"), "{request}");
             let next = served.connect().await.call("GET", "runtime/invocation/next", "", "").await;
             assert_eq!(status(&next), "403");
         }
@@ -436,11 +349,7 @@ async fn cut_off_bodies() {
 #[tokio::test]
 async fn rubbish_closes_its_connection_only() {
     let served = Served::new().await;
-    for rubbish in [
-        "\0\0\0\0\r\n\r\n",
-        "GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n",
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    ] {
+    for rubbish in ["\0\0\0\0\r\n\r\n", "GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
         let mut client = served.connect().await;
         client.send(rubbish).await;
         let mut answer = Vec::new();
@@ -456,9 +365,7 @@ async fn a_client_that_waits_for_100_continue() {
     let mut served = Served::new().await;
     let mut client = served.running().await;
     client
-        .send(format!(
-            "POST /2018-06-01/runtime/invocation/{ID}/response HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"
-        ))
+        .send(format!("POST /2018-06-01/runtime/invocation/{ID}/response HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n"))
         .await;
     let mut go_on = [0; 25];
     client.0.read_exact(&mut go_on).await.unwrap();

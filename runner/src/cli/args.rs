@@ -10,13 +10,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Runs AWS Lambda functions in the real Lambda userland, without Docker.
 #[derive(Debug, Parser)]
-#[command(
-    name = "undocked",
-    version,
-    disable_help_subcommand = true,
-    args_override_self = true,
-    max_term_width = 120
-)]
+#[command(name = "undocked", version, disable_help_subcommand = true, args_override_self = true, max_term_width = 120)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub command: CliCommand,
@@ -228,11 +222,6 @@ pub(super) struct DoctorArgs {
 impl RegistryArgs {
     /// For commands that ask no registry.
     pub(super) fn none() -> Self {
-        Self {
-            platform: None,
-            insecure_registry: Vec::new(),
-            lock: None,
-            frozen: false,
-        }
+        Self { platform: None, insecure_registry: Vec::new(), lock: None, frozen: false }
     }
 }

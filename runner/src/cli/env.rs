@@ -34,8 +34,7 @@ impl OwnEnvironment {
 
     /// The cache: `UNDOCKED_CACHE`, else `undocked` in the user's cache folder.
     pub fn cache(&self) -> Option<PathBuf> {
-        self.path("UNDOCKED_CACHE")
-            .or_else(|| Some(self.user_folder("XDG_CACHE_HOME", ".cache")?.join("undocked")))
+        self.path("UNDOCKED_CACHE").or_else(|| Some(self.user_folder("XDG_CACHE_HOME", ".cache")?.join("undocked")))
     }
 
     /// The user's own lock file. It need not exist.
@@ -56,15 +55,12 @@ impl OwnEnvironment {
 
     /// Where programs of this machine are looked for.
     pub fn search_path(&self) -> OsString {
-        self.not_empty("PATH")
-            .map_or_else(|| "/usr/local/bin:/usr/bin:/bin".into(), OsStr::to_owned)
+        self.not_empty("PATH").map_or_else(|| "/usr/local/bin:/usr/bin:/bin".into(), OsStr::to_owned)
     }
 
     /// The XDG rule: the variable when it holds an absolute path, else the folder below the home folder.
     fn user_folder(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
-        self.path(variable)
-            .filter(|path| path.is_absolute())
-            .or_else(|| Some(self.path("HOME")?.join(below_home)))
+        self.path(variable).filter(|path| path.is_absolute()).or_else(|| Some(self.path("HOME")?.join(below_home)))
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {
@@ -105,14 +101,8 @@ mod tests {
     fn folders() {
         let cache = |own: OwnEnvironment| own.cache().map(|path| path.display().to_string());
         assert_eq!(cache([("UNDOCKED_CACHE", "/c"), ("HOME", "/h")].into()).as_deref(), Some("/c"));
-        assert_eq!(
-            cache([("XDG_CACHE_HOME", "/x"), ("HOME", "/h")].into()).as_deref(),
-            Some("/x/undocked")
-        );
-        assert_eq!(
-            cache([("XDG_CACHE_HOME", "relative"), ("HOME", "/h")].into()).as_deref(),
-            Some("/h/.cache/undocked")
-        );
+        assert_eq!(cache([("XDG_CACHE_HOME", "/x"), ("HOME", "/h")].into()).as_deref(), Some("/x/undocked"));
+        assert_eq!(cache([("XDG_CACHE_HOME", "relative"), ("HOME", "/h")].into()).as_deref(), Some("/h/.cache/undocked"));
         assert_eq!(cache([("UNDOCKED_CACHE", "")].into()), None);
         let own = OwnEnvironment::from([("HOME", "/h"), ("XDG_CONFIG_HOME", "/x")]);
         assert_eq!(own.user_lock(), Some("/x/undocked/vendor-images.lock".into()));

@@ -80,11 +80,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         CliCommand::Run(args) => Command::Run(Box::new(run::config(*args, own)?)),
         CliCommand::Pull(args) => {
             let source = run::image_source(args.registry, PullPolicy::Always, own)?;
-            Command::Pull {
-                images: args.images,
-                source,
-                talk: run::talk(&args.talk, own),
-            }
+            Command::Pull { images: args.images, source, talk: run::talk(&args.talk, own) }
         }
         CliCommand::Images(args) => {
             let listing = match (args.json, args.quiet) {
@@ -92,25 +88,12 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
                 (false, true) => Listing::Digests,
                 (false, false) => Listing::Table,
             };
-            Command::Images {
-                source: cache_only(own)?,
-                listing,
-            }
+            Command::Images { source: cache_only(own)?, listing }
         }
-        CliCommand::Rm(args) => Command::Remove {
-            images: args.images,
-            source: cache_only(own)?,
-        },
+        CliCommand::Rm(args) => Command::Remove { images: args.images, source: cache_only(own)? },
         CliCommand::Prune(args) => {
-            let scope = if args.all {
-                PruneScope::Everything
-            } else {
-                PruneScope::Unreferenced
-            };
-            Command::Prune {
-                scope,
-                source: cache_only(own)?,
-            }
+            let scope = if args.all { PruneScope::Everything } else { PruneScope::Unreferenced };
+            Command::Prune { scope, source: cache_only(own)? }
         }
         CliCommand::Lock(args) => {
             let (action, args) = match args {
@@ -120,12 +103,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
                 LockArgs::Diff(args) => (LockAction::Diff, args),
             };
             let LockedImagesArgs { images, talk, registry } = args;
-            Command::Lock {
-                action,
-                images,
-                source: run::image_source(registry, PullPolicy::Always, own)?,
-                talk: run::talk(&talk, own),
-            }
+            Command::Lock { action, images, source: run::image_source(registry, PullPolicy::Always, own)?, talk: run::talk(&talk, own) }
         }
         CliCommand::Doctor(args) => Command::Doctor { json: args.json },
     })

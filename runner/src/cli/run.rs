@@ -41,11 +41,7 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         volumes,
         memory: args.memory.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
         timeout: args.timeout.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
-        stdin: if args.interactive == Some(true) {
-            Stdin::Inherit
-        } else {
-            Stdin::Null
-        },
+        stdin: if args.interactive == Some(true) { Stdin::Inherit } else { Stdin::Null },
         result: if args.json { ResultFormat::Json } else { ResultFormat::Line },
         talk: talk(&args.talk, own),
         search_path: own.search_path(),
@@ -54,27 +50,20 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
 }
 
 fn refused(error: impl std::error::Error + 'static, is_usage: bool) -> Failure {
-    if is_usage {
-        Failure::usage(error)
-    } else {
-        Failure::could_not_run(error)
-    }
+    if is_usage { Failure::usage(error) } else { Failure::could_not_run(error) }
 }
 
 fn image_and_arguments(given: Option<ImageAndArguments>) -> Result<(String, Vec<OsString>), Failure> {
     let missing = || {
-        Failure::usage("IMAGE is missing").with_hint(Some(
-            "`undocked run [OPTIONS] IMAGE [HANDLER] [EVENT]`; `undocked run --help` says more".to_owned(),
-        ))
+        Failure::usage("IMAGE is missing")
+            .with_hint(Some("`undocked run [OPTIONS] IMAGE [HANDLER] [EVENT]`; `undocked run --help` says more".to_owned()))
     };
     let Some(ImageAndArguments::Given(words)) = given else {
         return Err(missing());
     };
     let mut words = words.into_iter();
     let image = words.next().filter(|image| !image.is_empty()).ok_or_else(missing)?;
-    let image = image
-        .into_string()
-        .map_err(|image| Failure::usage(format!("`{}` is no image reference", image.display())))?;
+    let image = image.into_string().map_err(|image| Failure::usage(format!("`{}` is no image reference", image.display())))?;
     Ok((image, words.collect()))
 }
 
@@ -95,35 +84,19 @@ pub(super) fn talk(args: &TalkArgs, own: &OwnEnvironment) -> Talk {
         ColorWhen::Auto if own.no_color() => Color::Never,
         ColorWhen::Auto => Color::Terminal,
     };
-    Talk {
-        loudness: if args.quiet { Loudness::Quiet } else { Loudness::Normal },
-        color,
-    }
+    Talk { loudness: if args.quiet { Loudness::Quiet } else { Loudness::Normal }, color }
 }
 
 /// How images are found.
 pub(super) fn image_source(args: RegistryArgs, policy: PullPolicy, own: &OwnEnvironment) -> Result<ImageSource, Failure> {
-    let platform = args
-        .platform
-        .map_or_else(|| Ok(Platform::of_host()), |text| text.parse())
-        .map_err(Failure::usage)?;
+    let platform = args.platform.map_or_else(|| Ok(Platform::of_host()), |text| text.parse()).map_err(Failure::usage)?;
     let options = PullOptions {
         policy,
         platform,
-        access: RegistryAccess {
-            insecure: args.insecure_registry,
-            docker_config: own.docker_config(),
-        },
-        locks: LockFiles {
-            chosen: args.lock,
-            user: own.user_lock(),
-            project: Some("vendor-images.lock".into()),
-        },
+        access: RegistryAccess { insecure: args.insecure_registry, docker_config: own.docker_config() },
+        locks: LockFiles { chosen: args.lock, user: own.user_lock(), project: Some("vendor-images.lock".into()) },
         frozen: args.frozen,
         ..PullOptions::default()
     };
-    Ok(ImageSource {
-        cache: own.cache(),
-        options,
-    })
+    Ok(ImageSource { cache: own.cache(), options })
 }

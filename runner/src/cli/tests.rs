@@ -3,14 +3,8 @@ use crate::config::{Color, Loudness, ResultFormat, Stdin};
 use crate::sandbox::Access;
 
 fn own() -> OwnEnvironment {
-    [
-        ("HOME", "/h"),
-        ("PATH", "/usr/bin:/bin"),
-        ("SET", "ours"),
-        ("AWS_LAMBDA_FUNCTION_NAME", "fn"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-    ]
-    .into()
+    [("HOME", "/h"), ("PATH", "/usr/bin:/bin"), ("SET", "ours"), ("AWS_LAMBDA_FUNCTION_NAME", "fn"), ("AWS_SECRET_ACCESS_KEY", "secret")]
+        .into()
 }
 
 fn read_line(line: &[&str]) -> Result<Command, Ended> {
@@ -42,11 +36,7 @@ fn options_end_at_the_image() {
             "docker.io/lambci/lambda:nodejs12.x",
             &["index.handler", "{\"a\":1}"],
         ),
-        (
-            &["--rm", "host", "--json", "-v", "x", "--", "-e"],
-            "host",
-            &["--json", "-v", "x", "--", "-e"],
-        ),
+        (&["--rm", "host", "--json", "-v", "x", "--", "-e"], "host", &["--json", "-v", "x", "--", "-e"]),
         (&["host", "--help"], "host", &["--help"]),
         (&["host", "run", ""], "host", &["run", ""]),
         (&["-it", "host", "help"], "host", &["help"]),
@@ -80,17 +70,9 @@ fn lines_as_docker_users_type_them() {
         "h",
         "e",
     ]);
-    let targets: Vec<_> = config
-        .volumes
-        .iter()
-        .map(|volume| (volume.target.to_str().unwrap(), volume.access))
-        .collect();
+    let targets: Vec<_> = config.volumes.iter().map(|volume| (volume.target.to_str().unwrap(), volume.access)).collect();
     assert_eq!(targets, [("/var/task", Access::ReadOnly), ("/opt", Access::ReadOnly)]);
-    let variables: Vec<_> = config
-        .variables
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
-        .collect();
+    let variables: Vec<_> = config.variables.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
     assert_eq!(variables, [("K", "V"), ("X", "4=4"), ("SET", "ours"), ("E", "")]);
     assert_eq!(config.own_settings, [("AWS_LAMBDA_FUNCTION_NAME".to_owned(), "fn".into())]);
 
@@ -109,10 +91,7 @@ fn lines_as_docker_users_type_them() {
         "-q",
         "host",
     ]);
-    assert_eq!(
-        (config.stdin, config.result, config.talk.loudness),
-        (Stdin::Inherit, ResultFormat::Json, Loudness::Quiet)
-    );
+    assert_eq!((config.stdin, config.result, config.talk.loudness), (Stdin::Inherit, ResultFormat::Json, Loudness::Quiet));
     assert_eq!(config.memory.unwrap().mb(), 512);
     assert_eq!(config.timeout.unwrap().limit().as_secs(), 3);
     assert_eq!((config.working_dir, config.entrypoint), (Some("/x".into()), Some("".into())));
@@ -138,19 +117,13 @@ fn how_images_are_found() {
     assert_eq!((options.policy, options.frozen), (PullPolicy::Never, true));
     assert_eq!(options.platform.to_string(), "linux/arm64");
     assert_eq!(options.access.insecure, ["a:1", "b"]);
-    assert_eq!(
-        (options.locks.chosen, options.locks.user),
-        (Some("l".into()), Some("/h/.config/undocked/vendor-images.lock".into()))
-    );
+    assert_eq!((options.locks.chosen, options.locks.user), (Some("l".into()), Some("/h/.config/undocked/vendor-images.lock".into())));
     assert_eq!(
         (config.images.cache, options.access.docker_config),
         (Some("/h/.cache/undocked".into()), Some("/h/.docker/config.json".into()))
     );
     let options = run(&["host"]).images.options;
-    assert_eq!(
-        (options.policy, options.frozen, options.locks.chosen),
-        (PullPolicy::Missing, false, None)
-    );
+    assert_eq!((options.policy, options.frozen, options.locks.chosen), (PullPolicy::Missing, false, None));
 }
 
 #[test]
@@ -171,35 +144,11 @@ fn other_commands() {
     assert!(
         matches!(read_line(&["pull", "-q", "a", "b"]), Ok(Command::Pull { images, talk, .. }) if images == ["a", "b"] && talk.loudness == Loudness::Quiet)
     );
-    assert!(matches!(
-        read_line(&["images", "--json"]),
-        Ok(Command::Images {
-            listing: Listing::Json,
-            ..
-        })
-    ));
-    assert!(matches!(
-        read_line(&["images"]),
-        Ok(Command::Images {
-            listing: Listing::Table,
-            ..
-        })
-    ));
+    assert!(matches!(read_line(&["images", "--json"]), Ok(Command::Images { listing: Listing::Json, .. })));
+    assert!(matches!(read_line(&["images"]), Ok(Command::Images { listing: Listing::Table, .. })));
     assert!(matches!(read_line(&["rm", "a"]), Ok(Command::Remove { images, .. }) if images == ["a"]));
-    assert!(matches!(
-        read_line(&["prune", "-af"]),
-        Ok(Command::Prune {
-            scope: PruneScope::Everything,
-            ..
-        })
-    ));
-    assert!(matches!(
-        read_line(&["prune"]),
-        Ok(Command::Prune {
-            scope: PruneScope::Unreferenced,
-            ..
-        })
-    ));
+    assert!(matches!(read_line(&["prune", "-af"]), Ok(Command::Prune { scope: PruneScope::Everything, .. })));
+    assert!(matches!(read_line(&["prune"]), Ok(Command::Prune { scope: PruneScope::Unreferenced, .. })));
     assert!(matches!(read_line(&["lock", "verify"]), Ok(Command::Lock { action: LockAction::Verify, images, .. }) if images.is_empty()));
     assert!(matches!(read_line(&["doctor", "--json"]), Ok(Command::Doctor { json: true })));
     assert!(matches!(read_line(&["--version"]), Err(Ended::Text(text)) if text.starts_with("undocked ")));
@@ -211,22 +160,12 @@ fn other_commands() {
 #[test]
 fn refusals() {
     for (line, code, message, hint) in [
-        (
-            &["run", "--enviroment", "A=1", "host"][..],
-            2,
-            "unknown option `--enviroment`",
-            "did you mean",
-        ),
+        (&["run", "--enviroment", "A=1", "host"][..], 2, "unknown option `--enviroment`", "did you mean"),
         (&["run", "--foo", "host"], 2, "unknown option `--foo`", "`undocked run --help`"),
         (&["run", "-x", "host"], 2, "unknown option `-x`", "`undocked run --help`"),
         (&["run"], 2, "IMAGE is missing", "undocked run [OPTIONS] IMAGE"),
         (&["run", "--rm"], 2, "IMAGE is missing", "undocked run [OPTIONS] IMAGE"),
-        (
-            &["run", "--color", "pink", "host"],
-            2,
-            "`pink` is no value for `--color`",
-            "auto, always, never",
-        ),
+        (&["run", "--color", "pink", "host"], 2, "`pink` is no value for `--color`", "auto, always, never"),
         (&["run", "-v"], 2, "`--volume` needs a value", ""),
         (&["run", "-m", "lots", "host"], 2, "`lots` is not a memory size", ""),
         (&["run", "--timeout", "-1", "host"], 2, "`-1` is not a timeout", ""),
@@ -234,24 +173,9 @@ fn refusals() {
         (&["run", "-v", "", "host"], 2, "is not of the form", "/var/task"),
         (&["run", "-v", "data:/x", "host"], 125, "named volumes do not exist here", "./data"),
         (&["run", "-e", "=x", "host"], 2, "`=x` names no variable", ""),
-        (
-            &["run", "--network", "bridge", "host"],
-            125,
-            "the network `bridge` is not supported",
-            "--network host",
-        ),
-        (
-            &["run", "-v", "/none/such:/x", "host"],
-            125,
-            "the host path `/none/such` of a volume does not exist",
-            "docker would make",
-        ),
-        (
-            &["run", "-v", "/tmp:/opt", "--layer", "/usr", "host"],
-            2,
-            "`--layer` and a volume both want `/opt`",
-            "--layer",
-        ),
+        (&["run", "--network", "bridge", "host"], 125, "the network `bridge` is not supported", "--network host"),
+        (&["run", "-v", "/none/such:/x", "host"], 125, "the host path `/none/such` of a volume does not exist", "docker would make"),
+        (&["run", "-v", "/tmp:/opt", "--layer", "/usr", "host"], 2, "`--layer` and a volume both want `/opt`", "--layer"),
         (&["run", "UPPER CASE"], 2, "image reference", ""),
         (&["imagse"], 2, "unknown command `imagse`", "did you mean `images`?"),
         (&[], 2, "no command given", "undocked --help"),

@@ -29,17 +29,12 @@ impl From<clap::Error> for Ended {
 }
 
 fn sentence(error: &clap::Error) -> String {
-    let argument = context(error, ContextKind::InvalidArg)
-        .map(|argument| first_word(&argument).to_owned())
-        .unwrap_or_default();
+    let argument = context(error, ContextKind::InvalidArg).map(|argument| first_word(&argument).to_owned()).unwrap_or_default();
     let value = context(error, ContextKind::InvalidValue).unwrap_or_default();
     match error.kind() {
         ErrorKind::UnknownArgument if argument.starts_with('-') => format!("unknown option `{argument}`"),
         ErrorKind::UnknownArgument => format!("unexpected argument `{argument}`"),
-        ErrorKind::InvalidSubcommand => format!(
-            "unknown command `{}`",
-            context(error, ContextKind::InvalidSubcommand).unwrap_or_default()
-        ),
+        ErrorKind::InvalidSubcommand => format!("unknown command `{}`", context(error, ContextKind::InvalidSubcommand).unwrap_or_default()),
         ErrorKind::InvalidValue | ErrorKind::ValueValidation if !value.is_empty() => format!("`{value}` is no value for `{argument}`"),
         ErrorKind::InvalidValue | ErrorKind::NoEquals => format!("`{argument}` needs a value"),
         ErrorKind::TooManyValues => format!("`{argument}` takes no value"),
@@ -73,9 +68,5 @@ fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
 
 /// `--memory <SIZE>` is how clap names an option; its name is enough.
 fn first_word(text: &str) -> &str {
-    text.split([' ', '[', '='])
-        .next()
-        .unwrap_or(text)
-        .trim_end_matches('.')
-        .trim_matches(['<', '>'])
+    text.split([' ', '[', '=']).next().unwrap_or(text).trim_end_matches('.').trim_matches(['<', '>'])
 }

@@ -79,9 +79,7 @@ fn assignment(text: &OsStr, own: &OwnEnvironment) -> Result<Option<(String, OsSt
     let name = std::str::from_utf8(name)
         .ok()
         .filter(|name| !name.contains(|character: char| character.is_whitespace() || character == '\0'))
-        .ok_or_else(|| VariableError::Name {
-            name: OsStr::from_bytes(name).to_owned(),
-        })?;
+        .ok_or_else(|| VariableError::Name { name: OsStr::from_bytes(name).to_owned() })?;
     let value = match value {
         Some(value) => OsStr::from_bytes(value),
         None => match own.get(OsStr::new(name)) {
@@ -97,21 +95,14 @@ fn assignment(text: &OsStr, own: &OwnEnvironment) -> Result<Option<(String, OsSt
 
 /// Docker's format: blank lines and lines starting with `#` are skipped, leading white space is cut, nothing is unquoted.
 fn read_file(path: &Path, own: &OwnEnvironment, variables: &mut Vec<(String, OsString)>) -> Result<(), VariableError> {
-    let contents = std::fs::read(path).map_err(|source| VariableError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let contents = std::fs::read(path).map_err(|source| VariableError::Read { path: path.to_owned(), source })?;
     let contents = contents.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&contents);
     for (index, line) in contents.split(|&byte| byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_start();
         if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
-        let in_line = |source| VariableError::Line {
-            path: path.to_owned(),
-            line: index + 1,
-            source: Box::new(source),
-        };
+        let in_line = |source| VariableError::Line { path: path.to_owned(), line: index + 1, source: Box::new(source) };
         add(variables, assignment(OsStr::from_bytes(line), own).map_err(in_line)?);
     }
     Ok(())
@@ -132,19 +123,13 @@ mod tests {
 
     fn shown(result: Result<Vec<(String, OsString)>, VariableError>) -> Result<Vec<(String, String)>, String> {
         match result {
-            Ok(variables) => Ok(variables
-                .into_iter()
-                .map(|(name, value)| (name, value.into_string().unwrap()))
-                .collect()),
+            Ok(variables) => Ok(variables.into_iter().map(|(name, value)| (name, value.into_string().unwrap())).collect()),
             Err(error) => Err(error.to_string()),
         }
     }
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
     #[test]
@@ -173,13 +158,7 @@ mod tests {
         let second = folder.path().join("second");
         std::fs::write(&second, "A=2\nD=4").unwrap();
         let variables = given(&["D=flag".into()], &[first, second], &own());
-        let expected = pairs(&[
-            ("B", "\"quoted\"  "),
-            ("SET", "from ours"),
-            ("C", "a # b"),
-            ("A", "2"),
-            ("D", "flag"),
-        ]);
+        let expected = pairs(&[("B", "\"quoted\"  "), ("SET", "from ours"), ("C", "a # b"), ("A", "2"), ("D", "flag")]);
         assert_eq!(shown(variables), Ok(expected));
     }
 
@@ -190,9 +169,6 @@ mod tests {
         std::fs::write(&path, "A=1\nb c=2\n").unwrap();
         let error = given(&[], std::slice::from_ref(&path), &own()).unwrap_err();
         assert_eq!(error.to_string(), format!("`{}`, line 2", path.display()));
-        assert!(matches!(
-            given(&[], &[folder.path().join("none")], &own()),
-            Err(VariableError::Read { .. })
-        ));
+        assert!(matches!(given(&[], &[folder.path().join("none")], &own()), Err(VariableError::Read { .. })));
     }
 }

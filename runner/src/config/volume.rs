@@ -67,10 +67,7 @@ pub enum VolumeError {
 impl VolumeError {
     /// Whether the command line makes no sense, whatever there is on this machine.
     pub fn is_usage(&self) -> bool {
-        matches!(
-            self,
-            Self::Form { .. } | Self::Target { .. } | Self::Option { .. } | Self::Duplicate { .. }
-        )
+        matches!(self, Self::Form { .. } | Self::Target { .. } | Self::Option { .. } | Self::Duplicate { .. })
     }
 
     /// What the user can do about it.
@@ -79,10 +76,9 @@ impl VolumeError {
             Self::Form { .. } => Some("as in `-v \"$PWD\":/var/task:ro`".to_owned()),
             Self::Named { name, .. } => Some(format!("write a host path with a slash, such as `./{}`", name.display())),
             Self::Option { .. } => Some("known: `ro`, `rw`; without effect: `delegated`, `cached`, `consistent`, `z`, `Z`".to_owned()),
-            Self::Missing { path } => Some(format!(
-                "docker would make an empty folder there; if that is meant: `mkdir -p {}`",
-                path.display()
-            )),
+            Self::Missing { path } => {
+                Some(format!("docker would make an empty folder there; if that is meant: `mkdir -p {}`", path.display()))
+            }
             Self::Unreadable { .. } => Some("the function runs with no more rights than you have".to_owned()),
             Self::Target { .. } | Self::Duplicate { .. } => None,
         }
@@ -113,24 +109,11 @@ fn volume(text: &OsStr, current_dir: &Path) -> Result<Volume, VolumeError> {
         return Err(form());
     }
     if !source.as_bytes().starts_with(b"/") && !source.as_bytes().starts_with(b".") {
-        return Err(VolumeError::Named {
-            volume: text.to_owned(),
-            name: source.to_owned(),
-        });
+        return Err(VolumeError::Named { volume: text.to_owned(), name: source.to_owned() });
     }
-    let access = access(options).map_err(|option| VolumeError::Option {
-        volume: text.to_owned(),
-        option,
-    })?;
-    let target = inside(Path::new(target)).ok_or_else(|| VolumeError::Target {
-        volume: text.to_owned(),
-        target: target.into(),
-    })?;
-    Ok(Volume {
-        source: readable(&current_dir.join(source))?,
-        target,
-        access,
-    })
+    let access = access(options).map_err(|option| VolumeError::Option { volume: text.to_owned(), option })?;
+    let target = inside(Path::new(target)).ok_or_else(|| VolumeError::Target { volume: text.to_owned(), target: target.into() })?;
+    Ok(Volume { source: readable(&current_dir.join(source))?, target, access })
 }
 
 /// The last of `ro` and `rw` counts; options for other systems' sake are accepted.
@@ -157,20 +140,10 @@ pub(super) fn inside(path: &Path) -> Option<PathBuf> {
 pub(super) fn readable(path: &Path) -> Result<PathBuf, VolumeError> {
     let real = path.canonicalize().map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => VolumeError::Missing { path: path.to_owned() },
-        _ => VolumeError::Unreadable {
-            path: path.to_owned(),
-            source,
-        },
+        _ => VolumeError::Unreadable { path: path.to_owned(), source },
     })?;
-    let wanted = if real.is_dir() {
-        AccessFlags::R_OK | AccessFlags::X_OK
-    } else {
-        AccessFlags::R_OK
-    };
-    nix::unistd::access(&real, wanted).map_err(|source| VolumeError::Unreadable {
-        path: path.to_owned(),
-        source: source.into(),
-    })?;
+    let wanted = if real.is_dir() { AccessFlags::R_OK | AccessFlags::X_OK } else { AccessFlags::R_OK };
+    nix::unistd::access(&real, wanted).map_err(|source| VolumeError::Unreadable { path: path.to_owned(), source: source.into() })?;
     Ok(real)
 }
 
@@ -188,21 +161,12 @@ mod tests {
         for (text, source, target, access) in [
             (format!("{task}:/var/task"), "task", "/var/task", Access::ReadWrite),
             (format!("{task}:/var/task/:ro,delegated"), "task", "/var/task", Access::ReadOnly),
-            (
-                format!("{task}/../file:/opt//x/./y:z,cached"),
-                "file",
-                "/opt/x/y",
-                Access::ReadWrite,
-            ),
+            (format!("{task}/../file:/opt//x/./y:z,cached"), "file", "/opt/x/y", Access::ReadWrite),
             ("./task:/a:ro,rw".to_owned(), "task", "/a", Access::ReadWrite),
             (".:/a:".to_owned(), "", "/a", Access::ReadWrite),
         ] {
             let source = if source.is_empty() { root.clone() } else { root.join(source) };
-            let expected = Volume {
-                source,
-                target: target.into(),
-                access,
-            };
+            let expected = Volume { source, target: target.into(), access };
             assert_eq!(volumes(&[text.clone().into()], &root).unwrap(), [expected], "{text}");
         }
     }

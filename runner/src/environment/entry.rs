@@ -139,34 +139,23 @@ impl EntryError {
 /// Decides what to execute.
 pub fn entry(request: &EntryRequest<'_>) -> Result<Entry, EntryError> {
     if let Some(program) = request.entrypoint {
-        return plain(
-            [program.to_owned()]
-                .iter()
-                .filter(|program| !program.is_empty())
-                .chain(request.arguments),
-            &[],
-        );
+        return plain([program.to_owned()].iter().filter(|program| !program.is_empty()).chain(request.arguments), &[]);
     }
     if request.image_entrypoint.is_empty() {
         return plain(request.arguments.iter(), request.image_cmd);
     }
-    for (switch, what) in [
-        ("DOCKER_LAMBDA_STAY_OPEN", "a server that stays open"),
-        ("DOCKER_LAMBDA_NO_BOOTSTRAP", "waiting for a runtime of your own"),
-    ] {
+    for (switch, what) in
+        [("DOCKER_LAMBDA_STAY_OPEN", "a server that stays open"), ("DOCKER_LAMBDA_NO_BOOTSTRAP", "waiting for a runtime of your own")]
+    {
         if request.sources.setting(switch).is_some() {
-            return Err(EntryError::NotYet {
-                what: format!("`{switch}`: {what}"),
-            });
+            return Err(EntryError::NotYet { what: format!("`{switch}`: {what}") });
         }
     }
     if init::is_server(request.image_entrypoint) {
         return init::entry(request);
     }
     if request.has_legacy_server {
-        return Err(EntryError::NotYet {
-            what: format!("an image of docker-lambda's oldest runtimes (it holds `/{LEGACY_SERVER}`)"),
-        });
+        return Err(EntryError::NotYet { what: format!("an image of docker-lambda's oldest runtimes (it holds `/{LEGACY_SERVER}`)") });
     }
     client(request)
 }
@@ -184,41 +173,24 @@ fn plain<'a>(argv: impl Iterator<Item = &'a OsString>, default: &[String]) -> Re
 fn client(request: &EntryRequest<'_>) -> Result<Entry, EntryError> {
     let (handler, event) = positionals(request.arguments)?;
     if let Some(argument) = request.arguments.get(2) {
-        return Err(EntryError::TooManyArguments {
-            argument: argument.to_string_lossy().into_owned(),
-        });
+        return Err(EntryError::TooManyArguments { argument: argument.to_string_lossy().into_owned() });
     }
     let event = choose_event(event, &request.sources);
-    let handler = handler
-        .filter(|handler| !handler.is_empty())
-        .or_else(|| set_handler(&request.sources));
+    let handler = handler.filter(|handler| !handler.is_empty()).or_else(|| set_handler(&request.sources));
     let mut argv = without_emulator(request.image_entrypoint).to_vec();
     match &handler {
         Some(handler) => argv.push(handler.clone()),
         None => argv.extend_from_slice(request.image_cmd),
     }
     if argv.is_empty() {
-        let candidates = TASK_BOOTSTRAPS
-            .iter()
-            .chain(&["/var/runtime/bootstrap"])
-            .map(|&path| path.to_owned())
-            .collect();
-        return Ok(Entry::Bootstrap {
-            candidates,
-            arguments: Vec::new(),
-            handler: handler.unwrap_or_default(),
-            event,
-        });
+        let candidates = TASK_BOOTSTRAPS.iter().chain(&["/var/runtime/bootstrap"]).map(|&path| path.to_owned()).collect();
+        return Ok(Entry::Bootstrap { candidates, arguments: Vec::new(), handler: handler.unwrap_or_default(), event });
     }
     let only_cmd = match request.image_cmd {
         [only] => Some(only.clone()),
         _ => None,
     };
-    Ok(Entry::Entrypoint {
-        argv,
-        handler: handler.or(only_cmd),
-        event,
-    })
+    Ok(Entry::Entrypoint { argv, handler: handler.or(only_cmd), event })
 }
 
 /// AWS's Runtime Interface Emulator at the start of an entrypoint does what we do: it is left out, with its flags.
@@ -232,11 +204,7 @@ fn without_emulator(entrypoint: &[String]) -> &[String] {
     while let [flag, after @ ..] = rest
         && flag.starts_with("--")
     {
-        rest = if FLAGS_WITH_VALUE.contains(&flag.as_str()) {
-            after.get(1..).unwrap_or_default()
-        } else {
-            after
-        };
+        rest = if FLAGS_WITH_VALUE.contains(&flag.as_str()) { after.get(1..).unwrap_or_default() } else { after };
     }
     rest
 }
@@ -248,9 +216,7 @@ fn positionals(arguments: &[OsString]) -> Result<(Option<String>, Option<OsStrin
 }
 
 fn set_handler(sources: &Sources<'_>) -> Option<String> {
-    let value = sources
-        .setting("AWS_LAMBDA_FUNCTION_HANDLER")
-        .or_else(|| sources.setting("_HANDLER"));
+    let value = sources.setting("AWS_LAMBDA_FUNCTION_HANDLER").or_else(|| sources.setting("_HANDLER"));
     value.map(|handler| handler.to_string_lossy().into_owned())
 }
 
@@ -264,17 +230,11 @@ fn choose_event(argument: Option<OsString>, sources: &Sources<'_>) -> Event {
     if let Some(event) = sources.setting("AWS_LAMBDA_EVENT_BODY") {
         return Event::Bytes(event.to_owned().into_vec());
     }
-    if sources.setting("DOCKER_LAMBDA_USE_STDIN").is_some() {
-        Event::Stdin
-    } else {
-        Event::Bytes(b"{}".to_vec())
-    }
+    if sources.setting("DOCKER_LAMBDA_USE_STDIN").is_some() { Event::Stdin } else { Event::Bytes(b"{}".to_vec()) }
 }
 
 fn text(argument: &OsString) -> Result<String, EntryError> {
-    argument.to_str().map(str::to_owned).ok_or_else(|| EntryError::NotText {
-        argument: argument.clone(),
-    })
+    argument.to_str().map(str::to_owned).ok_or_else(|| EntryError::NotText { argument: argument.clone() })
 }
 
 #[cfg(test)]

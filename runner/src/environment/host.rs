@@ -48,29 +48,14 @@ pub struct HostRun {
 /// Chooses how to run a function. Without a `bootstrap` the module decides that the handler `folder/module.name` means: a `.py` file is Python's, a `.js`,
 /// `.mjs` or `.cjs` file Node's. Where there is none of them nothing is chosen, and the runtime that is then missing is the function's error, as in Lambda.
 pub fn choose(function: &HostFunction<'_>) -> Result<HostRun, InterpreterError> {
-    let own_runtime = || {
-        function
-            .task
-            .into_iter()
-            .chain(function.layers.iter().map(PathBuf::as_path))
-            .any(|folder| is_file(&folder.join("bootstrap")))
-    };
+    let own_runtime =
+        || function.task.into_iter().chain(function.layers.iter().map(PathBuf::as_path)).any(|folder| is_file(&folder.join("bootstrap")));
     if own_runtime() {
-        return Ok(HostRun {
-            root: userland::root(None),
-            client: None,
-            interpreter_dir: None,
-            note: None,
-        });
+        return Ok(HostRun { root: userland::root(None), client: None, interpreter_dir: None, note: None });
     }
     let Some(language) = function.task.and_then(|task| language(task, function.handler)) else {
         let note = missing(function);
-        return Ok(HostRun {
-            root: userland::root(None),
-            client: None,
-            interpreter_dir: None,
-            note: Some(note),
-        });
+        return Ok(HostRun { root: userland::root(None), client: None, interpreter_dir: None, note: Some(note) });
     };
     let interpreter = interpreter::find(language, function.search_path)?;
     let (name, text) = client(language);
@@ -82,17 +67,9 @@ pub fn choose(function: &HostFunction<'_>) -> Result<HostRun, InterpreterError> 
         Language::Python => &["-u"][..],
         Language::Node => &["--expose-gc", "--max-http-header-size=81920"],
     };
-    let client = std::iter::once(program)
-        .chain(options.iter().map(|&option| option.to_owned()))
-        .chain([path])
-        .collect();
+    let client = std::iter::once(program).chain(options.iter().map(|&option| option.to_owned())).chain([path]).collect();
     let interpreter_dir = interpreter.program.parent().map(|folder| folder.display().to_string());
-    Ok(HostRun {
-        root,
-        client: Some(client),
-        interpreter_dir,
-        note: None,
-    })
+    Ok(HostRun { root, client: Some(client), interpreter_dir, note: None })
 }
 
 /// The root for a plain command.
@@ -108,18 +85,10 @@ fn client(language: Language) -> (&'static str, &'static [u8]) {
 }
 
 fn language(task: &Path, handler: &str) -> Option<Language> {
-    MODULES
-        .iter()
-        .find(|(extension, _)| module(task, handler, extension).is_some_and(|path| is_file(&path)))
-        .map(|&(_, language)| language)
+    MODULES.iter().find(|(extension, _)| module(task, handler, extension).is_some_and(|path| is_file(&path))).map(|&(_, language)| language)
 }
 
-const MODULES: [(&str, Language); 4] = [
-    ("py", Language::Python),
-    ("js", Language::Node),
-    ("mjs", Language::Node),
-    ("cjs", Language::Node),
-];
+const MODULES: [(&str, Language); 4] = [("py", Language::Python), ("js", Language::Node), ("mjs", Language::Node), ("cjs", Language::Node)];
 
 /// The file that would hold the handler: Python counts the dots from the end and reads them as folders, Node counts them from the file's name on.
 fn module(task: &Path, handler: &str, extension: &str) -> Option<PathBuf> {
@@ -136,15 +105,9 @@ fn missing(function: &HostFunction<'_>) -> String {
     let Some(task) = function.task else {
         return "nothing is shown at /var/task: give the function's folder by `-v DIR:/var/task`".to_owned();
     };
-    let modules = MODULES
-        .iter()
-        .filter_map(|(extension, _)| module(Path::new(""), function.handler, extension));
+    let modules = MODULES.iter().filter_map(|(extension, _)| module(Path::new(""), function.handler, extension));
     let looked_for: Vec<String> = modules.map(|path| format!("`{}`", path.display())).collect();
-    let modules = if looked_for.is_empty() {
-        String::new()
-    } else {
-        format!(", nor any of {}", looked_for.join(", "))
-    };
+    let modules = if looked_for.is_empty() { String::new() } else { format!(", nor any of {}", looked_for.join(", ")) };
     format!("`{}` holds no `bootstrap`{modules}", task.display())
 }
 
@@ -188,24 +151,14 @@ mod tests {
             (&[], "handler", None),
         ] {
             let task = folder(files);
-            let function = HostFunction {
-                handler,
-                task: Some(task.path()),
-                layers: &[],
-                search_path: tools.path().as_os_str(),
-            };
+            let function = HostFunction { handler, task: Some(task.path()), layers: &[], search_path: tools.path().as_os_str() };
             let run = choose(&function).unwrap();
             assert_eq!(
                 run.client.as_ref().map(|line| line[1..].to_vec()),
                 expected.map(|words| words.iter().map(|&word| word.to_owned()).collect()),
                 "{files:?}"
             );
-            assert_eq!(
-                run.note.is_some(),
-                expected.is_none() && files.first() != Some(&"bootstrap"),
-                "{files:?}: {:?}",
-                run.note
-            );
+            assert_eq!(run.note.is_some(), expected.is_none() && files.first() != Some(&"bootstrap"), "{files:?}: {:?}", run.note);
         }
     }
 
@@ -213,35 +166,18 @@ mod tests {
     fn a_layer_may_bring_the_runtime() {
         let (task, layer) = (folder(&["index.js"]), folder(&["bootstrap"]));
         let layers = [layer.path().to_owned()];
-        let function = HostFunction {
-            handler: "index.handler",
-            task: Some(task.path()),
-            layers: &layers,
-            search_path: OsStr::new(""),
-        };
+        let function = HostFunction { handler: "index.handler", task: Some(task.path()), layers: &layers, search_path: OsStr::new("") };
         assert!(choose(&function).unwrap().client.is_none());
     }
 
     #[test]
     fn what_is_missing_is_named() {
         let task = folder(&[]);
-        let function = HostFunction {
-            handler: "a.b",
-            task: Some(task.path()),
-            layers: &[],
-            search_path: OsStr::new(""),
-        };
+        let function = HostFunction { handler: "a.b", task: Some(task.path()), layers: &[], search_path: OsStr::new("") };
         let note = choose(&function).unwrap().note.unwrap();
-        assert!(
-            note.ends_with("holds no `bootstrap`, nor any of `a.py`, `a.js`, `a.mjs`, `a.cjs`"),
-            "{note}"
-        );
+        assert!(note.ends_with("holds no `bootstrap`, nor any of `a.py`, `a.js`, `a.mjs`, `a.cjs`"), "{note}");
         let with_module = folder(&["a.py"]);
-        let error = choose(&HostFunction {
-            task: Some(with_module.path()),
-            ..function
-        })
-        .unwrap_err();
+        let error = choose(&HostFunction { task: Some(with_module.path()), ..function }).unwrap_err();
         assert_eq!(error.to_string(), "no Python interpreter (`python3`, `python`) is in PATH");
     }
 }

@@ -62,9 +62,7 @@ impl ImageRoot {
     }
 
     fn look(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
-        let how = OpenHow::new()
-            .flags(flags | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
         openat2(self.0.as_fd(), path, how)
     }
 
@@ -76,10 +74,7 @@ impl ImageRoot {
     /// This machine's name resolution, shown in an image as docker does it on the host's network, where the image has a place for it.
     pub fn name_resolution(&self) -> Vec<(PathBuf, &'static str)> {
         let files = ["/etc/resolv.conf", "/etc/hosts"].into_iter();
-        files
-            .filter(|path| self.holds(path))
-            .filter_map(|path| Some((Path::new(path).canonicalize().ok()?, path)))
-            .collect()
+        files.filter(|path| self.holds(path)).filter_map(|path| Some((Path::new(path).canonicalize().ok()?, path))).collect()
     }
 }
 
@@ -88,30 +83,18 @@ fn identity(passwd: Vec<u8>, group: impl FnOnce() -> Vec<u8>) -> Identity {
         return Identity { ids, databases: None };
     }
     // First, since the first line with the ids gives their name.
-    let passwd = [
-        format!("{USER}:x:{}:{}::/home/{USER}:/sbin/nologin\n", IDENTITY.uid, IDENTITY.gid).into_bytes(),
-        passwd,
-    ]
-    .concat();
+    let passwd = [format!("{USER}:x:{}:{}::/home/{USER}:/sbin/nologin\n", IDENTITY.uid, IDENTITY.gid).into_bytes(), passwd].concat();
     let group = [format!("{USER}:x:{}:\n", IDENTITY.gid).into_bytes(), group()].concat();
-    Identity {
-        ids: IDENTITY,
-        databases: Some([passwd, group]),
-    }
+    Identity { ids: IDENTITY, databases: Some([passwd, group]) }
 }
 
 /// The ids of `sbx_user1051`, unless they are root's or no ids at all: the sandbox has no root.
 fn ids_of_user(passwd: &[u8]) -> Option<InnerIdentity> {
-    let lines = passwd
-        .split(|&byte| byte == b'\n')
-        .filter_map(|line| std::str::from_utf8(line).ok());
+    let lines = passwd.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
     lines
         .map(|line| line.split(':').collect::<Vec<_>>())
         .find_map(|fields| match fields[..] {
-            [USER, _, uid, gid, ..] => Some(InnerIdentity {
-                uid: uid.parse().ok()?,
-                gid: gid.parse().ok()?,
-            }),
+            [USER, _, uid, gid, ..] => Some(InnerIdentity { uid: uid.parse().ok()?, gid: gid.parse().ok()? }),
             _ => None,
         })
         .filter(|ids| (1..u32::MAX).contains(&ids.uid) && (1..u32::MAX).contains(&ids.gid))
@@ -126,10 +109,7 @@ mod tests {
     #[test]
     fn the_images_own_user_counts() {
         for (passwd, ids) in [
-            (
-                "root:x:0:0:root:/root:/bin/bash\nsbx_user1051:x:496:495::/home/sbx_user1051:/sbin/nologin\n",
-                Some((496, 495)),
-            ),
+            ("root:x:0:0:root:/root:/bin/bash\nsbx_user1051:x:496:495::/home/sbx_user1051:/sbin/nologin\n", Some((496, 495))),
             ("sbx_user1051:x:993:990", Some((993, 990))),
             ("root:x:0:0::/:/bin/sh\n", None),
             ("", None),
@@ -142,13 +122,8 @@ mod tests {
             assert_eq!(found.ids, InnerIdentity { uid, gid }, "{passwd:?}");
             assert_eq!(found.databases.is_some(), ids.is_none(), "{passwd:?}");
         }
-        let [passwd, group] = identity(b"root:x:0:0::/:/bin/sh\n".to_vec(), || b"root:x:0:\n".to_vec())
-            .databases
-            .unwrap();
-        assert_eq!(
-            passwd,
-            b"sbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\nroot:x:0:0::/:/bin/sh\n"
-        );
+        let [passwd, group] = identity(b"root:x:0:0::/:/bin/sh\n".to_vec(), || b"root:x:0:\n".to_vec()).databases.unwrap();
+        assert_eq!(passwd, b"sbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\nroot:x:0:0::/:/bin/sh\n");
         assert_eq!(group, b"sbx_user1051:x:990:\nroot:x:0:\n");
     }
 

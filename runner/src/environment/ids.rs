@@ -17,12 +17,7 @@ pub(super) fn trace_id() -> Result<String, getrandom::Error> {
     getrandom::fill(&mut bytes)?;
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Ok(format!(
-        "Root=1-{seconds:08x}-{};Parent={};Sampled=0;Lineage=1:{}:0",
-        &hex[..24],
-        &hex[24..40],
-        &hex[40..]
-    ))
+    Ok(format!("Root=1-{seconds:08x}-{};Parent={};Sampled=0;Lineage=1:{}:0", &hex[..24], &hex[24..40], &hex[40..]))
 }
 
 #[cfg(test)]
@@ -37,18 +32,11 @@ mod tests {
 
     #[test]
     fn trace_ids_have_lambdas_form() {
-        let form: String = trace_id()
-            .unwrap()
-            .chars()
-            .map(|c| if c.is_ascii_digit() || ('a'..='f').contains(&c) { 'h' } else { c })
-            .collect();
+        let form: String =
+            trace_id().unwrap().chars().map(|c| if c.is_ascii_digit() || ('a'..='f').contains(&c) { 'h' } else { c }).collect();
         let h = |count| "h".repeat(count);
         // The letters of the words that are hex digits themselves are masked, too.
-        let words = |text: &str| {
-            text.chars()
-                .map(|c| if ('a'..='f').contains(&c) { 'h' } else { c })
-                .collect::<String>()
-        };
+        let words = |text: &str| text.chars().map(|c| if ('a'..='f').contains(&c) { 'h' } else { c }).collect::<String>();
         let expected = format!(
             "{}h-{}-{};{}{};{}h;{}h:{}:h",
             words("Root="),

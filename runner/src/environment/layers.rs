@@ -59,9 +59,7 @@ fn copy_folder(from: &Path, to: &Path, stop: &AtomicBool) -> Result<(), MergeErr
             // Last: a folder may be closed to writing.
             std::fs::set_permissions(&target, metadata.permissions()).map_err(at(&source))?;
         } else {
-            clear(&target)
-                .and_then(|()| copy_file(&source, &target, &metadata))
-                .map_err(at(&source))?;
+            clear(&target).and_then(|()| copy_file(&source, &target, &metadata)).map_err(at(&source))?;
         }
     }
     Ok(())
@@ -136,13 +134,7 @@ mod tests {
             ("link", "-> /etc"),
             ("kept", "-> a"),
         ]);
-        let second = layer(&[
-            ("both", "2"),
-            ("dir/y", "2"),
-            ("was-dir", "2"),
-            ("was-file/x", "2"),
-            ("link/passwd", "2"),
-        ]);
+        let second = layer(&[("both", "2"), ("dir/y", "2"), ("was-dir", "2"), ("was-file/x", "2"), ("link/passwd", "2")]);
         let opt = merged(&[&first, &second]);
         for (path, contents) in [
             ("a", "1"),
@@ -166,12 +158,7 @@ mod tests {
         let run = first.path().join("dir/run");
         std::fs::set_permissions(&run, PermissionsExt::from_mode(0o555)).unwrap();
         let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-        File::options()
-            .read(true)
-            .open(&run)
-            .unwrap()
-            .set_times(FileTimes::new().set_modified(then))
-            .unwrap();
+        File::options().read(true).open(&run).unwrap().set_times(FileTimes::new().set_modified(then)).unwrap();
         std::fs::set_permissions(first.path().join("dir"), PermissionsExt::from_mode(0o555)).unwrap();
         let opt = merged(&[&first, &second]);
         let metadata = opt.path().join("dir/run").metadata().unwrap();
@@ -185,14 +172,8 @@ mod tests {
         let first = layer(&[("a", "1")]);
         let target = tempfile::tempdir().unwrap();
         let layers = [first.path().to_owned()];
-        assert!(matches!(
-            merge(&layers, target.path(), &AtomicBool::new(true)),
-            Err(MergeError::Interrupted)
-        ));
+        assert!(matches!(merge(&layers, target.path(), &AtomicBool::new(true)), Err(MergeError::Interrupted)));
         let inside = first.path().join("inside");
-        assert!(matches!(
-            merge(&layers, &inside, &AtomicBool::new(false)),
-            Err(MergeError::Loop { .. })
-        ));
+        assert!(matches!(merge(&layers, &inside, &AtomicBool::new(false)), Err(MergeError::Loop { .. })));
     }
 }

@@ -33,11 +33,7 @@ impl Logs {
     /// Takes over the pipes of a sandbox. Must be called within a tokio runtime.
     pub(super) fn new(stdout: Option<OwnedFd>, stderr: Option<OwnedFd>) -> io::Result<Self> {
         let receiver = |pipe: Option<OwnedFd>| pipe.map(Receiver::from_owned_fd).transpose();
-        Ok(Self {
-            stdout: receiver(stdout)?,
-            stderr: receiver(stderr)?,
-            buffer: vec![0; CHUNK_BYTES].into(),
-        })
+        Ok(Self { stdout: receiver(stdout)?, stderr: receiver(stderr)?, buffer: vec![0; CHUNK_BYTES].into() })
     }
 
     /// Waits until a stream has output, or has just ended. Never answers once both have. May be dropped and called anew at any time.

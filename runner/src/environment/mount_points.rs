@@ -54,13 +54,8 @@ impl PlaceError {
 pub fn root(rootfs: &Path, volumes: &[Volume]) -> Result<(RootSource, Vec<Volume>), PlaceError> {
     let mut missing = Vec::new();
     for volume in volumes {
-        let in_another = volumes
-            .iter()
-            .any(|other| other.target != volume.target && volume.target.starts_with(&other.target));
-        let failed = |source| PlaceError::Read {
-            path: volume.target.clone(),
-            source,
-        };
+        let in_another = volumes.iter().any(|other| other.target != volume.target && volume.target.starts_with(&other.target));
+        let failed = |source| PlaceError::Read { path: volume.target.clone(), source };
         if !in_another && let Some(place) = missing_place(rootfs, &volume.target).map_err(failed)? {
             missing.push((place, volume.source.is_dir()));
         }
@@ -107,11 +102,7 @@ fn missing_place(rootfs: &Path, target: &Path) -> io::Result<Option<Missing>> {
             Ok(found) if !found.is_dir() && !left.is_empty() => return Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
             Ok(_) => folder = place,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let rest = left
-                    .iter()
-                    .rev()
-                    .filter(|part| *part != "..")
-                    .fold(PathBuf::from(&name), |rest, part| rest.join(part));
+                let rest = left.iter().rev().filter(|part| *part != "..").fold(PathBuf::from(&name), |rest, part| rest.join(part));
                 return Ok(Some(Missing { folder, rest }));
             }
             Err(error) => return Err(error),
@@ -139,10 +130,7 @@ fn assemble(rootfs: &Path, missing: &[(Missing, bool)]) -> Result<(HostRoot, Vec
     let (mut root, mut parts) = (HostRoot::default(), Vec::new());
     let way: BTreeSet<&Path> = missing.iter().flat_map(|(missing, _)| missing.folder.ancestors()).collect();
     for folder in &way {
-        let failed = |source| PlaceError::Read {
-            path: (*folder).to_owned(),
-            source,
-        };
+        let failed = |source| PlaceError::Read { path: (*folder).to_owned(), source };
         for entry in fs::read_dir(on_host(rootfs, folder)).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let (inside, kind) = (folder.join(entry.file_name()), entry.file_type().map_err(failed)?);
@@ -153,17 +141,11 @@ fn assemble(rootfs: &Path, missing: &[(Missing, bool)]) -> Result<(HostRoot, Vec
                 root.symlinks.push((inside, fs::read_link(entry.path()).map_err(failed)?));
             } else if kind.is_dir() || kind.is_file() {
                 make(&mut root, &inside, kind.is_dir());
-                parts.push(Volume {
-                    source: entry.path(),
-                    target: inside,
-                    access: Access::ReadOnly,
-                });
+                parts.push(Volume { source: entry.path(), target: inside, access: Access::ReadOnly });
             }
         }
         if parts.len() > MOST_PARTS {
-            return Err(PlaceError::TooMany {
-                folder: (*folder).to_owned(),
-            });
+            return Err(PlaceError::TooMany { folder: (*folder).to_owned() });
         }
         root.places.push((*folder).to_owned());
     }
@@ -200,14 +182,7 @@ mod tests {
     }
 
     fn volumes(targets: &[&str]) -> Vec<Volume> {
-        targets
-            .iter()
-            .map(|target| Volume {
-                source: "/".into(),
-                target: target.into(),
-                access: Access::ReadOnly,
-            })
-            .collect()
+        targets.iter().map(|target| Volume { source: "/".into(), target: target.into(), access: Access::ReadOnly }).collect()
     }
 
     fn sorted(paths: impl IntoIterator<Item = PathBuf>) -> Vec<String> {
@@ -219,13 +194,7 @@ mod tests {
     #[test]
     fn an_image_with_all_places_stays_whole() {
         let tree = tree();
-        for targets in [
-            &["/var/task", "/opt"][..],
-            &["/bin"],
-            &["/up/task"],
-            &["/var/task", "/var/task/node_modules"],
-            &[],
-        ] {
+        for targets in [&["/var/task", "/opt"][..], &["/bin"], &["/up/task"], &["/var/task", "/var/task/node_modules"], &[]] {
             let (root, parts) = root(tree.path(), &volumes(targets)).unwrap();
             assert!(matches!(root, RootSource::Image { .. }) && parts.is_empty(), "{targets:?}");
         }
@@ -234,43 +203,14 @@ mod tests {
     #[test]
     fn only_the_way_is_taken_apart() {
         let tree = tree();
-        let file = Volume {
-            source: tree.path().join("usr/bin/sh"),
-            target: "/up/file".into(),
-            access: Access::ReadOnly,
-        };
+        let file = Volume { source: tree.path().join("usr/bin/sh"), target: "/up/file".into(), access: Access::ReadOnly };
         let all = [volumes(&["/app/src", "/bin/tools", "/var/task"]), vec![file]].concat();
-        let (RootSource::Host(root), parts) = root(tree.path(), &all).unwrap() else {
-            panic!("not assembled")
-        };
-        assert_eq!(
-            sorted(root.places),
-            [
-                "/",
-                "/app/src",
-                "/opt",
-                "/usr",
-                "/usr/bin",
-                "/usr/bin/tools",
-                "/usr/lib",
-                "/var",
-                "/var/task"
-            ]
-        );
-        assert_eq!(
-            sorted(root.files.into_iter().map(|(path, _, _)| path)),
-            ["/usr/bin/sh", "/var/file"]
-        );
+        let (RootSource::Host(root), parts) = root(tree.path(), &all).unwrap() else { panic!("not assembled") };
+        assert_eq!(sorted(root.places), ["/", "/app/src", "/opt", "/usr", "/usr/bin", "/usr/bin/tools", "/usr/lib", "/var", "/var/task"]);
+        assert_eq!(sorted(root.files.into_iter().map(|(path, _, _)| path)), ["/usr/bin/sh", "/var/file"]);
         assert!(root.symlinks.contains(&("/bin".into(), "usr/bin".into())));
-        assert_eq!(
-            sorted(parts.iter().map(|part| part.target.clone())),
-            ["/opt", "/usr/bin/sh", "/usr/lib", "/var/task"]
-        );
-        assert!(
-            parts
-                .iter()
-                .all(|part| part.source == on_host(tree.path(), &part.target) && part.access == Access::ReadOnly)
-        );
+        assert_eq!(sorted(parts.iter().map(|part| part.target.clone())), ["/opt", "/usr/bin/sh", "/usr/lib", "/var/task"]);
+        assert!(parts.iter().all(|part| part.source == on_host(tree.path(), &part.target) && part.access == Access::ReadOnly));
     }
 
     #[test]
@@ -285,9 +225,6 @@ mod tests {
         for index in 0..=MOST_PARTS {
             fs::write(tree.path().join(format!("usr/bin/{index}")), "").unwrap();
         }
-        assert!(matches!(
-            root(tree.path(), &volumes(&["/usr/bin/x/y"])),
-            Err(PlaceError::TooMany { .. })
-        ));
+        assert!(matches!(root(tree.path(), &volumes(&["/usr/bin/x/y"])), Err(PlaceError::TooMany { .. })));
     }
 }

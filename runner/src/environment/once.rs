@@ -101,11 +101,7 @@ pub async fn run_once(
     servers.spawn(api::serve(listener, calls, std::future::pending()));
 
     let invocation = invocation(&run).map_err(|source| EnvironmentError::Random { source })?;
-    let start = Start {
-        launcher,
-        make_plan,
-        runtime_api,
-    };
+    let start = Start { launcher, make_plan, runtime_api };
     let mut environment = Environment::new(start, Arc::new(run.function.clone()), report);
     environment.apply([Input::Begin, Input::Invoke(invocation)])?;
     let interrupted = environment.serve(received, stop).await?;

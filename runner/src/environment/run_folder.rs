@@ -31,17 +31,11 @@ const NAME_LENGTH: usize = 16;
 impl RunFolder {
     /// Makes a folder below `parent`, which is made, too, if need be.
     pub fn create(parent: &Path) -> Result<Self, RunFolderError> {
-        let failed = |source| RunFolderError {
-            parent: parent.to_owned(),
-            source,
-        };
+        let failed = |source| RunFolderError { parent: parent.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
         // Whoever owns the parent could put other things in place of ours.
         if parent.metadata().map_err(failed)?.uid() != nix::unistd::geteuid().as_raw() {
-            return Err(failed(io::Error::new(
-                io::ErrorKind::PermissionDenied,
-                "it belongs to another user",
-            )));
+            return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user")));
         }
         sweep(parent);
         loop {
@@ -69,10 +63,7 @@ impl RunFolder {
     /// Writes a file into it that everybody inside may read.
     pub fn write(&self, name: &str, contents: &[u8]) -> Result<PathBuf, RunFolderError> {
         let path = self.path.join(name);
-        std::fs::write(&path, contents).map_err(|source| RunFolderError {
-            parent: self.path.clone(),
-            source,
-        })?;
+        std::fs::write(&path, contents).map_err(|source| RunFolderError { parent: self.path.clone(), source })?;
         Ok(path)
     }
 }

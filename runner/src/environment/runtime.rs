@@ -55,10 +55,7 @@ impl RuntimeProcess {
     }
 }
 
-#[expect(
-    deprecated,
-    reason = "its successor is unsafe because of types that lend others' descriptors; an OwnedFd is its own"
-)]
+#[expect(deprecated, reason = "its successor is unsafe because of types that lend others' descriptors; an OwnedFd is its own")]
 fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
@@ -72,10 +69,7 @@ pub(super) fn function_fault(error: LaunchError) -> Result<PlatformError, Launch
             }
             Ok(PlatformError::NoBootstrap { tried })
         }
-        LaunchError::Exec { path, source } => Ok(PlatformError::NotExecuted {
-            path,
-            reason: reason(&source),
-        }),
+        LaunchError::Exec { path, source } => Ok(PlatformError::NotExecuted { path, reason: reason(&source) }),
         other => Err(other),
     }
 }
@@ -85,9 +79,7 @@ fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words);
     let mut chars = text.chars();
-    chars
-        .next()
-        .map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 #[cfg(test)]
@@ -117,31 +109,16 @@ mod tests {
                 tried(&["/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap"]),
                 tried(&["/var/task/bootstrap", "/opt/bootstrap"]),
             ),
-            (
-                tried(&["/my/bootstrap", "/var/task/bootstrap"]),
-                tried(&["/my/bootstrap", "/var/task/bootstrap"]),
-            ),
+            (tried(&["/my/bootstrap", "/var/task/bootstrap"]), tried(&["/my/bootstrap", "/var/task/bootstrap"])),
             (tried(&["/var/runtime/bootstrap"]), tried(&["/var/runtime/bootstrap"])),
         ] {
             let fault = function_fault(LaunchError::NoCandidate { tried: looked_at }).unwrap();
             assert_eq!(fault, PlatformError::NoBootstrap { tried: named });
         }
-        let exec = LaunchError::Exec {
-            path: "/var/task/bootstrap".to_owned(),
-            source: io::Error::from_raw_os_error(Errno::EACCES as i32),
-        };
+        let exec = LaunchError::Exec { path: "/var/task/bootstrap".to_owned(), source: io::Error::from_raw_os_error(Errno::EACCES as i32) };
         let reason = "permission denied".to_owned();
-        assert_eq!(
-            function_fault(exec).unwrap(),
-            PlatformError::NotExecuted {
-                path: "/var/task/bootstrap".to_owned(),
-                reason
-            }
-        );
-        let step = LaunchError::Prepare {
-            step: "clone",
-            source: io::Error::from_raw_os_error(Errno::EPERM as i32),
-        };
+        assert_eq!(function_fault(exec).unwrap(), PlatformError::NotExecuted { path: "/var/task/bootstrap".to_owned(), reason });
+        let step = LaunchError::Prepare { step: "clone", source: io::Error::from_raw_os_error(Errno::EPERM as i32) };
         assert!(function_fault(step).is_err());
     }
 }

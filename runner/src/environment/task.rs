@@ -54,15 +54,7 @@ enum Wake {
 
 impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a, P> {
     pub(super) fn new(start: Start<'a, P>, function: Arc<Function>, report: &'a mut Report) -> Self {
-        Self {
-            start,
-            lifecycle: Lifecycle::new(function),
-            runtime: None,
-            report,
-            decided: None,
-            figures: None,
-            finished: false,
-        }
+        Self { start, lifecycle: Lifecycle::new(function), runtime: None, report, decided: None, figures: None, finished: false }
     }
 
     /// Works until the invocation's phase is over, or `stop` ends it before: then the answer is its signal.
@@ -196,10 +188,7 @@ fn watch(source: std::io::Error) -> EnvironmentError {
 }
 
 fn now() -> Now {
-    Now {
-        instant: tokio::time::Instant::now().into_std(),
-        since_epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-    }
+    Now { instant: tokio::time::Instant::now().into_std(), since_epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
 }
 
 async fn reached(alarm: Option<Instant>) {

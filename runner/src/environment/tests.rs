@@ -33,29 +33,17 @@ post() { call POST "invocation/$id/$1" "$2" >/dev/null; }
 "#;
 
 fn supported() -> bool {
-    let granted = std::process::Command::new("unshare")
-        .args(["-U", "bash", "-c", "true"])
-        .status()
-        .is_ok_and(|status| status.success());
+    let granted = std::process::Command::new("unshare").args(["-U", "bash", "-c", "true"]).status().is_ok_and(|status| status.success());
     if !granted {
-        assert!(
-            std::env::var_os("REQUIRE_USERNS").is_none(),
-            "user namespaces are required and not granted"
-        );
+        assert!(std::env::var_os("REQUIRE_USERNS").is_none(), "user namespaces are required and not granted");
         eprintln!("skipped: this machine grants no user namespace or has no bash");
     }
     granted
 }
 
 fn host_root(files: &[(&str, &str, u32)]) -> HostRoot {
-    let files = files
-        .iter()
-        .map(|(path, text, mode)| (path.into(), text.as_bytes().to_vec(), *mode))
-        .collect();
-    let mut root = HostRoot {
-        files,
-        ..HostRoot::default()
-    };
+    let files = files.iter().map(|(path, text, mode)| (path.into(), text.as_bytes().to_vec(), *mode)).collect();
+    let mut root = HostRoot { files, ..HostRoot::default() };
     for name in ["/usr", "/bin", "/sbin", "/lib", "/lib64"] {
         match fs::read_link(name) {
             Ok(target) => root.symlinks.push((name.into(), target)),
@@ -134,30 +122,20 @@ impl Seen {
 }
 
 fn platform_body(error: &PlatformError) -> String {
-    format!(
-        r#"{{"errorType":"{}","errorMessage":"RequestId: <id> Error: {}"}}"#,
-        error.error_type(),
-        error.message()
-    )
+    format!(r#"{{"errorType":"{}","errorMessage":"RequestId: <id> Error: {}"}}"#, error.error_type(), error.message())
 }
 
 /// How many processes `sleep SECONDS` this machine has.
 fn sleepers(seconds: &str) -> usize {
     let line = format!("sleep\0{seconds}\0");
     let processes = fs::read_dir("/proc").unwrap().flatten();
-    processes
-        .filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|found| found == line.as_bytes()))
-        .count()
+    processes.filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|found| found == line.as_bytes())).count()
 }
 
 fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
     let policy = seccomp::policy::Policy::lambda();
     let filter = seccomp::filter::Filter::compile(&policy, seccomp::numbers::Architecture::HOST).unwrap();
-    let files = [
-        ("/opt/plain", "no program", 0o644),
-        ("/opt/badformat", "no program", 0o755),
-        ("/opt/noloader", "#!/no/such\n", 0o755),
-    ];
+    let files = [("/opt/plain", "no program", 0o644), ("/opt/badformat", "no program", 0o755), ("/opt/noloader", "#!/no/such\n", 0o755)];
     let variables = ["PATH=/usr/bin:/bin".to_owned(), format!("AWS_LAMBDA_RUNTIME_API={runtime_api}")];
     SandboxRequest {
         root: RootSource::Host(host_root(&files)),
@@ -168,11 +146,7 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "sandbox".into(),
         tmp_size_bytes: 1 << 20,
-        stdio: Stdio {
-            input: Input::Null,
-            output: Output::Pipe,
-            error: Output::Joined,
-        },
+        stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Joined },
         first_process: FirstProcess::Init,
         filter: Arc::new(filter),
     }
@@ -181,13 +155,8 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
 async fn run_with(command: Command, timeout: &str, report: &mut Report, stop: impl Future<Output = i32>) -> Ran {
     let launcher = Launcher::start().unwrap();
     let function = Function::sample(timeout);
-    let run = Run {
-        function: &function,
-        event: Bytes::from_static(b"{\"event\": 1}"),
-    };
-    run_once(&launcher, |runtime_api| plan(request(&command, runtime_api)), run, report, stop)
-        .await
-        .unwrap()
+    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}") };
+    run_once(&launcher, |runtime_api| plan(request(&command, runtime_api)), run, report, stop).await.unwrap()
 }
 
 async fn run_command(command: Command, timeout: &str, log: Shared, stop: impl Future<Output = i32>) -> Seen {
@@ -214,17 +183,7 @@ async fn answers_between_start_and_end() {
     assert_eq!(seen.success(), "{\"a\": 1}");
     assert_eq!(
         seen.lines(),
-        [
-            "init",
-            "START RequestId: <id> Version: $LATEST",
-            "out {\"event\": 1}",
-            "a",
-            "b",
-            "",
-            "last",
-            "END RequestId: <id>",
-            "REPORT"
-        ]
+        ["init", "START RequestId: <id> Version: $LATEST", "out {\"event\": 1}", "a", "b", "", "last", "END RequestId: <id>", "REPORT"]
     );
     let figures = seen.ran.figures.unwrap();
     assert!(figures.init.is_some() && figures.max_memory_used_mb > 0, "{figures:?}");
@@ -238,25 +197,12 @@ async fn posted_errors() {
     }
     let seen = run("next; post error 'not json'; next", "5").await;
     assert_eq!(seen.error(), "not json");
-    assert_eq!(
-        seen.lines(),
-        ["START RequestId: <id> Version: $LATEST", "END RequestId: <id>", "REPORT"]
-    );
-    let seen = run(
-        "echo before; call POST init/error '{\"errorType\":\"Runtime.X\"}' >/dev/null; echo after; exit 1",
-        "5",
-    )
-    .await;
+    assert_eq!(seen.lines(), ["START RequestId: <id> Version: $LATEST", "END RequestId: <id>", "REPORT"]);
+    let seen = run("echo before; call POST init/error '{\"errorType\":\"Runtime.X\"}' >/dev/null; echo after; exit 1", "5").await;
     assert_eq!(seen.error(), "{\"errorType\":\"Runtime.X\"}");
     assert_eq!(
         seen.lines(),
-        [
-            "before",
-            "START RequestId: <id> Version: $LATEST",
-            "after",
-            "END RequestId: <id>",
-            "error\tError Type: Runtime.Unknown"
-        ]
+        ["before", "START RequestId: <id> Version: $LATEST", "after", "END RequestId: <id>", "error\tError Type: Runtime.Unknown"]
     );
 }
 
@@ -265,10 +211,7 @@ async fn ends_of_the_runtime() {
     if !supported() {
         return;
     }
-    let signaled = |signal| RuntimeEnd::Signaled {
-        signal,
-        core_dumped: false,
-    };
+    let signaled = |signal| RuntimeEnd::Signaled { signal, core_dumped: false };
     for (script, end) in [
         ("next; echo last; exit 7", RuntimeEnd::Exited(7)),
         ("next; echo last; exit 0", RuntimeEnd::Exited(0)),
@@ -306,10 +249,7 @@ async fn killed_at_the_deadline() {
     assert_eq!(seen.error(), platform_body(&PlatformError::TimedOut("0.3".parse().unwrap())));
     let lines = seen.lines();
     assert!(lines[2].ends_with("Z <id> Task timed out after 0.30 seconds"), "{lines:?}");
-    assert_eq!(
-        (lines[1].as_str(), &lines[3..]),
-        ("begun", &["END RequestId: <id>".to_owned(), "timeout".to_owned()][..])
-    );
+    assert_eq!((lines[1].as_str(), &lines[3..]), ("begun", &["END RequestId: <id>".to_owned(), "timeout".to_owned()][..]));
     assert!(seen.log.contains("\tDuration: 300.00 ms\t"), "{}", seen.log);
     // An answer stands, though the runtime does not come back.
     let seen = run("next; post response 1; sleep 77.5", "0.3").await;
@@ -333,10 +273,8 @@ async fn bootstraps_that_cannot_be_started() {
     if !supported() {
         return;
     }
-    let first_of = |paths: &[&str]| Command::FirstOf {
-        candidates: paths.iter().map(|&path| path.to_owned()).collect(),
-        arguments: Vec::new(),
-    };
+    let first_of =
+        |paths: &[&str]| Command::FirstOf { candidates: paths.iter().map(|&path| path.to_owned()).collect(), arguments: Vec::new() };
     for (candidates, message) in [
         (
             &["/var/runtime/bootstrap", "/var/task/bootstrap", "/opt/bootstrap"][..],
@@ -390,10 +328,7 @@ async fn slow_initialisation_is_tried_again_on_the_functions_time() {
     let seen = run("sleep 79.5", "3").await;
     assert_eq!(seen.error(), platform_body(&PlatformError::TimedOut("3".parse().unwrap())));
     let lines = seen.lines();
-    assert!(
-        lines[0].starts_with("INIT_REPORT Init Duration: 100") && lines[0].ends_with(" ms\tPhase: init\tStatus: timeout"),
-        "{lines:?}"
-    );
+    assert!(lines[0].starts_with("INIT_REPORT Init Duration: 100") && lines[0].ends_with(" ms\tPhase: init\tStatus: timeout"), "{lines:?}");
     assert_eq!(lines[1], "START RequestId: <id> Version: $LATEST");
     assert!(
         lines[2].starts_with("INIT_REPORT Init Duration: 300") && lines[2].ends_with(" ms\tPhase: invoke\tStatus: timeout"),
@@ -427,10 +362,5 @@ async fn a_log_nobody_reads_does_not_hold_up_the_answer() {
     let line = ["bash", "-c", &format!("{CLIENT}\nnext; echo output; post response 1; next")].map(str::to_owned);
     let mut report = Report::to_writer(Stuck(stuck), Color::Plain, CarriageReturns::ToLineFeeds);
     let ran = run_with(Command::Line(line.to_vec()), "60", &mut report, std::future::pending()).await;
-    assert_eq!(
-        ran.outcome,
-        Outcome::Success {
-            payload: Bytes::from_static(b"1")
-        }
-    );
+    assert_eq!(ran.outcome, Outcome::Success { payload: Bytes::from_static(b"1") });
 }

@@ -81,17 +81,9 @@ pub struct Sources<'a> {
 impl Sources<'_> {
     /// The strongest source that knows `name` decides, also when its value is empty: that means "not set".
     pub fn setting(&self, name: &str) -> Option<&OsStr> {
-        let given = self
-            .given
-            .iter()
-            .chain(self.own_settings)
-            .map(|(other, value)| (other, value.as_os_str()));
+        let given = self.given.iter().chain(self.own_settings).map(|(other, value)| (other, value.as_os_str()));
         let image = self.image.iter().map(|(other, value)| (other, OsStr::new(value)));
-        given
-            .chain(image)
-            .find(|(other, _)| *other == name)
-            .map(|(_, value)| value)
-            .filter(|value| !value.is_empty())
+        given.chain(image).find(|(other, _)| *other == name).map(|(_, value)| value).filter(|value| !value.is_empty())
     }
 
     fn text(&self, name: &str) -> Option<String> {
@@ -154,10 +146,7 @@ impl Unique {
     /// For a run that starts now. The numbers name things and guard nothing: the standard library's hash keys are random enough.
     pub fn new() -> Self {
         let random = || std::hash::RandomState::new().hash_one(0);
-        Self {
-            now: std::time::SystemTime::now().into(),
-            random: [random(), random()],
-        }
+        Self { now: std::time::SystemTime::now().into(), random: [random(), random()] }
     }
 }
 
@@ -241,11 +230,7 @@ fn base(setup: &Setup<'_>) -> EnvVars {
     for (name, value) in XRAY_DEFAULTS {
         variables.set_missing(name, value);
     }
-    let settings = setup
-        .sources
-        .own_settings
-        .iter()
-        .filter(|(name, _)| name.starts_with("AWS_LAMBDA_"));
+    let settings = setup.sources.own_settings.iter().filter(|(name, _)| name.starts_with("AWS_LAMBDA_"));
     for (name, value) in settings.chain(setup.sources.given) {
         variables.set(name, value);
     }
@@ -268,14 +253,9 @@ fn describe(setup: &Setup<'_>, unique: &Unique) -> Result<Function, SettingError
     let or = |name: &str, default: &str| sources.text(name).unwrap_or_else(|| default.to_owned());
     let name = or("AWS_LAMBDA_FUNCTION_NAME", "test");
     let version = or("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST");
-    let region = sources
-        .first_text(&["AWS_REGION", "AWS_DEFAULT_REGION"])
-        .unwrap_or_else(|| "us-east-1".to_owned());
+    let region = sources.first_text(&["AWS_REGION", "AWS_DEFAULT_REGION"]).unwrap_or_else(|| "us-east-1".to_owned());
     let account_id = account_id(sources, unique);
-    let arn = or(
-        "AWS_LAMBDA_FUNCTION_INVOKED_ARN",
-        &format!("arn:aws:lambda:{region}:{account_id}:function:{name}"),
-    );
+    let arn = or("AWS_LAMBDA_FUNCTION_INVOKED_ARN", &format!("arn:aws:lambda:{region}:{account_id}:function:{name}"));
     Ok(Function {
         handler: setup.handler.unwrap_or_default().to_owned(),
         memory: memory(setup)?,
@@ -295,26 +275,13 @@ fn describe(setup: &Setup<'_>, unique: &Unique) -> Result<Function, SettingError
 
 /// The digits of `AWS_ACCOUNT_ID`, else twelve random ones.
 fn account_id(sources: &Sources<'_>, unique: &Unique) -> String {
-    let digits: String = sources
-        .text("AWS_ACCOUNT_ID")
-        .unwrap_or_default()
-        .chars()
-        .filter(char::is_ascii_digit)
-        .collect();
-    if digits.is_empty() {
-        format!("{:012}", unique.random[0] % 900_000_000_000 + 100_000_000_000)
-    } else {
-        digits
-    }
+    let digits: String = sources.text("AWS_ACCOUNT_ID").unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
+    if digits.is_empty() { format!("{:012}", unique.random[0] % 900_000_000_000 + 100_000_000_000) } else { digits }
 }
 
 fn memory(setup: &Setup<'_>) -> Result<MemorySize, SettingError> {
     if let Some(value) = setup.sources.text("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") {
-        return value
-            .parse()
-            .ok()
-            .and_then(MemorySize::from_mb)
-            .ok_or(SettingError::Memory { value });
+        return value.parse().ok().and_then(MemorySize::from_mb).ok_or(SettingError::Memory { value });
     }
     const DEFAULT_MB: u32 = 1536;
     Ok(setup.memory.or(MemorySize::from_mb(DEFAULT_MB)).expect("the default is not zero"))

@@ -93,10 +93,7 @@ mod tests {
 
     #[test]
     fn request_ids_are_uuids_of_version_4() {
-        for (byte, text) in [
-            (0x00, "00000000-0000-4000-8000-000000000000"),
-            (0xff, "ffffffff-ffff-4fff-bfff-ffffffffffff"),
-        ] {
+        for (byte, text) in [(0x00, "00000000-0000-4000-8000-000000000000"), (0xff, "ffffffff-ffff-4fff-bfff-ffffffffffff")] {
             assert_eq!(RequestId::from_random([byte; 16]).as_str(), text);
         }
     }

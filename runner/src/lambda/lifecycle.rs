@@ -169,13 +169,7 @@ struct Begun {
 impl<T> Lifecycle<T> {
     /// The lifecycle of an environment for this function.
     pub fn new(function: Arc<Function>) -> Self {
-        Self {
-            function,
-            runtime: Runtime::Absent,
-            current: None,
-            init: None,
-            peak_memory_bytes: 0,
-        }
+        Self { function, runtime: Runtime::Absent, current: None, init: None, peak_memory_bytes: 0 }
     }
 
     /// Takes what happened, says what to do.
@@ -206,15 +200,10 @@ impl<T> Lifecycle<T> {
         let deadline = self.current.as_ref().and_then(|current| current.begun).map(|begun| begun.deadline);
         match self.runtime {
             Runtime::Absent | Runtime::Ready { .. } | Runtime::Dying(_) => None,
-            Runtime::Started {
-                since,
-                phase: InitPhase::Init,
-            } => Some(since + INIT_LIMIT),
+            Runtime::Started { since, phase: InitPhase::Init } => Some(since + INIT_LIMIT),
             Runtime::InitError { until } => Some(until),
             Runtime::Aborted { until: Some(until), .. } => Some(deadline.map_or(until, |deadline| deadline.min(until))),
-            Runtime::Started {
-                phase: InitPhase::Invoke, ..
-            }
+            Runtime::Started { phase: InitPhase::Invoke, .. }
             | Runtime::Running
             | Runtime::Aborted { until: None, .. }
             | Runtime::ResponseSent => deadline,

@@ -146,10 +146,7 @@ mod tests {
     #[test]
     fn memory_is_in_started_megabytes() {
         for (bytes, mb) in [(0, 0), (1, 1), (1 << 20, 1), ((1 << 20) + 1, 2), (u64::MAX, 1 << 44)] {
-            assert_eq!(
-                ReportFigures::new(None, Duration::ZERO, MemorySize::from_mb(128).unwrap(), bytes).max_memory_used_mb,
-                mb
-            );
+            assert_eq!(ReportFigures::new(None, Duration::ZERO, MemorySize::from_mb(128).unwrap(), bytes).max_memory_used_mb, mb);
         }
     }
 }

@@ -84,14 +84,10 @@ impl PlatformError {
     pub fn body(&self, request_id: &RequestId) -> Bytes {
         let error_type = self.error_type();
         let body = match self {
-            Self::ResponseTooLarge => serde_json::to_vec(&MessageFirst {
-                error_message: &self.message(),
-                error_type,
-            }),
-            _ => serde_json::to_vec(&TypeFirst {
-                error_type,
-                error_message: &format!("RequestId: {request_id} Error: {}", self.message()),
-            }),
+            Self::ResponseTooLarge => serde_json::to_vec(&MessageFirst { error_message: &self.message(), error_type }),
+            _ => {
+                serde_json::to_vec(&TypeFirst { error_type, error_message: &format!("RequestId: {request_id} Error: {}", self.message()) })
+            }
         };
         body.expect("two strings are always JSON").into()
     }
@@ -162,10 +158,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
         "power failure",
         "bad system call",
     ];
-    usize::try_from(signal)
-        .ok()
-        .and_then(|number| NAMES.get(number.checked_sub(1)?))
-        .copied()
+    usize::try_from(signal).ok().and_then(|number| NAMES.get(number.checked_sub(1)?)).copied()
 }
 
 #[cfg(test)]
@@ -180,10 +173,7 @@ mod tests {
             format!(r#"{{"errorType":"{error_type}","errorMessage":"RequestId: 00000000-0000-4000-8000-000000000000 Error: {message}"}}"#)
         };
         let tried = vec!["/var/task/bootstrap".to_owned(), "/opt/bootstrap".to_owned()];
-        let not_executed = PlatformError::NotExecuted {
-            path: "/var/task/bootstrap".to_owned(),
-            reason: "permission denied".to_owned(),
-        };
+        let not_executed = PlatformError::NotExecuted { path: "/var/task/bootstrap".to_owned(), reason: "permission denied".to_owned() };
         for (error, body) in [
             (PlatformError::TimedOut("1".parse().unwrap()), with_id("Sandbox.Timedout", "Task timed out after 1.00 seconds")),
             (PlatformError::Exited(RuntimeEnd::Exited(0)), with_id("Runtime.ExitError", "Runtime exited without providing a reason")),

@@ -15,11 +15,7 @@ pub fn run(json: bool) -> Result<ExitCode, Failure> {
     let findings = probe::findings(shipped_filter().map_err(Failure::could_not_run)?);
     let signs = Signs::read();
     let works = !findings.iter().any(Finding::is_fatal);
-    let text = if json {
-        as_json(&findings, &signs, works)
-    } else {
-        as_text(&findings, &signs, works)
-    };
+    let text = if json { as_json(&findings, &signs, works) } else { as_text(&findings, &signs, works) };
     print(text.as_bytes())?;
     Ok(if works { ExitCode::SUCCESS } else { ExitCode::FUNCTION_FAILED })
 }
@@ -44,13 +40,8 @@ impl Signs {
             userns_switched_off: number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0),
             no_userns_allowed: number("/proc/sys/user/max_user_namespaces") == Some(0),
             in_container: ["/.dockerenv", "/run/.containerenv"].iter().any(|path| Path::new(path).exists()),
-            filtered: status
-                .lines()
-                .any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2")),
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")
-                .unwrap_or_default()
-                .trim()
-                .to_owned(),
+            filtered: status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2")),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         }
     }
 }
@@ -92,11 +83,7 @@ fn as_text(findings: &[Finding], signs: &Signs, works: bool) -> String {
         }
         text += &advice(finding, signs).map_or_else(String::new, |advice| format!("           hint: {advice}\n"));
     }
-    text + if works {
-        "Functions can run here.\n"
-    } else {
-        "Functions cannot run here.\n"
-    }
+    text + if works { "Functions can run here.\n" } else { "Functions cannot run here.\n" }
 }
 
 fn as_json(findings: &[Finding], signs: &Signs, works: bool) -> String {
@@ -108,10 +95,7 @@ fn as_json(findings: &[Finding], signs: &Signs, works: bool) -> String {
         };
         json!({"step": finding.step, "verdict": verdict, "detail": detail, "optional": finding.optional, "hint": advice(finding, signs)})
     });
-    format!(
-        "{}\n",
-        json!({"version": 1, "functionsCanRun": works, "kernel": signs.kernel, "steps": steps.collect::<Vec<_>>()})
-    )
+    format!("{}\n", json!({"version": 1, "functionsCanRun": works, "kernel": signs.kernel, "steps": steps.collect::<Vec<_>>()}))
 }
 
 #[cfg(test)]
@@ -119,88 +103,33 @@ mod tests {
     use super::*;
 
     fn refused(step: &str, optional: bool) -> Finding {
-        Finding {
-            step: step.into(),
-            verdict: Verdict::Refused("Operation not permitted".into()),
-            optional,
-        }
+        Finding { step: step.into(), verdict: Verdict::Refused("Operation not permitted".into()), optional }
     }
 
     #[test]
     fn advice_fits_the_machine() {
         let clone = refused("clone into new namespaces", false);
         for (signs, word) in [
-            (
-                Signs {
-                    userns_switched_off: true,
-                    ..Signs::default()
-                },
-                "unprivileged_userns_clone=1",
-            ),
-            (
-                Signs {
-                    no_userns_allowed: true,
-                    ..Signs::default()
-                },
-                "max_user_namespaces",
-            ),
-            (
-                Signs {
-                    apparmor_restricts: true,
-                    ..Signs::default()
-                },
-                "apparmor_restrict_unprivileged_userns=0",
-            ),
-            (
-                Signs {
-                    in_container: true,
-                    ..Signs::default()
-                },
-                "seccomp=unconfined",
-            ),
+            (Signs { userns_switched_off: true, ..Signs::default() }, "unprivileged_userns_clone=1"),
+            (Signs { no_userns_allowed: true, ..Signs::default() }, "max_user_namespaces"),
+            (Signs { apparmor_restricts: true, ..Signs::default() }, "apparmor_restrict_unprivileged_userns=0"),
+            (Signs { in_container: true, ..Signs::default() }, "seccomp=unconfined"),
             (Signs::default(), "cannot run"),
         ] {
             let advice = advice(&clone, &signs).unwrap();
             assert!(advice.contains(word), "{advice}");
         }
-        assert!(
-            advice(&refused("set the host name", true), &Signs::default())
-                .unwrap()
-                .contains("run without it")
-        );
-        assert_eq!(
-            advice(
-                &Finding {
-                    step: "x".into(),
-                    verdict: Verdict::Granted(None),
-                    optional: false
-                },
-                &Signs::default()
-            ),
-            None
-        );
+        assert!(advice(&refused("set the host name", true), &Signs::default()).unwrap().contains("run without it"));
+        assert_eq!(advice(&Finding { step: "x".into(), verdict: Verdict::Granted(None), optional: false }, &Signs::default()), None);
     }
 
     #[test]
     fn says_each_step_and_the_whole() {
-        let findings = [
-            refused("mount /proc", false),
-            Finding {
-                step: "b".into(),
-                verdict: Verdict::NotTried,
-                optional: true,
-            },
-        ];
+        let findings = [refused("mount /proc", false), Finding { step: "b".into(), verdict: Verdict::NotTried, optional: true }];
         let text = as_text(&findings, &Signs::default(), false);
-        assert!(
-            text.contains("  REFUSED  mount /proc: Operation not permitted\n           hint: "),
-            "{text}"
-        );
+        assert!(text.contains("  REFUSED  mount /proc: Operation not permitted\n           hint: "), "{text}");
         assert!(text.ends_with("  -        b: not tried\nFunctions cannot run here.\n"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&as_json(&findings, &Signs::default(), false)).unwrap();
-        assert_eq!(
-            (json["functionsCanRun"].as_bool(), json["steps"][0]["verdict"].as_str()),
-            (Some(false), Some("refused"))
-        );
+        assert_eq!((json["functionsCanRun"].as_bool(), json["steps"][0]["verdict"].as_str()), (Some(false), Some("refused")));
     }
 }

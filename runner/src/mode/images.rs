@@ -54,11 +54,7 @@ fn rows(image: &ImageSummary) -> Vec<Row> {
     if image.names.is_empty() {
         return vec![row(None, None)];
     }
-    image
-        .names
-        .iter()
-        .map(|(reference, platform)| row(Some(reference.clone()), Some(platform.clone())))
-        .collect()
+    image.names.iter().map(|(reference, platform)| row(Some(reference.clone()), Some(platform.clone()))).collect()
 }
 
 /// Columns as docker has them, wide enough for what they hold.
@@ -66,11 +62,7 @@ fn table(images: &[ImageSummary], now: SystemTime) -> String {
     let mut lines = vec![["REFERENCE", "DIGEST", "PLATFORM", "SIZE", "LAST USED"].map(str::to_owned)];
     for image in images {
         let age = now.duration_since(image.last_used).unwrap_or_default();
-        let used = if image.in_use {
-            "in use".to_owned()
-        } else {
-            format!("{} ago", HumanDuration(age))
-        };
+        let used = if image.in_use { "in use".to_owned() } else { format!("{} ago", HumanDuration(age)) };
         for row in rows(image) {
             let or_none = |text: Option<String>| text.unwrap_or_else(|| "<none>".to_owned());
             lines.push([
@@ -82,13 +74,7 @@ fn table(images: &[ImageSummary], now: SystemTime) -> String {
             ]);
         }
     }
-    let widths = [0, 1, 2, 3].map(|column| {
-        lines
-            .iter()
-            .map(|line: &[String; 5]| line[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    });
+    let widths = [0, 1, 2, 3].map(|column| lines.iter().map(|line: &[String; 5]| line[column].chars().count()).max().unwrap_or(0));
     let padded = |line: &[String; 5]| {
         let columns: String = line.iter().zip(widths).map(|(text, width)| format!("{text:width$}   ")).collect();
         format!("{columns}{}\n", line[4])
@@ -116,9 +102,7 @@ pub fn remove(wanted: &[String], source: &ImageSource) -> Result<ExitCode, Failu
 }
 
 fn matching(images: &[ImageSummary], text: &str) -> Vec<Digest> {
-    let full = text
-        .parse::<ImageReference>()
-        .map_or_else(|_| text.to_owned(), |reference| reference.to_string());
+    let full = text.parse::<ImageReference>().map_or_else(|_| text.to_owned(), |reference| reference.to_string());
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     let is_hex = hex.len() >= 6 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     let named = |image: &&ImageSummary| image.names.iter().any(|(name, _)| *name == full || name == text);
@@ -126,11 +110,7 @@ fn matching(images: &[ImageSummary], text: &str) -> Vec<Digest> {
     if !by_name.is_empty() || !is_hex {
         return by_name;
     }
-    images
-        .iter()
-        .filter(|image| image.manifest.hex().starts_with(hex))
-        .map(|image| image.manifest)
-        .collect()
+    images.iter().filter(|image| image.manifest.hex().starts_with(hex)).map(|image| image.manifest).collect()
 }
 
 /// Removes what no image needs, or every image, too.
@@ -186,18 +166,9 @@ mod tests {
         let images = [image(b"a", &["docker.io/lambci/lambda:nodejs12.x"]), image(b"b", &[])];
         let text = table(&images, SystemTime::UNIX_EPOCH + Duration::from_secs(7200));
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(
-            lines[0],
-            "REFERENCE                            DIGEST         PLATFORM      SIZE       LAST USED"
-        );
-        assert_eq!(
-            lines[1],
-            "docker.io/lambci/lambda:nodejs12.x   ca978112ca1b   linux/amd64   5.00 MiB   2 hours ago"
-        );
-        assert_eq!(
-            lines[2],
-            "<none>                               3e23e8160039   <none>        5.00 MiB   2 hours ago"
-        );
+        assert_eq!(lines[0], "REFERENCE                            DIGEST         PLATFORM      SIZE       LAST USED");
+        assert_eq!(lines[1], "docker.io/lambci/lambda:nodejs12.x   ca978112ca1b   linux/amd64   5.00 MiB   2 hours ago");
+        assert_eq!(lines[2], "<none>                               3e23e8160039   <none>        5.00 MiB   2 hours ago");
     }
 
     #[test]
@@ -211,11 +182,7 @@ mod tests {
             ("3e2", &[]),
             ("c", &[]),
         ] {
-            assert_eq!(
-                matching(&images, text),
-                found.iter().map(|image| image.manifest).collect::<Vec<_>>(),
-                "{text}"
-            );
+            assert_eq!(matching(&images, text), found.iter().map(|image| image.manifest).collect::<Vec<_>>(), "{text}");
         }
         assert_eq!(matching(&images, &images[0].manifest.to_string()), [images[0].manifest]);
     }

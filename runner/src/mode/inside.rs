@@ -63,10 +63,7 @@ impl From<Failure> for NotInside {
 impl Inside {
     /// Puts it together; layers may have to be copied, until a signal comes.
     pub(super) async fn prepare(config: &RunConfig, userland: Userland, signals: &mut Signals) -> Result<Self, NotInside> {
-        let mut folder = LazyFolder {
-            source: &config.images,
-            made: None,
-        };
+        let mut folder = LazyFolder { source: &config.images, made: None };
         places::check(&config.volumes, &userland)?;
         let mut volumes = config.volumes.clone();
         if let Some(opt) = opt(config, &mut folder, signals).await? {
@@ -80,10 +77,7 @@ impl Inside {
                 add_missing(&mut volumes, found.map(|(source, target)| read_only(source, target)));
                 let Identity { ids, databases } = image.identity();
                 if let Some([passwd, group]) = databases {
-                    let files = [
-                        (folder.write("passwd", &passwd)?, "/etc/passwd"),
-                        (folder.write("group", &group)?, "/etc/group"),
-                    ];
+                    let files = [(folder.write("passwd", &passwd)?, "/etc/passwd"), (folder.write("group", &group)?, "/etc/group")];
                     add_missing(&mut volumes, files.into_iter().map(|(source, target)| read_only(source, target)));
                 }
                 let (root, parts) = mount_points::root(rootfs.path(), &volumes).map_err(|error| {
@@ -95,15 +89,7 @@ impl Inside {
             }
         };
         let filter = shipped_filter().map_err(Failure::could_not_run)?;
-        Ok(Self {
-            root,
-            volumes,
-            identity: ids,
-            working_dir,
-            filter,
-            _rootfs: rootfs,
-            _folder: folder.made,
-        })
+        Ok(Self { root, volumes, identity: ids, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
     }
 
     /// What the sandbox is asked to be.
@@ -174,12 +160,9 @@ async fn opt(config: &RunConfig, folder: &mut LazyFolder<'_>, signals: &mut Sign
 fn working_dir(config: &RunConfig, userland: &Userland) -> PathBuf {
     let default = || match userland {
         Userland::Host(_) => PathBuf::from("/var/task"),
-        Userland::Image(rootfs, _) => rootfs
-            .config()
-            .working_dir
-            .as_deref()
-            .filter(|dir| !dir.is_empty())
-            .map_or_else(|| "/".into(), PathBuf::from),
+        Userland::Image(rootfs, _) => {
+            rootfs.config().working_dir.as_deref().filter(|dir| !dir.is_empty()).map_or_else(|| "/".into(), PathBuf::from)
+        }
     };
     config.working_dir.clone().unwrap_or_else(default)
 }
@@ -194,9 +177,5 @@ fn add_missing(volumes: &mut Vec<Volume>, more: impl IntoIterator<Item = Volume>
 }
 
 fn read_only(source: PathBuf, target: &str) -> Volume {
-    Volume {
-        source,
-        target: Path::new(target).to_owned(),
-        access: Access::ReadOnly,
-    }
+    Volume { source, target: Path::new(target).to_owned(), access: Access::ReadOnly }
 }

@@ -13,22 +13,13 @@ use crate::exit_code::{ExitCode, Failure, chain};
 
 /// Does `action` to the lock file asked for, else to the project's. Exit code 1 tells that not all is as it should be.
 pub fn run(action: LockAction, images: &[String], source: &ImageSource, talk: Talk) -> Result<ExitCode, Failure> {
-    let images: Vec<ImageReference> = images
-        .iter()
-        .map(|image| image.parse())
-        .collect::<Result<_, _>>()
-        .map_err(Failure::usage)?;
+    let images: Vec<ImageReference> = images.iter().map(|image| image.parse()).collect::<Result<_, _>>().map_err(Failure::usage)?;
     if action == LockAction::Add && images.is_empty() {
         return Err(Failure::usage("`IMAGE` is missing"));
     }
     let (options, progress) = (&source.options, Progress::new(talk));
     let notes = |text: &str| progress.tell(PullEvent::Note(text));
-    let editor = LockEditor {
-        file: file(source),
-        locks: &options.locks,
-        access: &options.access,
-        notes: &notes,
-    };
+    let editor = LockEditor { file: file(source), locks: &options.locks, access: &options.access, notes: &notes };
     let all = async_runtime()?.block_on(async {
         match action {
             LockAction::Add => {
@@ -48,20 +39,12 @@ pub fn run(action: LockAction, images: &[String], source: &ImageSource, talk: Ta
         Failure::could_not_run(error).with_hint(hint)
     })?;
     print(all.iter().map(line).collect::<String>().as_bytes())?;
-    Ok(if all.iter().all(|checked| is_fine(action, &checked.verdict)) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FUNCTION_FAILED
-    })
+    Ok(if all.iter().all(|checked| is_fine(action, &checked.verdict)) { ExitCode::SUCCESS } else { ExitCode::FUNCTION_FAILED })
 }
 
 fn file(source: &ImageSource) -> &Path {
     let locks = &source.options.locks;
-    locks
-        .chosen
-        .as_ref()
-        .or(locks.project.as_ref())
-        .map_or(Path::new("vendor-images.lock"), PathBuf::as_path)
+    locks.chosen.as_ref().or(locks.project.as_ref()).map_or(Path::new("vendor-images.lock"), PathBuf::as_path)
 }
 
 fn is_fine(action: LockAction, verdict: &Verdict) -> bool {

@@ -24,13 +24,7 @@ use crate::sandbox::{Command, Input, Launcher, Output, Stdio, plan};
 
 /// Runs what `config` says.
 pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
-    let Work {
-        userland,
-        command,
-        variables,
-        purpose,
-        note,
-    } = match &config.image {
+    let Work { userland, command, variables, purpose, note } = match &config.image {
         ImageReference::Host => work::on_host(config)?,
         image => work::in_image(config, pull::find(image, &config.images, config.talk)?)?,
     };
@@ -47,34 +41,15 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
             Err(NotInside::Failed(failure)) => return Err(failure),
             Err(NotInside::Interrupted(signal)) => return Ok(ExitCode::from_signal(signal)),
         };
-        let start = Start {
-            launcher: &launcher,
-            inside: &inside,
-            command,
-            variables,
-        };
+        let start = Start { launcher: &launcher, inside: &inside, command, variables };
         match purpose {
             Purpose::Plain => start.plain(config.stdin, signals).await,
-            Purpose::Function {
-                function,
-                carriage_returns,
-                ..
-            } => {
+            Purpose::Function { function, carriage_returns, .. } => {
                 let mut report = Report::to_stderr(color(config), carriage_returns);
                 if let Some(note) = note.filter(|_| config.talk.loudness == Loudness::Normal) {
                     report.note(&format!("undocked: {note}"));
                 }
-                let ran = start
-                    .function(
-                        Run {
-                            function: &function,
-                            event,
-                        },
-                        &mut report,
-                        signals,
-                    )
-                    .await
-                    .map_err(not_run)?;
+                let ran = start.function(Run { function: &function, event }, &mut report, signals).await.map_err(not_run)?;
                 finish(&ran, &report, config.result)
             }
         }
@@ -95,11 +70,7 @@ impl Start<'_> {
             Stdin::Inherit => Input::Inherit,
             Stdin::Null => Input::Null,
         };
-        let stdio = Stdio {
-            input,
-            output: Output::Inherit,
-            error: Output::Inherit,
-        };
+        let stdio = Stdio { input, output: Output::Inherit, error: Output::Inherit };
         let request = self.inside.request(self.command, self.variables.to_c_strings(), stdio);
         shell::run(self.launcher, request, signals.next()).await
     }
@@ -108,11 +79,7 @@ impl Start<'_> {
         let make_plan = |runtime_api: SocketAddr| {
             let mut variables = self.variables.clone();
             variables.set("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string());
-            let stdio = Stdio {
-                input: Input::Null,
-                output: Output::Pipe,
-                error: Output::Joined,
-            };
+            let stdio = Stdio { input: Input::Null, output: Output::Pipe, error: Output::Joined };
             plan(self.inside.request(self.command.clone(), variables.to_c_strings(), stdio))
         };
         run_once(self.launcher, make_plan, run, report, signals.next()).await
@@ -152,15 +119,7 @@ fn finish(ran: &Ran, report: &Report, format: ResultFormat) -> Result<ExitCode, 
         (ResultFormat::Line, None) => {}
         (ResultFormat::Json, _) => {
             let (figures, log_tail) = (ran.figures.as_ref(), report.log_tail());
-            print(
-                &RunResult {
-                    outcome: &ran.outcome,
-                    figures,
-                    log_tail: &log_tail,
-                    exit_code: code.number(),
-                }
-                .to_json_line(),
-            )?;
+            print(&RunResult { outcome: &ran.outcome, figures, log_tail: &log_tail, exit_code: code.number() }.to_json_line())?;
         }
     }
     Ok(code)

@@ -26,10 +26,9 @@ impl Progress {
     pub(super) fn new(talk: Talk) -> Self {
         match talk.loudness {
             Loudness::Quiet => Self::Silent,
-            Loudness::Normal if std::io::stderr().is_terminal() => Self::Bars(Bars {
-                screen: MultiProgress::new(),
-                layers: Mutex::new(Vec::new()),
-            }),
+            Loudness::Normal if std::io::stderr().is_terminal() => {
+                Self::Bars(Bars { screen: MultiProgress::new(), layers: Mutex::new(Vec::new()) })
+            }
             Loudness::Normal => Self::Lines,
         }
     }
@@ -49,10 +48,7 @@ impl Progress {
             Self::Lines => write_line(line),
             // What the bars show need not be said.
             Self::Bars(_)
-                if matches!(
-                    event,
-                    PullEvent::LayerStarted { .. } | PullEvent::LayerDone { .. } | PullEvent::LayerWaiting { .. }
-                ) => {}
+                if matches!(event, PullEvent::LayerStarted { .. } | PullEvent::LayerDone { .. } | PullEvent::LayerWaiting { .. }) => {}
             Self::Bars(bars) => bars.screen.suspend(|| write_line(line)),
         }
     }
@@ -81,9 +77,7 @@ impl Bars {
         let mut layers = self.layers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match event {
             PullEvent::LayerStarted { digest, size } => {
-                let bar = self
-                    .screen
-                    .add(ProgressBar::new(size).with_style(style()).with_prefix(short(&digest)));
+                let bar = self.screen.add(ProgressBar::new(size).with_style(style()).with_prefix(short(&digest)));
                 layers.push((digest, bar));
             }
             PullEvent::LayerWaiting { digest } => {
@@ -91,16 +85,10 @@ impl Bars {
                 layers.push((digest, self.screen.add(bar)));
             }
             PullEvent::LayerProgress { digest, bytes } => {
-                layers
-                    .iter()
-                    .filter(|(layer, _)| *layer == digest)
-                    .for_each(|(_, bar)| bar.set_position(bytes));
+                layers.iter().filter(|(layer, _)| *layer == digest).for_each(|(_, bar)| bar.set_position(bytes));
             }
             PullEvent::LayerDone { digest } | PullEvent::LayerPresent { digest } => {
-                layers
-                    .iter()
-                    .filter(|(layer, _)| *layer == digest)
-                    .for_each(|(_, bar)| bar.finish_and_clear());
+                layers.iter().filter(|(layer, _)| *layer == digest).for_each(|(_, bar)| bar.finish_and_clear());
             }
             PullEvent::Resolving { .. } | PullEvent::Resolved { .. } | PullEvent::Note(_) | PullEvent::Done { .. } => {}
         }
@@ -128,10 +116,7 @@ mod tests {
     #[test]
     fn lines() {
         let digest = Digest::of(b"");
-        assert_eq!(
-            line(PullEvent::LayerStarted { digest, size: 3 << 20 }).unwrap(),
-            "e3b0c44298fc: fetching 3.00 MiB"
-        );
+        assert_eq!(line(PullEvent::LayerStarted { digest, size: 3 << 20 }).unwrap(), "e3b0c44298fc: fetching 3.00 MiB");
         assert_eq!(line(PullEvent::Note("pinned")).unwrap(), "Note: pinned");
         assert_eq!(line(PullEvent::LayerProgress { digest, bytes: 1 }), None);
     }

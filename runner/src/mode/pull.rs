@@ -18,18 +18,12 @@ pub(super) fn find(image: &ImageReference, source: &ImageSource, talk: Talk) -> 
         return Ok(rootfs);
     }
     let (cache, progress) = (Arc::new(cache), Progress::new(talk));
-    async_runtime()?
-        .block_on(obtain(&cache, image, &source.options, &|event| progress.tell(event)))
-        .map_err(failed)
+    async_runtime()?.block_on(obtain(&cache, image, &source.options, &|event| progress.tell(event))).map_err(failed)
 }
 
 /// Pulls images; prints the digest of each.
 pub fn run(images: &[String], source: &ImageSource, talk: Talk) -> Result<ExitCode, Failure> {
-    let images: Vec<ImageReference> = images
-        .iter()
-        .map(|image| image.parse())
-        .collect::<Result<_, _>>()
-        .map_err(Failure::usage)?;
+    let images: Vec<ImageReference> = images.iter().map(|image| image.parse()).collect::<Result<_, _>>().map_err(Failure::usage)?;
     for image in &images {
         let rootfs = find(image, source, talk)?;
         print(format!("{}\n", rootfs.manifest_digest()).as_bytes())?;

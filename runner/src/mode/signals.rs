@@ -11,10 +11,7 @@ pub(super) struct Signals([Option<Signal>; 4]);
 impl Signals {
     /// Starts listening.
     pub(super) fn listen() -> io::Result<Self> {
-        let ignored = std::fs::read_to_string("/proc/self/status")
-            .ok()
-            .and_then(|status| ignored(&status))
-            .unwrap_or(0);
+        let ignored = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| ignored(&status)).unwrap_or(0);
         let listen = |kind: SignalKind| (ignored >> (kind.as_raw_value() - 1) & 1 == 0).then(|| signal(kind)).transpose();
         Ok(Self([
             listen(SignalKind::interrupt())?,
@@ -58,10 +55,7 @@ mod tests {
 
     #[test]
     fn ignored_signals() {
-        assert_eq!(
-            ignored("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t00\n"),
-            Some(0x1001)
-        );
+        assert_eq!(ignored("SigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t00\n"), Some(0x1001));
         assert_eq!(ignored("Name:\tx\n"), None);
     }
 }

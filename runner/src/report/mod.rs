@@ -57,13 +57,7 @@ impl Report {
 
     /// A report to `writer`, which is written to by a thread of its own and may block.
     pub fn to_writer(writer: impl Write + Send + 'static, color: Color, carriage_returns: CarriageReturns) -> Self {
-        Self {
-            sink: Sink::new(Box::new(writer)),
-            color,
-            carriage_returns,
-            tail: LogTail::default(),
-            mid_line: false,
-        }
+        Self { sink: Sink::new(Box::new(writer)), color, carriage_returns, tail: LogTail::default(), mid_line: false }
     }
 
     /// Writes one line of the platform. It is taken at once, whether or not there is [room](Self::room).

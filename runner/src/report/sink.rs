@@ -37,10 +37,7 @@ enum Writer {
 
 impl Sink {
     pub(super) fn new(writer: Box<dyn Write + Send>) -> Self {
-        Self {
-            writer: Writer::Waiting(Some(writer)),
-            pushed: 0,
-        }
+        Self { writer: Writer::Waiting(Some(writer)), pushed: 0 }
     }
 
     /// Queues bytes; never blocks.
@@ -90,19 +87,14 @@ impl Sink {
 
 impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sink")
-            .field("pushed", &self.pushed)
-            .field("unwritten", &self.unwritten())
-            .finish()
+        f.debug_struct("Sink").field("pushed", &self.pushed).field("unwritten", &self.unwritten()).finish()
     }
 }
 
 fn start(writer: Box<dyn Write + Send>) -> Writer {
     let (queue, bytes) = mpsc::channel();
     let (progress, written) = watch::channel(0);
-    let thread = std::thread::Builder::new()
-        .name("report".to_owned())
-        .spawn(move || write_all(writer, &bytes, &progress));
+    let thread = std::thread::Builder::new().name("report".to_owned()).spawn(move || write_all(writer, &bytes, &progress));
     match thread {
         Ok(_) => Writer::Running { queue, written },
         // No thread, no log: the result still comes.

@@ -41,37 +41,23 @@ fn figures(init_us: Option<u64>) -> ReportFigures {
 }
 
 fn report(init_us: Option<u64>, status: ReportStatus) -> LogEvent {
-    LogEvent::Report {
-        request_id: id(),
-        figures: figures(init_us),
-        status,
-    }
+    LogEvent::Report { request_id: id(), figures: figures(init_us), status }
 }
 
 fn start() -> LogEvent {
-    LogEvent::Start {
-        request_id: id(),
-        version: "$LATEST".to_owned(),
-    }
+    LogEvent::Start { request_id: id(), version: "$LATEST".to_owned() }
 }
 
 #[test]
 fn lines() {
     let common = format!("REPORT RequestId: {ID}\tDuration: 3.01 ms\tBilled Duration:");
     let failed = |error| LogEvent::Failed { request_id: id(), error };
-    let init_report = |us, phase, status| LogEvent::InitReport {
-        duration: Duration::from_micros(us),
-        phase,
-        status,
-    };
+    let init_report = |us, phase, status| LogEvent::InitReport { duration: Duration::from_micros(us), phase, status };
     let at = Duration::from_millis(1_712_593_016_123);
     for (event, line) in [
         (start(), format!("START RequestId: {ID} Version: $LATEST")),
         (LogEvent::End { request_id: id() }, format!("END RequestId: {ID}")),
-        (
-            report(None, ReportStatus::Success),
-            format!("{common} 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t"),
-        ),
+        (report(None, ReportStatus::Success), format!("{common} 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t")),
         (
             report(Some(110_100), ReportStatus::Success),
             format!("{common} 114 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\tInit Duration: 110.10 ms\t"),
@@ -85,11 +71,7 @@ fn lines() {
             format!("{common} 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\tStatus: error\tError Type: Runtime.ExitError"),
         ),
         (
-            LogEvent::TimedOut {
-                request_id: id(),
-                timeout: "1".parse().unwrap(),
-                at,
-            },
+            LogEvent::TimedOut { request_id: id(), timeout: "1".parse().unwrap(), at },
             format!("2024-04-08T16:16:56.123Z {ID} Task timed out after 1.00 seconds"),
         ),
         (
@@ -101,11 +83,7 @@ fn lines() {
             "INIT_REPORT Init Duration: 10000.09 ms\tPhase: init\tStatus: timeout".to_owned(),
         ),
         (
-            init_report(
-                229_040,
-                InitPhase::Invoke,
-                InitStatus::Error(ErrorType::from("Runtime.ImportModuleError")),
-            ),
+            init_report(229_040, InitPhase::Invoke, InitStatus::Error(ErrorType::from("Runtime.ImportModuleError"))),
             "INIT_REPORT Init Duration: 229.04 ms\tPhase: invoke\tStatus: error\tError Type: Runtime.ImportModuleError".to_owned(),
         ),
     ] {
@@ -123,10 +101,7 @@ async fn a_log_in_green_and_plain() {
         log.output(b"init\r\n".to_vec());
         log.log(&start());
         log.output(b"a\rb\r\nc\n".to_vec());
-        log.log(&LogEvent::Failed {
-            request_id: id(),
-            error: PlatformError::Exited(RuntimeEnd::Exited(7)),
-        });
+        log.log(&LogEvent::Failed { request_id: id(), error: PlatformError::Exited(RuntimeEnd::Exited(7)) });
         log.log(&LogEvent::End { request_id: id() });
         log.log(&report(None, ReportStatus::Success));
         log.flush().await;
@@ -136,15 +111,7 @@ async fn a_log_in_green_and_plain() {
         let end = format!("END RequestId: {ID}");
         let figures =
             format!("REPORT RequestId: {ID}\tDuration: 3.01 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t");
-        let expected = [
-            "before\ninit\n\n",
-            &wrapped(&start),
-            "a\nb\n\nc\n",
-            &failed,
-            &wrapped(&end),
-            &wrapped(&figures),
-        ]
-        .concat();
+        let expected = ["before\ninit\n\n", &wrapped(&start), "a\nb\n\nc\n", &failed, &wrapped(&end), &wrapped(&figures)].concat();
         assert_eq!(String::from_utf8(written).unwrap(), expected);
         let tail = format!("{start}\na\nb\n\nc\n{failed}{end}\n{figures}\n");
         assert_eq!(String::from_utf8(log.log_tail()).unwrap(), tail);
@@ -226,13 +193,9 @@ async fn nothing_to_write_nothing_to_wait_for() {
 
 #[test]
 fn run_results() {
-    let success = |payload: &'static [u8]| Outcome::Success {
-        payload: Bytes::from_static(payload),
-    };
-    let failure = FunctionError {
-        payload: Bytes::from_static(b"{\"errorType\":\"E\"}"),
-        kind: ErrorKind::Handler(ErrorType::from_header(None)),
-    };
+    let success = |payload: &'static [u8]| Outcome::Success { payload: Bytes::from_static(payload) };
+    let failure =
+        FunctionError { payload: Bytes::from_static(b"{\"errorType\":\"E\"}"), kind: ErrorKind::Handler(ErrorType::from_header(None)) };
     let with_init = figures(Some(110_100));
     let without_init = figures(None);
     for (outcome, figures, log_tail, exit_code, json) in [
@@ -257,13 +220,7 @@ fn run_results() {
             0,
             r#"{"version":1,"payload":"Hello \"you\"\n","functionError":null,"logTail":"","report":null,"exitCode":0}"#,
         ),
-        (
-            success(b""),
-            None,
-            b"",
-            0,
-            r#"{"version":1,"payload":null,"functionError":null,"logTail":"","report":null,"exitCode":0}"#,
-        ),
+        (success(b""), None, b"", 0, r#"{"version":1,"payload":null,"functionError":null,"logTail":"","report":null,"exitCode":0}"#),
         (
             Outcome::Interrupted { signal: 15 },
             None,
@@ -272,13 +229,7 @@ fn run_results() {
             r#"{"version":1,"payload":null,"functionError":null,"logTail":"","report":null,"exitCode":143}"#,
         ),
     ] {
-        let line = RunResult {
-            outcome: &outcome,
-            figures,
-            log_tail,
-            exit_code,
-        }
-        .to_json_line();
+        let line = RunResult { outcome: &outcome, figures, log_tail, exit_code }.to_json_line();
         assert_eq!(String::from_utf8(line).unwrap(), format!("{json}\n"));
     }
 }

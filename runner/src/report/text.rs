@@ -15,11 +15,7 @@ pub(super) fn line(event: &LogEvent) -> String {
         LogEvent::TimedOut { request_id, timeout, at } => timed_out(request_id, *timeout, *at),
         LogEvent::Failed { request_id, error } => failed(request_id, error),
         LogEvent::End { request_id } => format!("END RequestId: {request_id}"),
-        LogEvent::Report {
-            request_id,
-            figures,
-            status,
-        } => report(request_id, figures, status),
+        LogEvent::Report { request_id, figures, status } => report(request_id, figures, status),
     }
 }
 
@@ -37,19 +33,13 @@ fn init_report(duration: Duration, phase: InitPhase, status: &InitStatus) -> Str
         InitStatus::Timeout => "timeout".to_owned(),
         InitStatus::Error(error_type) => format!("error\tError Type: {error_type}"),
     };
-    format!(
-        "INIT_REPORT Init Duration: {} ms\tPhase: {phase}\tStatus: {status}",
-        millis(duration)
-    )
+    format!("INIT_REPORT Init Duration: {} ms\tPhase: {phase}\tStatus: {status}", millis(duration))
 }
 
 fn timed_out(request_id: &RequestId, timeout: Timeout, at: Duration) -> String {
     let since_epoch = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
     let time: DateTime<Utc> = DateTime::from_timestamp_millis(since_epoch).unwrap_or_default();
-    format!(
-        "{} {request_id} Task timed out after {timeout} seconds",
-        time.to_rfc3339_opts(SecondsFormat::Millis, true)
-    )
+    format!("{} {request_id} Task timed out after {timeout} seconds", time.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
 
 fn failed(request_id: &RequestId, error: &PlatformError) -> String {

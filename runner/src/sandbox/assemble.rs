@@ -32,9 +32,7 @@ pub struct Assembly {
 pub fn image_root(rootfs: &Path, volumes: &[Volume]) -> io::Result<RootSource> {
     let mut missing = Vec::new();
     for volume in volumes {
-        let beneath_another = volumes
-            .iter()
-            .any(|other| other.target != volume.target && volume.target.starts_with(&other.target));
+        let beneath_another = volumes.iter().any(|other| other.target != volume.target && volume.target.starts_with(&other.target));
         if beneath_another {
             // Its place is the other volume's matter.
             continue;
@@ -82,11 +80,7 @@ fn missing_place(rootfs: &Path, target: &Path) -> io::Result<Option<Missing>> {
             }
             Ok(_) => folder = place,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let rest = left
-                    .iter()
-                    .rev()
-                    .filter(|part| *part != "..")
-                    .fold(PathBuf::from(&name), |rest, part| rest.join(part));
+                let rest = left.iter().rev().filter(|part| *part != "..").fold(PathBuf::from(&name), |rest, part| rest.join(part));
                 return Ok(Some(Missing { folder, rest }));
             }
             Err(error) => return Err(error),
@@ -111,10 +105,7 @@ fn on_host(rootfs: &Path, inside: &Path) -> PathBuf {
 
 fn assemble(rootfs: &Path, missing: &[(Missing, bool)]) -> io::Result<Assembly> {
     let mut assembly = Assembly::default();
-    let open: BTreeSet<PathBuf> = missing
-        .iter()
-        .flat_map(|(missing, _)| missing.folder.ancestors().map(Path::to_owned))
-        .collect();
+    let open: BTreeSet<PathBuf> = missing.iter().flat_map(|(missing, _)| missing.folder.ancestors().map(Path::to_owned)).collect();
     for folder in &open {
         for entry in fs::read_dir(on_host(rootfs, folder))? {
             let entry = entry?;
@@ -168,32 +159,20 @@ mod tests {
 
     fn root(targets: &[&str]) -> io::Result<RootSource> {
         let tree = tree();
-        let volume = |target: &&str| Volume {
-            source: "/".into(),
-            target: target.into(),
-            access: Access::ReadOnly,
-        };
+        let volume = |target: &&str| Volume { source: "/".into(), target: target.into(), access: Access::ReadOnly };
         image_root(tree.path(), &targets.iter().map(volume).collect::<Vec<_>>())
     }
 
     #[test]
     fn a_tree_with_all_places_stays_whole() {
-        for targets in [
-            &["/var/task", "/opt"][..],
-            &["/bin"],
-            &["/up/task"],
-            &["/var/task", "/var/task/node_modules"],
-            &[],
-        ] {
+        for targets in [&["/var/task", "/opt"][..], &["/bin"], &["/up/task"], &["/var/task", "/var/task/node_modules"], &[]] {
             assert!(matches!(root(targets).unwrap(), RootSource::Image { .. }), "{targets:?}");
         }
     }
 
     #[test]
     fn missing_places_are_made_beside_what_is_there() {
-        let RootSource::Assembled(assembly) = root(&["/app/src", "/bin/tools", "/var/task"]).unwrap() else {
-            panic!("not assembled")
-        };
+        let RootSource::Assembled(assembly) = root(&["/app/src", "/bin/tools", "/var/task"]).unwrap() else { panic!("not assembled") };
         for made in ["/", "/usr", "/usr/bin", "/app/src", "/usr/bin/tools", "/var", "/opt"] {
             assert!(assembly.folders.contains(&made.into()), "{made}: {:?}", assembly.folders);
         }

@@ -7,79 +7,12 @@
 use std::arch::asm;
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::InnerIdentity;
+use super::orders::{Init, Orders};
 use super::plan::{Search, Step, TreeFlags};
 use super::sys::{self, MountAttr};
-
-/// How many refused optional steps are remembered.
-const REFUSALS: usize = 64;
-
-/// What the child tells the parent. Read after the clone has returned.
-pub(super) struct Record {
-    /// The index of the step that failed, valid when `errno` is not 0.
-    pub(super) step: AtomicU32,
-    /// Why; 0 if the program was executed.
-    pub(super) errno: AtomicI32,
-    /// Which program could not be executed; as many as there are: none was found.
-    pub(super) program: AtomicU32,
-    /// Optional steps that were refused, as (step + 1) << 16 | errno; 0 ends the list.
-    pub(super) refused: [AtomicU32; REFUSALS],
-}
-
-impl Default for Record {
-    fn default() -> Self {
-        Self {
-            step: AtomicU32::new(0),
-            errno: AtomicI32::new(0),
-            program: AtomicU32::new(0),
-            refused: [const { AtomicU32::new(0) }; REFUSALS],
-        }
-    }
-}
-
-/// All that the child needs, made before the clone. Pointers lead into memory that the suspended parent keeps alive.
-pub(super) struct Orders<'a> {
-    pub(super) steps: &'a [Step],
-    /// Descriptors of opened trees, by slot; -1 until opened.
-    pub(super) slots: &'a mut [c_int],
-    /// Standard input, output and error: a descriptor above 2, or -1 to keep ours.
-    pub(super) stdio: [c_int; 3],
-    /// Written to when the id maps are wanted, and read from when they are there (-1 without).
-    pub(super) maps_wanted: c_int,
-    pub(super) maps_written: c_int,
-    /// A pidfd of the parent.
-    pub(super) parent: c_int,
-    /// The Landlock ruleset and what it allows beneath the root; -1 without Landlock.
-    pub(super) ruleset: c_int,
-    pub(super) allowed: u64,
-    /// The seccomp filter.
-    pub(super) filter: &'a libc::sock_fprog,
-    /// Signals that must be set back to their default action.
-    pub(super) signals: &'a [c_int],
-    /// Programs as (path, argument vector).
-    pub(super) programs: &'a [(*const c_char, *const *const c_char)],
-    pub(super) search: Search,
-    pub(super) tolerant: bool,
-    pub(super) environment: *const *const c_char,
-    pub(super) init: Option<Init>,
-    pub(super) record: &'a Record,
-}
-
-/// What it takes to become an init beside the program.
-pub(super) struct Init {
-    /// The init's executable, above descriptor 3.
-    pub(super) executable: c_int,
-    /// The write end of the status pipe, above descriptor 3.
-    pub(super) status: c_int,
-    /// Top of a stack for the process that becomes the program.
-    pub(super) stack: *mut c_void,
-    /// A pipe that nothing is written to: its end lets the program start.
-    pub(super) gate: (c_int, c_int),
-    /// The write end of a pipe that closes when the program is executed; written to if it cannot be.
-    pub(super) started: c_int,
-}
 
 /// A system call's result, or its errno.
 type Kernel<T> = Result<T, c_int>;
@@ -140,11 +73,7 @@ fn kernel(number: c_long, arguments: &[usize]) -> Kernel<c_long> {
         asm!("svc 0", in("x8") number, inlateout("x0") a as c_long => result, in("x1") b, in("x2") c, in("x3") d, in("x4") e, in("x5") f, options(nostack));
     }
     // The kernel answers errors as -4095 to -1.
-    if (-4095..0).contains(&result) {
-        Err(-result as c_int)
-    } else {
-        Ok(result)
-    }
+    if (-4095..0).contains(&result) { Err(-result as c_int) } else { Ok(result) }
 }
 
 /// Ends the calling process.
@@ -176,7 +105,8 @@ extern "C" fn run(argument: *mut c_void) -> c_int {
         orders.record.step.store(index, Ordering::Relaxed);
         let Err(errno) = child.perform(step, orders) else { continue };
         if step.optional() || (orders.tolerant && !matches!(step, Step::Execute)) {
-            child.refuse(orders.record, index, errno);
+            orders.record.refuse(child.refused, index, errno);
+            child.refused += 1;
             continue;
         }
         orders.record.errno.store(errno, Ordering::Release);
@@ -192,13 +122,6 @@ struct Child {
 }
 
 impl Child {
-    fn refuse(&mut self, record: &Record, step: u32, errno: c_int) {
-        if let Some(place) = record.refused.get(self.refused) {
-            place.store((step + 1) << 16 | errno as u32, Ordering::Relaxed);
-            self.refused += 1;
-        }
-    }
-
     fn perform(&mut self, step: &Step, orders: &mut Orders<'_>) -> Kernel<()> {
         match step {
             Step::AwaitMaps => await_maps(orders.maps_wanted, orders.maps_written),
@@ -238,33 +161,14 @@ impl Child {
 
     /// Attaches the root over `/proc`, a folder that always exists; what lay there is not needed any more. The new root stays reachable by its descriptor.
     fn attach_root(&mut self, tree: c_int) -> Kernel<()> {
-        call!(
-            SYS_move_mount,
-            tree,
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            c"/proc".as_ptr(),
-            sys::MOVE_MOUNT_F_EMPTY_PATH
-        )?;
+        call!(SYS_move_mount, tree, c"".as_ptr(), libc::AT_FDCWD, c"/proc".as_ptr(), sys::MOVE_MOUNT_F_EMPTY_PATH)?;
         self.root = tree;
         Ok(())
     }
 
     fn make_root(&mut self, options: &CStr) -> Kernel<()> {
-        mount(
-            c"tmpfs".as_ptr(),
-            c"/proc",
-            c"tmpfs".as_ptr(),
-            libc::MS_NOSUID | libc::MS_NODEV,
-            options.as_ptr().cast(),
-        )?;
-        self.root = call!(
-            SYS_openat,
-            libc::AT_FDCWD,
-            c"/proc".as_ptr(),
-            libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC,
-            0
-        )? as c_int;
+        mount(c"tmpfs".as_ptr(), c"/proc", c"tmpfs".as_ptr(), libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr().cast())?;
+        self.root = call!(SYS_openat, libc::AT_FDCWD, c"/proc".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC, 0)? as c_int;
         Ok(())
     }
 
@@ -289,13 +193,7 @@ impl Child {
         let mut how: libc::open_how = unsafe { std::mem::zeroed() };
         how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
         how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
-        Ok(call!(
-            SYS_openat2,
-            self.root,
-            path.as_ptr(),
-            ptr::from_ref(&how),
-            size_of::<libc::open_how>()
-        )? as c_int)
+        Ok(call!(SYS_openat2, self.root, path.as_ptr(), ptr::from_ref(&how), size_of::<libc::open_how>())? as c_int)
     }
 
     fn attach(&self, tree: c_int, target: &CStr) -> Kernel<()> {
@@ -324,11 +222,7 @@ impl Child {
             Err(libc::ENOENT) => return Ok(()),
             tree => tree? as c_int,
         };
-        let attributes = MountAttr::of(TreeFlags {
-            read_only,
-            recursive: false,
-            devices: true,
-        });
+        let attributes = MountAttr::of(TreeFlags { read_only, recursive: false, devices: true });
         if let Err(errno) = set_attributes(tree, &attributes, false) {
             close(tree);
             return Err(errno);
@@ -338,11 +232,7 @@ impl Child {
     }
 
     fn seal_root(&self) -> Kernel<()> {
-        let attributes = MountAttr::of(TreeFlags {
-            read_only: true,
-            recursive: false,
-            devices: false,
-        });
+        let attributes = MountAttr::of(TreeFlags { read_only: true, recursive: false, devices: false });
         set_attributes(self.root, &attributes, false)
     }
 
@@ -372,15 +262,7 @@ fn mount(source: *const c_char, target: &CStr, kind: *const c_char, flags: u64, 
 
 fn set_attributes(tree: c_int, attributes: &MountAttr, recursive: bool) -> Kernel<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    call!(
-        SYS_mount_setattr,
-        tree,
-        c"".as_ptr(),
-        flags,
-        ptr::from_ref(attributes),
-        size_of::<MountAttr>()
-    )
-    .map(drop)
+    call!(SYS_mount_setattr, tree, c"".as_ptr(), flags, ptr::from_ref(attributes), size_of::<MountAttr>()).map(drop)
 }
 
 fn write_all(file: c_int, mut bytes: &[u8]) -> Kernel<()> {
@@ -411,13 +293,7 @@ fn become_inner(identity: InnerIdentity) -> Kernel<()> {
 /// Writes a file of `/proc` in one call, after making sure that it is one (CVE-2025-52881: redirected writes).
 fn write_own(path: &CStr, text: &[u8]) -> Kernel<()> {
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    let file = call!(
-        SYS_openat,
-        libc::AT_FDCWD,
-        path.as_ptr(),
-        libc::O_WRONLY | libc::O_NOFOLLOW | libc::O_CLOEXEC,
-        0
-    )? as c_int;
+    let file = call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_WRONLY | libc::O_NOFOLLOW | libc::O_CLOEXEC, 0)? as c_int;
     // SAFETY: all zeroes is a valid value of this structure of integers.
     let mut kind: libc::statfs = unsafe { std::mem::zeroed() };
     let known = call!(SYS_fstatfs, file, ptr::from_mut(&mut kind));
@@ -433,20 +309,9 @@ fn write_own(path: &CStr, text: &[u8]) -> Kernel<()> {
 /// The signal is sent when the thread that cloned us ends; if the parent has ended before we asked for it, nobody would send it.
 fn die_with_parent(parent: c_int) -> Kernel<()> {
     call!(SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0)?;
-    let mut poll = libc::pollfd {
-        fd: parent,
-        events: libc::POLLIN,
-        revents: 0,
-    };
+    let mut poll = libc::pollfd { fd: parent, events: libc::POLLIN, revents: 0 };
     let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    match call!(
-        SYS_ppoll,
-        ptr::from_mut(&mut poll),
-        1,
-        ptr::from_ref(&now),
-        ptr::null::<c_void>(),
-        8
-    )? {
+    match call!(SYS_ppoll, ptr::from_mut(&mut poll), 1, ptr::from_ref(&now), ptr::null::<c_void>(), 8)? {
         0 => Ok(()),
         _ => Err(libc::ESRCH),
     }
@@ -465,24 +330,12 @@ fn wire_stdio(stdio: [c_int; 3], signals: &[c_int]) -> Kernel<()> {
         call!(SYS_rt_sigaction, *signal, action.as_ptr(), ptr::null::<c_void>(), 8)?;
     }
     let none = 0_u64;
-    call!(
-        SYS_rt_sigprocmask,
-        libc::SIG_SETMASK,
-        ptr::from_ref(&none),
-        ptr::null::<c_void>(),
-        8
-    )
-    .map(drop)
+    call!(SYS_rt_sigprocmask, libc::SIG_SETMASK, ptr::from_ref(&none), ptr::null::<c_void>(), 8).map(drop)
 }
 
 fn open_slot(orders: &mut Orders<'_>, slot: usize, path: &CStr, flags: TreeFlags) -> Kernel<()> {
     let recursive = if flags.recursive { libc::AT_RECURSIVE as u32 } else { 0 };
-    let tree = call!(
-        SYS_open_tree,
-        libc::AT_FDCWD,
-        path.as_ptr(),
-        sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC | recursive
-    )? as c_int;
+    let tree = call!(SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC | recursive)? as c_int;
     set_attributes(tree, &MountAttr::of(flags), flags.recursive)?;
     *orders.slots.get_mut(slot).ok_or(libc::EBADF)? = tree;
     Ok(())
@@ -493,10 +346,7 @@ fn limit(resource: u32, value: u64) -> Kernel<()> {
     call!(SYS_prlimit64, 0, resource, ptr::null::<c_void>(), ptr::from_mut(&mut now))?;
     // A limit that is lower already stays: it cannot be raised by everyone.
     let value = value.min(now.rlim_max);
-    let wanted = libc::rlimit64 {
-        rlim_cur: value,
-        rlim_max: value,
-    };
+    let wanted = libc::rlimit64 { rlim_cur: value, rlim_max: value };
     call!(SYS_prlimit64, 0, resource, ptr::from_ref(&wanted), ptr::null::<c_void>()).map(drop)
 }
 
@@ -506,13 +356,7 @@ fn change_directory(path: &CStr) -> Kernel<()> {
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64;
     how.resolve = libc::RESOLVE_NO_MAGICLINKS;
-    let folder = call!(
-        SYS_openat2,
-        libc::AT_FDCWD,
-        path.as_ptr(),
-        ptr::from_ref(&how),
-        size_of::<libc::open_how>()
-    )? as c_int;
+    let folder = call!(SYS_openat2, libc::AT_FDCWD, path.as_ptr(), ptr::from_ref(&how), size_of::<libc::open_how>())? as c_int;
     let entered = call!(SYS_fchdir, folder);
     close(folder);
     entered.map(drop)
@@ -581,10 +425,7 @@ fn execute(orders: &mut Orders<'_>) -> Kernel<()> {
 ///
 /// The second process waits until this one has left our memory: a program that ran earlier could read it through `/proc/1/mem`.
 fn execute_under_init(orders: &mut Orders<'_>) -> Kernel<()> {
-    let Some(Init {
-        executable, status, stack, ..
-    }) = orders.init
-    else {
+    let Some(Init { executable, status, stack, .. }) = orders.init else {
         return Err(libc::EINVAL);
     };
     // SAFETY: the stack is that process's alone, and the parent waits for its end or exec before it lets go of the orders.
@@ -598,15 +439,7 @@ fn execute_under_init(orders: &mut Orders<'_>) -> Kernel<()> {
     call!(SYS_dup3, status, 3, 0)?;
     let arguments = [c"init".as_ptr(), ptr::null()];
     let environment: [*const c_char; 1] = [ptr::null()];
-    call!(
-        SYS_execveat,
-        executable,
-        c"".as_ptr(),
-        arguments.as_ptr(),
-        environment.as_ptr(),
-        libc::AT_EMPTY_PATH
-    )
-    .map(drop)
+    call!(SYS_execveat, executable, c"".as_ptr(), arguments.as_ptr(), environment.as_ptr(), libc::AT_EMPTY_PATH).map(drop)
 }
 
 /// The second process. The write ends of the gate close when the init is executed and the parent goes on.

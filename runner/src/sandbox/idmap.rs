@@ -40,10 +40,8 @@ impl Mounter {
         if source.idmapped {
             let owner = fs::metadata(&source.path)?;
             if let Err(error) = self.shift(&tree, (owner.uid(), owner.gid()), source.flags.recursive) {
-                degradations.push(Degradation {
-                    what: format!("show {} as the function's own", source.path.display()),
-                    why: error.to_string(),
-                });
+                degradations
+                    .push(Degradation { what: format!("show {} as the function's own", source.path.display()), why: error.to_string() });
             }
         }
         sys::above_standard(tree)
@@ -54,11 +52,7 @@ impl Mounter {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::hash_map::Entry::Vacant(entry) => entry.insert(shifting_namespace(owner)?),
         };
-        let attributes = MountAttr {
-            attr_set: sys::MOUNT_ATTR_IDMAP,
-            userns_fd: namespace.as_raw_fd() as u64,
-            ..MountAttr::default()
-        };
+        let attributes = MountAttr { attr_set: sys::MOUNT_ATTR_IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
         let shifted = sys::set_mount_attributes(tree.as_fd(), &attributes, recursive);
         if shifted.is_err() && recursive {
             // A file system mounted below may be the one that cannot: shift at least the folder that was asked for.

@@ -41,11 +41,7 @@ fn attribute_size(abi: i64) -> usize {
 pub(super) fn ruleset() -> io::Result<Option<Ruleset>> {
     let Some(abi) = sys::landlock_abi() else { return Ok(None) };
     let allowed = file_rights(abi);
-    let attributes = sys::LandlockRuleset {
-        handled_access_fs: allowed,
-        handled_access_net: 0,
-        scoped: scopes(abi),
-    };
+    let attributes = sys::LandlockRuleset { handled_access_fs: allowed, handled_access_net: 0, scoped: scopes(abi) };
     let fd = sys::landlock_create(&attributes, attribute_size(abi))?;
     Ok(Some(Ruleset { fd, allowed, abi }))
 }
@@ -56,10 +52,7 @@ mod tests {
 
     #[test]
     fn rights_grow_with_the_abi() {
-        assert_eq!(
-            [1, 2, 3, 4, 5, 7].map(file_rights),
-            [0x1fff, 0x3fff, 0x7fff, 0x7fff, 0xffff, 0xffff]
-        );
+        assert_eq!([1, 2, 3, 4, 5, 7].map(file_rights), [0x1fff, 0x3fff, 0x7fff, 0x7fff, 0xffff, 0xffff]);
         assert_eq!([5, 6].map(scopes), [0, 3]);
     }
 }

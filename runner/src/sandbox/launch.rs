@@ -13,8 +13,9 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::child::{self, Orders, Record};
+use super::child;
 use super::landlock::{self, Ruleset};
+use super::orders::{Init, Orders, Record};
 use super::plan::{SandboxPlan, Step};
 use super::{Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Output, Protection, Sandbox, idmap, sys};
 
@@ -57,10 +58,7 @@ impl Launcher {
 
     /// Starts a sandbox. Blocks for the fraction of a millisecond that it takes.
     pub fn launch(&self, plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
-        let gone = || LaunchError::Prepare {
-            step: "reach the launching thread",
-            source: io::ErrorKind::BrokenPipe.into(),
-        };
+        let gone = || LaunchError::Prepare { step: "reach the launching thread", source: io::ErrorKind::BrokenPipe.into() };
         // One answer: the launching thread never waits for us.
         let (answer, answered) = sync_channel(1);
         self.jobs.send(Job { plan, answer }).map_err(|_| gone())?;
@@ -94,11 +92,7 @@ struct InitPipes {
 
 impl InitPipes {
     fn new() -> io::Result<Self> {
-        Ok(Self {
-            status: sys::pipe()?,
-            gate: sys::pipe()?,
-            started: sys::pipe()?,
-        })
+        Ok(Self { status: sys::pipe()?, gate: sys::pipe()?, started: sys::pipe()? })
     }
 
     /// Lets the program start now that the init has left our memory, and waits until it has left it too. Answers the pipe of its end.
@@ -117,21 +111,10 @@ const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 impl Spawner {
     fn new() -> io::Result<Self> {
         let parent = sys::above_standard(sys::pidfd_open(std::process::id() as libc::pid_t)?)?;
-        let mapper = if nix::unistd::geteuid().is_root() {
-            Some(start_mapper()?)
-        } else {
-            None
-        };
+        let mapper = if nix::unistd::geteuid().is_root() { Some(start_mapper()?) } else { None };
         let init = sys::sealed_program(c"undocked-init", INIT)?;
         let (stack, program_stack) = (sys::Stack::new()?, sys::Stack::new()?);
-        Ok(Self {
-            stack,
-            program_stack,
-            init,
-            parent,
-            mounter: idmap::Mounter::default(),
-            mapper,
-        })
+        Ok(Self { stack, program_stack, init, parent, mounter: idmap::Mounter::default(), mapper })
     }
 
     fn serve(&mut self, jobs: &Receiver<Job>) {
@@ -173,21 +156,11 @@ impl Spawner {
             search: plan.search,
             tolerant: plan.tolerant,
             environment: vectors.environment.as_ptr(),
-            init: wiring.init.as_ref().map(|pipes| child::Init {
-                executable: self.init.as_raw_fd(),
-                status: pipes.status.1.as_raw_fd(),
-                stack: self.program_stack.top(),
-                gate: (pipes.gate.0.as_raw_fd(), pipes.gate.1.as_raw_fd()),
-                started: pipes.started.1.as_raw_fd(),
-            }),
+            init: wiring.init.as_ref().map(|pipes| self.init_orders(pipes)),
             record: &record,
         };
-        let child_pid = maps
-            .as_ref()
-            .map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
-        let pid = self
-            .clone_child(&mut orders, &child_pid)
-            .map_err(prepare("clone into new namespaces"))?;
+        let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
+        let pid = self.clone_child(&mut orders, &child_pid).map_err(prepare("clone into new namespaces"))?;
         drop(wiring.stdio);
         let status = wiring.init.map(InitPipes::start_program);
         if let Some(error) = failure(plan, &record, maps.as_ref()) {
@@ -198,12 +171,17 @@ impl Spawner {
         }
         degradations.extend(refusals(plan, &record));
         let pidfd = sys::pidfd_open(pid).map_err(prepare("open a pidfd"))?;
-        Ok(Sandbox::new(
-            (pid, pidfd),
-            wiring.pipes,
-            status,
-            enforcement(ruleset.as_ref(), degradations),
-        ))
+        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, enforcement(ruleset.as_ref(), degradations)))
+    }
+
+    fn init_orders(&self, pipes: &InitPipes) -> Init {
+        Init {
+            executable: self.init.as_raw_fd(),
+            status: pipes.status.1.as_raw_fd(),
+            stack: self.program_stack.top(),
+            gate: (pipes.gate.0.as_raw_fd(), pipes.gate.1.as_raw_fd()),
+            started: pipes.started.1.as_raw_fd(),
+        }
     }
 
     /// Only under real root; an ordinary user's child opens them itself.
@@ -213,10 +191,7 @@ impl Spawner {
         }
         let open = |source| {
             let opened = self.mounter.open(source, degradations);
-            opened.map_err(|error| LaunchError::Source {
-                path: source.path.clone(),
-                source: error,
-            })
+            opened.map_err(|error| LaunchError::Source { path: source.path.clone(), source: error })
         };
         plan.sources.iter().map(open).collect()
     }
@@ -224,9 +199,7 @@ impl Spawner {
     fn request_maps(&self, plan: &SandboxPlan) -> Result<Option<Maps>, LaunchError> {
         let Some(mapper) = &self.mapper else { return Ok(None) };
         let (job, maps) = MapJob::new(plan.identity).map_err(prepare("make pipes"))?;
-        mapper
-            .send(job)
-            .map_err(|_| prepare("reach the mapping thread")(io::ErrorKind::BrokenPipe.into()))?;
+        mapper.send(job).map_err(|_| prepare("reach the mapping thread")(io::ErrorKind::BrokenPipe.into()))?;
         Ok(Some(maps))
     }
 
@@ -251,17 +224,9 @@ struct Vectors {
 impl Vectors {
     fn new(plan: &SandboxPlan) -> Self {
         let arguments: Vec<_> = plan.programs.iter().map(|program| vector(&program.arguments)).collect();
-        let programs = plan
-            .programs
-            .iter()
-            .zip(&arguments)
-            .map(|(program, arguments)| (program.path.as_ptr(), arguments.as_ptr()))
-            .collect();
-        Self {
-            programs,
-            environment: vector(&plan.environment),
-            _arguments: arguments,
-        }
+        let programs =
+            plan.programs.iter().zip(&arguments).map(|(program, arguments)| (program.path.as_ptr(), arguments.as_ptr())).collect();
+        Self { programs, environment: vector(&plan.environment), _arguments: arguments }
     }
 }
 
@@ -272,10 +237,7 @@ fn vector(strings: &[CString]) -> Vec<*const c_char> {
 fn filter_program(filter: &Filter) -> libc::sock_fprog {
     let instructions = filter.instructions();
     // The kernel's limit is 4096 instructions, which the compiler holds.
-    libc::sock_fprog {
-        len: instructions.len() as u16,
-        filter: instructions.as_ptr().cast::<libc::sock_filter>().cast_mut(),
-    }
+    libc::sock_fprog { len: instructions.len() as u16, filter: instructions.as_ptr().cast::<libc::sock_filter>().cast_mut() }
 }
 
 /// Opens standard input and output for the child.
@@ -289,16 +251,8 @@ fn wire(plan: &SandboxPlan, root: bool) -> io::Result<Wiring> {
         (Output::Joined, Some(output)) => (None, Some(sys::above_standard(output.try_clone()?)?)),
         (own, _) => pipe_out(own, root)?,
     };
-    let init = if plan.first_process == FirstProcess::Init {
-        Some(InitPipes::new()?)
-    } else {
-        None
-    };
-    Ok(Wiring {
-        stdio: [input, output, error],
-        pipes: (output_read, error_read),
-        init,
-    })
+    let init = if plan.first_process == FirstProcess::Init { Some(InitPipes::new()?) } else { None };
+    Ok(Wiring { stdio: [input, output, error], pipes: (output_read, error_read), init })
 }
 
 /// The (read end, write end) of a pipe for an output stream, when one is wanted.
@@ -336,22 +290,8 @@ impl MapJob {
         let (wanted_read, wanted_write) = sys::pipe()?;
         let (written_read, written_write) = sys::pipe()?;
         let (pid, errno) = (Arc::new(AtomicI32::new(0)), Arc::new(AtomicI32::new(0)));
-        let job = Self {
-            wanted: wanted_read,
-            written: written_write,
-            pid: Arc::clone(&pid),
-            errno: Arc::clone(&errno),
-            identity,
-        };
-        Ok((
-            job,
-            Maps {
-                wanted: wanted_write,
-                written: written_read,
-                pid,
-                errno,
-            },
-        ))
+        let job = Self { wanted: wanted_read, written: written_write, pid: Arc::clone(&pid), errno: Arc::clone(&errno), identity };
+        Ok((job, Maps { wanted: wanted_write, written: written_read, pid, errno }))
     }
 
     /// Waits for the child's word, writes its maps, and lets it go on. If the clone failed there is no word, only the end of the pipe.
@@ -394,27 +334,17 @@ fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<L
     }
     let source = io::Error::from_raw_os_error(errno);
     let Some(step) = plan.steps.get(record.step.load(Ordering::Relaxed) as usize) else {
-        return Some(LaunchError::Prepare {
-            step: "read the child's record",
-            source,
-        });
+        return Some(LaunchError::Prepare { step: "read the child's record", source });
     };
     Some(match step {
         Step::Execute => exec_failure(plan, record, source),
-        Step::Open { slot, .. } => LaunchError::Source {
-            path: plan.sources.get(*slot).map_or_else(PathBuf::new, |source| source.path.clone()),
-            source,
-        },
-        Step::ChangeDirectory(_) => LaunchError::WorkingDir {
-            path: plan.working_dir.clone(),
-            source,
-        },
+        Step::Open { slot, .. } => {
+            LaunchError::Source { path: plan.sources.get(*slot).map_or_else(PathBuf::new, |source| source.path.clone()), source }
+        }
+        Step::ChangeDirectory(_) => LaunchError::WorkingDir { path: plan.working_dir.clone(), source },
         Step::AwaitMaps => {
             let errno = maps.map_or(errno, |maps| maps.errno.load(Ordering::Acquire));
-            LaunchError::Step {
-                step: "write the id maps".into(),
-                source: io::Error::from_raw_os_error(errno),
-            }
+            LaunchError::Step { step: "write the id maps".into(), source: io::Error::from_raw_os_error(errno) }
         }
         step => LaunchError::Step { step: step.name(), source },
     })
@@ -423,42 +353,24 @@ fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<L
 fn exec_failure(plan: &SandboxPlan, record: &Record, source: io::Error) -> LaunchError {
     let path = |program: &super::plan::Program| program.path.to_string_lossy().into_owned();
     match plan.programs.get(record.program.load(Ordering::Relaxed) as usize) {
-        Some(program) => LaunchError::Exec {
-            path: path(program),
-            source,
-        },
-        None => LaunchError::NoCandidate {
-            tried: plan.programs.iter().map(path).collect(),
-        },
+        Some(program) => LaunchError::Exec { path: path(program), source },
+        None => LaunchError::NoCandidate { tried: plan.programs.iter().map(path).collect() },
     }
 }
 
 /// The optional steps that were refused, by name.
 fn refusals(plan: &SandboxPlan, record: &Record) -> Vec<Degradation> {
-    let words = record
-        .refused
-        .iter()
-        .map(|word| word.load(Ordering::Relaxed))
-        .take_while(|word| *word != 0);
-    words
-        .filter_map(|word| {
-            let step = plan.steps.get((word >> 16) as usize - 1)?;
-            Some(Degradation {
-                what: step.name(),
-                why: io::Error::from_raw_os_error((word & 0xffff) as i32).to_string(),
-            })
-        })
-        .collect()
+    let named = |(step, errno): (usize, c_int)| {
+        Some(Degradation { what: plan.steps.get(step)?.name(), why: io::Error::from_raw_os_error(errno).to_string() })
+    };
+    record.refusals().filter_map(named).collect()
 }
 
 fn enforcement(ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
     let mut protections = vec![Protection::Namespaces];
     match ruleset {
         Some(ruleset) => protections.push(Protection::Landlock { abi: ruleset.abi }),
-        None => degradations.push(Degradation {
-            what: "confine file access (Landlock)".into(),
-            why: "this kernel has none".into(),
-        }),
+        None => degradations.push(Degradation { what: "confine file access (Landlock)".into(), why: "this kernel has none".into() }),
     }
     protections.push(Protection::Seccomp);
     Enforcement { protections, degradations }

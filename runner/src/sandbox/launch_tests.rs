@@ -12,10 +12,8 @@ use crate::sandbox::{
 
 /// The parts of this machine's userland that a shell needs.
 fn host_root() -> HostRoot {
-    let mut root = HostRoot {
-        files: vec![("/etc/passwd".into(), b"sbx_user1051:x:993:990::/:/bin/sh\n".to_vec(), 0o644)],
-        ..HostRoot::default()
-    };
+    let mut root =
+        HostRoot { files: vec![("/etc/passwd".into(), b"sbx_user1051:x:993:990::/:/bin/sh\n".to_vec(), 0o644)], ..HostRoot::default() };
     for name in ["/usr", "/bin", "/sbin", "/lib", "/lib64"] {
         match fs::read_link(name) {
             Ok(target) => root.symlinks.push((name.into(), target)),
@@ -37,26 +35,16 @@ fn request(script: &str) -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "sandbox".into(),
         tmp_size_bytes: 1 << 20,
-        stdio: Stdio {
-            input: Input::Null,
-            output: Output::Pipe,
-            error: Output::Pipe,
-        },
+        stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         first_process: FirstProcess::Program,
         filter,
     }
 }
 
 fn supported() -> bool {
-    let granted = std::process::Command::new("unshare")
-        .args(["-U", "true"])
-        .status()
-        .is_ok_and(|status| status.success());
+    let granted = std::process::Command::new("unshare").args(["-U", "true"]).status().is_ok_and(|status| status.success());
     if !granted {
-        assert!(
-            std::env::var_os("REQUIRE_USERNS").is_none(),
-            "user namespaces are required and not granted"
-        );
+        assert!(std::env::var_os("REQUIRE_USERNS").is_none(), "user namespaces are required and not granted");
         eprintln!("skipped: this machine grants no user namespace");
     }
     granted
@@ -82,13 +70,8 @@ fn identity_and_processes() {
     if !supported() {
         return;
     }
-    let (output, error, ended) = run(request(
-        "id -un; id -u; id -g; echo $$; set -- /proc/[0-9]*; echo $#; hostname; pwd; exit 3",
-    ));
-    assert_eq!(
-        (output.as_str(), error.as_str()),
-        ("sbx_user1051\n993\n990\n1\n1\nsandbox\n/\n", "")
-    );
+    let (output, error, ended) = run(request("id -un; id -u; id -g; echo $$; set -- /proc/[0-9]*; echo $#; hostname; pwd; exit 3"));
+    assert_eq!((output.as_str(), error.as_str()), ("sbx_user1051\n993\n990\n1\n1\nsandbox\n/\n", ""));
     assert_eq!(ended, Ended::Exited(3));
 }
 
@@ -104,11 +87,7 @@ fn no_rights_are_left() {
     let values: Vec<_> = output.lines().take(7).map(|line| line.split_whitespace().last().unwrap()).collect();
     assert_eq!(values, expected, "{output}{error}");
     let rest: Vec<_> = output.lines().skip(7).collect();
-    assert_eq!(
-        rest[..8],
-        ["NoNewPrivs:\t1", "Seccomp:\t2", "0", "1", "2", "3", "1024", "0022"],
-        "{output}{error}"
-    );
+    assert_eq!(rest[..8], ["NoNewPrivs:\t1", "Seccomp:\t2", "0", "1", "2", "3", "1024", "0022"], "{output}{error}");
     let map: Vec<u32> = rest[8].split_whitespace().map(|word| word.parse().unwrap()).collect();
     assert_eq!((map[0], map[2]), (993, 1));
     assert_ne!(map[1], 0, "mapped to root of the host");
@@ -119,20 +98,10 @@ fn joined_output_keeps_its_order() {
     if !supported() {
         return;
     }
-    let stdio = Stdio {
-        input: Input::Null,
-        output: Output::Pipe,
-        error: Output::Joined,
-    };
+    let stdio = Stdio { input: Input::Null, output: Output::Pipe, error: Output::Joined };
     let mut sandbox = Launcher::start()
         .unwrap()
-        .launch(
-            plan(SandboxRequest {
-                stdio,
-                ..request("echo a; echo b >/dev/stderr; echo c >>/dev/stdout")
-            })
-            .unwrap(),
-        )
+        .launch(plan(SandboxRequest { stdio, ..request("echo a; echo b >/dev/stderr; echo c >>/dev/stdout") }).unwrap())
         .unwrap();
     let mut text = String::new();
     File::from(sandbox.stdout.take().unwrap()).read_to_string(&mut text).unwrap();
@@ -151,20 +120,10 @@ fn volumes() {
     }
     // Unreadable for others: the sandbox is its owner.
     fs::set_permissions(folder.path().join("task"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let volume = |name: &str, target: &str, access| Volume {
-        source: folder.path().join(name),
-        target: PathBuf::from(target),
-        access,
-    };
-    let volumes = vec![
-        volume("task", "/var/task", Access::ReadWrite),
-        volume("opt", "/opt", Access::ReadOnly),
-    ];
+    let volume = |name: &str, target: &str, access| Volume { source: folder.path().join(name), target: PathBuf::from(target), access };
+    let volumes = vec![volume("task", "/var/task", Access::ReadWrite), volume("opt", "/opt", Access::ReadOnly)];
     let script = "cat /var/task/file /opt/file; echo new >/var/task/new; echo x >/opt/new; echo x >/new; echo x >/usr/new; echo x >/tmp/new; stat -c %a:%u /tmp /var/task";
-    let (output, error, _) = run(SandboxRequest {
-        volumes,
-        ..request(script)
-    });
+    let (output, error, _) = run(SandboxRequest { volumes, ..request(script) });
     assert_eq!(output, "taskopt1777:993\n700:993\n", "{error}");
     assert_eq!(error.matches("Read-only file system").count(), 3, "{error}");
     assert_eq!(fs::read_to_string(folder.path().join("task/new")).unwrap(), "new\n");
@@ -187,50 +146,21 @@ fn what_cannot_be_executed() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("plain"), "text").unwrap();
     let launch = |command| {
-        let volumes = vec![Volume {
-            source: folder.path().to_owned(),
-            target: "/var/task".into(),
-            access: Access::ReadOnly,
-        }];
-        Launcher::start()
-            .unwrap()
-            .launch(
-                plan(SandboxRequest {
-                    command,
-                    volumes,
-                    ..request("")
-                })
-                .unwrap(),
-            )
-            .unwrap_err()
+        let volumes = vec![Volume { source: folder.path().to_owned(), target: "/var/task".into(), access: Access::ReadOnly }];
+        Launcher::start().unwrap().launch(plan(SandboxRequest { command, volumes, ..request("") }).unwrap()).unwrap_err()
     };
-    let first = |candidates: &[&str]| Command::FirstOf {
-        candidates: candidates.iter().map(ToString::to_string).collect(),
-        arguments: Vec::new(),
-    };
+    let first =
+        |candidates: &[&str]| Command::FirstOf { candidates: candidates.iter().map(ToString::to_string).collect(), arguments: Vec::new() };
     let errno = |error| match error {
         LaunchError::Exec { path, source } => (path, source.raw_os_error().unwrap()),
         other => panic!("{other:?}"),
     };
     assert!(matches!(launch(first(&["/var/task/none", "/usr"])), LaunchError::NoCandidate { tried } if tried.len() == 2));
-    assert_eq!(
-        errno(launch(first(&["/var/task/none", "/var/task/plain"]))),
-        ("/var/task/plain".into(), libc::EACCES)
-    );
+    assert_eq!(errno(launch(first(&["/var/task/none", "/var/task/plain"]))), ("/var/task/plain".into(), libc::EACCES));
     assert_eq!(errno(launch(Command::Line(vec!["/none".into()]))), ("/none".into(), libc::ENOENT));
-    assert!(matches!(
-        launch(Command::Line(vec!["none".into()])),
-        LaunchError::NoCandidate { .. }
-    ));
-    let under_init = SandboxRequest {
-        command: Command::Line(vec!["/none".into()]),
-        first_process: FirstProcess::Init,
-        ..request("")
-    };
-    assert_eq!(
-        errno(Launcher::start().unwrap().launch(plan(under_init).unwrap()).unwrap_err()),
-        ("/none".into(), libc::ENOENT)
-    );
+    assert!(matches!(launch(Command::Line(vec!["none".into()])), LaunchError::NoCandidate { .. }));
+    let under_init = SandboxRequest { command: Command::Line(vec!["/none".into()]), first_process: FirstProcess::Init, ..request("") };
+    assert_eq!(errno(Launcher::start().unwrap().launch(plan(under_init).unwrap()).unwrap_err()), ("/none".into(), libc::ENOENT));
 }
 
 #[test]
@@ -242,27 +172,10 @@ fn our_own_executable_cannot_be_run_inside() {
     let script = folder.path().join("bootstrap");
     fs::write(&script, "#!/proc/self/exe\n").unwrap();
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let volumes = vec![Volume {
-        source: folder.path().to_owned(),
-        target: "/var/task".into(),
-        access: Access::ReadOnly,
-    }];
+    let volumes = vec![Volume { source: folder.path().to_owned(), target: "/var/task".into(), access: Access::ReadOnly }];
     let command = Command::Line(vec!["/var/task/bootstrap".into()]);
-    let error = Launcher::start()
-        .unwrap()
-        .launch(
-            plan(SandboxRequest {
-                command,
-                volumes,
-                ..request("")
-            })
-            .unwrap(),
-        )
-        .unwrap_err();
-    assert!(
-        matches!(&error, LaunchError::Exec { source, .. } if source.raw_os_error() == Some(libc::EACCES)),
-        "{error:?}"
-    );
+    let error = Launcher::start().unwrap().launch(plan(SandboxRequest { command, volumes, ..request("") }).unwrap()).unwrap_err();
+    assert!(matches!(&error, LaunchError::Exec { source, .. } if source.raw_os_error() == Some(libc::EACCES)), "{error:?}");
 }
 
 #[test]
@@ -270,16 +183,8 @@ fn under_an_init_signals_work_and_orphans_are_reaped() {
     if !supported() {
         return;
     }
-    let run_under_init = |script| {
-        run(SandboxRequest {
-            first_process: FirstProcess::Init,
-            ..request(script)
-        })
-    };
-    let killed = |signal| Ended::Signaled {
-        signal,
-        core_dumped: false,
-    };
+    let run_under_init = |script| run(SandboxRequest { first_process: FirstProcess::Init, ..request(script) });
+    let killed = |signal| Ended::Signaled { signal, core_dumped: false };
     assert_eq!(run_under_init("exit 7").2, Ended::Exited(7));
     assert_eq!(run_under_init("kill -9 $$; echo survived").2, killed(libc::SIGKILL));
     assert_eq!(run_under_init("kill -ABRT $$; echo survived").2, killed(libc::SIGABRT));
@@ -293,10 +198,8 @@ fn signals_from_outside_reach_the_program_under_an_init() {
     if !supported() {
         return;
     }
-    let request = SandboxRequest {
-        first_process: FirstProcess::Init,
-        ..request("trap 'echo term; exit 5' TERM; echo ready; while :; do :; done")
-    };
+    let request =
+        SandboxRequest { first_process: FirstProcess::Init, ..request("trap 'echo term; exit 5' TERM; echo ready; while :; do :; done") };
     let mut sandbox = Launcher::start().unwrap().launch(plan(request).unwrap()).unwrap();
     let mut output = File::from(sandbox.stdout.take().unwrap());
     output.read_exact(&mut [0; 6]).unwrap();
@@ -327,10 +230,7 @@ fn dropping_kills() {
     if !supported() {
         return;
     }
-    let sandbox = Launcher::start()
-        .unwrap()
-        .launch(plan(request("sleep 1000 & sleep 1000")).unwrap())
-        .unwrap();
+    let sandbox = Launcher::start().unwrap().launch(plan(request("sleep 1000 & sleep 1000")).unwrap()).unwrap();
     let pid = sandbox.host_pid();
     drop(sandbox);
     assert!(!Path::new(&format!("/proc/{pid}")).exists());

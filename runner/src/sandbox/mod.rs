@@ -12,6 +12,7 @@ mod idmap;
 mod landlock;
 mod launch;
 mod memory;
+mod orders;
 mod plan;
 pub mod probe;
 mod process;

@@ -152,10 +152,7 @@ impl Step {
 
     /// Whether the sandbox still stands when this step is refused: then it is reported as a degradation, by name.
     pub(crate) fn optional(&self) -> bool {
-        matches!(
-            self,
-            Self::ForbidNesting | Self::Hostname(_) | Self::MaskReadOnly { .. } | Self::MaskNull { .. }
-        )
+        matches!(self, Self::ForbidNesting | Self::Hostname(_) | Self::MaskReadOnly { .. } | Self::MaskNull { .. })
     }
 }
 
@@ -206,12 +203,8 @@ pub(crate) enum Privilege {
 pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// Symbolic links below `/dev`, as (name, target).
-pub(crate) const DEVICE_LINKS: [(&str, &str); 4] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-];
+pub(crate) const DEVICE_LINKS: [(&str, &str); 4] =
+    [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
 
 /// Parts of `/proc` that nobody inside writes to: with an ordinary host id the kernel refuses anyway, this holds if it should not.
 const PROC_READ_ONLY: [&str; 5] = ["proc/sys", "proc/irq", "proc/bus", "proc/fs", "proc/sysrq-trigger"];
@@ -222,14 +215,7 @@ const PROC_HIDDEN: [&str; 5] = ["proc/kcore", "proc/keys", "proc/timer_list", "p
 /// Plans a sandbox for this process as it is now: as real root, or as an ordinary user.
 pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    plan_as(
-        request,
-        if uid == 0 {
-            Privilege::Root
-        } else {
-            Privilege::Ordinary { uid, gid }
-        },
-    )
+    plan_as(request, if uid == 0 { Privilege::Root } else { Privilege::Ordinary { uid, gid } })
 }
 
 /// Plans a sandbox for a process with the given privilege.
@@ -287,12 +273,7 @@ fn of_host(host: &HostRoot) -> Assembly {
         folders: own.into_iter().chain(host.folders.iter().chain(&host.places).cloned()).collect(),
         links: links.into_iter().chain(host.symlinks.iter().cloned()).collect(),
         files: files.chain(host.file_binds.iter().cloned().map(stub)).collect(),
-        binds: host
-            .folders
-            .iter()
-            .chain(&host.file_binds)
-            .map(|path| (path.clone(), path.clone()))
-            .collect(),
+        binds: host.folders.iter().chain(&host.file_binds).map(|path| (path.clone(), path.clone())).collect(),
     }
 }
 
@@ -316,10 +297,7 @@ impl Planner {
         match privilege {
             Privilege::Root => self.steps.extend([Step::AwaitMaps, Step::Become(inner)]),
             Privilege::Ordinary { uid, gid } => {
-                let own = |file: &str, text: String| Step::WriteOwn {
-                    file: constant(file),
-                    text,
-                };
+                let own = |file: &str, text: String| Step::WriteOwn { file: constant(file), text };
                 self.steps.extend([
                     // A group map may be written without privilege only when setgroups is given up (user_namespaces(7)).
                     own("/proc/self/setgroups", "deny".into()),
@@ -328,22 +306,12 @@ impl Planner {
                 ]);
             }
         }
-        self.steps
-            .extend([Step::ForbidNesting, Step::NewSession, Step::DieWithParent, Step::WireStdio]);
+        self.steps.extend([Step::ForbidNesting, Step::NewSession, Step::DieWithParent, Step::WireStdio]);
     }
 
     fn sources(&mut self, root: &Root, volumes: &[Volume], privilege: Privilege) -> Result<Contents, PlanError> {
-        let tree = TreeFlags {
-            read_only: true,
-            recursive: false,
-            devices: false,
-        };
-        let mut contents = Contents {
-            root: None,
-            binds: Vec::new(),
-            devices: Vec::new(),
-            volumes: Vec::new(),
-        };
+        let tree = TreeFlags { read_only: true, recursive: false, devices: false };
+        let mut contents = Contents { root: None, binds: Vec::new(), devices: Vec::new(), volumes: Vec::new() };
         match root {
             Root::Tree(path) => contents.root = Some(self.open(path, tree, true, privilege)?),
             Root::Assembled(assembly) => {
@@ -354,30 +322,12 @@ impl Planner {
             }
         }
         for name in DEVICES {
-            let slot = self.open(
-                &Path::new("/dev").join(name),
-                TreeFlags {
-                    read_only: false,
-                    devices: true,
-                    ..tree
-                },
-                false,
-                privilege,
-            )?;
+            let slot = self.open(&Path::new("/dev").join(name), TreeFlags { read_only: false, devices: true, ..tree }, false, privilege)?;
             contents.devices.push((slot, constant(&format!("dev/{name}"))));
         }
         for volume in sorted_by_depth(volumes) {
             let read_only = volume.access == Access::ReadOnly;
-            let slot = self.open(
-                &volume.source,
-                TreeFlags {
-                    read_only,
-                    recursive: true,
-                    devices: false,
-                },
-                true,
-                privilege,
-            )?;
+            let slot = self.open(&volume.source, TreeFlags { read_only, recursive: true, devices: false }, true, privilege)?;
             contents.volumes.push((slot, inside(&volume.target)?));
         }
         Ok(contents)
@@ -387,17 +337,9 @@ impl Planner {
     /// mount of the parent's namespace cannot be cloned from another one.
     fn open(&mut self, path: &Path, flags: TreeFlags, idmapped: bool, privilege: Privilege) -> Result<usize, PlanError> {
         let slot = self.sources.len();
-        self.sources.push(Source {
-            path: path.to_owned(),
-            flags,
-            idmapped,
-        });
+        self.sources.push(Source { path: path.to_owned(), flags, idmapped });
         if privilege != Privilege::Root {
-            self.steps.push(Step::Open {
-                slot,
-                path: text(path.as_os_str().as_bytes())?,
-                flags,
-            });
+            self.steps.push(Step::Open { slot, path: text(path.as_os_str().as_bytes())?, flags });
         }
         Ok(slot)
     }
@@ -412,14 +354,10 @@ impl Planner {
         self.steps.push(Step::AttachProc);
         self.attach(contents.devices);
         // After /dev, whose null node covers what is hidden.
-        self.steps
-            .extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
+        self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
         self.steps.extend(PROC_HIDDEN.map(|path| Step::MaskNull { path: constant(path) }));
         let options = constant(&format!("mode=1777,size={tmp_size_bytes}"));
-        self.steps.push(Step::AttachTmpfs {
-            target: constant("tmp"),
-            options,
-        });
+        self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options });
         self.attach(contents.volumes);
         if matches!(root, Root::Assembled(_)) {
             self.steps.push(Step::SealRoot);
@@ -429,33 +367,23 @@ impl Planner {
     }
 
     fn attach(&mut self, slots: Vec<(usize, CString)>) {
-        self.steps
-            .extend(slots.into_iter().map(|(slot, target)| Step::Attach { slot, target }));
+        self.steps.extend(slots.into_iter().map(|(slot, target)| Step::Attach { slot, target }));
     }
 
     /// Makes what an assembled root holds; its mounts come after.
     fn assemble(&mut self, assembly: &Assembly) -> Result<(), PlanError> {
-        self.steps.push(Step::MakeRoot {
-            options: constant("mode=755,size=16m"),
-        });
+        self.steps.push(Step::MakeRoot { options: constant("mode=755,size=16m") });
         let mut made = BTreeSet::new();
         for path in &assembly.folders {
             self.folder(&mut made, path)?;
         }
         for (path, target) in &assembly.links {
             self.parents(&mut made, path)?;
-            self.steps.push(Step::MakeLink {
-                path: inside(path)?,
-                target: text(target.as_os_str().as_bytes())?,
-            });
+            self.steps.push(Step::MakeLink { path: inside(path)?, target: text(target.as_os_str().as_bytes())? });
         }
         for (path, contents, mode) in &assembly.files {
             self.parents(&mut made, path)?;
-            self.steps.push(Step::MakeFile {
-                path: inside(path)?,
-                contents: contents.clone(),
-                mode: *mode,
-            });
+            self.steps.push(Step::MakeFile { path: inside(path)?, contents: contents.clone(), mode: *mode });
         }
         Ok(())
     }
@@ -469,10 +397,7 @@ impl Planner {
         for part in absolute(path)?.components().skip(1) {
             so_far.push(part);
             if made.insert(so_far.clone()) {
-                self.steps.push(Step::MakeDir {
-                    path: text(so_far.as_os_str().as_bytes())?,
-                    mode: 0o755,
-                });
+                self.steps.push(Step::MakeDir { path: text(so_far.as_os_str().as_bytes())?, mode: 0o755 });
             }
         }
         Ok(())
@@ -501,12 +426,8 @@ impl Planner {
 }
 
 /// Limits as Lambda has them (measured there: NOFILE 1024, MEMLOCK 64 KiB, no core files kept here). Processes count per user namespace from Linux 5.14.
-const LIMITS: [(u32, u64); 4] = [
-    (libc::RLIMIT_NOFILE, 1024),
-    (libc::RLIMIT_CORE, 0),
-    (libc::RLIMIT_NPROC, 1024),
-    (libc::RLIMIT_MEMLOCK, 65536),
-];
+const LIMITS: [(u32, u64); 4] =
+    [(libc::RLIMIT_NOFILE, 1024), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_NPROC, 1024), (libc::RLIMIT_MEMLOCK, 65536)];
 
 /// The programs to try, and how.
 fn programs(request: &SandboxRequest) -> Result<(Vec<Program>, Search), PlanError> {
@@ -514,10 +435,7 @@ fn programs(request: &SandboxRequest) -> Result<(Vec<Program>, Search), PlanErro
         Command::FirstOf { candidates, arguments } => {
             let program = |path: &String| {
                 let words = std::iter::once(path).chain(arguments);
-                Ok(Program {
-                    path: text(path.as_bytes())?,
-                    arguments: words.map(|word| text(word.as_bytes())).collect::<Result<_, _>>()?,
-                })
+                Ok(Program { path: text(path.as_bytes())?, arguments: words.map(|word| text(word.as_bytes())).collect::<Result<_, _>>()? })
             };
             if candidates.is_empty() {
                 return Err(PlanError::NoCommand);
@@ -532,11 +450,7 @@ fn programs(request: &SandboxRequest) -> Result<(Vec<Program>, Search), PlanErro
                     arguments: words.iter().map(|word| text(word.as_bytes())).collect::<Result<_, _>>()?,
                 })
             };
-            let paths = if first.contains('/') {
-                vec![first.clone()]
-            } else {
-                on_path(first, &request.environment)
-            };
+            let paths = if first.contains('/') { vec![first.clone()] } else { on_path(first, &request.environment) };
             Ok((paths.into_iter().map(program).collect::<Result<_, _>>()?, Search::Executable))
         }
     }
@@ -544,13 +458,9 @@ fn programs(request: &SandboxRequest) -> Result<(Vec<Program>, Search), PlanErro
 
 /// Where `execvp` would look for `word`; an empty `PATH` entry is the working directory.
 fn on_path(word: &str, environment: &[CString]) -> Vec<String> {
-    let path = environment
-        .iter()
-        .find_map(|variable| variable.to_str().ok()?.strip_prefix("PATH="));
+    let path = environment.iter().find_map(|variable| variable.to_str().ok()?.strip_prefix("PATH="));
     let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    path.split(':')
-        .map(|folder| format!("{}/{word}", if folder.is_empty() { "." } else { folder.trim_end_matches('/') }))
-        .collect()
+    path.split(':').map(|folder| format!("{}/{word}", if folder.is_empty() { "." } else { folder.trim_end_matches('/') })).collect()
 }
 
 fn sorted_by_depth(volumes: &[Volume]) -> Vec<&Volume> {
@@ -562,20 +472,12 @@ fn sorted_by_depth(volumes: &[Volume]) -> Vec<&Volume> {
 /// A path inside, relative to the sandbox's root, where it is looked up by `openat2` without leaving it.
 fn inside(path: &Path) -> Result<CString, PlanError> {
     let relative = absolute(path)?.strip_prefix("/").unwrap_or(path);
-    text(if relative.as_os_str().is_empty() {
-        b"."
-    } else {
-        relative.as_os_str().as_bytes()
-    })
+    text(if relative.as_os_str().is_empty() { b"." } else { relative.as_os_str().as_bytes() })
 }
 
 fn absolute(path: &Path) -> Result<&Path, PlanError> {
     let plain = path.components().skip(1).all(|part| matches!(part, Component::Normal(_)));
-    if path.is_absolute() && plain {
-        Ok(path)
-    } else {
-        Err(PlanError::Target(path.to_owned()))
-    }
+    if path.is_absolute() && plain { Ok(path) } else { Err(PlanError::Target(path.to_owned())) }
 }
 
 fn text(bytes: &[u8]) -> Result<CString, PlanError> {

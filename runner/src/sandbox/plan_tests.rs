@@ -9,25 +9,13 @@ fn request(root: RootSource) -> SandboxRequest {
         environment: vec![CString::new("PATH=/a:/b/::/c").unwrap()],
         working_dir: "/var/task".into(),
         volumes: vec![
-            Volume {
-                source: "/deep".into(),
-                target: "/var/task/node_modules".into(),
-                access: Access::ReadOnly,
-            },
-            Volume {
-                source: "/task".into(),
-                target: "/var/task".into(),
-                access: Access::ReadWrite,
-            },
+            Volume { source: "/deep".into(), target: "/var/task/node_modules".into(), access: Access::ReadOnly },
+            Volume { source: "/task".into(), target: "/var/task".into(), access: Access::ReadWrite },
         ],
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "h".into(),
         tmp_size_bytes: 7,
-        stdio: Stdio {
-            input: Input::Null,
-            output: Output::Pipe,
-            error: Output::Pipe,
-        },
+        stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         first_process: FirstProcess::Program,
         filter,
     }
@@ -42,10 +30,7 @@ fn names(plan: &SandboxPlan) -> Vec<String> {
 }
 
 fn place(names: &[String], name: &str) -> usize {
-    names
-        .iter()
-        .position(|step| step == name)
-        .unwrap_or_else(|| panic!("no step `{name}` in {names:#?}"))
+    names.iter().position(|step| step == name).unwrap_or_else(|| panic!("no step `{name}` in {names:#?}"))
 }
 
 #[test]
@@ -81,10 +66,7 @@ fn the_order_is_the_security() {
 #[test]
 fn only_an_ordinary_user_maps_and_opens_inside() {
     let ordinary = names(&plan_as(request(image()), Privilege::Ordinary { uid: 1000, gid: 100 }).unwrap());
-    assert_eq!(
-        ordinary[..3],
-        ["write /proc/self/setgroups", "write /proc/self/uid_map", "write /proc/self/gid_map"]
-    );
+    assert_eq!(ordinary[..3], ["write /proc/self/setgroups", "write /proc/self/uid_map", "write /proc/self/gid_map"]);
     assert!(ordinary.iter().any(|name| name.starts_with("open /rootfs")));
     let root = names(&plan_as(request(image()), Privilege::Root).unwrap());
     assert_eq!(root[..2], ["wait for the id maps", "take the sandbox's user and group id"]);
@@ -138,14 +120,8 @@ fn bad_requests() {
         plan_as(request, Privilege::Root).unwrap_err()
     };
     assert_eq!(bad(|r| r.volumes[0].target = "var".into()), PlanError::Target("var".into()));
-    assert_eq!(
-        bad(|r| r.volumes[0].target = "/a/../..".into()),
-        PlanError::Target("/a/../..".into())
-    );
+    assert_eq!(bad(|r| r.volumes[0].target = "/a/../..".into()), PlanError::Target("/a/../..".into()));
     assert_eq!(bad(|r| r.working_dir = "proc".into()), PlanError::Target("proc".into()));
     assert_eq!(bad(|r| r.command = Command::Line(vec![])), PlanError::NoCommand);
-    assert_eq!(
-        bad(|r| r.command = Command::Line(vec!["a\0".into()])),
-        PlanError::Nul("/a/a\\0".into())
-    );
+    assert_eq!(bad(|r| r.command = Command::Line(vec!["a\0".into()])), PlanError::Nul("/a/a\\0".into()));
 }

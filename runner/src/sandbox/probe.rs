@@ -35,11 +35,7 @@ pub enum Verdict {
 
 impl Finding {
     fn new(step: impl Into<String>, verdict: Verdict, optional: bool) -> Self {
-        Self {
-            step: step.into(),
-            verdict,
-            optional,
-        }
+        Self { step: step.into(), verdict, optional }
     }
 
     /// Whether functions cannot run because of it.
@@ -57,10 +53,7 @@ pub fn findings(filter: Arc<Filter>) -> Vec<Finding> {
     plan.tolerant = true;
     let names = steps(&plan);
     let launched = Launcher::start()
-        .map_err(|source| LaunchError::Prepare {
-            step: "start the launching thread",
-            source,
-        })
+        .map_err(|source| LaunchError::Prepare { step: "start the launching thread", source })
         .and_then(|launcher| launcher.launch(plan));
     let mut found = match launched {
         Ok(mut sandbox) => {
@@ -72,22 +65,14 @@ pub fn findings(filter: Arc<Filter>) -> Vec<Finding> {
                     .map_or(Verdict::Granted(None), |refusal| Verdict::Refused(refusal.why.clone()))
             };
             let mut found = vec![Finding::new(NAMESPACES, Verdict::Granted(None), false)];
-            found.extend(
-                names
-                    .iter()
-                    .map(|(name, optional)| Finding::new(name.clone(), verdict(name), *optional)),
-            );
+            found.extend(names.iter().map(|(name, optional)| Finding::new(name.clone(), verdict(name), *optional)));
             found.push(Finding::new("run a program inside", ended(sandbox.wait()), false));
             found
         }
         Err(error) => {
             let (step, why) = explain(&error);
             let mut found = vec![Finding::new(step, Verdict::Refused(why), false)];
-            found.extend(
-                names
-                    .into_iter()
-                    .map(|(name, optional)| Finding::new(name, Verdict::NotTried, optional)),
-            );
+            found.extend(names.into_iter().map(|(name, optional)| Finding::new(name, Verdict::NotTried, optional)));
             found
         }
     };
@@ -162,11 +147,7 @@ fn request(filter: Arc<Filter>) -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "lambda".into(),
         tmp_size_bytes: 1 << 20,
-        stdio: Stdio {
-            input: Input::Null,
-            output: Output::Inherit,
-            error: Output::Inherit,
-        },
+        stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
         first_process: FirstProcess::Init,
         filter,
     }

@@ -39,10 +39,7 @@ pub enum Ended {
 impl Ended {
     fn of(status: i32) -> Self {
         if libc::WIFSIGNALED(status) {
-            Self::Signaled {
-                signal: libc::WTERMSIG(status),
-                core_dumped: libc::WCOREDUMP(status),
-            }
+            Self::Signaled { signal: libc::WTERMSIG(status), core_dumped: libc::WCOREDUMP(status) }
         } else {
             Self::Exited(libc::WEXITSTATUS(status))
         }
@@ -56,16 +53,7 @@ impl Sandbox {
         status: Option<File>,
         enforcement: Enforcement,
     ) -> Self {
-        Self {
-            stdout,
-            stderr,
-            pid,
-            pidfd,
-            status,
-            ended: None,
-            peak_memory_bytes: 0,
-            enforcement,
-        }
+        Self { stdout, stderr, pid, pidfd, status, ended: None, peak_memory_bytes: 0, enforcement }
     }
 
     /// The pidfd of PID 1: readable once it has ended.
@@ -93,11 +81,7 @@ impl Sandbox {
 
     /// Sends a signal to the program. One that is PID 1 itself gets only those that it has a handler for (pid_namespaces(7)), and `SIGKILL`.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
-        if self.ended.is_some() {
-            Ok(())
-        } else {
-            sys::pidfd_kill(self.pidfd.as_fd(), signal)
-        }
+        if self.ended.is_some() { Ok(()) } else { sys::pidfd_kill(self.pidfd.as_fd(), signal) }
     }
 
     /// Waits until PID 1 has ended and all processes inside with it, and reaps it. Answers the same from then on. Must run within a tokio runtime.
@@ -113,8 +97,7 @@ impl Sandbox {
 
     /// Like [`Sandbox::ended`] for callers without a runtime.
     pub fn wait(&mut self) -> io::Result<Ended> {
-        self.reap(true)?
-            .ok_or_else(|| io::Error::other("the sandbox's first process vanished"))
+        self.reap(true)?.ok_or_else(|| io::Error::other("the sandbox's first process vanished"))
     }
 
     fn try_ended(&mut self) -> io::Result<Option<Ended>> {

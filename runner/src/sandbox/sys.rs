@@ -43,10 +43,7 @@ impl MountAttr {
         if !flags.devices {
             attr_set |= MOUNT_ATTR_NODEV;
         }
-        Self {
-            attr_set,
-            ..Self::default()
-        }
+        Self { attr_set, ..Self::default() }
     }
 }
 
@@ -73,14 +70,7 @@ pub(super) fn set_mount_attributes(tree: BorrowedFd<'_>, attr: &MountAttr, recur
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the callee demands an attribute structure of the size given; `MountAttr` is version 0 of it and outlives the call.
     check(unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            ptr::from_ref(attr),
-            size_of::<MountAttr>(),
-        )
+        libc::syscall(libc::SYS_mount_setattr, tree.as_raw_fd(), c"".as_ptr(), flags, ptr::from_ref(attr), size_of::<MountAttr>())
     })?;
     Ok(())
 }
@@ -240,19 +230,8 @@ impl NamespaceHolder {
         }
         let stack = Stack::new()?;
         // SAFETY: the child runs on a stack of its own that outlives it, touches no other memory and never returns.
-        let pid = unsafe {
-            libc::clone(
-                wait,
-                stack.top(),
-                libc::CLONE_VM | libc::CLONE_NEWUSER | libc::SIGCHLD,
-                ptr::null_mut(),
-            )
-        };
-        if pid < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            Ok(Self { pid, _stack: stack })
-        }
+        let pid = unsafe { libc::clone(wait, stack.top(), libc::CLONE_VM | libc::CLONE_NEWUSER | libc::SIGCHLD, ptr::null_mut()) };
+        if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(Self { pid, _stack: stack }) }
     }
 
     /// Its process id.
@@ -287,14 +266,7 @@ pub(super) struct LandlockRuleset {
 /// `landlock_create_ruleset(2)`; `size` is how much of the structure this kernel knows.
 pub(super) fn landlock_create(attr: &LandlockRuleset, size: usize) -> io::Result<OwnedFd> {
     // SAFETY: the callee reads `size` bytes, at most the structure's own size by the `min`.
-    owned(unsafe {
-        libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            ptr::from_ref(attr),
-            size.min(size_of::<LandlockRuleset>()),
-            0,
-        )
-    })
+    owned(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::from_ref(attr), size.min(size_of::<LandlockRuleset>()), 0) })
 }
 
 /// A descriptor of at least 4, so that wiring the standard streams and the init's status pipe cannot overwrite it.
@@ -303,9 +275,7 @@ pub(super) fn above_standard(file: OwnedFd) -> io::Result<OwnedFd> {
         return Ok(file);
     }
     // SAFETY: F_DUPFD_CLOEXEC takes an integer and touches no memory.
-    owned(libc::c_long::from(unsafe {
-        libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 4)
-    }))
+    owned(libc::c_long::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 4) }))
 }
 
 /// A file in memory that holds `program` and that nobody can change any more (memfd_create(2), fcntl(2): F_ADD_SEALS). Nobody can read it either: the
@@ -315,22 +285,14 @@ pub(super) fn sealed_program(name: &CStr, program: &[u8]) -> io::Result<OwnedFd>
     const MFD_EXEC: libc::c_uint = 0x10;
     let make = |flags: libc::c_uint| {
         // SAFETY: the callee demands a NUL-terminated name, which a `CStr` is.
-        owned(unsafe {
-            libc::syscall(
-                libc::SYS_memfd_create,
-                name.as_ptr(),
-                libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | flags,
-            )
-        })
+        owned(unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | flags) })
     };
     let mut file = File::from(make(MFD_EXEC).or_else(|_| make(0))?);
     file.write_all(program)?;
     file.set_permissions(Permissions::from_mode(0o111))?;
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     // SAFETY: F_ADD_SEALS takes an integer and touches no memory.
-    check(libc::c_long::from(unsafe {
-        libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals)
-    }))?;
+    check(libc::c_long::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }))?;
     above_standard(file.into())
 }
 

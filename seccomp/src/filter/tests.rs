@@ -17,38 +17,20 @@ fn returned(value: u32) -> Action {
         0x7fff_0000 => Action::Allow,
         0x8000_0000 => Action::Kill,
         _ => {
-            let errno = Errno::NAMED
-                .into_iter()
-                .map(|(_, errno)| errno)
-                .find(|errno| value == 0x0005_0000 + u32::from(errno.number()));
+            let errno = Errno::NAMED.into_iter().map(|(_, errno)| errno).find(|errno| value == 0x0005_0000 + u32::from(errno.number()));
             Action::Errno(errno.unwrap_or_else(|| panic!("unknown return value {value:#x}")))
         }
     }
 }
 
 fn call(architecture: Architecture, number: u32, arguments: [u64; 6]) -> Call {
-    Call {
-        audit_architecture: architecture.audit_value(),
-        number,
-        arguments,
-    }
+    Call { audit_architecture: architecture.audit_value(), number, arguments }
 }
 
 /// Every number that some kernel gives to a call, what lies beyond, and the x32 ABI's.
 fn numbers() -> impl Iterator<Item = u32> {
-    let high = [
-        0x3fff_ffff,
-        0x7fff_ffff,
-        0x8000_0000,
-        0xbfff_ffff,
-        0xc000_0000,
-        u32::MAX - 1,
-        u32::MAX,
-    ];
-    (0..600)
-        .chain((0..600).map(|number| number | X32))
-        .chain(high)
-        .chain((10..32).map(|bit| 1 << bit))
+    let high = [0x3fff_ffff, 0x7fff_ffff, 0x8000_0000, 0xbfff_ffff, 0xc000_0000, u32::MAX - 1, u32::MAX];
+    (0..600).chain((0..600).map(|number| number | X32)).chain(high).chain((10..32).map(|bit| 1 << bit))
 }
 
 /// Is the filter the policy? Each number is tried with the arguments that tell its rules apart, and these.
@@ -80,11 +62,7 @@ fn another_architectures_calls_kill() {
         // i386 (int 0x80), arm, the two of ours, and nonsense.
         for audit_architecture in [0x4000_0003, 0x4000_0028, 0xc000_003e, 0xc000_00b7, 0, u32::MAX] {
             for number in numbers() {
-                let call = Call {
-                    audit_architecture,
-                    number,
-                    arguments: [0; 6],
-                };
+                let call = Call { audit_architecture, number, arguments: [0; 6] };
                 let killed = returned(run(filter.instructions(), &call)) == Action::Kill;
                 assert_eq!(killed, audit_architecture != architecture.audit_value(), "{call:x?}");
             }
@@ -99,11 +77,7 @@ fn the_shipped_filter_is_flat_and_short() {
         let filter = Filter::compile(&Policy::lambda(), architecture).unwrap();
         // Three instructions for architecture and number, seven comparisons, one return.
         assert!(filter.depth() <= 11, "{architecture:?}: {}", filter.depth());
-        assert!(
-            filter.instructions().len() <= 120,
-            "{architecture:?}: {}",
-            filter.instructions().len()
-        );
+        assert!(filter.instructions().len() <= 120, "{architecture:?}: {}", filter.instructions().len());
     }
 }
 
@@ -127,11 +101,7 @@ fn far_jumps_take_trampolines() {
             let filter = Filter::compile(&policy, architecture).unwrap();
             let jumps = filter.instructions().iter().filter(|instruction| instruction.code == JUMP).count();
             assert_eq!(jumps > 0, most_jumps > 0, "{architecture:?}: {jumps} jumps");
-            assert!(
-                jumps <= most_jumps && filter.depth() <= most_depth,
-                "{architecture:?}: {jumps} jumps, depth {}",
-                filter.depth()
-            );
+            assert!(jumps <= most_jumps && filter.depth() <= most_depth, "{architecture:?}: {jumps} jumps, depth {}", filter.depth());
             assert_same(&policy, architecture, &filter, &[]);
         }
     }
@@ -141,10 +111,7 @@ fn far_jumps_take_trampolines() {
 fn refusals() {
     let long = motley("if arg0:64 == 7 and arg1:64 == 1 and arg2:64 != 2");
     let error = Filter::compile(&long, Architecture::X86_64).unwrap_err();
-    assert!(
-        matches!(error, CompileError::TooLong { instructions } if instructions > MOST_INSTRUCTIONS),
-        "{error}"
-    );
+    assert!(matches!(error, CompileError::TooLong { instructions } if instructions > MOST_INSTRUCTIONS), "{error}");
 
     let elsewhere: Policy = "seccomp-policy 1\narchitectures aarch64\ndefault kill # -".parse().unwrap();
     assert!(Filter::compile(&elsewhere, Architecture::Aarch64).is_ok());
@@ -161,9 +128,7 @@ fn depth_is_the_longest_path_to_a_verdict_or_an_argument() {
         ("allow io_setup if arg0:32 == 1 # -", 5),
     ];
     for (rules, depth) in table {
-        let policy: Policy = format!("seccomp-policy 1\narchitectures aarch64\ndefault errno ENOSYS # -\n{rules}")
-            .parse()
-            .unwrap();
+        let policy: Policy = format!("seccomp-policy 1\narchitectures aarch64\ndefault errno ENOSYS # -\n{rules}").parse().unwrap();
         assert_eq!(Filter::compile(&policy, Architecture::Aarch64).unwrap().depth(), depth, "{rules}");
     }
 }
@@ -183,11 +148,7 @@ fn ours(allowed: &Allowed) -> Result<Policy, crate::policy::ParsePolicyError> {
 
 fn theirs(allowed: &Allowed, architecture: Architecture) -> Vec<Instruction> {
     let condition = |test: &ArgumentTest| {
-        let length = if test.mask >> 32 == 0 {
-            SeccompCmpArgLen::Dword
-        } else {
-            SeccompCmpArgLen::Qword
-        };
+        let length = if test.mask >> 32 == 0 { SeccompCmpArgLen::Dword } else { SeccompCmpArgLen::Qword };
         let operator = match test.comparison {
             Comparison::Equal => SeccompCmpOp::MaskedEq(test.mask),
             Comparison::NotEqual => SeccompCmpOp::Ne,
@@ -198,11 +159,7 @@ fn theirs(allowed: &Allowed, architecture: Architecture) -> Vec<Instruction> {
     for (call, cases) in allowed {
         let case = |tests: &Vec<ArgumentTest>| SeccompRule::new(tests.iter().map(condition).collect()).unwrap();
         if let Some(number) = call.number(architecture) {
-            let cases = if cases == &[vec![]] {
-                vec![]
-            } else {
-                cases.iter().map(case).collect()
-            };
+            let cases = if cases == &[vec![]] { vec![] } else { cases.iter().map(case).collect() };
             rules.insert(i64::from(number), cases);
         }
     }
@@ -212,30 +169,13 @@ fn theirs(allowed: &Allowed, architecture: Architecture) -> Vec<Instruction> {
     };
     let filter = SeccompFilter::new(rules, SeccompAction::Errno(38), SeccompAction::Allow, target).unwrap();
     let program: seccompiler::BpfProgram = filter.try_into().unwrap();
-    program
-        .iter()
-        .map(|word| Instruction {
-            code: word.code,
-            jt: word.jt,
-            jf: word.jf,
-            k: word.k,
-        })
-        .collect()
+    program.iter().map(|word| Instruction { code: word.code, jt: word.jt, jf: word.jf, k: word.k }).collect()
 }
 
 /// Tests as a policy writes them, `if` included.
 fn written(tests: &[ArgumentTest]) -> String {
     let mut text = String::new();
-    for (
-        index,
-        ArgumentTest {
-            argument,
-            mask,
-            comparison,
-            value,
-        },
-    ) in tests.iter().enumerate()
-    {
+    for (index, ArgumentTest { argument, mask, comparison, value }) in tests.iter().enumerate() {
         let joint = if index == 0 { "if" } else { "and" };
         let bits = if mask >> 32 == 0 { 32 } else { 64 };
         let operator = if *comparison == Comparison::Equal { "==" } else { "!=" };
@@ -246,21 +186,7 @@ fn written(tests: &[ArgumentTest]) -> String {
 
 /// Few distinct values, so that tests meet equal, nearly equal and different arguments.
 fn value() -> impl Strategy<Value = u64> {
-    prop_oneof![
-        select(vec![
-            0,
-            1,
-            2,
-            0x5412,
-            u64::from(u32::MAX),
-            1 << 32,
-            1 << 63,
-            u64::MAX,
-            0x5412 | 1 << 32,
-            0x7e02_0000
-        ]),
-        any::<u64>()
-    ]
+    prop_oneof![select(vec![0, 1, 2, 0x5412, u64::from(u32::MAX), 1 << 32, 1 << 63, u64::MAX, 0x5412 | 1 << 32, 0x7e02_0000]), any::<u64>()]
 }
 
 /// `seccompiler` has masks for equality only.
@@ -270,12 +196,7 @@ fn test(masked_inequality: bool) -> impl Strategy<Value = ArgumentTest> {
     (0..6u8, whole, value(), comparison, value()).prop_map(move |(argument, whole, bits, comparison, value)| {
         let masked = (comparison == Comparison::Equal || masked_inequality) && whole & bits != 0;
         let mask = if masked { whole & bits } else { whole };
-        ArgumentTest {
-            argument,
-            mask,
-            comparison,
-            value: value & mask,
-        }
+        ArgumentTest { argument, mask, comparison, value: value & mask }
     })
 }
 
@@ -367,12 +288,7 @@ fn the_kernel_takes_the_shipped_filter_and_obeys_it() {
     use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
     let filter = Filter::compile(&Policy::lambda(), Architecture::HOST).unwrap();
-    let word = |word: &Instruction| seccompiler::sock_filter {
-        code: word.code,
-        jt: word.jt,
-        jf: word.jf,
-        k: word.k,
-    };
+    let word = |word: &Instruction| seccompiler::sock_filter { code: word.code, jt: word.jt, jf: word.jf, k: word.k };
     let words: Vec<_> = filter.instructions().iter().map(word).collect();
     let confined = std::thread::spawn(move || {
         if let Err(error) = seccompiler::apply_filter(&words) {
@@ -383,21 +299,13 @@ fn the_kernel_takes_the_shipped_filter_and_obeys_it() {
         let table = [
             (AddressFamily::Unix, None, None),
             (AddressFamily::Netlink, Some(SockProtocol::NetlinkRoute), None),
-            (
-                AddressFamily::Netlink,
-                Some(SockProtocol::NetlinkCrypto),
-                Some(Errno::EPROTONOSUPPORT),
-            ),
+            (AddressFamily::Netlink, Some(SockProtocol::NetlinkCrypto), Some(Errno::EPROTONOSUPPORT)),
             (AddressFamily::Packet, None, Some(Errno::EPERM)),
             (AddressFamily::Alg, None, Some(Errno::EAFNOSUPPORT)),
             (AddressFamily::Vsock, None, Some(Errno::EAFNOSUPPORT)),
         ];
         for (family, protocol, refusal) in table {
-            assert_eq!(
-                socket(family, SockType::Datagram, SockFlag::empty(), protocol).err(),
-                refusal,
-                "{family:?} {protocol:?}"
-            );
+            assert_eq!(socket(family, SockType::Datagram, SockFlag::empty(), protocol).err(), refusal, "{family:?} {protocol:?}");
         }
         let ran = std::process::Command::new("/bin/sh").args(["-c", "exec true"]).status();
         assert!(ran.is_ok_and(|status| status.success()), "a shell runs, and so does what it starts");

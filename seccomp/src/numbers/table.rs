@@ -3,19 +3,11 @@
 use super::Entry;
 
 const fn both(name: &'static str, x86_64: u32, aarch64: u32) -> Entry {
-    Entry {
-        name,
-        x86_64,
-        aarch64: Some(aarch64),
-    }
+    Entry { name, x86_64, aarch64: Some(aarch64) }
 }
 
 const fn x86_64_only(name: &'static str, x86_64: u32) -> Entry {
-    Entry {
-        name,
-        x86_64,
-        aarch64: None,
-    }
+    Entry { name, x86_64, aarch64: None }
 }
 
 /// Sorted by name. arm64 has no call that x86_64 lacks.

@@ -62,36 +62,20 @@ impl FromStr for Policy {
     type Err = ParsePolicyError;
 
     fn from_str(text: &str) -> Result<Policy, ParsePolicyError> {
-        let mut lines = text
-            .lines()
-            .enumerate()
-            .map(|(index, text)| Line::new(index + 1, text))
-            .filter(|line| !line.is_empty());
-        let mut header = |wanted| {
-            lines
-                .next()
-                .ok_or_else(|| unexpected(text.lines().count() + 1, "the end of the text", Quoted(wanted)))
-        };
+        let mut lines = text.lines().enumerate().map(|(index, text)| Line::new(index + 1, text)).filter(|line| !line.is_empty());
+        let mut header = |wanted| lines.next().ok_or_else(|| unexpected(text.lines().count() + 1, "the end of the text", Quoted(wanted)));
 
         header(VERSION_LINE)?.version()?;
         let architectures = header("architectures")?.architectures()?;
         let default = header("default")?.default_action()?;
         let rules = lines.map(Line::rule).collect::<Result<Vec<_>, _>>()?;
         check_effect(&rules)?;
-        Ok(Policy {
-            architectures,
-            default,
-            rules,
-        })
+        Ok(Policy { architectures, default, rules })
     }
 }
 
 fn unexpected(line: usize, found: impl Display, wanted: impl Display) -> ParsePolicyError {
-    ParsePolicyError::Unexpected {
-        line,
-        found: found.to_string(),
-        wanted: wanted.to_string(),
-    }
+    ParsePolicyError::Unexpected { line, found: found.to_string(), wanted: wanted.to_string() }
 }
 
 /// A line with its comment split off, and how far it has been read.
@@ -105,12 +89,7 @@ struct Line<'t> {
 impl<'t> Line<'t> {
     fn new(number: usize, text: &'t str) -> Line<'t> {
         let (statement, reason) = text.split_once('#').unwrap_or((text, ""));
-        Line {
-            number,
-            statement: statement.trim(),
-            words: statement.split_ascii_whitespace().peekable(),
-            reason: reason.trim(),
-        }
+        Line { number, statement: statement.trim(), words: statement.split_ascii_whitespace().peekable(), reason: reason.trim() }
     }
 
     fn is_empty(&self) -> bool {
@@ -135,9 +114,7 @@ impl<'t> Line<'t> {
 
     fn architecture(&mut self) -> Result<Architecture, ParsePolicyError> {
         let wanted = Listed(Architecture::ALL.map(Architecture::name));
-        self.one_of(wanted, |word| {
-            Architecture::ALL.into_iter().find(|architecture| architecture.name() == word)
-        })
+        self.one_of(wanted, |word| Architecture::ALL.into_iter().find(|architecture| architecture.name() == word))
     }
 
     fn default_action(mut self) -> Result<Action, ParsePolicyError> {
@@ -167,13 +144,7 @@ impl<'t> Line<'t> {
             }
         }
         let reason = self.reason()?.to_owned();
-        Ok(Rule {
-            line: self.number,
-            action,
-            system_calls,
-            tests,
-            reason,
-        })
+        Ok(Rule { line: self.number, action, system_calls, tests, reason })
     }
 
     fn action(&mut self) -> Result<Action, ParsePolicyError> {
@@ -191,18 +162,13 @@ impl<'t> Line<'t> {
 
     fn errno(&mut self) -> Result<Errno, ParsePolicyError> {
         let wanted = Listed(Errno::NAMED.map(|(name, _)| name));
-        self.one_of(wanted, |word| {
-            Errno::NAMED.into_iter().find_map(|(name, errno)| (name == word).then_some(errno))
-        })
+        self.one_of(wanted, |word| Errno::NAMED.into_iter().find_map(|(name, errno)| (name == word).then_some(errno)))
     }
 
     fn system_call(&mut self) -> Result<SystemCall, ParsePolicyError> {
         let line = self.number;
         let name = self.one_of("the name of a system call", Some)?;
-        SystemCall::named(name).ok_or_else(|| ParsePolicyError::UnknownSystemCall {
-            line,
-            name: name.to_owned(),
-        })
+        SystemCall::named(name).ok_or_else(|| ParsePolicyError::UnknownSystemCall { line, name: name.to_owned() })
     }
 
     /// `argN:BITS [& MASK] ==|!= VALUE`
@@ -222,12 +188,7 @@ impl<'t> Line<'t> {
             let test = written.take(words).collect::<Vec<_>>().join(" ");
             return Err(ParsePolicyError::Certain { line: self.number, test });
         }
-        Ok(ArgumentTest {
-            argument,
-            mask,
-            comparison,
-            value,
-        })
+        Ok(ArgumentTest { argument, mask, comparison, value })
     }
 
     /// A number with no bit outside `all`.
@@ -240,11 +201,7 @@ impl<'t> Line<'t> {
     }
 
     fn reason(&self) -> Result<&'t str, ParsePolicyError> {
-        if self.reason.is_empty() {
-            Err(ParsePolicyError::NoReason { line: self.number })
-        } else {
-            Ok(self.reason)
-        }
+        if self.reason.is_empty() { Err(ParsePolicyError::NoReason { line: self.number }) } else { Ok(self.reason) }
     }
 
     fn at_end(&mut self) -> bool {
@@ -290,11 +247,7 @@ fn check_effect(rules: &[Rule]) -> Result<(), ParsePolicyError> {
         for (index, (call, rule)) in mentions.iter().enumerate() {
             let decides = |(_, earlier): &&(SystemCall, &Rule)| earlier.tests.iter().all(|test| rule.tests.contains(test));
             if let Some((_, earlier)) = mentions[..index].iter().find(decides) {
-                return Err(ParsePolicyError::AlreadyDecided {
-                    line: rule.line,
-                    name: call.name(),
-                    earlier: earlier.line,
-                });
+                return Err(ParsePolicyError::AlreadyDecided { line: rule.line, name: call.name(), earlier: earlier.line });
             }
         }
     }

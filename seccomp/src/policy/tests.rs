@@ -19,42 +19,18 @@ allow ioctl if arg1:64 & 0xff00000000 != 0 and arg0:32 == 1 # odd
     assert_eq!(policy.architectures(), [Architecture::Aarch64]);
     assert_eq!(policy.default_action(), Action::Kill);
     let names = |rule: &Rule| rule.system_calls().iter().map(|call| call.name()).collect::<Vec<_>>().join(" ");
-    let seen: Vec<_> = policy
-        .rules()
-        .iter()
-        .map(|rule| (rule.line(), rule.action(), names(rule), rule.reason()))
-        .collect();
+    let seen: Vec<_> = policy.rules().iter().map(|rule| (rule.line(), rule.action(), names(rule), rule.reason())).collect();
     let wanted = [
         (6, Action::Allow, "read write".to_owned(), "data"),
-        (
-            7,
-            Action::Errno(Errno::EPERM),
-            "ioctl".to_owned(),
-            "TIOCSTI # and its reason goes on",
-        ),
+        (7, Action::Errno(Errno::EPERM), "ioctl".to_owned(), "TIOCSTI # and its reason goes on"),
         (8, Action::Allow, "ioctl".to_owned(), "odd"),
     ];
     assert_eq!(seen, wanted);
     let tests: Vec<_> = policy.rules().iter().flat_map(|rule| rule.tests().iter().copied()).collect();
     let wanted = [
-        ArgumentTest {
-            argument: 1,
-            mask: 0xffff_ffff,
-            comparison: Comparison::Equal,
-            value: 0x5412,
-        },
-        ArgumentTest {
-            argument: 1,
-            mask: 0xff_0000_0000,
-            comparison: Comparison::NotEqual,
-            value: 0,
-        },
-        ArgumentTest {
-            argument: 0,
-            mask: 0xffff_ffff,
-            comparison: Comparison::Equal,
-            value: 1,
-        },
+        ArgumentTest { argument: 1, mask: 0xffff_ffff, comparison: Comparison::Equal, value: 0x5412 },
+        ArgumentTest { argument: 1, mask: 0xff_0000_0000, comparison: Comparison::NotEqual, value: 0 },
+        ArgumentTest { argument: 0, mask: 0xffff_ffff, comparison: Comparison::Equal, value: 1 },
     ];
     assert_eq!(tests, wanted);
 }
@@ -67,38 +43,14 @@ fn bad_headers_are_refused() {
         ("seccomp-policy 2\n", "line 1: found `seccomp-policy 2`, wanted `seccomp-policy 1`"),
         ("allow read # x\n", "line 1: found `allow read`, wanted `seccomp-policy 1`"),
         ("seccomp-policy 1\n", "line 2: found the end of the text, wanted `architectures`"),
-        (
-            "seccomp-policy 1\ndefault kill # x",
-            "line 2: found `default`, wanted `architectures`",
-        ),
-        (
-            "seccomp-policy 1\narchitectures",
-            "line 2: found the end of the line, wanted `x86_64`, `aarch64`",
-        ),
-        (
-            "seccomp-policy 1\narchitectures x86_64 mips",
-            "line 2: found `mips`, wanted `x86_64`, `aarch64`",
-        ),
-        (
-            "seccomp-policy 1\narchitectures x86_64",
-            "line 3: found the end of the text, wanted `default`",
-        ),
-        (
-            "seccomp-policy 1\narchitectures x86_64\nallow read # x",
-            "line 3: found `allow`, wanted `default`",
-        ),
-        (
-            "seccomp-policy 1\narchitectures x86_64\ndefault",
-            "line 3: found the end of the line, wanted `allow`, `errno` or `kill`",
-        ),
-        (
-            "seccomp-policy 1\narchitectures x86_64\ndefault kill read # x",
-            "line 3: found `read`, wanted the end of the line",
-        ),
-        (
-            "seccomp-policy 1\narchitectures x86_64\ndefault kill",
-            "line 3: no reason; add `# why` at its end",
-        ),
+        ("seccomp-policy 1\ndefault kill # x", "line 2: found `default`, wanted `architectures`"),
+        ("seccomp-policy 1\narchitectures", "line 2: found the end of the line, wanted `x86_64`, `aarch64`"),
+        ("seccomp-policy 1\narchitectures x86_64 mips", "line 2: found `mips`, wanted `x86_64`, `aarch64`"),
+        ("seccomp-policy 1\narchitectures x86_64", "line 3: found the end of the text, wanted `default`"),
+        ("seccomp-policy 1\narchitectures x86_64\nallow read # x", "line 3: found `allow`, wanted `default`"),
+        ("seccomp-policy 1\narchitectures x86_64\ndefault", "line 3: found the end of the line, wanted `allow`, `errno` or `kill`"),
+        ("seccomp-policy 1\narchitectures x86_64\ndefault kill read # x", "line 3: found `read`, wanted the end of the line"),
+        ("seccomp-policy 1\narchitectures x86_64\ndefault kill", "line 3: no reason; add `# why` at its end"),
     ];
     for (text, message) in table {
         assert_eq!(text.parse::<Policy>().unwrap_err().to_string(), message, "{text:?}");
@@ -144,41 +96,22 @@ fn bad_rules_are_refused() {
         ("allow read if arg0:32 == +1 # x", found("`+1`", number)),
         ("allow read if arg0:32 == 0x+1 # x", found("`0x+1`", number)),
         ("allow read if arg0:32 == 4294967296 # x", found("`4294967296`", number)),
-        (
-            "allow read if arg0:64 == 0x10000000000000000 # x",
-            found("`0x10000000000000000`", &number.replace("0xf", "0xfffffffff")),
-        ),
+        ("allow read if arg0:64 == 0x10000000000000000 # x", found("`0x10000000000000000`", &number.replace("0xf", "0xfffffffff"))),
         ("allow read if arg0:32 == 1 arg1:32 == 1 # x", found("`arg1:32`", "`and`")),
         ("allow read if arg0:32 == 1 or arg0:32 == 2 # x", found("`or`", "`and`")),
         ("allow read if arg0:32 == 1 and # x", end(arguments)),
-        (
-            "allow read if arg0:32 & 0 == 0 # x",
-            format!("line 4: `arg0:32 & 0 == 0` {certain}"),
-        ),
-        (
-            "allow read if arg0:64 & 0xf0 != 0x1 and arg1:32 == 1 # x",
-            format!("line 4: `arg0:64 & 0xf0 != 0x1` {certain}"),
-        ),
+        ("allow read if arg0:32 & 0 == 0 # x", format!("line 4: `arg0:32 & 0 == 0` {certain}")),
+        ("allow read if arg0:64 & 0xf0 != 0x1 and arg1:32 == 1 # x", format!("line 4: `arg0:64 & 0xf0 != 0x1` {certain}")),
         ("allow read read # x", "line 4: `read` is already decided by line 4".to_owned()),
-        (
-            "allow read # x\n\nerrno EPERM write read # x",
-            "line 6: `read` is already decided by line 4".to_owned(),
-        ),
-        (
-            "allow read # x\nkill read if arg0:32 == 1 # x",
-            "line 5: `read` is already decided by line 4".to_owned(),
-        ),
+        ("allow read # x\n\nerrno EPERM write read # x", "line 6: `read` is already decided by line 4".to_owned()),
+        ("allow read # x\nkill read if arg0:32 == 1 # x", "line 5: `read` is already decided by line 4".to_owned()),
         (
             "allow read if arg0:32 == 1 # x\nkill read if arg1:32 == 1 and arg0:32 == 1 # x",
             "line 5: `read` is already decided by line 4".to_owned(),
         ),
     ];
     for (rules, message) in table {
-        assert_eq!(
-            format!("{HEADER}{rules}").parse::<Policy>().unwrap_err().to_string(),
-            message,
-            "{rules:?}"
-        );
+        assert_eq!(format!("{HEADER}{rules}").parse::<Policy>().unwrap_err().to_string(), message, "{rules:?}");
     }
 }
 
@@ -187,10 +120,7 @@ fn the_shipped_policy_decides_every_known_call_for_good() {
     let policy = Policy::lambda();
     assert_eq!(policy.architectures(), Architecture::ALL);
     for call in crate::numbers::all() {
-        let certain = policy
-            .rules()
-            .iter()
-            .any(|rule| rule.tests().is_empty() && rule.system_calls().contains(&call));
+        let certain = policy.rules().iter().any(|rule| rule.tests().is_empty() && rule.system_calls().contains(&call));
         assert!(certain, "`{}`: nothing says what becomes of it in the end", call.name());
     }
 }
@@ -209,18 +139,12 @@ fn every_shipped_rule_has_a_reason_and_an_effect_on_each_of_its_calls() {
                 (with.default, without.default) = (Action::Kill, Action::Kill);
             }
             let differs = |architecture: Architecture, number, arguments| {
-                let call = Call {
-                    audit_architecture: architecture.audit_value(),
-                    number,
-                    arguments,
-                };
+                let call = Call { audit_architecture: architecture.audit_value(), number, arguments };
                 verdict(&with, architecture, &call) != verdict(&without, architecture, &call)
             };
             let effect = Architecture::ALL.into_iter().any(|architecture| {
                 call.number(architecture).is_some_and(|number| {
-                    telling_arguments(&policy, architecture, number)
-                        .into_iter()
-                        .any(|arguments| differs(architecture, number, arguments))
+                    telling_arguments(&policy, architecture, number).into_iter().any(|arguments| differs(architecture, number, arguments))
                 })
             });
             assert!(effect, "line {}: `{}` could go", rule.line(), call.name());
@@ -291,20 +215,14 @@ fn the_shipped_policy_by_hand() {
              rt_sigreturn restart_syscall",
         ),
     ];
-    let whole = whole
-        .iter()
-        .flat_map(|(action, names)| names.split(' ').map(move |name| (name, [0; 3], *action)));
+    let whole = whole.iter().flat_map(|(action, names)| names.split(' ').map(move |name| (name, [0; 3], *action)));
     let policy = Policy::lambda();
     for (name, [first, second, third], wanted) in with_arguments.iter().copied().chain(whole) {
         for architecture in Architecture::ALL {
             let Some(number) = SystemCall::named(name).unwrap().number(architecture) else {
                 continue;
             };
-            let call = Call {
-                audit_architecture: architecture.audit_value(),
-                number,
-                arguments: [first, second, third, 0, 0, 0],
-            };
+            let call = Call { audit_architecture: architecture.audit_value(), number, arguments: [first, second, third, 0, 0, 0] };
             assert_eq!(verdict(&policy, architecture, &call), wanted, "{name} {call:x?}");
         }
     }

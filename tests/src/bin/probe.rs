@@ -57,13 +57,8 @@ fn main() {
         Some("--line") => arguments[2..].join(" ").split(" ; ").for_each(|line| probe.run(line)),
         Some("--answer") => probe.answer_all(),
         _ => {
-            let script = ["/var/task/script", "/opt/script", "/script"]
-                .iter()
-                .find_map(|path| fs::read_to_string(path).ok());
-            script
-                .unwrap_or_else(|| give_up("no script"))
-                .lines()
-                .for_each(|line| probe.run(line));
+            let script = ["/var/task/script", "/opt/script", "/script"].iter().find_map(|path| fs::read_to_string(path).ok());
+            script.unwrap_or_else(|| give_up("no script")).lines().for_each(|line| probe.run(line));
         }
     }
 }
@@ -139,13 +134,11 @@ impl Probe {
     fn request(&mut self, method: &str, path: &str, body: &[u8]) -> http::Answer {
         let path = path.replace("{id}", &self.request_id);
         let headers = std::mem::take(&mut self.headers);
-        self.api
-            .request(method, &path, &headers, body)
-            .unwrap_or_else(|error| http::Answer {
-                status: 0,
-                headers: Vec::new(),
-                body: error.to_string().into_bytes(),
-            })
+        self.api.request(method, &path, &headers, body).unwrap_or_else(|error| http::Answer {
+            status: 0,
+            headers: Vec::new(),
+            body: error.to_string().into_bytes(),
+        })
     }
 
     fn post_response(&mut self, body: &[u8]) {
@@ -185,15 +178,9 @@ impl Probe {
             }
             "http" | "http-size" => {
                 let words: Vec<&str> = rest.splitn(4, ' ').collect();
-                let [name, method, path, ref body @ ..] = words[..] else {
-                    give_up("http NAME METHOD PATH [BODY]")
-                };
+                let [name, method, path, ref body @ ..] = words[..] else { give_up("http NAME METHOD PATH [BODY]") };
                 let text = body.first().copied().unwrap_or("");
-                let body = if command == "http" {
-                    text.as_bytes().to_vec()
-                } else {
-                    sized_json(number(text) as usize)
-                };
+                let body = if command == "http" { text.as_bytes().to_vec() } else { sized_json(number(text) as usize) };
                 let answer = self.request(method, path, &body);
                 self.notes.set(name, &answer.to_json());
             }
@@ -253,16 +240,9 @@ impl Probe {
             },
             "spawn" => {
                 // Not waited for: it becomes an orphan when we end.
-                let line = if self.on_a_line {
-                    rest.replace(" ;; ", " ; ")
-                } else {
-                    rest.to_owned()
-                };
+                let line = if self.on_a_line { rest.replace(" ;; ", " ; ") } else { rest.to_owned() };
                 let child = Command::new(own_path()).arg("--line").arg(line).spawn();
-                self.notes.text(
-                    "spawned",
-                    &child.map_or_else(|error| system::errno_name(&error), |child| child.id().to_string()),
-                );
+                self.notes.text("spawned", &child.map_or_else(|error| system::errno_name(&error), |child| child.id().to_string()));
             }
             "capture" => {
                 let (name, line) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -282,16 +262,14 @@ impl Probe {
         let words: Vec<&str> = rest.split(' ').collect();
         match (command, words.as_slice()) {
             ("note-env", _) => {
-                let variables: BTreeMap<String, String> = env::vars_os()
-                    .map(|(key, value)| (key.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
-                    .collect();
+                let variables: BTreeMap<String, String> =
+                    env::vars_os().map(|(key, value)| (key.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())).collect();
                 self.notes.set(name, &notes::json_map(&variables));
             }
             ("note-args", _) => self.notes.set(name, &notes::json_list(env::args())),
-            ("note-cwd", _) => self.notes.text(
-                name,
-                &env::current_dir().map_or_else(|e| system::errno_name(&e), |d| d.display().to_string()),
-            ),
+            ("note-cwd", _) => {
+                self.notes.text(name, &env::current_dir().map_or_else(|e| system::errno_name(&e), |d| d.display().to_string()))
+            }
             ("note-now", _) => self.notes.set(name, &now_ms().to_string()),
             ("note-pid", _) => self.notes.set(name, &std::process::id().to_string()),
             ("read", [path]) => self.notes.set(name, &read_text(path)),
@@ -301,10 +279,7 @@ impl Probe {
             ("write", [path, text @ ..]) => self.notes.text(name, &outcome(fs::write(path, text.join(" ")))),
             ("append", [path, text @ ..]) => {
                 let opened = fs::OpenOptions::new().append(true).open(path);
-                self.notes.text(
-                    name,
-                    &outcome(opened.and_then(|mut file| file.write_all(text.join(" ").as_bytes()))),
-                );
+                self.notes.text(name, &outcome(opened.and_then(|mut file| file.write_all(text.join(" ").as_bytes()))));
             }
             ("open-write", [path]) => self.notes.text(name, &outcome(fs::OpenOptions::new().write(true).open(path))),
             ("mkdir", [path]) => self.notes.text(name, &outcome(fs::create_dir(path))),
@@ -345,9 +320,7 @@ fn sized_json(size: usize) -> Vec<u8> {
 }
 
 fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn read_text(path: &str) -> String {
@@ -362,10 +335,7 @@ fn read_text(path: &str) -> String {
 fn list(path: &str) -> String {
     match fs::read_dir(path) {
         Ok(entries) => {
-            let mut names: Vec<String> = entries
-                .flatten()
-                .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                .collect();
+            let mut names: Vec<String> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
             names.sort();
             notes::json_list(names)
         }
@@ -378,11 +348,7 @@ fn links(path: &str) -> String {
     let mut found = BTreeMap::new();
     match fs::read_dir(path) {
         Ok(entries) => {
-            for name in entries
-                .flatten()
-                .map(|entry| entry.file_name().to_string_lossy().into_owned())
-                .collect::<Vec<_>>()
-            {
+            for name in entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect::<Vec<_>>() {
                 if let Ok(target) = fs::read_link(Path::new(path).join(&name)) {
                     found.insert(name, target.to_string_lossy().into_owned());
                 }

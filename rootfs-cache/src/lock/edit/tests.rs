@@ -43,13 +43,7 @@ impl Bench {
     /// Runs an operation of the editor.
     async fn edit<T>(&self, operation: impl AsyncFnOnce(LockEditor<'_>) -> T) -> T {
         let file = self.file();
-        operation(LockEditor {
-            file: &file,
-            locks: &self.locks,
-            access: &self.access,
-            notes: &|note| panic!("{note}"),
-        })
-        .await
+        operation(LockEditor { file: &file, locks: &self.locks, access: &self.access, notes: &|note| panic!("{note}") }).await
     }
 
     async fn add(&self, image: &ImageReference) -> Result<Checked, EditError> {
@@ -58,39 +52,17 @@ impl Bench {
 
     /// Writes an entry with an unverified pin.
     fn suppose(&self, tag: &str, manifest: Digest) {
-        let ImageReference::Registry(reference) = self.reference(tag) else {
-            panic!()
-        };
+        let ImageReference::Registry(reference) = self.reference(tag) else { panic!() };
         let (status, source) = (PinStatus::Unverified, "public text".to_owned());
-        let pin = Pin {
-            manifest,
-            status,
-            source,
-            resolved_at: None,
-            manifest_size: None,
-            index: None,
-            config: None,
-            layers: Vec::new(),
-        };
-        let image = LockedImage {
-            reference,
-            platform: self.platform.clone(),
-            runtime: None,
-            dated_tag: None,
-            pin: Some(pin),
-            notes: Vec::new(),
-        };
+        let pin = Pin { manifest, status, source, resolved_at: None, manifest_size: None, index: None, config: None, layers: Vec::new() };
+        let image =
+            LockedImage { reference, platform: self.platform.clone(), runtime: None, dated_tag: None, pin: Some(pin), notes: Vec::new() };
         change(&self.file(), |file| file.put(image)).unwrap();
     }
 
     fn entry(&self, tag: &str) -> Option<LockedImage> {
-        let ImageReference::Registry(reference) = self.reference(tag) else {
-            panic!()
-        };
-        LockFile::read(&self.file())
-            .unwrap()?
-            .find(&LockName::Reference(&reference), &self.platform)
-            .cloned()
+        let ImageReference::Registry(reference) = self.reference(tag) else { panic!() };
+        LockFile::read(&self.file()).unwrap()?.find(&LockName::Reference(&reference), &self.platform).cloned()
     }
 }
 
@@ -99,15 +71,9 @@ async fn add_pins_what_the_tag_means() {
     let bench = Bench::new().await;
     let first = put_image(&bench.registry, "x", Some("c"));
     let added = bench.add(&bench.reference("c")).await.unwrap();
-    assert!(
-        matches!(added, Checked { locked: None, verdict: Verdict::New { found }, .. } if found == first),
-        "{added:?}"
-    );
+    assert!(matches!(added, Checked { locked: None, verdict: Verdict::New { found }, .. } if found == first), "{added:?}");
     let pin = bench.entry("c").unwrap().pin.unwrap();
-    assert_eq!(
-        (pin.manifest, pin.status, pin.source.as_str(), pin.layers.len()),
-        (first, PinStatus::Verified, "registry", 1)
-    );
+    assert_eq!((pin.manifest, pin.status, pin.source.as_str(), pin.layers.len()), (first, PinStatus::Verified, "registry", 1));
     assert!(pin.resolved_at.unwrap().ends_with('Z'));
 
     let second = put_image(&bench.registry, "y", Some("c"));
@@ -122,19 +88,10 @@ async fn add_pins_what_the_tag_means() {
 async fn add_takes_runtimes_from_other_lock_files() {
     let mut bench = Bench::new().await;
     put_image(&bench.registry, "x", Some("c"));
-    let ImageReference::Registry(reference) = bench.reference("c") else {
-        panic!()
-    };
+    let ImageReference::Registry(reference) = bench.reference("c") else { panic!() };
     let project = bench.directory.path().join("project.lock");
     let runtime = Some("python3.12".parse().unwrap());
-    let image = LockedImage {
-        reference,
-        platform: bench.platform.clone(),
-        runtime,
-        dated_tag: None,
-        pin: None,
-        notes: Vec::new(),
-    };
+    let image = LockedImage { reference, platform: bench.platform.clone(), runtime, dated_tag: None, pin: None, notes: Vec::new() };
     change(&project, |file| file.put(image)).unwrap();
     bench.locks.project = Some(project);
     bench.locks.chosen = Some(bench.file());
@@ -148,17 +105,8 @@ async fn what_cannot_be_added() {
     let digest = format!("{}/a/b@{}", bench.registry.host(), Digest::of(b"x")).parse().unwrap();
     assert!(matches!(bench.add(&digest).await, Err(EditError::NotLockable(_))));
     assert!(matches!(bench.add(&"oci:x".parse().unwrap()).await, Err(EditError::NotLockable(_))));
-    assert!(matches!(
-        bench.add(&"python3.99".parse().unwrap()).await,
-        Err(EditError::NoEntry(_))
-    ));
-    assert!(matches!(
-        bench.add(&bench.reference("c")).await,
-        Err(EditError::Source {
-            source: SourceError::NotFound { .. },
-            ..
-        })
-    ));
+    assert!(matches!(bench.add(&"python3.99".parse().unwrap()).await, Err(EditError::NoEntry(_))));
+    assert!(matches!(bench.add(&bench.reference("c")).await, Err(EditError::Source { source: SourceError::NotFound { .. }, .. })));
     assert!(!bench.file().exists());
 }
 
@@ -172,11 +120,8 @@ async fn update_and_diff() {
     bench.add(&bench.reference("same")).await.unwrap();
 
     let before = fs::read(bench.file()).unwrap();
-    let verdicts = |all: Vec<Checked>| -> Vec<String> {
-        all.iter()
-            .map(|one| format!("{:?}", one.verdict).chars().take(5).collect())
-            .collect()
-    };
+    let verdicts =
+        |all: Vec<Checked>| -> Vec<String> { all.iter().map(|one| format!("{:?}", one.verdict).chars().take(5).collect()).collect() };
     let diff = bench.edit(async |editor| editor.diff(&[]).await).await.unwrap();
     assert_eq!(verdicts(diff), ["Faile", "Moved", "Same"]);
     assert_eq!(fs::read(bench.file()).unwrap(), before, "diff changes nothing");
@@ -189,30 +134,18 @@ async fn update_and_diff() {
     let only = [bench.reference("same")];
     assert_eq!(bench.edit(async |editor| editor.diff(&only).await).await.unwrap().len(), 1);
     let other = [bench.reference("other")];
-    assert!(matches!(
-        bench.edit(async |editor| editor.diff(&other).await).await,
-        Err(EditError::NoEntry(_))
-    ));
+    assert!(matches!(bench.edit(async |editor| editor.diff(&other).await).await, Err(EditError::NoEntry(_))));
 }
 
 #[tokio::test]
 async fn verify_promotes_or_rejects() {
-    let registry = FakeRegistry::start(|asked, _| {
-        asked
-            .path
-            .contains(&Digest::of(b"down").hex())
-            .then(|| Answer::error(429, "TOOMANYREQUESTS"))
-    })
-    .await;
-    let bench = Bench {
-        registry,
-        ..Bench::new().await
-    };
+    let registry =
+        FakeRegistry::start(|asked, _| asked.path.contains(&Digest::of(b"down").hex()).then(|| Answer::error(429, "TOOMANYREQUESTS")))
+            .await;
+    let bench = Bench { registry, ..Bench::new().await };
     let there = put_image(&bench.registry, "x", None);
     let entry = json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": there, "size": 1});
-    let index = bench
-        .registry
-        .put_manifest(&json!({"schemaVersion": 2, "manifests": [entry]}), None);
+    let index = bench.registry.put_manifest(&json!({"schemaVersion": 2, "manifests": [entry]}), None);
     bench.suppose("a-good", there);
     bench.suppose("b-gone", Digest::of(b"gone"));
     bench.suppose("c-index", index);
@@ -227,10 +160,7 @@ async fn verify_promotes_or_rejects() {
         "{all:?}"
     );
     let pin = bench.entry("a-good").unwrap().pin.unwrap();
-    assert_eq!(
-        (pin.status, pin.source.as_str()),
-        (PinStatus::Verified, "registry, after public text")
-    );
+    assert_eq!((pin.status, pin.source.as_str()), (PinStatus::Verified, "registry, after public text"));
     for (tag, digest) in [("b-gone", Digest::of(b"gone")), ("c-index", index)] {
         let entry = bench.entry(tag).unwrap();
         assert!(entry.pin.is_none() && entry.notes[0].digest == digest, "{entry:?}");

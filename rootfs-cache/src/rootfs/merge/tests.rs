@@ -3,15 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn node(kind: Kind) -> Node {
-    Node {
-        attributes: Attributes {
-            mode: 0o700,
-            uid: 0,
-            gid: 0,
-            mtime: Mtime::default(),
-        },
-        kind,
-    }
+    Node { attributes: Attributes { mode: 0o700, uid: 0, gid: 0, mtime: Mtime::default() }, kind }
 }
 
 fn dir() -> Kind {
@@ -20,10 +12,7 @@ fn dir() -> Kind {
 
 fn layer(nodes: &[(&str, Kind)], whiteouts: &[&str], opaque: &[&str]) -> LayerIndex {
     LayerIndex {
-        nodes: nodes
-            .iter()
-            .map(|(path, kind)| (path.as_bytes().to_vec(), node(kind.clone())))
-            .collect(),
+        nodes: nodes.iter().map(|(path, kind)| (path.as_bytes().to_vec(), node(kind.clone()))).collect(),
         whiteouts: whiteouts.iter().map(|path| path.as_bytes().to_vec()).collect(),
         opaque: opaque.iter().map(|path| path.as_bytes().to_vec()).collect(),
     }
@@ -53,68 +42,27 @@ fn outline(tree: &Tree) -> Vec<String> {
 #[test]
 fn merging() {
     use Kind::{File, LowerLink, Symlink};
-    let base = || {
-        layer(
-            &[
-                ("d", dir()),
-                ("d/a", File(0)),
-                ("d/b", File(1)),
-                ("f", File(2)),
-                ("s", Symlink(b"d".to_vec())),
-            ],
-            &[],
-            &[],
-        )
-    };
+    let base = || layer(&[("d", dir()), ("d/a", File(0)), ("d/b", File(1)), ("f", File(2)), ("s", Symlink(b"d".to_vec()))], &[], &[]);
     let table: [(LayerIndex, &[&str]); 9] = [
         (layer(&[], &[], &[]), &["d d700", "d/a 0.0", "d/b 0.1", "f 0.2", "s > d"]),
-        (
-            layer(&[("d", dir()), ("d/b", File(0))], &[], &[]),
-            &["d d700", "d/a 0.0", "d/b 1.0", "f 0.2", "s > d"],
-        ),
+        (layer(&[("d", dir()), ("d/b", File(0))], &[], &[]), &["d d700", "d/a 0.0", "d/b 1.0", "f 0.2", "s > d"]),
         (layer(&[("d", File(0))], &[], &[]), &["d 1.0", "f 0.2", "s > d"]),
-        (
-            layer(&[("f", dir()), ("f/x", File(0))], &[], &[]),
-            &["d d700", "d/a 0.0", "d/b 0.1", "f d700", "f/x 1.0", "s > d"],
-        ),
-        (
-            layer(&[("s", dir()), ("s/x", File(0))], &[], &[]),
-            &["d d700", "d/a 0.0", "d/b 0.1", "f 0.2", "s d700", "s/x 1.0"],
-        ),
+        (layer(&[("f", dir()), ("f/x", File(0))], &[], &[]), &["d d700", "d/a 0.0", "d/b 0.1", "f d700", "f/x 1.0", "s > d"]),
+        (layer(&[("s", dir()), ("s/x", File(0))], &[], &[]), &["d d700", "d/a 0.0", "d/b 0.1", "f 0.2", "s d700", "s/x 1.0"]),
         (layer(&[], &["d", "f", "never"], &[]), &["s > d"]),
-        (
-            layer(&[("d", dir()), ("d/c", File(0))], &["d"], &[]),
-            &["d d700", "d/c 1.0", "f 0.2", "s > d"],
-        ),
-        (
-            layer(&[("d", dir()), ("d/c", File(0))], &[], &["d"]),
-            &["d d700", "d/c 1.0", "f 0.2", "s > d"],
-        ),
+        (layer(&[("d", dir()), ("d/c", File(0))], &["d"], &[]), &["d d700", "d/c 1.0", "f 0.2", "s > d"]),
+        (layer(&[("d", dir()), ("d/c", File(0))], &[], &["d"]), &["d d700", "d/c 1.0", "f 0.2", "s > d"]),
         (layer(&[("h", LowerLink(b"d/a".to_vec()))], &[], &[""]), &[]),
     ];
     for (upper, expected) in table {
         match merge(vec![base(), upper]) {
             Ok(tree) => assert_eq!(outline(&tree), expected),
-            Err(lost) => assert_eq!(
-                lost,
-                LostLink {
-                    layer: 1,
-                    path: b"h".to_vec(),
-                    target: b"d/a".to_vec()
-                }
-            ),
+            Err(lost) => assert_eq!(lost, LostLink { layer: 1, path: b"h".to_vec(), target: b"d/a".to_vec() }),
         }
     }
-    let linked = merge(vec![
-        base(),
-        layer(&[("h", LowerLink(b"d/a".to_vec())), ("t", LowerLink(b"s".to_vec()))], &["f"], &[]),
-    ])
-    .unwrap();
+    let linked = merge(vec![base(), layer(&[("h", LowerLink(b"d/a".to_vec())), ("t", LowerLink(b"s".to_vec()))], &["f"], &[])]).unwrap();
     assert_eq!(outline(&linked), ["d d700", "d/a 0.0", "d/b 0.1", "h 0.0", "s > d", "t > d"]);
-    assert!(
-        merge(vec![base(), layer(&[("h", LowerLink(b"d".to_vec()))], &[], &[])]).is_err(),
-        "no link to a directory"
-    );
+    assert!(merge(vec![base(), layer(&[("h", LowerLink(b"d".to_vec()))], &[], &[])]).is_err(), "no link to a directory");
 }
 
 #[test]
@@ -124,10 +72,7 @@ fn the_root_keeps_its_mode_unless_a_layer_speaks() {
         other => panic!("{other:?}"),
     };
     assert_eq!(mode(&Tree::new()), 0o755);
-    assert_eq!(
-        mode(&merge(vec![layer(&[("", dir())], &[], &[]), layer(&[("a", Kind::Fifo)], &[], &[])]).unwrap()),
-        0o700
-    );
+    assert_eq!(mode(&merge(vec![layer(&[("", dir())], &[], &[]), layer(&[("a", Kind::Fifo)], &[], &[])]).unwrap()), 0o700);
     let opaque = merge(vec![layer(&[("", dir()), ("a", Kind::Fifo)], &[], &[]), layer(&[], &[], &[""])]).unwrap();
     assert_eq!(opaque.0.len(), 1);
 }
@@ -140,25 +85,10 @@ fn mount_points() {
     let table: [Case<'_>; 16] = [
         (&[], "var/task", Stub::Directory, &["var d755", "var/task d755"]),
         (&[("tmp", dir())], "tmp", Stub::Directory, &["tmp d700"]),
-        (
-            &[("etc", dir()), ("etc/hosts", File(3))],
-            "etc/hosts",
-            Stub::File,
-            &["etc d700", "etc/hosts 0.3"],
-        ),
+        (&[("etc", dir()), ("etc/hosts", File(3))], "etc/hosts", Stub::File, &["etc d700", "etc/hosts 0.3"]),
         (&[("tmp", File(0))], "tmp", Stub::Directory, &["tmp d755"]),
-        (
-            &[("dev", dir()), ("dev/null", dir()), ("dev/null/x", Fifo)],
-            "dev/null",
-            Stub::File,
-            &["dev d700", "dev/null empty"],
-        ),
-        (
-            &[("dev", dir()), ("dev/null", Fifo)],
-            "dev/null",
-            Stub::File,
-            &["dev d700", "dev/null empty"],
-        ),
+        (&[("dev", dir()), ("dev/null", dir()), ("dev/null/x", Fifo)], "dev/null", Stub::File, &["dev d700", "dev/null empty"]),
+        (&[("dev", dir()), ("dev/null", Fifo)], "dev/null", Stub::File, &["dev d700", "dev/null empty"]),
         // Inside the image a link may lead anywhere.
         (
             &[("tmp", link("/var/tmp")), ("var", dir()), ("var/tmp", dir())],
@@ -166,46 +96,16 @@ fn mount_points() {
             Stub::Directory,
             &["tmp > /var/tmp", "var d700", "var/tmp d700"],
         ),
-        (
-            &[("tmp", link("../../v")), ("v", dir())],
-            "tmp",
-            Stub::Directory,
-            &["tmp > ../../v", "v d700"],
-        ),
-        (
-            &[("a", link("b")), ("b", dir())],
-            "a/x",
-            Stub::Directory,
-            &["a > b", "b d700", "b/x d755"],
-        ),
+        (&[("tmp", link("../../v")), ("v", dir())], "tmp", Stub::Directory, &["tmp > ../../v", "v d700"]),
+        (&[("a", link("b")), ("b", dir())], "a/x", Stub::Directory, &["a > b", "b d700", "b/x d755"]),
         // To nothing, round in a loop, or to the wrong kind: replaced, in this tree only.
         (&[("tmp", link("/nowhere"))], "tmp", Stub::Directory, &["tmp d755"]),
         (&[("var", link("var"))], "var/task", Stub::Directory, &["var d755", "var/task d755"]),
         (&[("a", link("b")), ("b", link("a"))], "a", Stub::File, &["a empty", "b > a"]),
-        (
-            &[("tmp", link("f")), ("f", File(0))],
-            "tmp",
-            Stub::Directory,
-            &["f 0.0", "tmp d755"],
-        ),
-        (
-            &[("tmp", link("f/../d")), ("f", File(0)), ("d", dir())],
-            "tmp",
-            Stub::Directory,
-            &["d d700", "f 0.0", "tmp d755"],
-        ),
-        (
-            &[("dev", dir()), ("dev/fd", link("/elsewhere"))],
-            "dev/fd",
-            Stub::Symlink("/proc/self/fd"),
-            &["dev d700", "dev/fd > /elsewhere"],
-        ),
-        (
-            &[("dev", dir())],
-            "dev/fd",
-            Stub::Symlink("/proc/self/fd"),
-            &["dev d700", "dev/fd > /proc/self/fd"],
-        ),
+        (&[("tmp", link("f")), ("f", File(0))], "tmp", Stub::Directory, &["f 0.0", "tmp d755"]),
+        (&[("tmp", link("f/../d")), ("f", File(0)), ("d", dir())], "tmp", Stub::Directory, &["d d700", "f 0.0", "tmp d755"]),
+        (&[("dev", dir()), ("dev/fd", link("/elsewhere"))], "dev/fd", Stub::Symlink("/proc/self/fd"), &["dev d700", "dev/fd > /elsewhere"]),
+        (&[("dev", dir())], "dev/fd", Stub::Symlink("/proc/self/fd"), &["dev d700", "dev/fd > /proc/self/fd"]),
     ];
     for (nodes, path, stub, expected) in table {
         let mut tree = merge(vec![layer(nodes, &[], &[])]).unwrap();
@@ -215,12 +115,9 @@ fn mount_points() {
         tree.ensure(path.as_bytes(), stub);
         assert_eq!(tree, once, "{path} again");
     }
-    for (path, expected) in [
-        ("/a/./b//", vec!["a d755", "a/b d755"]),
-        ("../../x", vec!["x d755"]),
-        ("/", vec![]),
-        ("a/../b", vec!["a d755", "b d755"]),
-    ] {
+    for (path, expected) in
+        [("/a/./b//", vec!["a d755", "a/b d755"]), ("../../x", vec!["x d755"]), ("/", vec![]), ("a/../b", vec!["a d755", "b d755"])]
+    {
         let mut tree = Tree::new();
         tree.ensure(path.as_bytes(), Stub::Directory);
         assert_eq!(outline(&tree), expected, "{path}");
@@ -244,16 +141,10 @@ impl Model {
                     let lower = merged.remove(&name);
                     merged.extend(upper.over(lower).map(|node| (name, node)));
                 }
-                Some(Self::Directory {
-                    opaque: false,
-                    content: merged,
-                })
+                Some(Self::Directory { opaque: false, content: merged })
             }
             (Self::Directory { content, .. }, _) => {
-                let content = content
-                    .into_iter()
-                    .filter_map(|(name, upper)| Some((name, upper.over(None)?)))
-                    .collect();
+                let content = content.into_iter().filter_map(|(name, upper)| Some((name, upper.over(None)?))).collect();
                 Some(Self::Directory { opaque: false, content })
             }
             (file, _) => Some(file),

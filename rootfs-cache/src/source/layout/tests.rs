@@ -22,19 +22,9 @@ fn entry(digest: Digest, name: Option<&str>, architecture: Option<&str>) -> Valu
 fn layout(entries: &[Value], name: Option<&str>) -> (tempfile::TempDir, LayoutSource) {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir_all(directory.path().join("blobs/sha256")).unwrap();
-    fs::write(
-        directory.path().join("index.json"),
-        json!({"schemaVersion": 2, "manifests": entries}).to_string(),
-    )
-    .unwrap();
-    let text = format!(
-        "oci:{}{}",
-        directory.path().display(),
-        name.map(|name| format!(":{name}")).unwrap_or_default()
-    );
-    let Ok(ImageReference::Layout(reference)) = text.parse() else {
-        panic!("{text}")
-    };
+    fs::write(directory.path().join("index.json"), json!({"schemaVersion": 2, "manifests": entries}).to_string()).unwrap();
+    let text = format!("oci:{}{}", directory.path().display(), name.map(|name| format!(":{name}")).unwrap_or_default());
+    let Ok(ImageReference::Layout(reference)) = text.parse() else { panic!("{text}") };
     (directory, LayoutSource::new(&reference))
 }
 
@@ -83,9 +73,7 @@ fn content_is_checked() {
 #[test]
 fn a_directory_that_is_no_layout() {
     let directory = tempfile::tempdir().unwrap();
-    let Ok(ImageReference::Layout(reference)) = format!("oci:{}", directory.path().display()).parse() else {
-        panic!()
-    };
+    let Ok(ImageReference::Layout(reference)) = format!("oci:{}", directory.path().display()).parse() else { panic!() };
     let error = LayoutSource::new(&reference).current(&"linux/amd64".parse().unwrap()).unwrap_err();
     assert!(error.to_string().contains("index.json"), "{error}");
 }

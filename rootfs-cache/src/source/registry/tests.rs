@@ -25,11 +25,7 @@ fn reference(registry: &FakeRegistry) -> RegistryReference {
 }
 
 fn layer() -> Descriptor {
-    Descriptor {
-        media_type: String::new(),
-        digest: Digest::of(LAYER),
-        size: LAYER.len() as u64,
-    }
+    Descriptor { media_type: String::new(), digest: Digest::of(LAYER), size: LAYER.len() as u64 }
 }
 
 /// Resolves the tag, reads the image and its layer, as a pull does.
@@ -51,18 +47,8 @@ async fn pull_quietly(registry: &FakeRegistry) -> Result<Digest, SourceError> {
 fn stored_login(registry: &FakeRegistry, login: &str) -> (tempfile::TempDir, RegistryAccess) {
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("config.json");
-    fs::write(
-        &config,
-        json!({"auths": {registry.host(): {"auth": STANDARD.encode(login)}}}).to_string(),
-    )
-    .unwrap();
-    (
-        directory,
-        RegistryAccess {
-            docker_config: Some(config),
-            ..RegistryAccess::default()
-        },
-    )
+    fs::write(&config, json!({"auths": {registry.host(): {"auth": STANDARD.encode(login)}}}).to_string()).unwrap();
+    (directory, RegistryAccess { docker_config: Some(config), ..RegistryAccess::default() })
 }
 
 fn challenge(registry: &FakeRegistry, status: u16) -> Answer {
@@ -105,14 +91,7 @@ async fn plain_http_without_login() {
     let digest = put_image(&registry);
     assert_eq!(pull_quietly(&registry).await.unwrap(), digest);
     assert!(registry.asked("").iter().all(|asked| asked.authorization.is_none()));
-    assert_eq!(
-        registry
-            .asked("/manifests/")
-            .iter()
-            .map(|asked| asked.method.as_str())
-            .collect::<Vec<_>>(),
-        ["HEAD", "GET"]
-    );
+    assert_eq!(registry.asked("/manifests/").iter().map(|asked| asked.method.as_str()).collect::<Vec<_>>(), ["HEAD", "GET"]);
 }
 
 #[tokio::test]
@@ -122,10 +101,7 @@ async fn anonymous_token() {
     assert_eq!(pull_quietly(&registry).await.unwrap(), digest);
     let asked = registry.asked("/token");
     assert_eq!(asked.len(), 1, "one token for the whole pull");
-    assert!(
-        asked[0].path.contains("scope=repository%3Aa%2Fb%3Apull") && asked[0].path.contains("service=test"),
-        "{asked:?}"
-    );
+    assert!(asked[0].path.contains("scope=repository%3Aa%2Fb%3Apull") && asked[0].path.contains("service=test"), "{asked:?}");
 }
 
 #[tokio::test]
@@ -141,11 +117,7 @@ async fn token_for_a_stored_login() {
 async fn password_without_token() {
     let registry = FakeRegistry::start(|asked, _| {
         let refused = || Answer::error(401, "UNAUTHORIZED").with("www-authenticate", r#"Basic realm="test""#);
-        if asked.authorization == basic("u:p") {
-            None
-        } else {
-            Some(refused())
-        }
+        if asked.authorization == basic("u:p") { None } else { Some(refused()) }
     })
     .await;
     let digest = put_image(&registry);
@@ -172,24 +144,10 @@ async fn a_stale_login_gives_way_to_none() {
         let digest = put_image(&registry);
         let (_directory, access) = stored_login(&registry, login);
         let notes = StdMutex::new(Vec::new());
-        assert_eq!(
-            pull(&registry, &access, &|note| notes.lock().unwrap().push(note.to_owned()))
-                .await
-                .unwrap(),
-            digest,
-            "{login}"
-        );
+        assert_eq!(pull(&registry, &access, &|note| notes.lock().unwrap().push(note.to_owned())).await.unwrap(), digest, "{login}");
         let notes = notes.into_inner().unwrap();
         assert!(notes.len() == 1 && notes[0].contains("refuses the stored login"), "{notes:?}");
-        assert_eq!(
-            registry
-                .asked("/token")
-                .iter()
-                .filter(|asked| asked.authorization.is_some())
-                .count(),
-            refusals,
-            "{login}"
-        );
+        assert_eq!(registry.asked("/token").iter().filter(|asked| asked.authorization.is_some()).count(), refusals, "{login}");
     }
 }
 
@@ -200,10 +158,7 @@ async fn requests_at_the_same_time_agree_on_a_new_token() {
             if asked.path.starts_with("/token") {
                 return Some(realm(asked));
             }
-            let is_accepted = asked
-                .authorization
-                .as_ref()
-                .is_some_and(|value| value.starts_with(&format!("Bearer {accepts}")));
+            let is_accepted = asked.authorization.as_ref().is_some_and(|value| value.starts_with(&format!("Bearer {accepts}")));
             (!is_accepted).then(|| challenge(registry, 401))
         })
         .await;
@@ -230,14 +185,8 @@ async fn a_refusal_ends_with_a_hint() {
     let (_directory, access) = stored_login(&registry, "u:p");
     for access in [access, RegistryAccess::default()] {
         let error = pull(&registry, &access, &|_| {}).await.unwrap_err();
-        assert!(
-            matches!(&error, SourceError::Refused { answer, .. } if answer.contains("DENIED")),
-            "{error:?}"
-        );
-        assert!(
-            error.to_string().contains(&registry.host()) && error.to_string().contains("tag `c` of `a/b`"),
-            "{error}"
-        );
+        assert!(matches!(&error, SourceError::Refused { answer, .. } if answer.contains("DENIED")), "{error:?}");
+        assert!(error.to_string().contains(&registry.host()) && error.to_string().contains("tag `c` of `a/b`"), "{error}");
         assert!(error.hint().unwrap().contains("docker login"));
     }
 }
@@ -248,10 +197,7 @@ async fn nothing_there() {
     let error = pull_quietly(&registry).await.unwrap_err();
     assert!(matches!(&error, SourceError::NotFound { .. }), "{error:?}");
     assert!(error.to_string().contains("has no tag `c` of `a/b`"), "{error}");
-    assert!(
-        registry.asked("/manifests/").iter().all(|asked| asked.before == 0),
-        "not found is not tried again"
-    );
+    assert!(registry.asked("/manifests/").iter().all(|asked| asked.before == 0), "not found is not tried again");
 }
 
 #[tokio::test]
@@ -266,10 +212,7 @@ async fn server_faults_pass() {
             let outcome = pull_quietly(&registry).await;
             assert_eq!(outcome.is_ok(), works, "{part} {faults}: {outcome:?}");
             if let Err(error) = outcome {
-                assert!(
-                    matches!(&error, SourceError::Answer { answer, .. } if answer.starts_with("503")),
-                    "{error:?}"
-                );
+                assert!(matches!(&error, SourceError::Answer { answer, .. } if answer.starts_with("503")), "{error:?}");
             }
         }
     }
@@ -279,10 +222,7 @@ async fn server_faults_pass() {
 async fn a_cut_manifest_is_asked_for_again() {
     let registry = FakeRegistry::start(|asked, registry| {
         let cut = asked.path.contains("/manifests/sha256:") && asked.before == 0;
-        cut.then(|| Answer {
-            cut: Some(20),
-            ..registry.usual(&asked.path)
-        })
+        cut.then(|| Answer { cut: Some(20), ..registry.usual(&asked.path) })
     })
     .await;
     let digest = put_image(&registry);
@@ -296,21 +236,13 @@ async fn wrong_bytes() {
             let mut answer = registry.usual(&asked.path);
             let last = answer.body.len().checked_sub(2).filter(|_| asked.path.contains(part))?;
             answer.body[last] ^= 1;
-            Some(Answer {
-                headers: Vec::new(),
-                ..answer
-            })
+            Some(Answer { headers: Vec::new(), ..answer })
         })
         .await;
         let digest = put_image(&registry);
         let error = pull_quietly(&registry).await.unwrap_err();
-        let SourceError::Digest { wanted, found, .. } = &error else {
-            panic!("{error:?}")
-        };
-        assert!(
-            wanted.contains(what) && found.starts_with("sha256:") && !wanted.contains(found),
-            "{error}"
-        );
+        let SourceError::Digest { wanted, found, .. } = &error else { panic!("{error:?}") };
+        assert!(wanted.contains(what) && found.starts_with("sha256:") && !wanted.contains(found), "{error}");
         assert!(what != "manifest" || wanted.contains(&digest.to_string()), "{error}");
     }
 }
@@ -319,31 +251,16 @@ async fn wrong_bytes() {
 async fn a_huge_manifest_is_refused() {
     let registry = FakeRegistry::honest().await;
     registry.put_manifest(&json!({"schemaVersion": 2, "x": "x".repeat(5 << 20)}), Some("c"));
-    assert!(matches!(
-        pull_quietly(&registry).await,
-        Err(SourceError::TooLarge { document: "manifest", .. })
-    ));
+    assert!(matches!(pull_quietly(&registry).await, Err(SourceError::TooLarge { document: "manifest", .. })));
 }
 
 #[tokio::test]
 async fn blobs_of_another_length() {
     type Change = fn(Answer) -> Answer;
     let changes: [(&str, Change); 4] = [
-        ("short", |answer| Answer {
-            body: answer.body[..5].to_vec(),
-            ..answer
-        }),
-        ("long", |answer| Answer {
-            body: [answer.body, b"more".to_vec()].concat(),
-            ..answer
-        }),
-        ("short without length", |answer| {
-            Answer {
-                body: answer.body[..5].to_vec(),
-                ..answer
-            }
-            .with("transfer-encoding", "chunked")
-        }),
+        ("short", |answer| Answer { body: answer.body[..5].to_vec(), ..answer }),
+        ("long", |answer| Answer { body: [answer.body, b"more".to_vec()].concat(), ..answer }),
+        ("short without length", |answer| Answer { body: answer.body[..5].to_vec(), ..answer }.with("transfer-encoding", "chunked")),
         ("cut", |answer| Answer { cut: Some(5), ..answer }),
     ];
     for (name, change) in changes {
@@ -402,10 +319,7 @@ async fn platforms_are_chosen_through_indexes() {
 
     registry.put_manifest(&index(json!([other])), Some("c"));
     let error = pull_quietly(&registry).await.unwrap_err();
-    assert!(
-        matches!(&error, SourceError::Manifest { .. }) && error.hint().unwrap().contains("--platform"),
-        "{error:?}"
-    );
+    assert!(matches!(&error, SourceError::Manifest { .. }) && error.hint().unwrap().contains("--platform"), "{error:?}");
     registry.put_manifest(&json!({"schemaVersion": 1, "name": "a/b", "fsLayers": []}), Some("c"));
     assert!(matches!(pull_quietly(&registry).await, Err(SourceError::Manifest { .. })));
 }
@@ -417,24 +331,12 @@ async fn nobody_listens() {
     let reference = format!("{dead}/a/b:c").parse().unwrap();
     let source = RegistrySource::new(&reference, &RegistryAccess::default(), &|_| {}).unwrap();
     let error = source.current().await.unwrap_err();
-    assert!(
-        matches!(&error, SourceError::Unreachable { .. }) && error.hint().unwrap().contains("nothing listens there"),
-        "{error:?}"
-    );
+    assert!(matches!(&error, SourceError::Unreachable { .. }) && error.hint().unwrap().contains("nothing listens there"), "{error:?}");
 
     // TLS is spoken to a registry that does not know it.
     let reference = format!("{}/a/b:c", registry.host()).parse().unwrap();
-    let login = Mutex::new(Login {
-        credentials: None,
-        token: None,
-        serial: 0,
-    });
-    let source = RegistrySource {
-        client: new_client(false).unwrap(),
-        reference,
-        notes: &|_| {},
-        login,
-    };
+    let login = Mutex::new(Login { credentials: None, token: None, serial: 0 });
+    let source = RegistrySource { client: new_client(false).unwrap(), reference, notes: &|_| {}, login };
     let error = source.blob(&layer()).await.err().unwrap();
     assert!(error.hint().is_some_and(|hint| hint.contains("--insecure-registry")), "{error:?}");
 }

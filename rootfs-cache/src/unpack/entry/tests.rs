@@ -42,10 +42,7 @@ fn outline(index: &LayerIndex) -> Vec<String> {
         Kind::LowerLink(target) => format!("{} = {}", text(path), text(target)),
     });
     let whiteouts = index.whiteouts.iter().map(|path| format!("{} !", text(path)));
-    nodes
-        .chain(whiteouts)
-        .chain(index.opaque.iter().map(|path| format!("{} *", text(path))))
-        .collect()
+    nodes.chain(whiteouts).chain(index.opaque.iter().map(|path| format!("{} *", text(path)))).collect()
 }
 
 #[test]
@@ -70,20 +67,11 @@ fn rule_1_paths() {
     assert_eq!(normalise(b"a\0b"), Err(EntryError::Nul));
     assert_eq!(normalise(b""), Err(EntryError::Empty));
     assert!(normalise(&[b'n'; 255]).is_ok());
-    assert_eq!(
-        normalise(&[b'n'; 256]),
-        Err(EntryError::TooLong {
-            what: "file name",
-            most: 255
-        })
-    );
+    assert_eq!(normalise(&[b'n'; 256]), Err(EntryError::TooLong { what: "file name", most: 255 }));
     assert!(normalise(&b"d/".repeat(256)).is_ok());
     assert_eq!(normalise(&b"d/".repeat(257)), Err(EntryError::TooLong { what: "depth", most: 256 }));
     assert!(normalise(&[[b'n'; 255].as_slice(), b"/"].concat().repeat(16)).is_ok());
-    assert_eq!(
-        normalise(&[[b'n'; 255].as_slice(), b"/"].concat().repeat(17)),
-        Err(EntryError::TooLong { what: "path", most: 4096 })
-    );
+    assert_eq!(normalise(&[[b'n'; 255].as_slice(), b"/"].concat().repeat(17)), Err(EntryError::TooLong { what: "path", most: 4096 }));
 }
 
 #[test]
@@ -97,14 +85,7 @@ fn rule_2_nothing_lies_below_a_symlink_or_file_of_the_layer() {
     for (above, kind) in above {
         for path in ["a/b", "a/b/c", "./a//b", "a/.wh.b", "a/.wh..wh..opq"] {
             let refused = build([above.clone(), entry(path, EntryKind::File)]);
-            assert_eq!(
-                refused,
-                Err(EntryError::NotInDirectory {
-                    above: "a".to_owned(),
-                    kind
-                }),
-                "{path}"
-            );
+            assert_eq!(refused, Err(EntryError::NotInDirectory { above: "a".to_owned(), kind }), "{path}");
         }
         let replaced = build([above, entry("a", EntryKind::Directory), entry("a/b", EntryKind::Fifo)]).unwrap();
         assert_eq!(outline(&replaced), ["a d", "a/b p"], "a later directory takes the place");
@@ -142,10 +123,7 @@ fn rule_4_symlinks_are_kept_as_they_are() {
         assert_eq!(outline(&build([symlink("s", target)]).unwrap()), [format!("s > {target}")]);
     }
     for target in [&b""[..], b"a\0b", &[b't'; 4096]] {
-        assert!(matches!(
-            build([entry("s", EntryKind::Symlink { target: target.to_vec() })]),
-            Err(EntryError::LinkTarget(_))
-        ));
+        assert!(matches!(build([entry("s", EntryKind::Symlink { target: target.to_vec() })]), Err(EntryError::LinkTarget(_))));
     }
 }
 
@@ -193,11 +171,7 @@ fn rule_6_whiteouts() {
         assert_eq!(build([file(bad)]), Err(EntryError::Whiteout), "{bad}");
     }
     for order in [[".wh.a", "a"], ["a", ".wh.a"]] {
-        assert_eq!(
-            outline(&build(order.map(file)).unwrap()),
-            ["a 0", "a !"],
-            "they hide lower layers only"
-        );
+        assert_eq!(outline(&build(order.map(file)).unwrap()), ["a 0", "a !"], "they hide lower layers only");
     }
     assert_eq!(
         outline(&build(["stargz.index.json", ".prefetch.landmark", "d/stargz.index.json"].map(file)).unwrap()),
@@ -232,12 +206,7 @@ fn rule_9_devices_hide_what_they_replace() {
 fn the_root() {
     let root = build([entry("./", EntryKind::Directory), entry("a", EntryKind::File)]).unwrap();
     assert_eq!(root.nodes[&Vec::new()].attributes.mode, 0o640);
-    for kind in [
-        EntryKind::File,
-        EntryKind::Symlink { target: b"/".to_vec() },
-        EntryKind::Fifo,
-        EntryKind::Device,
-    ] {
+    for kind in [EntryKind::File, EntryKind::Symlink { target: b"/".to_vec() }, EntryKind::Fifo, EntryKind::Device] {
         assert_eq!(build([entry(".", kind)]), Err(EntryError::Root));
     }
 }
@@ -245,11 +214,7 @@ fn the_root() {
 #[test]
 fn folders_without_an_entry_have_mode_755() {
     let index = build([entry("a/b/c", EntryKind::File)]).unwrap();
-    let modes: Vec<_> = index
-        .nodes
-        .values()
-        .map(|node| (node.attributes.mode, node.attributes.uid))
-        .collect();
+    let modes: Vec<_> = index.nodes.values().map(|node| (node.attributes.mode, node.attributes.uid)).collect();
     assert_eq!(modes, [(0o755, 0), (0o755, 0), (0o640, 1)]);
 }
 

@@ -55,18 +55,12 @@ fn kinds() {
     for (kind, expected) in table {
         let entry = one(Tar::default().raw(Raw::new("name", kind).link("there").mode(0o4751), b""));
         assert_eq!(entry.kind, expected);
-        assert_eq!(
-            (&entry.path[..], entry.mode, entry.mtime),
-            (&b"name"[..], 0o4751, Mtime { seconds: MTIME, nanos: 0 })
-        );
+        assert_eq!((&entry.path[..], entry.mode, entry.mtime), (&b"name"[..], 0o4751, Mtime { seconds: MTIME, nanos: 0 }));
     }
     assert_eq!(one(Tar::default().raw(Raw::new("old/", 0), b"")).kind, EntryKind::Directory);
-    for (kind, error) in [
-        (b'S', TarError::Sparse),
-        (b'D', TarError::Type(b'D')),
-        (b'M', TarError::Type(b'M')),
-        (b'V', TarError::Type(b'V')),
-    ] {
+    for (kind, error) in
+        [(b'S', TarError::Sparse), (b'D', TarError::Type(b'D')), (b'M', TarError::Type(b'M')), (b'V', TarError::Type(b'V'))]
+    {
         assert_eq!(whole(Tar::default().raw(Raw::new("name", kind), b"").end()), Err(error));
     }
 }
@@ -74,9 +68,7 @@ fn kinds() {
 #[test]
 fn links_and_directories_have_no_data() {
     // As in Go's reader: what looks like data is the next header.
-    let tar = Tar::default()
-        .raw(Raw::new("link", b'1').link("there").size(512), b"")
-        .file("file", b"x");
+    let tar = Tar::default().raw(Raw::new("link", b'1').link("there").size(512), b"").file("file", b"x");
     assert_eq!(whole(tar.end()).unwrap().len(), 2);
 }
 
@@ -89,10 +81,7 @@ fn names() {
         (Tar::default().raw(prefix(b"\0\0\0\0\0\0\0\0"), b""), b"name"),
         (Tar::default().raw(Raw::new([b'n'; 100], b'0'), b""), &[b'n'; 100]),
         (Tar::default().gnu(b'L', &[b'l'; 300]).file("short", b""), &[b'l'; 300]),
-        (
-            Tar::default().pax(&[("path", "caf\u{e9}/\u{65e5}".as_bytes())]).file("short", b""),
-            "caf\u{e9}/\u{65e5}".as_bytes(),
-        ),
+        (Tar::default().pax(&[("path", "caf\u{e9}/\u{65e5}".as_bytes())]).file("short", b""), "caf\u{e9}/\u{65e5}".as_bytes()),
         (Tar::default().pax(&[("path", b"not\xffutf8")]).file("short", b""), b"not\xffutf8"),
         (Tar::default().pax(&[("path", b"")]).file("short", b""), b"short"),
     ];
@@ -107,10 +96,7 @@ fn names() {
 
 #[test]
 fn extended_headers_hold_for_one_entry() {
-    let tar = Tar::default()
-        .pax(&[("path", b"first"), ("mtime", b"1.5")])
-        .file("a", b"")
-        .file("second", b"");
+    let tar = Tar::default().pax(&[("path", b"first"), ("mtime", b"1.5")]).file("a", b"").file("second", b"");
     let entries = whole(tar.end()).unwrap();
     assert_eq!((&entries[1].0.path[..], entries[1].0.mtime.seconds), (&b"second"[..], MTIME));
 }
@@ -118,13 +104,7 @@ fn extended_headers_hold_for_one_entry() {
 #[test]
 fn numbers() {
     let size = |field: &[u8]| Tar::default().raw(Raw::new("n", b'0').bytes(124, field), b"123456").end();
-    for good in [
-        &b"00000000006\0"[..],
-        b"00000000006 ",
-        b"         6 \0",
-        b"6\0\0\0\0\0\0\0\0\0\0\0",
-        b"\x80\0\0\0\0\0\0\0\0\0\0\x06",
-    ] {
+    for good in [&b"00000000006\0"[..], b"00000000006 ", b"         6 \0", b"6\0\0\0\0\0\0\0\0\0\0\0", b"\x80\0\0\0\0\0\0\0\0\0\0\x06"] {
         assert_eq!(whole(size(good)).unwrap()[0].1, b"123456", "{good:?}");
     }
     for bad in [
@@ -137,35 +117,19 @@ fn numbers() {
     ] {
         assert_eq!(whole(size(bad)), Err(TarError::Number("size")), "{bad:?}");
     }
-    let mtime = one(Tar::default().raw(
-        Raw::new("n", b'0').bytes(136, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
-        b"",
-    ))
-    .mtime;
+    let mtime = one(Tar::default().raw(Raw::new("n", b'0').bytes(136, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), b"")).mtime;
     assert_eq!(mtime, Mtime { seconds: -1, nanos: 0 });
-    let owner = one(Tar::default().raw(
-        Raw::new("n", b'0')
-            .bytes(108, b"\x80\0\0\0\0\x01\x11\x70")
-            .bytes(116, b"\xff\xff\xff\xff\xff\xff\xff\xfe"),
-        b"",
-    ));
+    let owner = one(Tar::default()
+        .raw(Raw::new("n", b'0').bytes(108, b"\x80\0\0\0\0\x01\x11\x70").bytes(116, b"\xff\xff\xff\xff\xff\xff\xff\xfe"), b""));
     assert_eq!((owner.uid, owner.gid), (70000, u32::MAX));
 }
 
 #[test]
 fn checksums() {
     let mut high = Raw::new(b"\xe9\xe9", b'0').sealed();
-    let signed: i32 = high
-        .iter()
-        .enumerate()
-        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { i32::from(*byte as i8) })
-        .sum();
+    let signed: i32 = high.iter().enumerate().map(|(at, byte)| if (148..156).contains(&at) { 32 } else { i32::from(*byte as i8) }).sum();
     high[148..156].copy_from_slice(format!("{signed:06o}\0 ").as_bytes());
-    assert_eq!(
-        whole(high.to_vec()).unwrap()[0].0.path,
-        b"\xe9\xe9",
-        "signed sums, as old tars have them"
-    );
+    assert_eq!(whole(high.to_vec()).unwrap()[0].0.path, b"\xe9\xe9", "signed sums, as old tars have them");
     let mut wrong = Raw::new("n", b'0').sealed();
     wrong[0] = b'm';
     assert_eq!(whole(wrong.to_vec()), Err(TarError::Checksum));
@@ -177,9 +141,7 @@ fn rule_11_pax_size_wins_over_the_header() {
     let inner = Tar::default().file("hidden", b"h").end();
     let size = inner.len().to_string();
     for header_size in [0, 512, inner.len() as u64] {
-        let tar = Tar::default()
-            .pax(&[("size", size.as_bytes())])
-            .raw(Raw::new("outer", b'0').size(header_size), &inner);
+        let tar = Tar::default().pax(&[("size", size.as_bytes())]).raw(Raw::new("outer", b'0').size(header_size), &inner);
         let entries = whole(tar.end()).unwrap();
         assert_eq!(entries.len(), 1, "header size {header_size}");
         assert_eq!(entries[0].1, inner);
@@ -188,14 +150,7 @@ fn rule_11_pax_size_wins_over_the_header() {
 
 #[test]
 fn rule_11_malformed_pax_is_fatal() {
-    let pax = |data: &[u8]| {
-        whole(
-            Tar::default()
-                .raw(Raw::new("pax", b'x').size(data.len() as u64), data)
-                .file("n", b"")
-                .end(),
-        )
-    };
+    let pax = |data: &[u8]| whole(Tar::default().raw(Raw::new("pax", b'x').size(data.len() as u64), data).file("n", b"").end());
     for bad in [
         &b"x path=a\n"[..],
         b"9 path=a",
@@ -212,46 +167,23 @@ fn rule_11_malformed_pax_is_fatal() {
         assert_eq!(pax(bad), Err(TarError::Pax), "{}", String::from_utf8_lossy(bad));
     }
     assert_eq!(pax(b"18446744073709551616 path=a\n"), Err(TarError::Pax));
-    for (key, value) in [
-        ("size", "-1"),
-        ("size", "9223372036854775808"),
-        ("size", "1x"),
-        ("mtime", "soon"),
-        ("mtime", "1.x"),
-        ("uid", "root"),
-    ] {
-        assert!(
-            matches!(pax(&record(key, value.as_bytes())), Err(TarError::Number(_))),
-            "{key}={value}"
-        );
+    for (key, value) in
+        [("size", "-1"), ("size", "9223372036854775808"), ("size", "1x"), ("mtime", "soon"), ("mtime", "1.x"), ("uid", "root")]
+    {
+        assert!(matches!(pax(&record(key, value.as_bytes())), Err(TarError::Number(_))), "{key}={value}");
     }
-    assert_eq!(
-        whole(Tar::default().raw(Raw::new("pax", b'x').size((1 << 20) + 1), b"").end()),
-        Err(TarError::MetaTooLong((1 << 20) + 1))
-    );
-    assert_eq!(
-        whole(Tar::default().raw(Raw::new("l", b'L').size(1 << 32), b"").end()),
-        Err(TarError::MetaTooLong(1 << 32))
-    );
+    assert_eq!(whole(Tar::default().raw(Raw::new("pax", b'x').size((1 << 20) + 1), b"").end()), Err(TarError::MetaTooLong((1 << 20) + 1)));
+    assert_eq!(whole(Tar::default().raw(Raw::new("l", b'L').size(1 << 32), b"").end()), Err(TarError::MetaTooLong(1 << 32)));
 }
 
 #[test]
 fn rule_11_global_headers() {
     let global = |key, value: &[u8]| {
         let data = record(key, value);
-        whole(
-            Tar::default()
-                .raw(Raw::new("g", b'g').size(data.len() as u64), &data)
-                .file("name", b"")
-                .end(),
-        )
+        whole(Tar::default().raw(Raw::new("g", b'g').size(data.len() as u64), &data).file("name", b"").end())
     };
     assert_eq!(global("comment", b"a commit").unwrap()[0].0.path, b"name");
-    assert_eq!(
-        global("mtime", b"7").unwrap()[0].0.mtime.seconds,
-        MTIME,
-        "ignored, as Go's reader does"
-    );
+    assert_eq!(global("mtime", b"7").unwrap()[0].0.mtime.seconds, MTIME, "ignored, as Go's reader does");
     for key in ["path", "linkpath", "size", "GNU.sparse.major"] {
         assert_eq!(global(key, b"1"), Err(TarError::Global(key.to_owned())));
     }
@@ -260,18 +192,10 @@ fn rule_11_global_headers() {
 #[test]
 fn rule_12_sparse_files_are_refused() {
     assert_eq!(
-        whole(
-            Tar::default()
-                .pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0")])
-                .file("GNUSparseFile.0/x", b"")
-                .end()
-        ),
+        whole(Tar::default().pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0")]).file("GNUSparseFile.0/x", b"").end()),
         Err(TarError::Sparse)
     );
-    assert_eq!(
-        whole(Tar::default().raw(Raw::new("sparse", b'S'), b"").end()),
-        Err(TarError::Sparse)
-    );
+    assert_eq!(whole(Tar::default().raw(Raw::new("sparse", b'S'), b"").end()), Err(TarError::Sparse));
 }
 
 #[test]
@@ -287,9 +211,7 @@ fn pax_times_and_xattrs() {
         let entry = one(Tar::default().pax(&[("mtime", text.as_bytes())]).file("n", b""));
         assert_eq!(entry.mtime, Mtime { seconds, nanos }, "{text}");
     }
-    let entry = one(Tar::default()
-        .pax(&[("SCHILY.xattr.user.a", b"line\nline\0"), ("LIBARCHIVE.xattr.user.b", b"x")])
-        .file("n", b""));
+    let entry = one(Tar::default().pax(&[("SCHILY.xattr.user.a", b"line\nline\0"), ("LIBARCHIVE.xattr.user.b", b"x")]).file("n", b""));
     assert_eq!(entry.xattrs, [(b"user.a".to_vec(), b"line\nline\0".to_vec())]);
 }
 
@@ -305,16 +227,9 @@ fn rule_14_ends() {
     for good in [0, 1024, 1536, 2048] {
         assert!(whole(complete[..good].to_vec()).is_ok(), "{good}");
     }
-    assert!(
-        whole([&complete[..], b"anything"].concat()).is_ok(),
-        "rule 13: what follows the end is only hashed"
-    );
+    assert!(whole([&complete[..], b"anything"].concat()).is_ok(), "rule 13: what follows the end is only hashed");
     assert_eq!(whole([&tar.0[..], &[0; 512], &complete[..]].concat()), Err(TarError::ZeroBlock));
-    assert_eq!(
-        whole(Tar::default().pax(&[("path", b"x")]).end()),
-        Err(TarError::Truncated),
-        "a header without its entry"
-    );
+    assert_eq!(whole(Tar::default().pax(&[("path", b"x")]).end()), Err(TarError::Truncated), "a header without its entry");
     assert_eq!(whole(Tar::default().gnu(b'L', b"x").0), Err(TarError::Truncated));
 }
 
@@ -325,9 +240,7 @@ fn any_entry() -> impl Strategy<Value = Tar> {
         (name, data.clone()).prop_map(|(name, data)| Tar::default().file(name, data)),
         (name, data).prop_map(|(name, data)| {
             let size = data.len().to_string();
-            Tar::default()
-                .pax(&[("path", name.as_bytes()), ("size", size.as_bytes())])
-                .raw(Raw::new("x", b'0'), &data)
+            Tar::default().pax(&[("path", name.as_bytes()), ("size", size.as_bytes())]).raw(Raw::new("x", b'0'), &data)
         }),
         (name, 0_u32..0o10000).prop_map(|(name, mode)| Tar::default().dir(name, mode)),
         (name, name).prop_map(|(name, target)| Tar::default().gnu(b'L', name.as_bytes()).symlink("s", target)),

@@ -11,44 +11,20 @@ pub(super) fn is_server(entrypoint: &[String]) -> bool {
     let Some((folder, "init")) = program.rsplit_once('/') else {
         return false;
     };
-    let in_place = |place| {
-        folder
-            .strip_prefix(place)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
+    let in_place = |place| folder.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let has_its_flag = |flag: &String| matches!(name_and_value(flag), Some(("bootstrap", _)));
     ["/var/rapid", "/var/runtime"].into_iter().any(in_place) || flags.iter().any(has_its_flag)
 }
 
 pub(super) fn entry(request: &EntryRequest<'_>) -> Result<Entry, EntryError> {
     let default: Vec<OsString> = request.image_cmd.iter().map(OsString::from).collect();
-    let given = if request.arguments.is_empty() {
-        default.as_slice()
-    } else {
-        request.arguments
-    };
-    let line: Vec<OsString> = request
-        .image_entrypoint
-        .iter()
-        .skip(1)
-        .map(OsString::from)
-        .chain(given.iter().cloned())
-        .collect();
-    let mut flags = Flags {
-        bootstrap: "/var/runtime/bootstrap".to_owned(),
-        arguments: Vec::new(),
-    };
+    let given = if request.arguments.is_empty() { default.as_slice() } else { request.arguments };
+    let line: Vec<OsString> = request.image_entrypoint.iter().skip(1).map(OsString::from).chain(given.iter().cloned()).collect();
+    let mut flags = Flags { bootstrap: "/var/runtime/bootstrap".to_owned(), arguments: Vec::new() };
     let (handler, event) = positionals(flags.read(&line)?)?;
-    let handler = handler
-        .or_else(|| set_handler(&request.sources))
-        .unwrap_or_else(|| "handler".to_owned());
+    let handler = handler.or_else(|| set_handler(&request.sources)).unwrap_or_else(|| "handler".to_owned());
     let candidates = std::iter::once(flags.bootstrap).chain(TASK_BOOTSTRAPS.map(str::to_owned)).collect();
-    Ok(Entry::Bootstrap {
-        candidates,
-        arguments: flags.arguments,
-        handler,
-        event: choose_event(event, &request.sources),
-    })
+    Ok(Entry::Bootstrap { candidates, arguments: flags.arguments, handler, event: choose_event(event, &request.sources) })
 }
 
 struct Flags {

@@ -9,14 +9,7 @@ struct Case<'a> {
     legacy: bool,
 }
 
-const NOTHING: Case<'static> = Case {
-    entrypoint: &[],
-    cmd: &[],
-    arguments: &[],
-    given: &[],
-    instead: None,
-    legacy: false,
-};
+const NOTHING: Case<'static> = Case { entrypoint: &[], cmd: &[], arguments: &[], given: &[], instead: None, legacy: false };
 const RAPID: &[&str] = &["/var/rapid/init", "--bootstrap", "/var/runtime/bootstrap", "--enable-msg-logs"];
 
 impl Case<'_> {
@@ -29,11 +22,7 @@ impl Case<'_> {
             image_entrypoint: &texts(self.entrypoint),
             image_cmd: &texts(self.cmd),
             has_legacy_server: self.legacy,
-            sources: Sources {
-                given: &given,
-                own_settings: &[],
-                image: &[],
-            },
+            sources: Sources { given: &given, own_settings: &[], image: &[] },
         })
     }
 
@@ -61,9 +50,7 @@ fn entrypoint(argv: &[&str], handler: Option<&str>, event: &str) -> Entry {
 }
 
 fn plain(argv: &[&str]) -> Entry {
-    Entry::Plain {
-        argv: argv.iter().map(|&word| word.to_owned()).collect(),
-    }
+    Entry::Plain { argv: argv.iter().map(|&word| word.to_owned()).collect() }
 }
 
 #[test]
@@ -71,50 +58,19 @@ fn docker_lambdas_server_is_stood_in_for() {
     let default = "/var/runtime/bootstrap";
     for (entrypoint, arguments, expected) in [
         (RAPID, &[][..], bootstrap(default, &[], "handler", "{}")),
-        (
-            &["/var/runtime/init"],
-            &["index.handler", "{\"a\":1}"],
-            bootstrap(default, &[], "index.handler", "{\"a\":1}"),
-        ),
+        (&["/var/runtime/init"], &["index.handler", "{\"a\":1}"], bootstrap(default, &[], "index.handler", "{\"a\":1}")),
         (RAPID, &["h", ""], bootstrap(default, &[], "h", "")),
         (RAPID, &["h", "not json", "ignored"], bootstrap(default, &[], "h", "not json")),
         (RAPID, &["--bootstrap", "/b", "h"], bootstrap("/b", &[], "h", "{}")),
-        (
-            RAPID,
-            &["-bootstrap=/b", "--enable-msg-logs=false", "--", "-h"],
-            bootstrap("/b", &[], "-h", "{}"),
-        ),
-        (
-            RAPID,
-            &["--bootstrap-args", "[\"a\", \"b c\"]", "h", "--bootstrap=x"],
-            bootstrap(default, &["a", "b c"], "h", "--bootstrap=x"),
-        ),
+        (RAPID, &["-bootstrap=/b", "--enable-msg-logs=false", "--", "-h"], bootstrap("/b", &[], "-h", "{}")),
+        (RAPID, &["--bootstrap-args", "[\"a\", \"b c\"]", "h", "--bootstrap=x"], bootstrap(default, &["a", "b c"], "h", "--bootstrap=x")),
         (&["/var/rapid/inner/init"], &["h"], bootstrap(default, &[], "h", "{}")),
-        (
-            &["/elsewhere/init", "--bootstrap", "/moved/bootstrap"],
-            &["h"],
-            bootstrap("/moved/bootstrap", &[], "h", "{}"),
-        ),
+        (&["/elsewhere/init", "--bootstrap", "/moved/bootstrap"], &["h"], bootstrap("/moved/bootstrap", &[], "h", "{}")),
     ] {
-        assert_eq!(
-            Case {
-                entrypoint,
-                arguments,
-                ..NOTHING
-            }
-            .entry()
-            .unwrap(),
-            expected,
-            "{entrypoint:?} {arguments:?}"
-        );
+        assert_eq!(Case { entrypoint, arguments, ..NOTHING }.entry().unwrap(), expected, "{entrypoint:?} {arguments:?}");
     }
     // A legacy server beside it is not the entrypoint, and default arguments count when none are given.
-    let case = Case {
-        entrypoint: RAPID,
-        cmd: &["cmd.handler"],
-        legacy: true,
-        ..NOTHING
-    };
+    let case = Case { entrypoint: RAPID, cmd: &["cmd.handler"], legacy: true, ..NOTHING };
     assert_eq!(case.entry().unwrap(), bootstrap(default, &[], "cmd.handler", "{}"));
 }
 
@@ -122,54 +78,18 @@ fn docker_lambdas_server_is_stood_in_for() {
 fn handler_and_event_of_the_variables() {
     let default = "/var/runtime/bootstrap";
     for (given, arguments, handler, event) in [
-        (
-            &[("AWS_LAMBDA_FUNCTION_HANDLER", "a.h"), ("_HANDLER", "b.h")][..],
-            &[][..],
-            "a.h",
-            "{}",
-        ),
+        (&[("AWS_LAMBDA_FUNCTION_HANDLER", "a.h"), ("_HANDLER", "b.h")][..], &[][..], "a.h", "{}"),
         (&[("AWS_LAMBDA_FUNCTION_HANDLER", ""), ("_HANDLER", "b.h")], &[], "b.h", "{}"),
         (&[("_HANDLER", "b.h"), ("AWS_LAMBDA_EVENT_BODY", "[1]")], &["c.h"], "c.h", "[1]"),
-        (
-            &[("AWS_LAMBDA_EVENT_BODY", "[1]"), ("DOCKER_LAMBDA_USE_STDIN", "1")],
-            &["c.h", "2"],
-            "c.h",
-            "2",
-        ),
-        (
-            &[("AWS_LAMBDA_EVENT_BODY", "[1]"), ("DOCKER_LAMBDA_USE_STDIN", "1")],
-            &[],
-            "handler",
-            "[1]",
-        ),
-        (
-            &[("AWS_LAMBDA_EVENT_BODY", ""), ("DOCKER_LAMBDA_USE_STDIN", "")],
-            &[],
-            "handler",
-            "{}",
-        ),
+        (&[("AWS_LAMBDA_EVENT_BODY", "[1]"), ("DOCKER_LAMBDA_USE_STDIN", "1")], &["c.h", "2"], "c.h", "2"),
+        (&[("AWS_LAMBDA_EVENT_BODY", "[1]"), ("DOCKER_LAMBDA_USE_STDIN", "1")], &[], "handler", "[1]"),
+        (&[("AWS_LAMBDA_EVENT_BODY", ""), ("DOCKER_LAMBDA_USE_STDIN", "")], &[], "handler", "{}"),
     ] {
-        let case = Case {
-            entrypoint: RAPID,
-            given,
-            arguments,
-            ..NOTHING
-        };
-        assert_eq!(
-            case.entry().unwrap(),
-            bootstrap(default, &[], handler, event),
-            "{given:?} {arguments:?}"
-        );
+        let case = Case { entrypoint: RAPID, given, arguments, ..NOTHING };
+        assert_eq!(case.entry().unwrap(), bootstrap(default, &[], handler, event), "{given:?} {arguments:?}");
     }
     for (given, arguments) in [(&[("DOCKER_LAMBDA_USE_STDIN", "0")][..], &["h"][..]), (&[], &["h", "-"])] {
-        let entry = Case {
-            entrypoint: RAPID,
-            given,
-            arguments,
-            ..NOTHING
-        }
-        .entry()
-        .unwrap();
+        let entry = Case { entrypoint: RAPID, given, arguments, ..NOTHING }.entry().unwrap();
         assert!(matches!(entry, Entry::Bootstrap { event: Event::Stdin, .. }), "{given:?}");
     }
 }
@@ -179,25 +99,10 @@ fn any_other_entrypoint_takes_the_handler() {
     const AWS: &[&str] = &["/lambda-entrypoint.sh"];
     const CLIENT: &[&str] = &["/moved/python", "-m", "awslambdaric"];
     for (image, cmd, arguments, expected) in [
-        (
-            AWS,
-            &[][..],
-            &["app.handler", "{}"][..],
-            entrypoint(&["/lambda-entrypoint.sh", "app.handler"], Some("app.handler"), "{}"),
-        ),
+        (AWS, &[][..], &["app.handler", "{}"][..], entrypoint(&["/lambda-entrypoint.sh", "app.handler"], Some("app.handler"), "{}")),
         (AWS, &[], &[], entrypoint(&["/lambda-entrypoint.sh"], None, "{}")),
-        (
-            CLIENT,
-            &["app.handler"],
-            &[],
-            entrypoint(&["/moved/python", "-m", "awslambdaric", "app.handler"], Some("app.handler"), "{}"),
-        ),
-        (
-            CLIENT,
-            &["app.handler"],
-            &["other.h"],
-            entrypoint(&["/moved/python", "-m", "awslambdaric", "other.h"], Some("other.h"), "{}"),
-        ),
+        (CLIENT, &["app.handler"], &[], entrypoint(&["/moved/python", "-m", "awslambdaric", "app.handler"], Some("app.handler"), "{}")),
+        (CLIENT, &["app.handler"], &["other.h"], entrypoint(&["/moved/python", "-m", "awslambdaric", "other.h"], Some("other.h"), "{}")),
         (
             CLIENT,
             &["app.handler"],
@@ -206,58 +111,23 @@ fn any_other_entrypoint_takes_the_handler() {
         ),
         (&["/main"], &["a", "b"], &[], entrypoint(&["/main", "a", "b"], None, "{}")),
         (
-            &[
-                "/usr/local/bin/aws-lambda-rie",
-                "--log-level",
-                "debug",
-                "--enable-init-caching",
-                "/main",
-            ],
+            &["/usr/local/bin/aws-lambda-rie", "--log-level", "debug", "--enable-init-caching", "/main"],
             &[],
             &["h"],
             entrypoint(&["/main", "h"], Some("h"), "{}"),
         ),
         (&["/sbin/init"], &[], &["h"], entrypoint(&["/sbin/init", "h"], Some("h"), "{}")),
-        (
-            &["init", "--bootstrap"],
-            &[],
-            &["h"],
-            entrypoint(&["init", "--bootstrap", "h"], Some("h"), "{}"),
-        ),
-        (
-            &["/var/rapids/init"],
-            &[],
-            &["h"],
-            entrypoint(&["/var/rapids/init", "h"], Some("h"), "{}"),
-        ),
+        (&["init", "--bootstrap"], &[], &["h"], entrypoint(&["init", "--bootstrap", "h"], Some("h"), "{}")),
+        (&["/var/rapids/init"], &[], &["h"], entrypoint(&["/var/rapids/init", "h"], Some("h"), "{}")),
     ] {
-        let case = Case {
-            entrypoint: image,
-            cmd,
-            arguments,
-            ..NOTHING
-        };
+        let case = Case { entrypoint: image, cmd, arguments, ..NOTHING };
         assert_eq!(case.entry().unwrap(), expected, "{image:?} {cmd:?} {arguments:?}");
     }
-    let case = Case {
-        entrypoint: AWS,
-        given: &[("_HANDLER", "v.h")],
-        ..NOTHING
-    };
-    assert_eq!(
-        case.entry().unwrap(),
-        entrypoint(&["/lambda-entrypoint.sh", "v.h"], Some("v.h"), "{}")
-    );
-    let case = Case {
-        entrypoint: &["/usr/bin/aws-lambda-rie"],
-        arguments: &["h"],
-        ..NOTHING
-    };
+    let case = Case { entrypoint: AWS, given: &[("_HANDLER", "v.h")], ..NOTHING };
+    assert_eq!(case.entry().unwrap(), entrypoint(&["/lambda-entrypoint.sh", "v.h"], Some("v.h"), "{}"));
+    let case = Case { entrypoint: &["/usr/bin/aws-lambda-rie"], arguments: &["h"], ..NOTHING };
     assert_eq!(case.entry().unwrap(), entrypoint(&["h"], Some("h"), "{}"));
-    let case = Case {
-        entrypoint: &["/usr/bin/aws-lambda-rie"],
-        ..NOTHING
-    };
+    let case = Case { entrypoint: &["/usr/bin/aws-lambda-rie"], ..NOTHING };
     assert!(matches!(case.entry().unwrap(), Entry::Bootstrap { candidates, .. } if candidates.len() == 3));
 }
 
@@ -268,81 +138,31 @@ fn plain_commands_as_docker_has_them() {
         (&[], &["bash"], &["ls", "-l"], None, plain(&["ls", "-l"])),
         (RAPID, &["x"], &["-c", "echo"], Some("sh"), plain(&["sh", "-c", "echo"])),
         (RAPID, &["x"], &[], Some("sh"), plain(&["sh"])),
-        (
-            RAPID,
-            &["x"],
-            &["/bin/sh", "-c", "true"],
-            Some(""),
-            plain(&["/bin/sh", "-c", "true"]),
-        ),
+        (RAPID, &["x"], &["/bin/sh", "-c", "true"], Some(""), plain(&["/bin/sh", "-c", "true"])),
     ] {
-        let case = Case {
-            entrypoint: image,
-            cmd,
-            arguments,
-            instead,
-            ..NOTHING
-        };
+        let case = Case { entrypoint: image, cmd, arguments, instead, ..NOTHING };
         assert_eq!(case.entry().unwrap(), expected, "{image:?} {cmd:?} {arguments:?} {instead:?}");
     }
     assert!(matches!(NOTHING.entry(), Err(EntryError::NoCommand)));
-    assert!(matches!(
-        Case {
-            entrypoint: RAPID,
-            cmd: &["x"],
-            instead: Some(""),
-            ..NOTHING
-        }
-        .entry(),
-        Err(EntryError::NoCommand)
-    ));
+    assert!(matches!(Case { entrypoint: RAPID, cmd: &["x"], instead: Some(""), ..NOTHING }.entry(), Err(EntryError::NoCommand)));
     // Switches of functions mean nothing to a plain command.
-    let case = Case {
-        cmd: &["bash"],
-        given: &[("DOCKER_LAMBDA_STAY_OPEN", "1")],
-        ..NOTHING
-    };
+    let case = Case { cmd: &["bash"], given: &[("DOCKER_LAMBDA_STAY_OPEN", "1")], ..NOTHING };
     assert_eq!(case.entry().unwrap(), plain(&["bash"]));
 }
 
 #[test]
 fn refusals_name_what_was_asked_for() {
-    let flags = |arguments| {
-        Case {
-            entrypoint: RAPID,
-            arguments,
-            ..NOTHING
-        }
-        .refused()
-    };
+    let flags = |arguments| Case { entrypoint: RAPID, arguments, ..NOTHING }.refused();
     assert_eq!(flags(&["--foo", "h"]), "unknown flag `--foo` for this image");
     assert_eq!(flags(&["-h"]), "unknown flag `-h` for this image");
     assert_eq!(flags(&["--bootstrap"]), "the flag `--bootstrap` of this image needs a value");
-    assert_eq!(
-        flags(&["--bootstrap-args", "{}"]),
-        "`--bootstrap-args` is not a JSON array of strings"
-    );
-    let case = Case {
-        entrypoint: &["/e"],
-        arguments: &["h", "{}", "x"],
-        ..NOTHING
-    };
+    assert_eq!(flags(&["--bootstrap-args", "{}"]), "`--bootstrap-args` is not a JSON array of strings");
+    let case = Case { entrypoint: &["/e"], arguments: &["h", "{}", "x"], ..NOTHING };
     assert_eq!(case.refused(), "unexpected argument `x` after the event");
     assert!(case.entry().unwrap_err().is_usage());
-    let case = Case {
-        entrypoint: RAPID,
-        given: &[("DOCKER_LAMBDA_STAY_OPEN", "1")],
-        ..NOTHING
-    };
-    assert_eq!(
-        case.refused(),
-        "`DOCKER_LAMBDA_STAY_OPEN`: a server that stays open comes with a later release"
-    );
+    let case = Case { entrypoint: RAPID, given: &[("DOCKER_LAMBDA_STAY_OPEN", "1")], ..NOTHING };
+    assert_eq!(case.refused(), "`DOCKER_LAMBDA_STAY_OPEN`: a server that stays open comes with a later release");
     assert!(!case.entry().unwrap_err().is_usage());
-    let case = Case {
-        entrypoint: &["/var/lang/bin/node", "/var/runtime/node_modules/awslambda/index.js"],
-        legacy: true,
-        ..NOTHING
-    };
+    let case = Case { entrypoint: &["/var/lang/bin/node", "/var/runtime/node_modules/awslambda/index.js"], legacy: true, ..NOTHING };
     assert!(case.refused().contains("mockserver"), "{}", case.refused());
 }

@@ -79,11 +79,7 @@ fn converse(stream: TcpStream, events: &mut Vec<String>, posts: &mpsc::Sender<Po
         let path = path.strip_prefix("/2018-06-01/runtime").unwrap();
         let answer = if path == "/invocation/next" {
             let event = events.pop()?;
-            let deadline = std::time::SystemTime::now()
-                .duration_since(std::time::UNIX_EPOCH)
-                .unwrap()
-                .as_millis()
-                + 3000;
+            let deadline = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() + 3000;
             format!(
                 "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLambda-Runtime-Aws-Request-Id: an-id\r\nLambda-Runtime-Deadline-Ms: {deadline}\r\n\
                  Lambda-Runtime-Invoked-Function-Arn: an-arn\r\nLambda-Runtime-Trace-Id: Root=1\r\nContent-Length: {}\r\n\r\n{event}",
@@ -113,11 +109,7 @@ fn invoke(language: Language, folder: &Path, handler: &str, event: &str) -> Opti
     std::thread::spawn(move || serve(&listener, &event, &sender));
     let mut command = Command::new(interpreter.program);
     command.arg(&client).current_dir(folder).env_clear();
-    command.envs([
-        ("AWS_LAMBDA_RUNTIME_API", address.as_str()),
-        ("_HANDLER", handler),
-        ("PYTHONDONTWRITEBYTECODE", "1"),
-    ]);
+    command.envs([("AWS_LAMBDA_RUNTIME_API", address.as_str()), ("_HANDLER", handler), ("PYTHONDONTWRITEBYTECODE", "1")]);
     let output = command.env("LAMBDA_TASK_ROOT", folder).output().unwrap();
     let log = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     let post = posts.recv().unwrap_or_else(|_| panic!("{handler} posted nothing: {log}"));
@@ -136,12 +128,7 @@ fn python_functions() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     std::fs::create_dir(folder.join("sub")).unwrap();
-    for (name, text) in [
-        ("app.py", PYTHON),
-        ("sub/app.py", PYTHON),
-        ("syntax.py", "def handler(:\n"),
-        ("imports.py", "import nowhere\n"),
-    ] {
+    for (name, text) in [("app.py", PYTHON), ("sub/app.py", PYTHON), ("syntax.py", "def handler(:\n"), ("imports.py", "import nowhere\n")] {
         std::fs::write(folder.join(name), text).unwrap();
     }
     let (response, error, init) = ("/invocation/an-id/response", "/invocation/an-id/error", "/init/error");
@@ -151,13 +138,7 @@ fn python_functions() {
         ("sub/app.echo", (response, echo)),
         ("app.raw", (response, "bytes")),
         ("app.number", (response, "1.5")),
-        (
-            "app.fail",
-            (
-                error,
-                r#"{"errorMessage": "boom", "errorType": "ValueError", "requestId": "an-id", "stackTrace": ["#,
-            ),
-        ),
+        ("app.fail", (error, r#"{"errorMessage": "boom", "errorType": "ValueError", "requestId": "an-id", "stackTrace": ["#)),
         ("app.unmarshalable", (error, r#""errorType": "Runtime.MarshalError""#)),
         (
             "none.h",
@@ -176,10 +157,7 @@ fn python_functions() {
     }
     if let Some(((_, body), _, log)) = invoke(Language::Python, folder, "app.echo", "not json") {
         assert!(body.contains("Runtime.UnmarshalError"), "{body}");
-        assert!(
-            log.starts_with("[ERROR] Runtime.UnmarshalError: Unable to unmarshal input: "),
-            "{log}"
-        );
+        assert!(log.starts_with("[ERROR] Runtime.UnmarshalError: Unable to unmarshal input: "), "{log}");
     }
     if let Some((_, code, log)) = invoke(Language::Python, folder, "app.echo", "{}") {
         assert!(log.starts_with("[WARNING]\t") && log.contains("Z\tan-id\tseen\n"), "{log}");
@@ -200,10 +178,7 @@ fn node_functions() {
         ("syntax.js", "exports.handler = ("),
         ("imports.js", "require('nowhere')"),
         ("throws.js", "throw new Error('at load')"),
-        (
-            "rejects.js",
-            "Promise.reject(new Error('at load')); exports.handler = async () => 1",
-        ),
+        ("rejects.js", "Promise.reject(new Error('at load')); exports.handler = async () => 1"),
     ] {
         let path = folder.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -211,13 +186,7 @@ fn node_functions() {
     }
     let (response, error, init) = ("/invocation/an-id/response", "/invocation/an-id/error", "/init/error");
     for (handler, expected) in [
-        (
-            "app.echo",
-            (
-                response,
-                r#"{"event":{"x":1},"id":"an-id","arn":"an-arn","trace":"Root=1","left":true}"#,
-            ),
-        ),
+        ("app.echo", (response, r#"{"event":{"x":1},"id":"an-id","arn":"an-arn","trace":"Root=1","left":true}"#)),
         ("app.callback", (response, r#"{"x":1}"#)),
         ("app.nothing", (response, "null")),
         ("app.never", (response, "null")),
@@ -225,27 +194,12 @@ fn node_functions() {
         ("module.handler", (response, "\"module\"")),
         ("packaged/index.handler", (response, "\"packaged\"")),
         ("common.handler", (response, "\"common\"")),
-        (
-            "app.fail",
-            (
-                error,
-                r#"{"errorType":"TypeError","errorMessage":"boom","trace":["TypeError: boom","#,
-            ),
-        ),
-        (
-            "app.text",
-            (error, r#"{"errorType":"string","errorMessage":"just text","trace":[]}"#),
-        ),
+        ("app.fail", (error, r#"{"errorType":"TypeError","errorMessage":"boom","trace":["TypeError: boom","#)),
+        ("app.text", (error, r#"{"errorType":"string","errorMessage":"just text","trace":[]}"#)),
         ("app.circular", (error, "Unable to stringify response body")),
         ("app.number", (init, "app.number is not a function")),
         ("app.none", (init, "app.none is undefined or not exported")),
-        (
-            "none.handler",
-            (
-                init,
-                r#"{"errorType":"Runtime.ImportModuleError","errorMessage":"Error: Cannot find module 'none'"#,
-            ),
-        ),
+        ("none.handler", (init, r#"{"errorType":"Runtime.ImportModuleError","errorMessage":"Error: Cannot find module 'none'"#)),
         ("imports.handler", (init, "Error: Cannot find module 'nowhere'")),
         ("syntax.handler", (init, r#""errorType":"Runtime.UserCodeSyntaxError""#)),
         ("throws.handler", (init, r#"{"errorType":"Error","errorMessage":"at load""#)),
@@ -260,10 +214,7 @@ fn node_functions() {
         ("rejects.handler", init, "Runtime.UnhandledPromiseRejection", 128),
     ] {
         if let Some((post, exit, log)) = invoke(Language::Node, folder, handler, "{}") {
-            assert!(
-                post.0 == path && post.1.contains(error_type) && exit == code,
-                "{handler}: {post:?} {exit}\n{log}"
-            );
+            assert!(post.0 == path && post.1.contains(error_type) && exit == code, "{handler}: {post:?} {exit}\n{log}");
         }
     }
 }

@@ -28,10 +28,9 @@ impl Language {
     /// What makes an interpreter print its own path.
     fn question(self) -> [&'static str; 2] {
         match self {
-            Self::Python => [
-                "-c",
-                "import os, sys; print(os.path.join(sys.base_exec_prefix, 'bin', 'python%d.%d' % sys.version_info[:2]))",
-            ],
+            Self::Python => {
+                ["-c", "import os, sys; print(os.path.join(sys.base_exec_prefix, 'bin', 'python%d.%d' % sys.version_info[:2]))"]
+            }
             Self::Node => ["-p", "process.execPath"],
         }
     }
@@ -92,33 +91,15 @@ impl InterpreterError {
 /// The first interpreter on `search_path`.
 pub(super) fn find(language: Language, search_path: &OsStr) -> Result<Interpreter, InterpreterError> {
     let folders = || std::env::split_paths(search_path).filter(|folder| folder.is_absolute());
-    let candidates = language
-        .programs()
-        .iter()
-        .flat_map(|name| folders().map(move |folder| folder.join(name)));
+    let candidates = language.programs().iter().flat_map(|name| folders().map(move |folder| folder.join(name)));
     let Some(program) = candidates.filter_map(|path| path.canonicalize().ok()).find(|path| is_program(path)) else {
-        let names = language
-            .programs()
-            .iter()
-            .map(|name| format!("`{name}`"))
-            .collect::<Vec<_>>()
-            .join(", ");
-        return Err(InterpreterError::NotFound {
-            language: language.name(),
-            names,
-        });
+        let names = language.programs().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        return Err(InterpreterError::NotFound { language: language.name(), names });
     };
     let program = if is_script(&program) { ask(&program, language)? } else { program };
     let folder = program.parent().unwrap_or(Path::new("/"));
-    let prefix = if folder.ends_with("bin") {
-        folder.parent().unwrap_or(folder)
-    } else {
-        folder
-    };
-    Ok(Interpreter {
-        prefix: prefix.to_owned(),
-        program,
-    })
+    let prefix = if folder.ends_with("bin") { folder.parent().unwrap_or(folder) } else { folder };
+    Ok(Interpreter { prefix: prefix.to_owned(), program })
 }
 
 fn is_program(path: &Path) -> bool {
@@ -133,19 +114,13 @@ fn is_script(path: &Path) -> bool {
 
 fn ask(shim: &Path, language: Language) -> Result<PathBuf, InterpreterError> {
     let asked = Command::new(shim).args(language.question()).stdin(Stdio::null()).output();
-    let output = asked.map_err(|source| InterpreterError::Run {
-        shim: shim.to_owned(),
-        source,
-    })?;
+    let output = asked.map_err(|source| InterpreterError::Run { shim: shim.to_owned(), source })?;
     let path = Path::new(OsStr::from_bytes(output.stdout.trim_ascii())).canonicalize();
     match path {
         Ok(path) if output.status.success() && is_program(&path) && !is_script(&path) => Ok(path),
         _ => {
             let answer = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-            Err(InterpreterError::Shim {
-                shim: shim.to_owned(),
-                answer: String::from_utf8_lossy(answer.trim_ascii()).into_owned(),
-            })
+            Err(InterpreterError::Shim { shim: shim.to_owned(), answer: String::from_utf8_lossy(answer.trim_ascii()).into_owned() })
         }
     }
 }
@@ -175,10 +150,7 @@ mod tests {
         program(&root.join("versions/3/bin/python3.11"));
         std::fs::create_dir_all(root.join("bin")).unwrap();
         symlink(root.join("versions/3/bin/python3.11"), root.join("bin/python3")).unwrap();
-        let real = Interpreter {
-            program: root.join("versions/3/bin/python3.11"),
-            prefix: root.join("versions/3"),
-        };
+        let real = Interpreter { program: root.join("versions/3/bin/python3.11"), prefix: root.join("versions/3") };
         assert_eq!(find(Language::Python, root.join("bin").as_os_str()).unwrap(), real);
 
         shim(&root.join("shims/python3"), &format!("echo {}", real.program.display()));
@@ -187,13 +159,7 @@ mod tests {
 
         shim(&root.join("shims/node"), "echo no version is set >&2; exit 1");
         let error = find(Language::Node, &path).unwrap_err();
-        assert!(
-            error.to_string().ends_with("interpreter it stands for: no version is set"),
-            "{error}"
-        );
-        assert!(matches!(
-            find(Language::Node, OsStr::new("relative:")),
-            Err(InterpreterError::NotFound { .. })
-        ));
+        assert!(error.to_string().ends_with("interpreter it stands for: no version is set"), "{error}");
+        assert!(matches!(find(Language::Node, OsStr::new("relative:")), Err(InterpreterError::NotFound { .. })));
     }
 }

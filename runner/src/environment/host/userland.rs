@@ -6,17 +6,7 @@ use super::interpreter::Interpreter;
 use crate::sandbox::HostRoot;
 
 /// Where programs and libraries are. What is a link on this machine (`/bin` to `usr/bin`) is one inside.
-const PROGRAMS: [&str; 9] = [
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/nix/store",
-    "/gnu/store",
-];
+const PROGRAMS: [&str; 9] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store"];
 
 /// What an interpreter that lies elsewhere needs of its prefix. Not all of it: the prefix of `~/.local/bin/node` holds a user's secrets, too.
 const PREFIX_FOLDERS: [&str; 4] = ["lib", "lib64", "ssl", "openssl"];
@@ -32,12 +22,7 @@ const ETC_FOLDERS: [&str; 6] = [
 ];
 
 /// Files below `/etc`, likewise: where libraries are, and TLS settings.
-const ETC_FILES: [&str; 4] = [
-    "/etc/ld.so.cache",
-    "/etc/ssl/openssl.cnf",
-    "/etc/ssl/cert.pem",
-    "/etc/pki/tls/openssl.cnf",
-];
+const ETC_FILES: [&str; 4] = ["/etc/ld.so.cache", "/etc/ssl/openssl.cnf", "/etc/ssl/cert.pem", "/etc/pki/tls/openssl.cnf"];
 
 /// Lambda's user, as `/etc/passwd` on Lambda has it.
 const PASSWD: &str = "root:x:0:0:root:/root:/sbin/nologin\nsbx_user1051:x:993:990::/home/sbx_user1051:/sbin/nologin\n";
@@ -60,12 +45,7 @@ pub(super) fn root(interpreter: Option<&Interpreter>) -> HostRoot {
         && !root.folders.iter().any(|folder| interpreter.program.starts_with(folder))
     {
         root.file_binds.push(interpreter.program.clone());
-        root.folders.extend(
-            PREFIX_FOLDERS
-                .map(|name| interpreter.prefix.join(name))
-                .into_iter()
-                .filter(|folder| folder.is_dir()),
-        );
+        root.folders.extend(PREFIX_FOLDERS.map(|name| interpreter.prefix.join(name)).into_iter().filter(|folder| folder.is_dir()));
     }
     let exists = |path: &&&str| Path::new(path).exists();
     root.folders.extend(ETC_FOLDERS.iter().filter(exists).map(PathBuf::from));
@@ -73,19 +53,10 @@ pub(super) fn root(interpreter: Option<&Interpreter>) -> HostRoot {
     if Path::new("/usr/lib/os-release").exists() {
         root.symlinks.push(("/etc/os-release".into(), "../usr/lib/os-release".into()));
     }
-    for (path, contents) in [
-        ("/etc/passwd", PASSWD),
-        ("/etc/group", GROUP),
-        ("/etc/hosts", HOSTS),
-        ("/etc/nsswitch.conf", NSSWITCH),
-    ] {
+    for (path, contents) in [("/etc/passwd", PASSWD), ("/etc/group", GROUP), ("/etc/hosts", HOSTS), ("/etc/nsswitch.conf", NSSWITCH)] {
         root.files.push((path.into(), contents.into(), 0o644));
     }
-    root.files.push((
-        "/etc/resolv.conf".into(),
-        std::fs::read("/etc/resolv.conf").unwrap_or_default(),
-        0o644,
-    ));
+    root.files.push(("/etc/resolv.conf".into(), std::fs::read("/etc/resolv.conf").unwrap_or_default(), 0o644));
     root
 }
 
@@ -122,17 +93,9 @@ mod tests {
         let prefix = home.path().join(".pyenv/versions/3.11.7");
         std::fs::create_dir_all(prefix.join("lib/python3.11")).unwrap();
         std::fs::create_dir_all(prefix.join("share")).unwrap();
-        let interpreter = |prefix: &Path| Interpreter {
-            program: prefix.join("bin/python3.11"),
-            prefix: prefix.to_owned(),
-        };
+        let interpreter = |prefix: &Path| Interpreter { program: prefix.join("bin/python3.11"), prefix: prefix.to_owned() };
         let elsewhere = root(Some(&interpreter(&prefix)));
-        let of_home: Vec<_> = elsewhere
-            .folders
-            .iter()
-            .chain(&elsewhere.file_binds)
-            .filter(|path| path.starts_with(home.path()))
-            .collect();
+        let of_home: Vec<_> = elsewhere.folders.iter().chain(&elsewhere.file_binds).filter(|path| path.starts_with(home.path())).collect();
         assert_eq!(of_home, [&prefix.join("lib"), &prefix.join("bin/python3.11")]);
         assert_eq!(root(Some(&interpreter(Path::new("/usr/local")))).file_binds, root(None).file_binds);
     }

@@ -14,35 +14,15 @@ struct Case<'a> {
     timeout: Option<&'a str>,
 }
 
-const BARE: Case<'static> = Case {
-    given: &[],
-    own: &[],
-    image: &[],
-    userland: Userland::Image,
-    token: SessionToken::WhenKnown,
-    memory: None,
-    timeout: None,
-};
+const BARE: Case<'static> =
+    Case { given: &[], own: &[], image: &[], userland: Userland::Image, token: SessionToken::WhenKnown, memory: None, timeout: None };
 
 impl Case<'_> {
     fn result(&self) -> Result<(Function, EnvVars), SettingError> {
-        let os = |pairs: Pairs<'_>| {
-            pairs
-                .iter()
-                .map(|&(name, value)| (name.to_owned(), value.into()))
-                .collect::<Vec<_>>()
-        };
-        let image: Vec<_> = self
-            .image
-            .iter()
-            .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
+        let os = |pairs: Pairs<'_>| pairs.iter().map(|&(name, value)| (name.to_owned(), value.into())).collect::<Vec<_>>();
+        let image: Vec<_> = self.image.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let setup = Setup {
-            sources: Sources {
-                given: &os(self.given),
-                own_settings: &os(self.own),
-                image: &image,
-            },
+            sources: Sources { given: &os(self.given), own_settings: &os(self.own), image: &image },
             userland: self.userland,
             handler: Some("index.handler"),
             session_token: self.token,
@@ -50,13 +30,7 @@ impl Case<'_> {
             timeout: self.timeout.map(|text| text.parse().unwrap()),
         };
         let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
-        function(
-            &setup,
-            &Unique {
-                now,
-                random: [0x0123_4567_89ab_cdef, 0xfe],
-            },
-        )
+        function(&setup, &Unique { now, random: [0x0123_4567_89ab_cdef, 0xfe] })
     }
 
     #[track_caller]
@@ -81,10 +55,7 @@ fn defaults_of_the_table() {
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", Some("1536")),
         ("AWS_LAMBDA_FUNCTION_TIMEOUT", None),
         ("AWS_LAMBDA_LOG_GROUP_NAME", Some("/aws/lambda/test")),
-        (
-            "AWS_LAMBDA_LOG_STREAM_NAME",
-            Some("2026/09/21/[$LATEST]0123456789abcdef00000000000000fe"),
-        ),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", Some("2026/09/21/[$LATEST]0123456789abcdef00000000000000fe")),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", Some("on-demand")),
         ("AWS_REGION", Some("us-east-1")),
         ("AWS_DEFAULT_REGION", Some("us-east-1")),
@@ -108,14 +79,8 @@ fn defaults_of_the_table() {
     let (function, _) = BARE.result().unwrap();
     assert_eq!(function.timeout.limit(), Duration::from_secs(300));
     assert_eq!(function.account_id.len(), 12);
-    assert_eq!(
-        function.arn,
-        format!("arn:aws:lambda:us-east-1:{}:function:test", function.account_id)
-    );
-    assert_eq!(
-        (function.client_context, function.cognito_identity, function.trace_id),
-        (None, None, None)
-    );
+    assert_eq!(function.arn, format!("arn:aws:lambda:us-east-1:{}:function:test", function.account_id));
+    assert_eq!((function.client_context, function.cognito_identity, function.trace_id), (None, None, None));
 }
 
 #[test]
@@ -170,14 +135,7 @@ fn settings_of_the_table() {
     assert_eq!(function.timeout.limit(), Duration::from_millis(1500));
     assert_eq!(function.client_context.as_deref(), Some("{\"custom\":{}}"));
     assert_eq!(function.cognito_identity.as_deref(), Some("{\"cognitoIdentityId\":\"a\"}"));
-    let arn = Case {
-        given: &[("AWS_LAMBDA_FUNCTION_INVOKED_ARN", "arn:mine")],
-        ..BARE
-    }
-    .result()
-    .unwrap()
-    .0
-    .arn;
+    let arn = Case { given: &[("AWS_LAMBDA_FUNCTION_INVOKED_ARN", "arn:mine")], ..BARE }.result().unwrap().0.arn;
     assert_eq!(arn, "arn:mine");
 }
 
@@ -206,33 +164,17 @@ fn the_images_variables() {
         ("LAMBDA_TASK_ROOT", Some("/elsewhere")),
     ]);
     assert_eq!(case.result().unwrap().0.trace_id.as_deref(), Some("Root=1-a"));
-    Case {
-        image,
-        given: &[("TZ", "Europe/Berlin"), ("PATH", "/mine")],
-        ..BARE
-    }
-    .check(&[("TZ", Some("Europe/Berlin")), ("PATH", Some("/mine"))]);
-    Case {
-        token: SessionToken::Always,
-        ..BARE
-    }
-    .check(&[("AWS_SESSION_TOKEN", Some(""))]);
+    Case { image, given: &[("TZ", "Europe/Berlin"), ("PATH", "/mine")], ..BARE }
+        .check(&[("TZ", Some("Europe/Berlin")), ("PATH", Some("/mine"))]);
+    Case { token: SessionToken::Always, ..BARE }.check(&[("AWS_SESSION_TOKEN", Some(""))]);
 }
 
 #[test]
 fn the_hosts_userland_has_lambdas_paths() {
-    let case = Case {
-        userland: Userland::Host {
-            interpreter_dir: Some("/pyenv/bin"),
-        },
-        ..BARE
-    };
+    let case = Case { userland: Userland::Host { interpreter_dir: Some("/pyenv/bin") }, ..BARE };
     case.check(&[
         ("PATH", Some("/pyenv/bin:/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin")),
-        (
-            "LD_LIBRARY_PATH",
-            Some("/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib"),
-        ),
+        ("LD_LIBRARY_PATH", Some("/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib")),
         ("LANG", Some("en_US.UTF-8")),
     ]);
 }
@@ -247,9 +189,7 @@ fn memory_and_timeout() {
         assert!(error.to_string().starts_with("`AWS_LAMBDA_FUNCTION_MEMORY_SIZE` is"), "{error}");
     }
     let timeout = |given: Pairs<'_>, timeout: Option<&str>| {
-        Case { given, timeout, ..BARE }
-            .result()
-            .map(|(function, _)| function.timeout.limit().as_millis())
+        Case { given, timeout, ..BARE }.result().map(|(function, _)| function.timeout.limit().as_millis())
     };
     assert_eq!(timeout(&[("AWS_LAMBDA_FUNCTION_TIMEOUT", "3")], Some("0.5")), Ok(500));
     assert_eq!(timeout(&[("AWS_LAMBDA_FUNCTION_TIMEOUT", "0")], None), Ok(0));
@@ -270,11 +210,7 @@ fn as_the_kernel_takes_them() {
 fn plain_commands_see_the_image_and_what_is_given() {
     let given = [("A".to_owned(), "1".into())];
     let image = [("B".to_owned(), "2".to_owned())];
-    let variables = plain(&Sources {
-        given: &given,
-        own_settings: &[("AWS_LAMBDA_FUNCTION_NAME".to_owned(), "x".into())],
-        image: &image,
-    });
+    let variables = plain(&Sources { given: &given, own_settings: &[("AWS_LAMBDA_FUNCTION_NAME".to_owned(), "x".into())], image: &image });
     assert_eq!(
         variables.to_c_strings(),
         [c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", c"B=2", c"A=1"].map(ToOwned::to_owned)

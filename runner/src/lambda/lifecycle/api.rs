@@ -153,10 +153,7 @@ impl<T> Lifecycle<T> {
         };
         let (answer, error_type, error) = match body {
             Posted::Whole(post) => {
-                let error = FunctionError {
-                    payload: post.body,
-                    kind: ErrorKind::Init(post.error_type.clone()),
-                };
+                let error = FunctionError { payload: post.body, kind: ErrorKind::Init(post.error_type.clone()) };
                 (Answer::Accepted, post.error_type, Err(error))
             }
             unusable => {
@@ -165,9 +162,7 @@ impl<T> Lifecycle<T> {
             }
         };
         effects.push(Effect::Answer(ticket, answer));
-        self.runtime = Runtime::InitError {
-            until: now.instant + LAST_WORDS,
-        };
+        self.runtime = Runtime::InitError { until: now.instant + LAST_WORDS };
         self.init_failed((since, phase), error_type.clone(), now, effects);
         match error {
             Err(error) => self.decide(Err(error), ReportStatus::Error(error_type), effects),
@@ -177,10 +172,8 @@ impl<T> Lifecycle<T> {
 
     /// Lets a post through that names the invocation in hand while the runtime has it.
     fn admit(&mut self, ticket: T, request_id: &str, post: Post, effects: &mut Vec<Effect<T>>) -> Option<T> {
-        let is_current = self
-            .current
-            .as_ref()
-            .is_some_and(|current| current.begun.is_some() && current.invocation.request_id.as_str() == request_id);
+        let is_current =
+            self.current.as_ref().is_some_and(|current| current.begun.is_some() && current.invocation.request_id.as_str() == request_id);
         match self.runtime {
             _ if !is_current => effects.push(Effect::Answer(ticket, Answer::Refused(Refusal::InvalidRequestId))),
             Runtime::Running => return Some(ticket),
@@ -192,10 +185,7 @@ impl<T> Lifecycle<T> {
     fn accept(&mut self, ticket: T, result: Result<Bytes, ErrorPost>, effects: &mut Vec<Effect<T>>) {
         effects.push(Effect::Answer(ticket, Answer::Accepted));
         self.runtime = Runtime::ResponseSent;
-        let result = result.map_err(|post| FunctionError {
-            payload: post.body,
-            kind: ErrorKind::Handler(post.error_type),
-        });
+        let result = result.map_err(|post| FunctionError { payload: post.body, kind: ErrorKind::Handler(post.error_type) });
         self.decide(result, ReportStatus::Success, effects);
     }
 
@@ -259,16 +249,9 @@ impl fmt::Display for Refusal {
         match self {
             Self::InvalidRequestId => f.write_str("Invalid request ID"),
             Self::InvalidTransition { from, to } => {
-                write!(
-                    f,
-                    "State transition from {from} to {to} failed for runtime. Error: State transition is not allowed"
-                )
+                write!(f, "State transition from {from} to {to} failed for runtime. Error: State transition is not allowed")
             }
-            Self::TooLarge => write!(
-                f,
-                "Exceeded maximum allowed payload size ({} bytes).",
-                crate::lambda::MAX_PAYLOAD_BYTES
-            ),
+            Self::TooLarge => write!(f, "Exceeded maximum allowed payload size ({} bytes).", crate::lambda::MAX_PAYLOAD_BYTES),
             Self::Truncated => f.write_str("HTTP request detected as truncated"),
             Self::InvalidMode => f.write_str("Invalid function response mode"),
         }

@@ -14,10 +14,7 @@ use crate::lambda::{
 impl Current {
     /// The event as the runtime gets it, once the invocation has begun.
     pub(super) fn delivery(&self) -> Option<Delivery> {
-        self.begun.map(|begun| Delivery {
-            invocation: Arc::clone(&self.invocation),
-            deadline_ms: begun.deadline_ms,
-        })
+        self.begun.map(|begun| Delivery { invocation: Arc::clone(&self.invocation), deadline_ms: begun.deadline_ms })
     }
 }
 
@@ -30,12 +27,7 @@ impl<T> Lifecycle<T> {
 
     pub(super) fn invoke(&mut self, invocation: Invocation, now: Now, effects: &mut Vec<Effect<T>>) {
         assert!(self.current.is_none(), "an environment has one invocation in hand at a time");
-        self.current = Some(Current {
-            invocation: Arc::new(invocation),
-            begun: None,
-            decided: false,
-            status: ReportStatus::Success,
-        });
+        self.current = Some(Current { invocation: Arc::new(invocation), begun: None, decided: false, status: ReportStatus::Success });
         match self.runtime {
             Runtime::Ready { .. } => self.hand_over(now, effects),
             Runtime::Absent => self.start_in_invocation(now, effects),
@@ -52,11 +44,7 @@ impl<T> Lifecycle<T> {
         self.begin_invocation(now, effects);
         let delivery = self.current.as_ref().and_then(Current::delivery);
         if let (Some(delivery), Runtime::Ready { waiting }) = (delivery, std::mem::replace(&mut self.runtime, Runtime::Running)) {
-            effects.extend(
-                waiting
-                    .into_iter()
-                    .map(|ticket| Effect::Answer(ticket, Answer::Event(delivery.clone()))),
-            );
+            effects.extend(waiting.into_iter().map(|ticket| Effect::Answer(ticket, Answer::Event(delivery.clone()))));
         }
     }
 
@@ -67,17 +55,9 @@ impl<T> Lifecycle<T> {
             return;
         };
         let deadline_ms = u64::try_from((now.since_epoch + limit).as_millis()).unwrap_or(u64::MAX);
-        current.begun = Some(Begun {
-            at: now.instant,
-            deadline: now.instant + limit,
-            deadline_ms,
-            over: None,
-        });
+        current.begun = Some(Begun { at: now.instant, deadline: now.instant + limit, deadline_ms, over: None });
         let request_id = current.invocation.request_id.clone();
-        effects.push(Effect::Log(LogEvent::Start {
-            request_id,
-            version: self.function.version.clone(),
-        }));
+        effects.push(Effect::Log(LogEvent::Start { request_id, version: self.function.version.clone() }));
     }
 
     fn start(&mut self, phase: InitPhase, now: Now, effects: &mut Vec<Effect<T>>) {
@@ -103,11 +83,7 @@ impl<T> Lifecycle<T> {
         let duration = now.instant - since;
         match (&self.current, phase) {
             (Some(_), InitPhase::Init) => self.init = Some(duration),
-            _ => effects.push(Effect::Log(LogEvent::InitReport {
-                duration,
-                phase,
-                status: InitStatus::Error(error_type),
-            })),
+            _ => effects.push(Effect::Log(LogEvent::InitReport { duration, phase, status: InitStatus::Error(error_type) })),
         }
         self.begin_invocation(now, effects);
         self.mark_over(now);
@@ -135,38 +111,19 @@ impl<T> Lifecycle<T> {
             PlatformError::TimedOut(_) => ReportStatus::Timeout,
             _ => ReportStatus::Error(error.error_type().into()),
         };
-        self.decide(
-            Err(FunctionError {
-                payload,
-                kind: ErrorKind::Platform(error),
-            }),
-            status,
-            effects,
-        );
+        self.decide(Err(FunctionError { payload, kind: ErrorKind::Platform(error) }), status, effects);
     }
 
     /// END and REPORT.
     pub(super) fn end_phase(&mut self, now: Now, effects: &mut Vec<Effect<T>>) {
-        let Some(Current {
-            invocation,
-            begun: Some(begun),
-            status,
-            ..
-        }) = self.current.take()
-        else {
+        let Some(Current { invocation, begun: Some(begun), status, .. }) = self.current.take() else {
             return;
         };
         let request_id = invocation.request_id.clone();
         let duration = (begun.over.unwrap_or(now.instant) - begun.at).min(self.function.timeout.limit());
         let figures = ReportFigures::new(self.init.take(), duration, self.function.memory, self.peak_memory_bytes);
-        effects.push(Effect::Log(LogEvent::End {
-            request_id: request_id.clone(),
-        }));
-        effects.push(Effect::Log(LogEvent::Report {
-            request_id,
-            figures,
-            status,
-        }));
+        effects.push(Effect::Log(LogEvent::End { request_id: request_id.clone() }));
+        effects.push(Effect::Log(LogEvent::Report { request_id, figures, status }));
         effects.push(Effect::Finish);
     }
 
@@ -175,16 +132,10 @@ impl<T> Lifecycle<T> {
             return;
         }
         if let Runtime::Started { since, phase } = self.runtime {
-            effects.push(Effect::Log(LogEvent::InitReport {
-                duration: now.instant - since,
-                phase,
-                status: InitStatus::Timeout,
-            }));
+            effects.push(Effect::Log(LogEvent::InitReport { duration: now.instant - since, phase, status: InitStatus::Timeout }));
         }
         self.runtime = Runtime::Dying(match self.runtime {
-            Runtime::Started {
-                phase: InitPhase::Init, ..
-            } => Killed::InitTimeout,
+            Runtime::Started { phase: InitPhase::Init, .. } => Killed::InitTimeout,
             Runtime::InitError { .. } | Runtime::Aborted { until: Some(_), .. } => Killed::Done,
             _ => Killed::Deadline,
         });
@@ -213,18 +164,9 @@ impl<T> Lifecycle<T> {
         if let Runtime::Started { since, phase } = self.runtime {
             self.init_failed((since, phase), error.error_type().into(), now, effects);
         }
-        if let Some(Current {
-            begun: Some(_),
-            decided: false,
-            invocation,
-            ..
-        }) = &self.current
-        {
+        if let Some(Current { begun: Some(_), decided: false, invocation, .. }) = &self.current {
             let request_id = invocation.request_id.clone();
-            effects.push(Effect::Log(LogEvent::Failed {
-                request_id,
-                error: error.clone(),
-            }));
+            effects.push(Effect::Log(LogEvent::Failed { request_id, error: error.clone() }));
             self.decide_platform(error, effects);
         }
     }
@@ -233,11 +175,7 @@ impl<T> Lifecycle<T> {
         let timeout = self.function.timeout;
         if let Some(current) = &mut self.current {
             let request_id = current.invocation.request_id.clone();
-            effects.push(Effect::Log(LogEvent::TimedOut {
-                request_id,
-                timeout,
-                at: now.since_epoch,
-            }));
+            effects.push(Effect::Log(LogEvent::TimedOut { request_id, timeout, at: now.since_epoch }));
             current.status = ReportStatus::Timeout;
         }
         self.decide_platform(PlatformError::TimedOut(timeout), effects);

@@ -23,10 +23,7 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// So many milliseconds after the start, which was at 1,000,000 ms of the Unix epoch.
 fn at(ms: u64) -> Now {
-    Now {
-        instant: *EPOCH + Duration::from_millis(ms),
-        since_epoch: Duration::from_millis(1_000_000 + ms),
-    }
+    Now { instant: *EPOCH + Duration::from_millis(ms), since_epoch: Duration::from_millis(1_000_000 + ms) }
 }
 
 fn id() -> RequestId {
@@ -50,17 +47,11 @@ fn function(timeout: &str) -> Arc<Function> {
 }
 
 fn event(deadline_ms: u64) -> Answer {
-    Answer::Event(Delivery {
-        invocation: Arc::new(invocation()),
-        deadline_ms,
-    })
+    Answer::Event(Delivery { invocation: Arc::new(invocation()), deadline_ms })
 }
 
 fn post(body: &'static str) -> ErrorPost {
-    ErrorPost {
-        error_type: ErrorType::from_header(Some("Runtime.Boom")),
-        body: Bytes::from_static(body.as_bytes()),
-    }
+    ErrorPost { error_type: ErrorType::from_header(Some("Runtime.Boom")), body: Bytes::from_static(body.as_bytes()) }
 }
 
 fn next() -> Input<Ticket> {
@@ -68,11 +59,7 @@ fn next() -> Input<Ticket> {
 }
 
 fn response(body: Posted<Result<Bytes, ErrorPost>>) -> Input<Ticket> {
-    Input::Response {
-        ticket: 0,
-        request_id: id().to_string(),
-        body,
-    }
+    Input::Response { ticket: 0, request_id: id().to_string(), body }
 }
 
 fn answers(payload: &'static str) -> Input<Ticket> {
@@ -80,18 +67,11 @@ fn answers(payload: &'static str) -> Input<Ticket> {
 }
 
 fn fails(body: &'static str) -> Input<Ticket> {
-    Input::Error {
-        ticket: 0,
-        request_id: id().to_string(),
-        body: Posted::Whole(post(body)),
-    }
+    Input::Error { ticket: 0, request_id: id().to_string(), body: Posted::Whole(post(body)) }
 }
 
 fn init_error(body: &'static str) -> Input<Ticket> {
-    Input::InitError {
-        ticket: 0,
-        body: Posted::Whole(post(body)),
-    }
+    Input::InitError { ticket: 0, body: Posted::Whole(post(body)) }
 }
 
 fn exits(status: i32) -> Input<Ticket> {
@@ -99,10 +79,7 @@ fn exits(status: i32) -> Input<Ticket> {
 }
 
 fn killed() -> Input<Ticket> {
-    Input::Ended(RuntimeEnd::Signaled {
-        signal: 9,
-        core_dumped: false,
-    })
+    Input::Ended(RuntimeEnd::Signaled { signal: 9, core_dumped: false })
 }
 
 /// A single execution: the Init phase has begun at 0 ms and an event waits.

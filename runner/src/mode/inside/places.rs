@@ -25,18 +25,14 @@ pub(super) fn on_host(root: HostRoot, volumes: &[Volume]) -> HostRoot {
     let (folders, files): (Vec<_>, Vec<_>) = volumes.iter().filter(is_missing).partition(|volume| volume.source.is_dir());
     let folders: Vec<_> = folders.into_iter().map(|volume| volume.target.clone()).collect();
     let files: Vec<_> = files.into_iter().map(|volume| (volume.target.clone(), Vec::new(), 0o444)).collect();
-    let Userland::Host(mut root) = userland else {
-        unreachable!("it was made above")
-    };
+    let Userland::Host(mut root) = userland else { unreachable!("it was made above") };
     root.places.extend(folders);
     root.files.extend(files);
     root
 }
 
 fn deepest_around<'a>(volume: &Volume, volumes: &'a [Volume]) -> Option<&'a Volume> {
-    let around = volumes
-        .iter()
-        .filter(|other| other.target != volume.target && volume.target.starts_with(&other.target));
+    let around = volumes.iter().filter(|other| other.target != volume.target && volume.target.starts_with(&other.target));
     around.max_by_key(|other| other.target.components().count())
 }
 
@@ -45,10 +41,7 @@ fn in_volume(target: &Path, around: &Volume) -> Result<(), Failure> {
     if place.exists() {
         return Ok(());
     }
-    let hint = format!(
-        "docker would make it in your folder; if that is meant: `mkdir -p {}`",
-        place.display()
-    );
+    let hint = format!("docker would make it in your folder; if that is meant: `mkdir -p {}`", place.display());
     Err(Failure::could_not_run(format!("there is no `{}` to show a volume at", target.display())).with_hint(Some(hint)))
 }
 
@@ -75,11 +68,7 @@ impl Userland {
         match all.find(|folder| path.starts_with(folder)) {
             None => Ok(()),
             Some(folder) => {
-                let error = format!(
-                    "no volume can be shown at `{}`: it would have to be made in `{}`",
-                    path.display(),
-                    folder.display()
-                );
+                let error = format!("no volume can be shown at `{}`: it would have to be made in `{}`", path.display(), folder.display());
                 Err(Failure::could_not_run(error).with_hint(Some("any place outside of it will do".to_owned())))
             }
         }
@@ -92,18 +81,11 @@ mod tests {
     use crate::sandbox::Access;
 
     fn volume(source: &Path, target: &str) -> Volume {
-        Volume {
-            source: source.to_owned(),
-            target: target.into(),
-            access: Access::ReadWrite,
-        }
+        Volume { source: source.to_owned(), target: target.into(), access: Access::ReadWrite }
     }
 
     fn host() -> HostRoot {
-        HostRoot {
-            folders: vec!["/usr".into()],
-            ..HostRoot::default()
-        }
+        HostRoot { folders: vec!["/usr".into()], ..HostRoot::default() }
     }
 
     #[test]
@@ -121,11 +103,7 @@ mod tests {
         for target in ["/usr/none/such", "/tmp/x", "/app/none", "/dev/x"] {
             assert!(check(target).is_err(), "{target}");
         }
-        let volumes = [
-            volume(folder.path(), "/data"),
-            volume(&folder.path().join("file"), "/etc/x"),
-            volume(folder.path(), "/var/task"),
-        ];
+        let volumes = [volume(folder.path(), "/data"), volume(&folder.path().join("file"), "/etc/x"), volume(folder.path(), "/var/task")];
         let root = on_host(host(), &volumes);
         assert_eq!(root.places, [Path::new("/data")]);
         assert_eq!(root.files, [("/etc/x".into(), Vec::new(), 0o444)]);

@@ -33,11 +33,7 @@ pub(super) struct Work {
 
 pub(super) enum Purpose {
     /// A function's one invocation.
-    Function {
-        function: Box<Function>,
-        event: Event,
-        carriage_returns: CarriageReturns,
-    },
+    Function { function: Box<Function>, event: Event, carriage_returns: CarriageReturns },
     /// A command line of the user's.
     Plain,
 }
@@ -46,11 +42,7 @@ pub(super) enum Purpose {
 pub(super) fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failure> {
     let image = ImageRoot::open(rootfs.path()).map_err(Failure::could_not_run)?;
     let of_image = rootfs.config();
-    let sources = Sources {
-        given: &config.variables,
-        own_settings: &config.own_settings,
-        image: &of_image.env,
-    };
+    let sources = Sources { given: &config.variables, own_settings: &config.own_settings, image: &of_image.env };
     let entry = entry::entry(&EntryRequest {
         arguments: &config.arguments,
         entrypoint: config.entrypoint.as_deref(),
@@ -59,27 +51,13 @@ pub(super) fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failu
         has_legacy_server: image.holds(LEGACY_SERVER),
         sources,
     });
-    let Decided {
-        command,
-        variables,
-        purpose,
-    } = decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
-    Ok(Work {
-        userland: Userland::Image(rootfs, image),
-        command,
-        variables,
-        purpose,
-        note: None,
-    })
+    let Decided { command, variables, purpose } = decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
+    Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, note: None })
 }
 
 /// Decides on a run in this machine's own userland.
 pub(super) fn on_host(config: &RunConfig) -> Result<Work, Failure> {
-    let sources = Sources {
-        given: &config.variables,
-        own_settings: &config.own_settings,
-        image: &[],
-    };
+    let sources = Sources { given: &config.variables, own_settings: &config.own_settings, image: &[] };
     let entry = entry::entry(&EntryRequest {
         arguments: &config.arguments,
         entrypoint: config.entrypoint.as_deref(),
@@ -90,24 +68,10 @@ pub(super) fn on_host(config: &RunConfig) -> Result<Work, Failure> {
     });
     let mut entry = entry.map_err(no_entry)?;
     let (root, interpreter_dir, note) = match &mut entry {
-        Entry::Bootstrap {
-            handler,
-            candidates,
-            arguments,
-            ..
-        } => {
-            let task = config
-                .volumes
-                .iter()
-                .find(|volume| volume.target == Path::new("/var/task"))
-                .map(|volume| volume.source.as_path());
+        Entry::Bootstrap { handler, candidates, arguments, .. } => {
+            let task = config.volumes.iter().find(|volume| volume.target == Path::new("/var/task")).map(|volume| volume.source.as_path());
             let layers = layer_folders(config);
-            let function = HostFunction {
-                handler,
-                task,
-                layers: &layers,
-                search_path: &config.search_path,
-            };
+            let function = HostFunction { handler, task, layers: &layers, search_path: &config.search_path };
             let run = host::choose(&function).map_err(|error| {
                 let hint = error.hint();
                 Failure::could_not_run(error).with_hint(hint)
@@ -119,30 +83,14 @@ pub(super) fn on_host(config: &RunConfig) -> Result<Work, Failure> {
         }
         Entry::Entrypoint { .. } | Entry::Plain { .. } => (host::plain_root(), None, None),
     };
-    let userland = variables::Userland::Host {
-        interpreter_dir: interpreter_dir.as_deref(),
-    };
-    let Decided {
-        command,
-        variables,
-        purpose,
-    } = decide(config, sources, userland, entry)?;
-    Ok(Work {
-        userland: Userland::Host(root),
-        command,
-        variables,
-        purpose,
-        note,
-    })
+    let userland = variables::Userland::Host { interpreter_dir: interpreter_dir.as_deref() };
+    let Decided { command, variables, purpose } = decide(config, sources, userland, entry)?;
+    Ok(Work { userland: Userland::Host(root), command, variables, purpose, note })
 }
 
 /// The host folders that make up `/opt`.
 fn layer_folders(config: &RunConfig) -> Vec<PathBuf> {
-    let opt = config
-        .volumes
-        .iter()
-        .filter(|volume| volume.target == Path::new("/opt"))
-        .map(|volume| volume.source.clone());
+    let opt = config.volumes.iter().filter(|volume| volume.target == Path::new("/opt")).map(|volume| volume.source.clone());
     config.layers.iter().cloned().chain(opt).collect()
 }
 
@@ -156,57 +104,22 @@ struct Decided {
 fn decide(config: &RunConfig, sources: Sources<'_>, userland: variables::Userland<'_>, entry: Entry) -> Result<Decided, Failure> {
     let (command, handler, event, session_token) = match entry {
         Entry::Plain { argv } => {
-            return Ok(Decided {
-                command: Command::Line(argv),
-                variables: variables::plain(&sources),
-                purpose: Purpose::Plain,
-            });
+            return Ok(Decided { command: Command::Line(argv), variables: variables::plain(&sources), purpose: Purpose::Plain });
         }
-        Entry::Bootstrap {
-            candidates,
-            arguments,
-            handler,
-            event,
-        } => (
-            Command::FirstOf { candidates, arguments },
-            Some(handler),
-            event,
-            SessionToken::WhenKnown,
-        ),
+        Entry::Bootstrap { candidates, arguments, handler, event } => {
+            (Command::FirstOf { candidates, arguments }, Some(handler), event, SessionToken::WhenKnown)
+        }
         Entry::Entrypoint { argv, handler, event } => (Command::Line(argv), handler, event, SessionToken::Always),
     };
-    let setup = Setup {
-        sources,
-        userland,
-        handler: handler.as_deref(),
-        session_token,
-        memory: config.memory,
-        timeout: config.timeout,
-    };
+    let setup = Setup { sources, userland, handler: handler.as_deref(), session_token, memory: config.memory, timeout: config.timeout };
     let (function, variables) = variables::function(&setup, &Unique::new()).map_err(Failure::usage)?;
     let keep = sources.setting("DOCKER_LAMBDA_NO_MODIFY_LOGS").is_some();
-    let carriage_returns = if keep {
-        CarriageReturns::Keep
-    } else {
-        CarriageReturns::ToLineFeeds
-    };
-    Ok(Decided {
-        command,
-        variables,
-        purpose: Purpose::Function {
-            function: Box::new(function),
-            event,
-            carriage_returns,
-        },
-    })
+    let carriage_returns = if keep { CarriageReturns::Keep } else { CarriageReturns::ToLineFeeds };
+    Ok(Decided { command, variables, purpose: Purpose::Function { function: Box::new(function), event, carriage_returns } })
 }
 
 fn no_entry(error: EntryError) -> Failure {
     let hint = error.hint();
-    let failure = if error.is_usage() {
-        Failure::usage(error)
-    } else {
-        Failure::could_not_run(error)
-    };
+    let failure = if error.is_usage() { Failure::usage(error) } else { Failure::could_not_run(error) };
     failure.with_hint(hint)
 }

@@ -20,11 +20,7 @@ impl Answer {
 
     pub fn to_json(&self) -> String {
         let headers = json_map(&self.headers.iter().cloned().collect());
-        format!(
-            r#"{{"status":{},"headers":{headers},"body":{}}}"#,
-            self.status,
-            json_text(&self.body)
-        )
+        format!(r#"{{"status":{},"headers":{headers},"body":{}}}"#, self.status, json_text(&self.body))
     }
 }
 
@@ -47,11 +43,7 @@ impl Client {
                 BufReader::new(stream)
             }
         };
-        let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n",
-            self.address,
-            body.len()
-        );
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n", self.address, body.len());
         for (name, value) in headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }
@@ -69,11 +61,7 @@ impl Client {
 }
 
 fn read_answer(connection: &mut BufReader<TcpStream>) -> io::Result<(Answer, bool)> {
-    let status = line(connection)?
-        .split(' ')
-        .nth(1)
-        .and_then(|code| code.parse().ok())
-        .ok_or(io::ErrorKind::InvalidData)?;
+    let status = line(connection)?.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
     let mut headers = Vec::new();
     loop {
         let text = line(connection)?;
@@ -82,16 +70,9 @@ fn read_answer(connection: &mut BufReader<TcpStream>) -> io::Result<(Answer, boo
             None => break,
         }
     }
-    let mut answer = Answer {
-        status,
-        headers,
-        body: Vec::new(),
-    };
+    let mut answer = Answer { status, headers, body: Vec::new() };
     let keep = !answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
-    if answer
-        .header("transfer-encoding")
-        .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
-    {
+    if answer.header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
         loop {
             let size = usize::from_str_radix(line(connection)?.trim(), 16).map_err(|_| io::ErrorKind::InvalidData)?;
             let start = answer.body.len();

@@ -20,11 +20,7 @@ impl Notes {
     }
 
     pub fn to_json(&self) -> String {
-        let members: Vec<String> = self
-            .0
-            .iter()
-            .map(|(name, json)| format!("{}:{json}", json_text(name.as_bytes())))
-            .collect();
+        let members: Vec<String> = self.0.iter().map(|(name, json)| format!("{}:{json}", json_text(name.as_bytes()))).collect();
         format!("{{{}}}", members.join(","))
     }
 }
@@ -46,10 +42,8 @@ pub fn json_text(bytes: &[u8]) -> String {
 }
 
 pub fn json_map(map: &BTreeMap<String, String>) -> String {
-    let members: Vec<String> = map
-        .iter()
-        .map(|(key, value)| format!("{}:{}", json_text(key.as_bytes()), json_text(value.as_bytes())))
-        .collect();
+    let members: Vec<String> =
+        map.iter().map(|(key, value)| format!("{}:{}", json_text(key.as_bytes()), json_text(value.as_bytes()))).collect();
     format!("{{{}}}", members.join(","))
 }
 

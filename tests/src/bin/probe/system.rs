@@ -81,11 +81,7 @@ pub fn raw(number: u64, arguments: &[&str], parse: fn(&str) -> u64) -> io::Resul
     // SAFETY: the kernel demands that pointers it writes through be ours; `strings` and `buffers` live until after the call, and every
     // other argument is a number that the kernel checks itself.
     let result = unsafe { syscall(number as c_long, a, b, c, d, e, f) };
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result as u64)
-    }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result as u64) }
 }
 
 /// `clone` in its fork-like form; a child that comes to be ends at once.
@@ -109,11 +105,7 @@ pub fn int80(number: u64) -> String {
     unsafe {
         std::arch::asm!("int 0x80", inlateout("rax") number => result, in("rcx") 0u64, in("rdx") 0u64, options(nostack));
     }
-    if result < 0 {
-        errno_name(&io::Error::from_raw_os_error(-result as i32))
-    } else {
-        "ok".to_owned()
-    }
+    if result < 0 { errno_name(&io::Error::from_raw_os_error(-result as i32)) } else { "ok".to_owned() }
 }
 
 /// There is no such gate on this architecture.
@@ -143,11 +135,7 @@ pub fn ignore_signal(number: i32) {
 
 pub fn close_stdout() -> io::Result<()> {
     // SAFETY: nobody owns descriptor 1 as a value; later writes through std fail with EBADF, which is what the test wants to see.
-    if unsafe { close(1) } == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
+    if unsafe { close(1) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 pub fn chmod(path: &str, octal: &str) -> io::Result<()> {
@@ -169,12 +157,7 @@ pub fn stat_json(path: &Path) -> String {
                 0o020_000 => "char",
                 _ => "other",
             };
-            format!(
-                r#"{{"kind":"{kind}","mode":"{:o}","uid":{},"gid":{}}}"#,
-                found.mode() & 0o7777,
-                found.uid(),
-                found.gid()
-            )
+            format!(r#"{{"kind":"{kind}","mode":"{:o}","uid":{},"gid":{}}}"#, found.mode() & 0o7777, found.uid(), found.gid())
         }
         Err(error) => crate::notes::json_text(errno_name(&error).as_bytes()),
     }

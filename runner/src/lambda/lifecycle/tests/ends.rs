@@ -14,21 +14,8 @@ fn check(inputs: Vec<(u64, Input<Ticket>)>, expected: &[&str]) {
 #[test]
 fn success() {
     check(
-        vec![
-            (110, next()),
-            (110, Input::PeakMemory { bytes: 36 << 20 }),
-            (113, answers("1")),
-            (114, next()),
-        ],
-        &[
-            "START $LATEST",
-            "200 until 1001110",
-            "202",
-            "= 1",
-            "END",
-            "REPORT 4 init 110 billed 114 used 36 Success",
-            "finish",
-        ],
+        vec![(110, next()), (110, Input::PeakMemory { bytes: 36 << 20 }), (113, answers("1")), (114, next())],
+        &["START $LATEST", "200 until 1001110", "202", "= 1", "END", "REPORT 4 init 110 billed 114 used 36 Success", "finish"],
     );
 }
 
@@ -36,15 +23,7 @@ fn success() {
 fn handler_error_is_no_failure_of_the_phase() {
     check(
         vec![(10, next()), (11, fails("not json")), (12, next())],
-        &[
-            "START $LATEST",
-            "200 until 1001010",
-            "202",
-            "! not json",
-            "END",
-            "REPORT 2 init 10 billed 12 used 0 Success",
-            "finish",
-        ],
+        &["START $LATEST", "200 until 1001010", "202", "! not json", "END", "REPORT 2 init 10 billed 12 used 0 Success", "finish"],
     );
 }
 
@@ -52,15 +31,7 @@ fn handler_error_is_no_failure_of_the_phase() {
 fn error_in_a_streamed_response() {
     check(
         vec![(10, next()), (11, response(Posted::Whole(Err(post("{}"))))), (12, next())],
-        &[
-            "START $LATEST",
-            "200 until 1001010",
-            "202",
-            "! {}",
-            "END",
-            "REPORT 2 init 10 billed 12 used 0 Success",
-            "finish",
-        ],
+        &["START $LATEST", "200 until 1001010", "202", "! {}", "END", "REPORT 2 init 10 billed 12 used 0 Success", "finish"],
     );
 }
 
@@ -69,15 +40,7 @@ fn answers_then_exits() {
     for end in [exits(0), exits(1), killed()] {
         check(
             vec![(10, next()), (11, answers("1")), (12, end)],
-            &[
-                "START $LATEST",
-                "200 until 1001010",
-                "202",
-                "= 1",
-                "END",
-                "REPORT 2 init 10 billed 12 used 0 Success",
-                "finish",
-            ],
+            &["START $LATEST", "200 until 1001010", "202", "= 1", "END", "REPORT 2 init 10 billed 12 used 0 Success", "finish"],
         );
     }
 }
@@ -87,13 +50,7 @@ fn exits_without_an_answer() {
     for (end, error) in [
         (exits(0), PlatformError::Exited(RuntimeEnd::Exited(0))),
         (exits(7), EXITED_7),
-        (
-            killed(),
-            PlatformError::Exited(RuntimeEnd::Signaled {
-                signal: 9,
-                core_dumped: false,
-            }),
-        ),
+        (killed(), PlatformError::Exited(RuntimeEnd::Signaled { signal: 9, core_dumped: false })),
     ] {
         check(
             vec![(10, next()), (12, end)],
@@ -129,14 +86,7 @@ fn exits_in_init() {
 fn init_error_then_exit() {
     check(
         vec![(10, init_error("boom")), (15, exits(1))],
-        &[
-            "202",
-            "START $LATEST",
-            "! boom",
-            "END",
-            "REPORT 0 init 10 billed 10 used 0 Error(ErrorType(\"Runtime.Boom\"))",
-            "finish",
-        ],
+        &["202", "START $LATEST", "! boom", "END", "REPORT 0 init 10 billed 10 used 0 Error(ErrorType(\"Runtime.Boom\"))", "finish"],
     );
 }
 
@@ -158,9 +108,7 @@ fn init_error_and_no_exit_is_killed_soon() {
 
 #[test]
 fn not_started() {
-    let error = PlatformError::NoBootstrap {
-        tried: vec!["/var/task/bootstrap".to_owned()],
-    };
+    let error = PlatformError::NoBootstrap { tried: vec!["/var/task/bootstrap".to_owned()] };
     check(
         vec![(1, Input::NotStarted(error.clone()))],
         &[
@@ -178,13 +126,7 @@ fn not_started() {
 fn timeout() {
     let error = PlatformError::TimedOut("1".parse().unwrap());
     check(
-        vec![
-            (10, next()),
-            (1009, Input::Alarm),
-            (1010, Input::Alarm),
-            (1011, answers("late")),
-            (1012, killed()),
-        ],
+        vec![(10, next()), (1009, Input::Alarm), (1010, Input::Alarm), (1011, answers("late")), (1012, killed())],
         &[
             "START $LATEST",
             "200 until 1001010",
@@ -238,15 +180,7 @@ fn too_large_an_answer() {
     for last in [next(), exits(1)] {
         check(
             vec![(10, next()), (11, response(Posted::TooLarge)), (12, last)],
-            &[
-                "START $LATEST",
-                "200 until 1001010",
-                "RequestEntityTooLarge",
-                &error,
-                "END",
-                report,
-                "finish",
-            ],
+            &["START $LATEST", "200 until 1001010", "RequestEntityTooLarge", &error, "END", report, "finish"],
         );
     }
 }
@@ -255,11 +189,7 @@ fn too_large_an_answer() {
 fn aborted_answer_then_next_is_killed_soon() {
     for (unusable, refusal, error) in [
         (Posted::Truncated, "TruncatedHTTPRequest", PlatformError::TruncatedResponse),
-        (
-            Posted::InvalidMode,
-            "InvalidFunctionResponseMode",
-            PlatformError::InvalidResponseMode,
-        ),
+        (Posted::InvalidMode, "InvalidFunctionResponseMode", PlatformError::InvalidResponseMode),
     ] {
         let report = format!("REPORT 2 init 10 billed 12 used 0 Error(ErrorType({:?}))", error.error_type());
         check(
@@ -295,29 +225,12 @@ fn slow_init_is_repeated_on_the_functions_time() {
     check(slow(), &start);
     // In time: no Init Duration, the time counts.
     check(
-        slow()
-            .into_iter()
-            .chain([(10_401, next()), (10_402, answers("1")), (10_403, next())])
-            .collect(),
-        &[
-            &start[..],
-            &[
-                "200 until 1011001",
-                "202",
-                "= 1",
-                "END",
-                "REPORT 402 billed 402 used 0 Success",
-                "finish",
-            ],
-        ]
-        .concat(),
+        slow().into_iter().chain([(10_401, next()), (10_402, answers("1")), (10_403, next())]).collect(),
+        &[&start[..], &["200 until 1011001", "202", "= 1", "END", "REPORT 402 billed 402 used 0 Success", "finish"]].concat(),
     );
     // Too slow again.
     check(
-        slow()
-            .into_iter()
-            .chain([(11_000, Input::Alarm), (11_001, Input::Alarm), (11_002, killed())])
-            .collect(),
+        slow().into_iter().chain([(11_000, Input::Alarm), (11_001, Input::Alarm), (11_002, killed())]).collect(),
         &[
             &start[..],
             &[
@@ -353,31 +266,19 @@ fn slow_init_is_repeated_on_the_functions_time() {
 #[test]
 fn timeout_of_zero() {
     let mut lifecycle = single_execution("0");
-    assert_eq!(
-        play(&mut lifecycle, vec![(10, next()), (10, Input::Alarm)]),
-        ["START $LATEST", "200 until 1000010", "kill"]
-    );
+    assert_eq!(play(&mut lifecycle, vec![(10, next()), (10, Input::Alarm)]), ["START $LATEST", "200 until 1000010", "kill"]);
 }
 
 #[test]
 fn alarms() {
     let mut lifecycle = single_execution("1");
     let mut steps = vec![];
-    for (ms, input) in [
-        (10, next()),
-        (11, response(Posted::Truncated)),
-        (12, next()),
-        (212, Input::Alarm),
-        (213, killed()),
-    ] {
+    for (ms, input) in [(10, next()), (11, response(Posted::Truncated)), (12, next()), (212, Input::Alarm), (213, killed())] {
         steps.push(lifecycle.alarm());
         lifecycle.apply(input, at(ms));
     }
     steps.push(lifecycle.alarm());
-    assert_eq!(
-        steps,
-        [Some(10_000), Some(1010), Some(1010), Some(212), None, None].map(|ms| ms.map(|ms| at(ms).instant))
-    );
+    assert_eq!(steps, [Some(10_000), Some(1010), Some(1010), Some(212), None, None].map(|ms| ms.map(|ms| at(ms).instant)));
 }
 
 /// What the server will need: one environment, many events, a crash in between.
@@ -398,16 +299,7 @@ fn many_invocations_in_one_environment() {
     let played = play(&mut lifecycle, inputs);
     let failure = format!("! {}", body(&EXITED_7));
     let expected = [
-        &[
-            "start",
-            "START $LATEST",
-            "200 until 1001020",
-            "202",
-            "= 1",
-            "END",
-            "REPORT 2 init 10 billed 12 used 0 Success",
-            "finish",
-        ][..],
+        &["start", "START $LATEST", "200 until 1001020", "202", "= 1", "END", "REPORT 2 init 10 billed 12 used 0 Success", "finish"][..],
         &["START $LATEST", "200 until 1001030", "failed Runtime.ExitError", &failure],
         &["END", "REPORT 2 billed 2 used 0 Error(ErrorType(\"Runtime.ExitError\"))", "finish"],
         &["START $LATEST", "start"],
@@ -415,17 +307,7 @@ fn many_invocations_in_one_environment() {
     assert_eq!(played, expected.concat());
     assert!(lifecycle.is_busy());
     let rest = play(&mut lifecycle, vec![(50, next()), (51, answers("2")), (52, next())]);
-    assert_eq!(
-        rest,
-        [
-            "200 until 1001040",
-            "202",
-            "= 2",
-            "END",
-            "REPORT 12 billed 12 used 0 Success",
-            "finish"
-        ]
-    );
+    assert_eq!(rest, ["200 until 1001040", "202", "= 2", "END", "REPORT 12 billed 12 used 0 Success", "finish"]);
     assert!(!lifecycle.is_busy());
 }
 
@@ -435,10 +317,7 @@ fn failed_init_without_an_event_is_repeated_for_the_next() {
         let mut lifecycle = Lifecycle::new(function("1"));
         play(&mut lifecycle, vec![(0, Input::Begin)]);
         let played = play(&mut lifecycle, failure);
-        assert!(
-            played.iter().any(|effect| effect.starts_with("INIT_REPORT 10 Init Error")),
-            "{played:?}"
-        );
+        assert!(played.iter().any(|effect| effect.starts_with("INIT_REPORT 10 Init Error")), "{played:?}");
         let played = play(&mut lifecycle, vec![(20, Input::Invoke(invocation())), (30, next())]);
         assert_eq!(played, ["START $LATEST", "start", "200 until 1001020"]);
     }
@@ -448,9 +327,6 @@ fn failed_init_without_an_event_is_repeated_for_the_next() {
 fn event_that_arrives_while_a_failed_init_winds_up_gets_another_runtime() {
     let mut lifecycle = Lifecycle::new(function("1"));
     play(&mut lifecycle, vec![(0, Input::Begin), (10, init_error("{}"))]);
-    let played = play(
-        &mut lifecycle,
-        vec![(11, Input::Invoke(invocation())), (12, exits(1)), (20, next())],
-    );
+    let played = play(&mut lifecycle, vec![(11, Input::Invoke(invocation())), (12, exits(1)), (20, next())]);
     assert_eq!(played, ["START $LATEST", "start", "200 until 1001012"]);
 }

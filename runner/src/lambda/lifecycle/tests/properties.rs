@@ -45,21 +45,10 @@ fn input(step: Step) -> Input<Ticket> {
         Step::Next => next(),
         Step::Response { right_id, body } => {
             let whole = if body == 4 { Err(post("{}")) } else { Ok(Bytes::from_static(b"1")) };
-            Input::Response {
-                ticket: 0,
-                request_id: request_id(right_id),
-                body: posted(body, whole),
-            }
+            Input::Response { ticket: 0, request_id: request_id(right_id), body: posted(body, whole) }
         }
-        Step::Error { right_id, body } => Input::Error {
-            ticket: 0,
-            request_id: request_id(right_id),
-            body: posted(body, post("{}")),
-        },
-        Step::InitError { body } => Input::InitError {
-            ticket: 0,
-            body: posted(body, post("{}")),
-        },
+        Step::Error { right_id, body } => Input::Error { ticket: 0, request_id: request_id(right_id), body: posted(body, post("{}")) },
+        Step::InitError { body } => Input::InitError { ticket: 0, body: posted(body, post("{}")) },
         Step::Alarm => Input::Alarm,
         Step::NotStarted => Input::NotStarted(PlatformError::NoBootstrap { tried: Vec::new() }),
         Step::Ended(status) => exits(status),

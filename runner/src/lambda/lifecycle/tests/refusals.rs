@@ -14,16 +14,7 @@ const STATES: [(&str, Way); 9] = [
     ("InitError", || vec![init_error("{}")]),
     ("Running", || vec![next()]),
     ("InvocationResponse", || vec![next(), response(Posted::Truncated)]),
-    ("InvocationErrorResponse", || {
-        vec![
-            next(),
-            Input::Error {
-                ticket: 0,
-                request_id: id().to_string(),
-                body: Posted::Truncated,
-            },
-        ]
-    }),
+    ("InvocationErrorResponse", || vec![next(), Input::Error { ticket: 0, request_id: id().to_string(), body: Posted::Truncated }]),
     ("RuntimeResponseSentState", || vec![next(), answers("1")]),
     ("RuntimeResponseSentState", || vec![next(), fails("{}")]),
     ("RuntimeResponseSentState", || vec![next(), response(Posted::TooLarge)]),
@@ -59,16 +50,8 @@ fn next_in_every_state() {
 
 #[test]
 fn posts_for_the_event_in_every_state() {
-    let response = || Input::Response {
-        ticket: 7,
-        request_id: id().to_string(),
-        body: Posted::Whole(Ok(Bytes::new())),
-    };
-    let error = || Input::Error {
-        ticket: 7,
-        request_id: id().to_string(),
-        body: Posted::Whole(post("{}")),
-    };
+    let response = || Input::Response { ticket: 7, request_id: id().to_string(), body: Posted::Whole(Ok(Bytes::new())) };
+    let error = || Input::Error { ticket: 7, request_id: id().to_string(), body: Posted::Whole(post("{}")) };
     let posts: [(&str, Call); 2] = [("InvocationResponse", response), ("InvocationErrorResponse", error)];
     for (to, call) in posts {
         for (state, way) in STATES {
@@ -86,22 +69,8 @@ fn posts_for_the_event_in_every_state() {
 #[test]
 fn init_error_in_every_state() {
     for (state, way) in STATES {
-        let expected = if state == "Started" {
-            Some(Answer::Accepted)
-        } else {
-            transition(state, "InitError")
-        };
-        assert_eq!(
-            answer_to(
-                way(),
-                Input::InitError {
-                    ticket: 7,
-                    body: Posted::Whole(post("{}"))
-                }
-            ),
-            expected,
-            "{state}"
-        );
+        let expected = if state == "Started" { Some(Answer::Accepted) } else { transition(state, "InitError") };
+        assert_eq!(answer_to(way(), Input::InitError { ticket: 7, body: Posted::Whole(post("{}")) }), expected, "{state}");
     }
 }
 
@@ -109,52 +78,27 @@ fn init_error_in_every_state() {
 fn another_id_is_invalid_in_every_state() {
     for (state, way) in STATES {
         for request_id in ["", "x", "abababab-abab-4bab-abab-ababababab00"] {
-            let response = Input::Response {
-                ticket: 7,
-                request_id: request_id.to_owned(),
-                body: Posted::TooLarge,
-            };
-            assert_eq!(
-                answer_to(way(), response),
-                Some(Answer::Refused(Refusal::InvalidRequestId)),
-                "{state}"
-            );
+            let response = Input::Response { ticket: 7, request_id: request_id.to_owned(), body: Posted::TooLarge };
+            assert_eq!(answer_to(way(), response), Some(Answer::Refused(Refusal::InvalidRequestId)), "{state}");
         }
     }
 }
 
 #[test]
 fn a_wrong_id_leaves_the_right_one_valid() {
-    let wrong = Input::Response {
-        ticket: 0,
-        request_id: "x".to_owned(),
-        body: Posted::Whole(Ok(Bytes::new())),
-    };
+    let wrong = Input::Response { ticket: 0, request_id: "x".to_owned(), body: Posted::Whole(Ok(Bytes::new())) };
     assert_eq!(
-        answer_to(
-            vec![next(), wrong],
-            Input::Response {
-                ticket: 7,
-                request_id: id().to_string(),
-                body: Posted::Whole(Ok(Bytes::new()))
-            }
-        ),
+        answer_to(vec![next(), wrong], Input::Response { ticket: 7, request_id: id().to_string(), body: Posted::Whole(Ok(Bytes::new())) }),
         Some(Answer::Accepted)
     );
 }
 
 #[test]
 fn bodies_that_cannot_be_used() {
-    for (body, refusal) in [
-        (Posted::TooLarge, Refusal::TooLarge),
-        (Posted::Truncated, Refusal::Truncated),
-        (Posted::InvalidMode, Refusal::InvalidMode),
-    ] {
-        let response = Input::Response {
-            ticket: 7,
-            request_id: id().to_string(),
-            body,
-        };
+    for (body, refusal) in
+        [(Posted::TooLarge, Refusal::TooLarge), (Posted::Truncated, Refusal::Truncated), (Posted::InvalidMode, Refusal::InvalidMode)]
+    {
+        let response = Input::Response { ticket: 7, request_id: id().to_string(), body };
         assert_eq!(answer_to(vec![next()], response), Some(Answer::Refused(refusal)));
     }
 }
@@ -164,10 +108,7 @@ fn messages_are_awss() {
     for (refusal, message) in [
         (Refusal::InvalidRequestId, "Invalid request ID"),
         (
-            Refusal::InvalidTransition {
-                from: "RuntimeResponseSentState",
-                to: "InvocationResponse",
-            },
+            Refusal::InvalidTransition { from: "RuntimeResponseSentState", to: "InvocationResponse" },
             "State transition from RuntimeResponseSentState to InvocationResponse failed for runtime. Error: State transition is not allowed",
         ),
         (Refusal::TooLarge, "Exceeded maximum allowed payload size (6291556 bytes)."),
@@ -183,8 +124,5 @@ fn everyone_who_waits_gets_the_event() {
     let mut lifecycle = Lifecycle::new(function("3"));
     play(&mut lifecycle, vec![(0, Input::Begin), (1, Input::Next(1)), (2, Input::Next(2))]);
     let effects = lifecycle.apply(Input::Invoke(invocation()), at(10));
-    assert_eq!(
-        effects[1..],
-        [Effect::Answer(1, event(1_003_010)), Effect::Answer(2, event(1_003_010))]
-    );
+    assert_eq!(effects[1..], [Effect::Answer(1, event(1_003_010)), Effect::Answer(2, event(1_003_010))]);
 }

@@ -1,0 +1,89 @@
+//! What the launching thread and the child share: the orders that the child is given, and the record that it leaves.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+use super::plan::{Search, Step};
+
+/// How many refused optional steps are remembered.
+const REFUSALS: usize = 64;
+
+/// What the child tells the parent. Read after the clone has returned.
+pub(super) struct Record {
+    /// The index of the step that failed, valid when `errno` is not 0.
+    pub(super) step: AtomicU32,
+    /// Why; 0 if the program was executed.
+    pub(super) errno: AtomicI32,
+    /// Which program could not be executed; as many as there are: none was found.
+    pub(super) program: AtomicU32,
+    /// Optional steps that were refused, as (step + 1) << 16 | errno; 0 ends the list.
+    refused: [AtomicU32; REFUSALS],
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            step: AtomicU32::new(0),
+            errno: AtomicI32::new(0),
+            program: AtomicU32::new(0),
+            refused: [const { AtomicU32::new(0) }; REFUSALS],
+        }
+    }
+}
+
+/// All that the child needs, made before the clone. Pointers lead into memory that the suspended parent keeps alive.
+pub(super) struct Orders<'a> {
+    pub(super) steps: &'a [Step],
+    /// Descriptors of opened trees, by slot; -1 until opened.
+    pub(super) slots: &'a mut [c_int],
+    /// Standard input, output and error: a descriptor above 2, or -1 to keep ours.
+    pub(super) stdio: [c_int; 3],
+    /// Written to when the id maps are wanted, and read from when they are there (-1 without).
+    pub(super) maps_wanted: c_int,
+    pub(super) maps_written: c_int,
+    /// A pidfd of the parent.
+    pub(super) parent: c_int,
+    /// The Landlock ruleset and what it allows beneath the root; -1 without Landlock.
+    pub(super) ruleset: c_int,
+    pub(super) allowed: u64,
+    /// The seccomp filter.
+    pub(super) filter: &'a libc::sock_fprog,
+    /// Signals that must be set back to their default action.
+    pub(super) signals: &'a [c_int],
+    /// Programs as (path, argument vector).
+    pub(super) programs: &'a [(*const c_char, *const *const c_char)],
+    pub(super) search: Search,
+    pub(super) tolerant: bool,
+    pub(super) environment: *const *const c_char,
+    pub(super) init: Option<Init>,
+    pub(super) record: &'a Record,
+}
+
+/// What it takes to become an init beside the program.
+pub(super) struct Init {
+    /// The init's executable, above descriptor 3.
+    pub(super) executable: c_int,
+    /// The write end of the status pipe, above descriptor 3.
+    pub(super) status: c_int,
+    /// Top of a stack for the process that becomes the program.
+    pub(super) stack: *mut c_void,
+    /// A pipe that nothing is written to: its end lets the program start.
+    pub(super) gate: (c_int, c_int),
+    /// The write end of a pipe that closes when the program is executed; written to if it cannot be.
+    pub(super) started: c_int,
+}
+
+impl Record {
+    /// Notes that an optional step was refused; `count` were before.
+    pub(super) fn refuse(&self, count: usize, step: u32, errno: c_int) {
+        if let Some(place) = self.refused.get(count) {
+            place.store((step + 1) << 16 | errno as u32, Ordering::Relaxed);
+        }
+    }
+
+    /// The optional steps that were refused, as (step, errno).
+    pub(super) fn refusals(&self) -> impl Iterator<Item = (usize, c_int)> {
+        let words = self.refused.iter().map(|word| word.load(Ordering::Relaxed)).take_while(|word| *word != 0);
+        words.map(|word| ((word >> 16) as usize - 1, (word & 0xffff) as c_int))
+    }
+}
