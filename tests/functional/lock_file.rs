@@ -88,17 +88,39 @@ fn content_other_than_locked_is_refused_with_both_digests() {
     // And with an empty cache the tag's new content does not run either.
     let elsewhere = world.run(&[], &world.reference).env("UNDOCKED_CACHE", world.fixture.path().join("empty")).finish();
     assert!(elsewhere.code() == 125 || elsewhere.json()["last"] == "first", "{}", elsewhere.out());
-    // The pinned content is still there, under its digest; what the tag has now is another question, and `diff` answers it.
-    let verified = world.undocked(&["lock", "verify", "--lock", &lock]).finish().expect_code(0);
-    assert!(verified.out().contains(&locked), "{}", verified.out());
     let diff = world.undocked(&["lock", "diff", "--lock", &lock]).finish();
     let said = format!("{}{}", diff.out(), diff.err());
     assert!(diff.code() != 0 && said.contains(&locked) && said.contains(&found), "{}: {said}", diff.code());
-    assert_eq!(fs::read(world.lock()).expect("there"), before, "neither runs nor verify nor diff write it");
+    assert_eq!(fs::read(world.lock()).expect("there"), before, "neither runs nor diff write it");
 
     world.undocked(&["lock", "update", "--lock", &lock]).finish().expect_code(0);
     assert_eq!(world.run(&["--pull", "always"], &world.reference).finish().expect_code(0).json()["last"], "second");
-    world.undocked(&["lock", "verify", "--lock", &lock]).finish().expect_code(0);
+}
+
+#[test]
+fn lock_verify_promotes_what_the_registry_confirms_and_refuses_the_rest() {
+    let Some(world) = World::new() else { return };
+    let lock = world.lock().display().to_string();
+    let verify = || world.undocked(&["lock", "verify", "--lock", &lock]).finish();
+    let entry = |manifest: &str| {
+        world.write_entry(&format!("status = \"unverified\"\nmanifest_digest = \"{manifest}\"\nsource = \"public text: a log\"\n"))
+    };
+    entry(&digest(&image("first")));
+    verify().expect_code(0);
+    let text = fs::read_to_string(world.lock()).expect("there");
+    assert!(
+        text.contains("status = \"verified\"") && text.contains("public text: a log"),
+        "where the digest came from stays known: {text}"
+    );
+    // The pinned content is there under its digest, though the tag has moved: that is `diff`'s business.
+    world.registry.push(&image("second"), "team/app", "1", Style::OciIndex);
+    verify().expect_code(0);
+
+    let absent = digest(&image("never pushed"));
+    entry(&absent);
+    let refused = verify();
+    assert!(refused.code() != 0 && refused.out().contains(&absent), "{}: {}", refused.code(), refused.out());
+    assert!(!fs::read_to_string(world.lock()).expect("there").contains("status = \"verified\""));
 }
 
 #[test]
@@ -158,15 +180,14 @@ fn frozen_takes_verified_pins_only() {
 #[test]
 fn a_lock_file_given_by_name_wins_over_the_projects() {
     let Some(world) = World::new() else { return };
-    let (first, second) = (image("first"), image("second"));
-    world.registry.push(&second, "team/app", "2", Style::OciIndex);
-    let pin = |image: &Image| {
-        world.write_entry(&format!("status = \"verified\"\nmanifest_digest = \"{}\"\nsource = \"registry\"\n", digest(image)))
-    };
-    pin(&second);
+    let second = image("second");
+    let other = world.registry.push(&second, "team/app", "2", Style::OciIndex);
+    let pin = |image: &Image| format!("status = \"verified\"\nmanifest_digest = \"{}\"\nsource = \"registry\"\n", digest(image));
+    world.write_entry(&pin(&second));
     let chosen = world.fixture.path().join("chosen.lock");
-    fs::rename(world.lock(), &chosen).expect("moved");
-    pin(&first);
+    let text = fs::read_to_string(world.lock()).expect("written").replace(&world.reference, &other);
+    fs::write(&chosen, text).expect("written");
+    world.write_entry(&pin(&image("first")));
     assert_eq!(world.run(&[], "provided.test").finish().expect_code(0).json()["last"], "first");
     let options = ["--lock", &chosen.display().to_string()];
     assert_eq!(world.run(&options, "provided.test").finish().expect_code(0).json()["last"], "second");

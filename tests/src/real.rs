@@ -15,7 +15,6 @@ struct Shared {
     registry: RealRegistry,
     pushed: Mutex<HashMap<String, String>>,
     cache: PathBuf,
-    /// Removes the cache when this process, and with it the shell's input, has ended.
     _sweeper: Child,
 }
 
@@ -42,11 +41,14 @@ pub fn function(name: &str) -> Option<RealFunction> {
         return None;
     };
     let shared = SHARED.get_or_init(|| {
-        let registry = RealRegistry::start().expect("it is installed");
-        let cache = place::scratch().keep();
+        // Nothing drops a static, so the folder of both is removed by a shell, once this process and with it the shell's input have ended.
+        let folder = place::scratch().keep();
+        std::fs::create_dir(folder.join("registry")).expect("a fresh folder can be filled");
+        let registry = RealRegistry::start_in(&folder.join("registry"));
+        let cache = folder.join("cache");
         let sweeper = Command::new("sh")
             .args(["-c", r#"read -r _; chmod -R u+rwX "$0"; rm -rf "$0""#])
-            .arg(&cache)
+            .arg(&folder)
             .stdin(Stdio::piped())
             .spawn()
             .expect("sh starts");

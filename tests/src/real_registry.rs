@@ -1,7 +1,7 @@
 //! Debian's `docker-registry` on loopback, plain or behind bearer tokens, gone with the value or with this process, whichever comes first.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::{fs, thread};
 
@@ -71,7 +71,8 @@ pub struct RealRegistry {
     token_address: Option<String>,
     /// Dropped in this order: the registry before the folder it writes to.
     _processes: Vec<Guarded>,
-    store: Option<TempDir>,
+    own_store: Option<TempDir>,
+    store: PathBuf,
 }
 
 impl RealRegistry {
@@ -81,8 +82,15 @@ impl RealRegistry {
             return None;
         }
         let store = place::scratch();
-        let (registry, address) = serve(store.path(), "plain", "");
-        Some(RealRegistry { address, token_address: None, _processes: vec![registry], store: Some(store) })
+        let mut registry = RealRegistry::start_in(store.path());
+        registry.own_store = Some(store);
+        Some(registry)
+    }
+
+    /// One that keeps its data in a folder of the caller's.
+    pub fn start_in(folder: &Path) -> RealRegistry {
+        let (registry, address) = serve(folder, "plain", "");
+        RealRegistry { address, token_address: None, _processes: vec![registry], store: folder.to_owned(), own_store: None }
     }
 
     /// The same store behind bearer tokens: anonymous callers may pull, `test` with the password `secret` too.
@@ -90,7 +98,7 @@ impl RealRegistry {
     /// # Panics
     /// When a part of it does not start.
     pub fn with_tokens(&self) -> RealRegistry {
-        let store = self.store.as_ref().expect("a plain registry owns its store").path();
+        let store = self.store.as_path();
         let (key, certificate) = (store.join("token.key"), store.join("token.crt"));
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test-token-issuer", "-keyout"])
@@ -111,7 +119,8 @@ impl RealRegistry {
             certificate.display()
         );
         let (registry, address) = serve(store, "tokens", &login);
-        RealRegistry { address, token_address: Some(token_address), _processes: vec![registry, tokens], store: None }
+        let processes = vec![registry, tokens];
+        RealRegistry { address, token_address: Some(token_address), _processes: processes, store: store.to_owned(), own_store: None }
     }
 
     /// `127.0.0.1:PORT`.

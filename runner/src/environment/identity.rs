@@ -17,6 +17,9 @@ const USER: &str = "sbx_user1051";
 /// Its ids on Lambda today.
 const IDENTITY: InnerIdentity = InnerIdentity { uid: 993, gid: 990 };
 
+/// The kernel's id for what has none inside (user_namespaces(7)), and the first that is nobody's own.
+const NOBODY: u32 = 65534;
+
 /// An unpacked image's root, for looking into it without leaving it.
 #[derive(Debug)]
 pub struct ImageRoot(OwnedFd);
@@ -97,7 +100,7 @@ fn ids_of_user(passwd: &[u8]) -> Option<InnerIdentity> {
             [USER, _, uid, gid, ..] => Some(InnerIdentity { uid: uid.parse().ok()?, gid: gid.parse().ok()? }),
             _ => None,
         })
-        .filter(|ids| (1..u32::MAX).contains(&ids.uid) && (1..u32::MAX).contains(&ids.gid))
+        .filter(|ids| (1..NOBODY).contains(&ids.uid) && (1..NOBODY).contains(&ids.gid))
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ pub(super) struct Environment<'a, P> {
     decided: Option<Result<Bytes, FunctionError>>,
     figures: Option<ReportFigures>,
     finished: bool,
+    /// Whether it was said what the sandbox lacks.
+    warned: bool,
 }
 
 /// What woke the task.
@@ -54,7 +56,16 @@ enum Wake {
 
 impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a, P> {
     pub(super) fn new(start: Start<'a, P>, function: Arc<Function>, report: &'a mut Report) -> Self {
-        Self { start, lifecycle: Lifecycle::new(function), runtime: None, report, decided: None, figures: None, finished: false }
+        Self {
+            start,
+            lifecycle: Lifecycle::new(function),
+            runtime: None,
+            report,
+            decided: None,
+            figures: None,
+            finished: false,
+            warned: false,
+        }
     }
 
     /// Works until the invocation's phase is over, or `stop` ends it before: then the answer is its signal.
@@ -139,7 +150,13 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
     fn launch(&mut self) -> Result<Option<Input<Ticket>>, EnvironmentError> {
         let plan = (self.start.make_plan)(self.start.runtime_api).map_err(|source| EnvironmentError::Plan { source })?;
         match self.start.launcher.launch(plan) {
-            Ok(sandbox) => self.runtime = Some(RuntimeProcess::new(sandbox).map_err(watch)?),
+            Ok(sandbox) => {
+                if let Some(warning) = sandbox.enforcement().warning().filter(|_| !self.warned) {
+                    self.report.note(&format!("undocked: {warning}"));
+                    self.warned = true;
+                }
+                self.runtime = Some(RuntimeProcess::new(sandbox).map_err(watch)?);
+            }
             Err(error) => {
                 let fault = function_fault(error).map_err(|source| EnvironmentError::Launch { source })?;
                 return Ok(Some(Input::NotStarted(fault)));

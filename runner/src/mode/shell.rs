@@ -1,5 +1,7 @@
 //! A plain command in the sandbox: our standard streams are its own, and its exit code is ours.
 
+use std::io::Write;
+
 use crate::exit_code::{ExitCode, Failure};
 use crate::sandbox::{Ended, LaunchError, Launcher, SandboxRequest, plan};
 
@@ -7,6 +9,10 @@ use crate::sandbox::{Ended, LaunchError, Launcher, SandboxRequest, plan};
 pub(super) async fn run(launcher: &Launcher, request: SandboxRequest, stop: impl Future<Output = i32>) -> Result<ExitCode, Failure> {
     let plan = plan(request).map_err(Failure::could_not_run)?;
     let mut sandbox = launcher.launch(plan).map_err(not_launched)?;
+    if let Some(warning) = sandbox.enforcement().warning() {
+        // Its error stream is ours: a write that fails is its affair as well.
+        let _ = writeln!(std::io::stderr(), "undocked: {warning}");
+    }
     let (ended, signal) = tokio::select! {
         ended = sandbox.ended() => (ended, None),
         signal = stop => {

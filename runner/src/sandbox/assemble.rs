@@ -26,6 +26,8 @@ pub struct Assembly {
     pub(super) files: Vec<(PathBuf, Vec<u8>, u32)>,
     /// What of the host is shown read-only, as (source, path): the path is among the folders or files.
     pub(super) binds: Vec<(PathBuf, PathBuf)>,
+    /// Whether these belong to the function. The machine's own files do not: what only root may read stays so.
+    pub(super) is_its_own: bool,
 }
 
 /// The root of an image: as it is when it has a place for every volume, else assembled.
@@ -104,7 +106,7 @@ fn on_host(rootfs: &Path, inside: &Path) -> PathBuf {
 }
 
 fn assemble(rootfs: &Path, missing: &[(Missing, bool)]) -> io::Result<Assembly> {
-    let mut assembly = Assembly::default();
+    let mut assembly = Assembly { is_its_own: true, ..Assembly::default() };
     let open: BTreeSet<PathBuf> = missing.iter().flat_map(|(missing, _)| missing.folder.ancestors().map(Path::to_owned)).collect();
     for folder in &open {
         for entry in fs::read_dir(on_host(rootfs, folder))? {

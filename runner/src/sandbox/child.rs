@@ -214,21 +214,35 @@ impl Child {
         mount(kind.as_ptr(), c".", kind.as_ptr(), flags, options.cast())
     }
 
-    /// Shows `source` (a path inside) at `target`.
+    /// Shows a part of `/proc` read-only, or `/dev/null` in its place. Both are looked up inside the root: a link of the image's at `proc` or `dev` must lead
+    /// to nothing of the host's. What is not there on this kernel needs no mask.
     fn mask(&self, source: &CStr, target: &CStr, read_only: bool) -> Kernel<()> {
-        let flags = sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC | libc::AT_SYMLINK_NOFOLLOW as u32;
-        let tree = match call!(SYS_open_tree, self.root, source.as_ptr(), flags) {
-            // A part of /proc that this kernel was built without.
-            Err(libc::ENOENT) => return Ok(()),
-            tree => tree? as c_int,
+        let source = match self.target(source) {
+            Err(libc::ENOENT) => return self.must_be_proc(),
+            source => source?,
         };
-        let attributes = MountAttr::of(TreeFlags { read_only, recursive: false, devices: true });
+        let known = if read_only { is_proc(source) } else { is_null(source) };
+        let flags = sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32;
+        let tree = known.and_then(|()| call!(SYS_open_tree, source, c"".as_ptr(), flags));
+        close(source);
+        let tree = tree? as c_int;
+        let attributes = MountAttr::of(TreeFlags { read_only, recursive: false, devices: !read_only });
         if let Err(errno) = set_attributes(tree, &attributes, false) {
             close(tree);
             return Err(errno);
         }
-        let attached = self.attach(tree, target);
-        if attached == Err(libc::ENOENT) { Ok(()) } else { attached }
+        match self.attach(tree, target) {
+            Err(libc::ENOENT) => self.must_be_proc(),
+            attached => attached,
+        }
+    }
+
+    /// Whether `/proc` inside is the one that was mounted there.
+    fn must_be_proc(&self) -> Kernel<()> {
+        let proc = self.target(c"proc")?;
+        let known = is_proc(proc);
+        close(proc);
+        known
     }
 
     fn seal_root(&self) -> Kernel<()> {
@@ -273,7 +287,8 @@ fn write_all(file: c_int, mut bytes: &[u8]) -> Kernel<()> {
     Ok(())
 }
 
-/// Tells the parent that its id is known to the kernel, and waits for the maps.
+/// Tells the parent that its id is known to the kernel, and waits for the maps. The parent-death signal is set already: the pipe would not tell of the
+/// parent's end, since we hold its other end as well.
 fn await_maps(wanted: c_int, written: c_int) -> Kernel<()> {
     write_all(wanted, b"m")?;
     let mut answer = 0_u8;
@@ -290,20 +305,30 @@ fn become_inner(identity: InnerIdentity) -> Kernel<()> {
     call!(SYS_setresuid, identity.uid, identity.uid, identity.uid).map(drop)
 }
 
-/// Writes a file of `/proc` in one call, after making sure that it is one (CVE-2025-52881: redirected writes).
-fn write_own(path: &CStr, text: &[u8]) -> Kernel<()> {
+/// Whether a descriptor is of a `/proc`; else `EXDEV`.
+fn is_proc(file: c_int) -> Kernel<()> {
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    let file = call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_WRONLY | libc::O_NOFOLLOW | libc::O_CLOEXEC, 0)? as c_int;
     // SAFETY: all zeroes is a valid value of this structure of integers.
     let mut kind: libc::statfs = unsafe { std::mem::zeroed() };
-    let known = call!(SYS_fstatfs, file, ptr::from_mut(&mut kind));
-    let result = match known {
-        Ok(_) if kind.f_type == PROC_SUPER_MAGIC => call!(SYS_write, file, text.as_ptr(), text.len()).map(drop),
-        Ok(_) => Err(libc::EXDEV),
-        Err(errno) => Err(errno),
-    };
+    call!(SYS_fstatfs, file, ptr::from_mut(&mut kind))?;
+    if kind.f_type == PROC_SUPER_MAGIC { Ok(()) } else { Err(libc::EXDEV) }
+}
+
+/// Whether a descriptor is of the null device; else `EXDEV`.
+fn is_null(file: c_int) -> Kernel<()> {
+    // SAFETY: all zeroes is a valid value of this structure of integers.
+    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    call!(SYS_newfstatat, file, c"".as_ptr(), ptr::from_mut(&mut status), libc::AT_EMPTY_PATH)?;
+    let is_null = status.st_mode & libc::S_IFMT == libc::S_IFCHR && status.st_rdev == libc::makedev(1, 3);
+    if is_null { Ok(()) } else { Err(libc::EXDEV) }
+}
+
+/// Writes a file of `/proc` in one call, after making sure that it is one (CVE-2025-52881: redirected writes).
+fn write_own(path: &CStr, text: &[u8]) -> Kernel<()> {
+    let file = call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_WRONLY | libc::O_NOFOLLOW | libc::O_CLOEXEC, 0)? as c_int;
+    let result = is_proc(file).and_then(|()| call!(SYS_write, file, text.as_ptr(), text.len()));
     close(file);
-    result
+    result.map(drop)
 }
 
 /// The signal is sent when the thread that cloned us ends; if the parent has ended before we asked for it, nobody would send it.

@@ -1,7 +1,5 @@
 //! What the kernel granted: which protections stand around a sandbox, and which optional ones were refused.
 
-use std::fmt;
-
 /// The protections around one sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Enforcement {
@@ -9,6 +7,15 @@ pub struct Enforcement {
     pub protections: Vec<Protection>,
     /// What was asked for and refused.
     pub degradations: Vec<Degradation>,
+}
+
+impl Enforcement {
+    /// What the user should hear of what was refused, in one line; nothing if nothing was.
+    pub fn warning(&self) -> Option<String> {
+        let refused: Vec<_> = self.degradations.iter().map(|refused| format!("{} ({})", refused.what, refused.why)).collect();
+        let list = refused.join(", ");
+        (!refused.is_empty()).then(|| format!("this sandbox protects less than it should, refused were: {list}; see `undocked doctor`"))
+    }
 }
 
 /// A protection that the kernel granted.
@@ -34,8 +41,15 @@ pub struct Degradation {
     pub why: String,
 }
 
-impl fmt::Display for Degradation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.why)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_said_by_name() {
+        assert_eq!(Enforcement::default().warning(), None);
+        let refused = |what: &str| Degradation { what: what.into(), why: "no".into() };
+        let enforcement = Enforcement { degradations: vec![refused("a"), refused("b")], ..Enforcement::default() };
+        assert!(enforcement.warning().unwrap().contains("refused were: a (no), b (no);"));
     }
 }

@@ -15,13 +15,18 @@ use super::plan::Source;
 use super::sys::{self, MountAttr};
 use super::{Degradation, InnerIdentity};
 
-/// The host id that a sandbox of real root runs as: within the range that subordinate ids start with, not an account's own (login.defs(5): SUB_UID_MIN).
-pub(super) const HOST_ID: u32 = 100_993;
+/// The host id, of user and group, that the sandboxes of this process run as under real root. No account has it, nor is it among the ids that
+/// subuid(5) or systemd give to containers (up to 0x6fff_ffff); and no two processes that live at the same time have the same.
+pub(super) fn host_id() -> u32 {
+    const FIRST: u32 = 0x7000_0000;
+    // A process id has at most 22 bits (proc(5): pid_max).
+    FIRST + std::process::id()
+}
 
 /// Writes the maps of a child of real root's: a child may not do it itself when the ids are not its own.
 pub(super) fn write_maps(pid: libc::pid_t, inner: InnerIdentity) -> io::Result<()> {
-    fs::write(format!("/proc/{pid}/uid_map"), format!("{} {HOST_ID} 1", inner.uid))?;
-    fs::write(format!("/proc/{pid}/gid_map"), format!("{} {HOST_ID} 1", inner.gid))
+    fs::write(format!("/proc/{pid}/uid_map"), format!("{} {} 1", inner.uid, host_id()))?;
+    fs::write(format!("/proc/{pid}/gid_map"), format!("{} {} 1", inner.gid, host_id()))
 }
 
 /// Opens mounts for real root. One user namespace is kept per owner (user id and group id on disk).
@@ -66,7 +71,7 @@ impl Mounter {
 fn shifting_namespace((uid, gid): (u32, u32)) -> io::Result<File> {
     let holder = sys::NamespaceHolder::start()?;
     let pid = holder.pid();
-    fs::write(format!("/proc/{pid}/uid_map"), format!("{uid} {HOST_ID} 1"))?;
-    fs::write(format!("/proc/{pid}/gid_map"), format!("{gid} {HOST_ID} 1"))?;
+    fs::write(format!("/proc/{pid}/uid_map"), format!("{uid} {} 1", host_id()))?;
+    fs::write(format!("/proc/{pid}/gid_map"), format!("{gid} {} 1", host_id()))?;
     File::open(format!("/proc/{pid}/ns/user"))
 }

@@ -263,7 +263,7 @@ fn pipe_out(output: Output, root: bool) -> io::Result<(Option<OwnedFd>, Option<O
     let (read, write) = sys::pipe()?;
     if root {
         // So that the function may open it again as /dev/stdout.
-        std::os::unix::fs::fchown(&write, Some(idmap::HOST_ID), Some(idmap::HOST_ID))?;
+        std::os::unix::fs::fchown(&write, Some(idmap::host_id()), Some(idmap::host_id()))?;
     }
     Ok((Some(read.into()), Some(write.into())))
 }

@@ -274,6 +274,7 @@ fn of_host(host: &HostRoot) -> Assembly {
         links: links.into_iter().chain(host.symlinks.iter().cloned()).collect(),
         files: files.chain(host.file_binds.iter().cloned().map(stub)).collect(),
         binds: host.folders.iter().chain(&host.file_binds).map(|path| (path.clone(), path.clone())).collect(),
+        is_its_own: false,
     }
 }
 
@@ -295,7 +296,8 @@ impl Planner {
     /// The id maps come before everything: without them no mount is allowed. The parent-death signal comes after the last change of ids, which clears it.
     fn identity(&mut self, inner: InnerIdentity, privilege: Privilege) {
         match privilege {
-            Privilege::Root => self.steps.extend([Step::AwaitMaps, Step::Become(inner)]),
+            // Twice: while it waits, and again since taking other ids clears the signal.
+            Privilege::Root => self.steps.extend([Step::DieWithParent, Step::AwaitMaps, Step::Become(inner)]),
             Privilege::Ordinary { uid, gid } => {
                 let own = |file: &str, text: String| Step::WriteOwn { file: constant(file), text };
                 self.steps.extend([
@@ -316,7 +318,7 @@ impl Planner {
             Root::Tree(path) => contents.root = Some(self.open(path, tree, true, privilege)?),
             Root::Assembled(assembly) => {
                 for (source, target) in &assembly.binds {
-                    let slot = self.open(source, TreeFlags { recursive: true, ..tree }, true, privilege)?;
+                    let slot = self.open(source, TreeFlags { recursive: true, ..tree }, assembly.is_its_own, privilege)?;
                     contents.binds.push((slot, inside(target)?));
                 }
             }

@@ -29,8 +29,9 @@ fn names(plan: &SandboxPlan) -> Vec<String> {
     plan.steps.iter().map(Step::name).collect()
 }
 
+/// Where a step stands for the last time.
 fn place(names: &[String], name: &str) -> usize {
-    names.iter().position(|step| step == name).unwrap_or_else(|| panic!("no step `{name}` in {names:#?}"))
+    names.iter().rposition(|step| step == name).unwrap_or_else(|| panic!("no step `{name}` in {names:#?}"))
 }
 
 #[test]
@@ -69,7 +70,9 @@ fn only_an_ordinary_user_maps_and_opens_inside() {
     assert_eq!(ordinary[..3], ["write /proc/self/setgroups", "write /proc/self/uid_map", "write /proc/self/gid_map"]);
     assert!(ordinary.iter().any(|name| name.starts_with("open /rootfs")));
     let root = names(&plan_as(request(image()), Privilege::Root).unwrap());
-    assert_eq!(root[..2], ["wait for the id maps", "take the sandbox's user and group id"]);
+    let dies = "tie the sandbox's life to ours (parent-death signal)";
+    assert_eq!(root[..3], [dies, "wait for the id maps", "take the sandbox's user and group id"]);
+    assert!(root[3..].contains(&dies.to_owned()), "the signal is cleared with the ids");
     assert!(!root.iter().any(|name| name.starts_with("open ")));
 }
 

@@ -222,15 +222,24 @@ pub(super) struct NamespaceHolder {
 impl NamespaceHolder {
     /// Starts it.
     pub(super) fn start() -> io::Result<Self> {
-        extern "C" fn wait(_: *mut c_void) -> c_int {
-            loop {
-                // SAFETY: takes nothing and touches no memory.
+        extern "C" fn wait(parent: *mut c_void) -> c_int {
+            // SAFETY: takes integers and touches no memory.
+            unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+            // The signal does not come for a parent that ended before that; then this has another one.
+            // SAFETY: takes nothing and touches no memory.
+            while unsafe { libc::syscall(libc::SYS_getppid) } as usize == parent.addr() {
+                // SAFETY: without descriptors, time-out and mask it touches no memory, and waits for a signal.
                 unsafe { libc::syscall(libc::SYS_ppoll, 0, 0, 0, 0, 0) };
+            }
+            loop {
+                // SAFETY: takes an integer; does not return.
+                unsafe { libc::syscall(libc::SYS_exit_group, 0) };
             }
         }
         let stack = Stack::new()?;
+        let parent = ptr::without_provenance_mut(std::process::id() as usize);
         // SAFETY: the child runs on a stack of its own that outlives it, touches no other memory and never returns.
-        let pid = unsafe { libc::clone(wait, stack.top(), libc::CLONE_VM | libc::CLONE_NEWUSER | libc::SIGCHLD, ptr::null_mut()) };
+        let pid = unsafe { libc::clone(wait, stack.top(), libc::CLONE_VM | libc::CLONE_NEWUSER | libc::SIGCHLD, parent) };
         if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(Self { pid, _stack: stack }) }
     }
 

@@ -77,7 +77,8 @@ fn the_shipped_filter_is_flat_and_short() {
         let filter = Filter::compile(&Policy::lambda(), architecture).unwrap();
         // Three instructions for architecture and number, seven comparisons, one return.
         assert!(filter.depth() <= 11, "{architecture:?}: {}", filter.depth());
-        assert!(filter.instructions().len() <= 120, "{architecture:?}: {}", filter.instructions().len());
+        // A third of them are the tests of modes, beside the search.
+        assert!(filter.instructions().len() <= 170, "{architecture:?}: {}", filter.instructions().len());
     }
 }
 

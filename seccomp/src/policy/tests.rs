@@ -206,10 +206,10 @@ fn the_shipped_policy_by_hand() {
              move_pages migrate_pages quotactl quotactl_fd reboot swapon swapoff settimeofday clock_settime vhangup sethostname \
              setdomainname acct syslog iopl ioperm fanotify_init",
         ),
-        (nosys, "clone3 get_mempolicy set_mempolicy mbind _sysctl"),
+        (nosys, "clone3 openat2 get_mempolicy set_mempolicy mbind _sysctl"),
         (
             Allow,
-            "rseq membarrier sched_setaffinity pkey_mprotect memfd_create statx faccessat2 close_range openat2 copy_file_range io_setup \
+            "rseq membarrier sched_setaffinity pkey_mprotect memfd_create statx faccessat2 close_range openat open chmod mknod copy_file_range io_setup \
              inotify_init1 timerfd_create signalfd4 eventfd2 epoll_pwait2 preadv2 getrandom prlimit64 capget capset landlock_restrict_self \
              seccomp prctl execve execveat ptrace process_vm_readv futex_waitv mseal cachestat fchmodat2 map_shadow_stack exit_group \
              rt_sigreturn restart_syscall",
@@ -223,6 +223,46 @@ fn the_shipped_policy_by_hand() {
                 continue;
             };
             let call = Call { audit_architecture: architecture.audit_value(), number, arguments: [first, second, third, 0, 0, 0] };
+            assert_eq!(verdict(&policy, architecture, &call), wanted, "{name} {call:x?}");
+        }
+    }
+}
+
+/// A set-id file made in a writable volume would work on the host, as the volume's owner.
+#[test]
+fn set_id_bits_cannot_be_set() {
+    use Action::{Allow, Errno as Fails};
+    const CREATE: u64 = 0o101;
+    const TEMPORARY: u64 = 0o20_200_001;
+    let perm = Fails(Errno::EPERM);
+    let cases: &[(&str, [u64; 4], Action)] = &[
+        ("chmod", [0, 0o755, 0, 0], Allow),
+        ("chmod", [0, 0o1777, 0, 0], Allow),
+        ("chmod", [0, 0o4755, 0, 0], perm),
+        ("fchmod", [0, 0o2755, 0, 0], perm),
+        ("fchmod", [0, 0xdead_0000_0000 | 0o4755, 0, 0], perm),
+        ("fchmodat", [0, 0, 0o6755, 0], perm),
+        ("fchmodat2", [0, 0, 0o4000, 0], perm),
+        ("creat", [0, 0o4755, 0, 0], perm),
+        ("mknod", [0, 0o104_755, 0, 0], perm),
+        ("mknodat", [0, 0, 0o102_755, 0], perm),
+        ("mknodat", [0, 0, 0o10_644, 0], Allow),
+        ("open", [0, CREATE, 0o644, 0], Allow),
+        ("open", [0, CREATE, 0o4755, 0], perm),
+        // Without O_CREAT the register holds anything.
+        ("open", [0, 0, 0o7777, 0], Allow),
+        ("openat", [0, 0, CREATE, 0o644], Allow),
+        ("openat", [0, 0, CREATE, 0o2755], perm),
+        ("openat", [0, 0, TEMPORARY, 0o4755], perm),
+        ("openat", [0, 0, 0, 0o4755], Allow),
+    ];
+    let policy = Policy::lambda();
+    for (name, [first, second, third, fourth], wanted) in cases.iter().copied() {
+        for architecture in Architecture::ALL {
+            let Some(number) = SystemCall::named(name).unwrap().number(architecture) else {
+                continue;
+            };
+            let call = Call { audit_architecture: architecture.audit_value(), number, arguments: [first, second, third, fourth, 0, 0] };
             assert_eq!(verdict(&policy, architecture, &call), wanted, "{name} {call:x?}");
         }
     }
