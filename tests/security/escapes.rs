@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use tests::image::{Image, Packing, sha256};
 use tests::leftovers::processes_named;
+use tests::skip::is_root;
 use tests::tar::{Header, Tar, kind};
 use tests::{Fixture, Run, place, skip, skip_for_this_user};
 
@@ -348,4 +349,29 @@ fn a_file_may_be_a_volume() {
     fixture.script("read hosts /etc/hosts\nnext\nrespond-notes\nnext");
     let volume = format!("{}:/etc/hosts:ro", file.display());
     assert_eq!(fixture.run(&["-v", &volume], &[]).finish().expect_code(0).json()["hosts"], "mine");
+}
+
+/// Under real root a set-id file in a writable volume would belong to root on the host, and run there with its rights.
+#[test]
+fn no_set_id_file_can_be_left_in_a_volume() {
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.script("write made /tmp/x y\nchmod plain /tmp/x 755\nchmod user /tmp/x 4755\nchmod group /tmp/x 2755\nstat x /tmp/x\nnext\nrespond-notes\nnext");
+    let notes = fixture.run(&[], &[]).finish().expect_code(0).json();
+    assert_eq!((&notes["plain"], &notes["user"], &notes["group"]), (&"ok".into(), &"EPERM".into(), &"EPERM".into()), "{notes}");
+}
+
+/// The machine's own files keep their owner: what only root may read is not the function's to read, even when root runs it.
+#[test]
+fn host_mode_does_not_show_what_only_root_may_read() {
+    let Some(fixture) = Fixture::new() else { return };
+    if !is_root() {
+        skip_for_this_user!("only root has files that others may not read");
+    }
+    let secret = tempfile::tempdir_in("/usr/local").expect("made");
+    let key = secret.path().join("key");
+    fs::write(&key, "of the host").expect("written");
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+    fixture.script(&format!("read key {}\nnext\nrespond-notes\nnext", key.display()));
+    let ran = fixture.run_image("host", &[], &[]).finish();
+    assert!(!ran.out().contains("of the host") && ran.out().contains("key"), "{}", ran.out());
 }

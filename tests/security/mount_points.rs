@@ -106,6 +106,40 @@ fn t3_proc_is_a_trap() {
     each_trap("proc");
 }
 
+/// A link at `proc` or `dev` of the image was once followed on the host's root when parts of `/proc` were masked: host folders named `sys`, `bus`, `fs`
+/// and `irq`, and a file named `null`, came to lie inside.
+#[test]
+fn t3_a_link_at_proc_or_dev_shows_nothing_of_the_host() {
+    let Some(fixture) = Fixture::new() else { return };
+    // Not below /tmp, which the sandbox covers.
+    let host = tempfile::tempdir_in("/var/tmp").expect("made");
+    fs::create_dir(host.path().join("sys")).expect("made");
+    fs::write(host.path().join("sys/secret"), "of the host").expect("written");
+    fs::write(host.path().join("null"), "of the host").expect("written");
+    let folder = host.path().display().to_string();
+    let inside = folder.trim_start_matches('/');
+    fixture.script(&format!("list sys {folder}/sys\nread null {folder}/null\nread keys /proc/keys\nnext\nrespond-notes\nnext"));
+    let probe = fs::read(place::probe()).expect("the probe is there");
+    for link in ["proc", "dev"] {
+        let base = Tar::new()
+            .program("opt-probe", &probe)
+            .folder(inside)
+            .folder(&format!("{inside}/sys"))
+            .file(&format!("{inside}/null"), "of the image");
+        let image = Image { layers: vec![ImageLayer::new(base, Packing::Plain)], config: lambci_config() }
+            .layer(Tar::new().symlink(link, &folder), Packing::Plain);
+        fixture.layout().add(link, &image.with("User", json!("")));
+        let ran = fixture.run_image(&fixture.image(link), &[], &[]).finish();
+        let said = format!("{}{}", ran.out(), ran.err());
+        assert!(!said.contains("secret") && !said.contains("of the host"), "{link}: {said}");
+        match ran.code() {
+            0 => assert!(ran.json()["keys"].is_string(), "{link}: the probe looked: {said}"),
+            code => assert!(code == 125 && !ran.stderr.is_empty(), "{link}: {code}: {said}"),
+        }
+        fixture.expect_nothing_left();
+    }
+}
+
 #[test]
 fn t3_tmp_is_a_trap() {
     each_trap("tmp");
