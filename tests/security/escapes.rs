@@ -135,7 +135,7 @@ fn t5_the_kernels_settings_cannot_be_written() {
         assert!(words.len() == 3 && words[0] == own && words[1] != "0" && words[2] == "1", "{map}: {words:?}");
     }
     // For root the parent writes the maps, and the child gives root's groups up itself; nobody inside may set any later.
-    let allowed = if skip::is_root() { "allow" } else { "deny" };
+    let allowed = if is_root() { "allow" } else { "deny" };
     assert_eq!(notes["groups"].as_str().map(str::trim), Some(allowed));
     let status = notes["status"].as_str().expect("text");
     let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).expect("a line").trim();
@@ -152,7 +152,7 @@ fn t5_the_kernels_settings_cannot_be_written() {
 #[test]
 fn t5_as_root_the_process_has_an_id_that_is_nobodys_on_the_host() {
     let Some(fixture) = Fixture::new() else { return };
-    if !skip::is_root() {
+    if !is_root() {
         skip_for_this_user!("about root's mapping");
     }
     fixture.script("next\nerr waiting\\n\nhang");
