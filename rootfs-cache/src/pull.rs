@@ -195,6 +195,9 @@ impl PullError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownRuntime(_) => Some("write the image in full, or name it in a lock file with `undocked lock add`".to_owned()),
+            Self::Frozen { reference, .. } if reference.starts_with("oci:") => {
+                Some("a lock file pins images of registries; a layout folder is what is in it".to_owned())
+            }
             Self::Frozen { reference, .. } => Some(format!("`undocked lock add {reference}`, or write the reference with `@sha256:...`")),
             Self::Pinned { reference, locked, .. } => {
                 let name = reference.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')).map_or(reference.as_str(), |(name, _)| name);

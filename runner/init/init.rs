@@ -1,7 +1,8 @@
 //! PID 1 of a sandbox: starts nothing, reaps everything, and tells the host how the one process that matters ended.
 //!
 //! A program of its own, without libraries, so that it shares neither memory nor executable with undocked; `build.rs` compiles it and undocked executes
-//! it from a sealed memfd. Its one child, pid 2, runs already. Descriptor 3 is a pipe to undocked: pid 2's wait status goes there, 4 bytes.
+//! it from a sealed memfd. Its one child, pid 2, runs already. Descriptor 3 is a pipe to undocked: pid 2's end goes there, as
+//! its wait status and its largest resident set in KiB, 8 bytes each.
 //!
 //! All signals are blocked before this starts. Those that come from outside the namespace (their sender has pid 0 here) are passed on to pid 2; those from inside are dropped.
 #![no_std]
@@ -102,11 +103,16 @@ fn reap() {
     const WNOHANG: usize = 1;
     loop {
         let mut status = 0_i32;
-        // SAFETY: the kernel writes 4 bytes of status, and no usage to a null pointer.
-        let pid = unsafe { call(number::WAIT4, usize::MAX, &raw mut status as usize, WNOHANG, 0) };
+        // `struct rusage`: two times of 16 bytes, then the largest resident set, then 13 words more.
+        let mut usage = core::mem::MaybeUninit::<[u64; 18]>::uninit();
+        // SAFETY: the kernel writes 4 bytes of status and 144 of usage.
+        let pid = unsafe { call(number::WAIT4, usize::MAX, &raw mut status as usize, WNOHANG, usage.as_mut_ptr() as usize) };
         if pid == CHILD as isize {
-            // SAFETY: the kernel reads the 4 bytes of the status, which lives through the call.
-            unsafe { call(number::WRITE, STATUS_PIPE, &raw const status as usize, 4, 0) };
+            // SAFETY: the kernel has filled it, since it answered a process.
+            let largest_kib = unsafe { usage.assume_init() }[4];
+            let end = [status as u64, largest_kib];
+            // SAFETY: the kernel reads the 16 bytes of `end`, which lives through the call.
+            unsafe { call(number::WRITE, STATUS_PIPE, &raw const end as usize, 16, 0) };
             // SAFETY: takes an integer; does not return.
             unsafe { call(number::EXIT_GROUP, 0, 0, 0, 0) };
         }

@@ -56,6 +56,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A signal ended it before it was done.
+    pub fn interrupted(signal: i32) -> Self {
+        Self::could_not_run("interrupted").with_code(ExitCode::from_signal(signal))
+    }
+
     /// The command line or a setting makes no sense: exit code 2.
     pub fn usage(error: impl Into<Box<dyn Error>>) -> Self {
         Self { error: error.into(), hint: None, code: ExitCode::USAGE }

@@ -38,6 +38,13 @@ pub struct Locked {
 }
 
 impl LockFiles {
+    /// Reads the file given with `--lock`, for images that no lock file can name: it must be there and be one all the same.
+    pub fn check_chosen(&self) -> Result<(), LockError> {
+        let Some(path) = &self.chosen else { return Ok(()) };
+        let text = read_text(path)?.ok_or_else(|| missing(path))?;
+        LockFile::from_text(path, &text).map(drop)
+    }
+
     /// What the lock files say of a name for a platform, or `None` where none has it.
     pub fn find(&self, name: &LockName<'_>, platform: &Platform) -> Result<Option<Locked>, LockError> {
         let mut search = Search { name, platform, found: None };
@@ -45,11 +52,12 @@ impl LockFiles {
             let Some(path) = path else { continue };
             let Some(text) = read_text(path)? else {
                 if required {
-                    return Err(LockError::Read { path: path.clone(), source: io::ErrorKind::NotFound.into() });
+                    return Err(missing(path));
                 }
                 continue;
             };
-            if search.may_be_in(&text) && search.look(&LockFile::from_text(path, &text)?) {
+            // Whole, even where the name is not in its text: a damaged file must not pass for one without pins.
+            if search.look(&LockFile::from_text(path, &text)?) {
                 return Ok(search.found);
             }
         }
@@ -63,6 +71,10 @@ impl LockFiles {
         edit::change(user, |file| file.put(image))?;
         Ok(Some(user))
     }
+}
+
+fn missing(path: &Path) -> LockError {
+    LockError::Read { path: path.to_owned(), source: io::Error::from_raw_os_error(rustix::io::Errno::NOENT.raw_os_error()) }
 }
 
 struct Search<'a> {
@@ -79,12 +91,6 @@ impl Search<'_> {
             (None, LockName::Runtime(runtime)) => runtime.as_str(),
             (None, LockName::Reference(reference)) => needle(reference),
         }
-    }
-
-    /// A file without the name in its text need not be parsed: every run of a cached image passes here. Where there are backslashes there may be escapes, by
-    /// which a name can be written in other ways.
-    fn may_be_in(&self, text: &str) -> bool {
-        text.contains(self.needle()) || text.contains('\\')
     }
 
     /// Takes over what one file says. True once nothing more is to be learned.

@@ -30,7 +30,10 @@ impl<'a> Target<'a> {
     pub(super) fn of(reference: &ImageReference, options: &'a PullOptions) -> Result<Self, PullError> {
         let place = match reference {
             ImageReference::Host => return Err(PullError::Host),
-            ImageReference::Layout(layout) => Place::Layout(layout.clone()),
+            ImageReference::Layout(layout) => {
+                options.locks.check_chosen().map_err(PullError::Lock)?;
+                Place::Layout(layout.clone())
+            }
             ImageReference::Runtime(runtime) => {
                 locked_runtime(runtime, options)?.ok_or_else(|| PullError::UnknownRuntime(runtime.to_string()))?
             }
@@ -83,7 +86,9 @@ impl<'a> Target<'a> {
             Place::Tag(..) => self.locked_digest(),
         };
         if let Some(digest) = known {
-            let image = cache.image(&digest).map_err(in_cache)?;
+            // A digest may lead to an image of another platform than the one wanted, which the source then says.
+            let image =
+                cache.image(&digest).map_err(in_cache)?.filter(|image| image.config().architecture == self.platform.architecture.as_str());
             // A digest that the user wrote may be an index's: then the name leads to the image.
             if image.is_some() || !matches!(self.place, Place::Digest(..)) {
                 return Ok(image);

@@ -70,6 +70,9 @@ pub(super) fn function_fault(error: LaunchError) -> Result<PlatformError, Launch
             Ok(PlatformError::NoBootstrap { tried })
         }
         LaunchError::Exec { path, source } => Ok(PlatformError::NotExecuted { path, reason: reason(&source) }),
+        LaunchError::WorkingDir { path, source } => {
+            Ok(PlatformError::NoWorkingDir { path: path.display().to_string(), reason: reason(&source) })
+        }
         other => Err(other),
     }
 }

@@ -29,6 +29,13 @@ pub enum PlatformError {
         /// The kernel's reason in Go's words, such as `permission denied`.
         reason: String,
     },
+    /// The working directory could not be entered.
+    NoWorkingDir {
+        /// Its path inside.
+        path: String,
+        /// Why, as Go says it.
+        reason: String,
+    },
     /// The answer was larger than [`MAX_PAYLOAD_BYTES`].
     ResponseTooLarge,
     /// The answer's `Lambda-Runtime-Function-Response-Mode` is unknown.
@@ -58,6 +65,7 @@ impl PlatformError {
             Self::TimedOut(_) => "Sandbox.Timedout",
             Self::Exited(_) => "Runtime.ExitError",
             Self::NoBootstrap { .. } | Self::NotExecuted { .. } => "Runtime.InvalidEntrypoint",
+            Self::NoWorkingDir { .. } => "Runtime.InvalidWorkingDir",
             Self::ResponseTooLarge => "Function.ResponseSizeTooLarge",
             Self::InvalidResponseMode => "Runtime.InvalidResponseModeHeader",
             Self::TruncatedResponse => "Runtime.TruncatedResponse",
@@ -72,6 +80,7 @@ impl PlatformError {
             Self::Exited(end) => format!("Runtime exited with error: {end}").into(),
             Self::NoBootstrap { tried } => format!("Couldn't find valid bootstrap(s): [{}]", tried.join(" ")).into(),
             Self::NotExecuted { path, reason } => format!("fork/exec {path}: {reason}").into(),
+            Self::NoWorkingDir { path, reason } => format!("chdir {path}: {reason}").into(),
             Self::ResponseTooLarge => {
                 format!("Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes).").into()
             }

@@ -167,10 +167,10 @@ fn working_dir(config: &RunConfig, userland: &Userland) -> PathBuf {
     config.working_dir.clone().unwrap_or_else(default)
 }
 
-/// What the user shows at the same place wins.
+/// What the user shows at the same place, or around it, wins.
 fn add_missing(volumes: &mut Vec<Volume>, more: impl IntoIterator<Item = Volume>) {
     for volume in more {
-        if volumes.iter().all(|given| given.target != volume.target) {
+        if volumes.iter().all(|given| !volume.target.starts_with(&given.target)) {
             volumes.push(volume);
         }
     }

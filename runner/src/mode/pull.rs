@@ -1,12 +1,14 @@
 //! `undocked pull`, and how a run finds its image.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use rootfs_cache::pull::{PullError, lookup, obtain};
+use rootfs_cache::pull::{PullError, PullEvent, lookup, obtain};
 use rootfs_cache::reference::ImageReference;
 use rootfs_cache::rootfs::Rootfs;
 
 use super::progress::Progress;
+use super::signals::Signals;
 use super::{async_runtime, open_cache, print};
 use crate::config::{ImageSource, Talk};
 use crate::exit_code::{ExitCode, Failure};
@@ -18,8 +20,23 @@ pub(super) fn find(image: &ImageReference, source: &ImageSource, talk: Talk) -> 
         return Ok(rootfs);
     }
     let (cache, progress) = (Arc::new(cache), Progress::new(talk));
-    async_runtime()?.block_on(obtain(&cache, image, &source.options, &|event| progress.tell(event))).map_err(failed)
+    let runtime = async_runtime()?;
+    let obtained = runtime.block_on(async {
+        let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
+        let tell = |event: PullEvent<'_>| progress.tell(event);
+        tokio::select! {
+            obtained = obtain(&cache, image, &source.options, &tell) => obtained.map_err(failed),
+            // Dropping the pull removes what it had begun.
+            signal = signals.next() => Err(Failure::interrupted(signal)),
+        }
+    });
+    // A thread that waits for another process's layer must not hold us up.
+    runtime.shutdown_timeout(LAST_WORDS);
+    obtained
 }
+
+/// How long what a pull had begun may take to be removed.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Pulls images; prints the digest of each.
 pub fn run(images: &[String], source: &ImageSource, talk: Talk) -> Result<ExitCode, Failure> {

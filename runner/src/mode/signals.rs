@@ -4,7 +4,8 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The ends of a run from outside. What was ignored when we were started (`nohup`, a background job of a script) stays ignored.
+/// The ends of a run from outside. A hang-up that was ignored when we were started (`nohup`) stays ignored. An interrupt does not: shells start the
+/// background jobs of their scripts with it ignored, and whoever sends it to one of them by its id means it.
 #[derive(Debug)]
 pub(super) struct Signals([Option<Signal>; 4]);
 
@@ -12,12 +13,12 @@ impl Signals {
     /// Starts listening.
     pub(super) fn listen() -> io::Result<Self> {
         let ignored = std::fs::read_to_string("/proc/self/status").ok().and_then(|status| ignored(&status)).unwrap_or(0);
-        let listen = |kind: SignalKind| (ignored >> (kind.as_raw_value() - 1) & 1 == 0).then(|| signal(kind)).transpose();
+        let unless_ignored = |kind: SignalKind| (ignored >> (kind.as_raw_value() - 1) & 1 == 0).then(|| signal(kind)).transpose();
         Ok(Self([
-            listen(SignalKind::interrupt())?,
-            listen(SignalKind::terminate())?,
-            listen(SignalKind::hangup())?,
-            listen(SignalKind::quit())?,
+            Some(signal(SignalKind::interrupt())?),
+            Some(signal(SignalKind::terminate())?),
+            unless_ignored(SignalKind::hangup())?,
+            Some(signal(SignalKind::quit())?),
         ]))
     }
 

@@ -7,13 +7,14 @@ pub(super) fn peak_resident_bytes(pid: libc::pid_t) -> u64 {
     let mut total = 0;
     let mut left = vec![pid];
     while let Some(pid) = left.pop() {
-        total += peak_of(pid);
+        total += peak_resident_bytes_of(pid);
         left.extend(children(pid));
     }
     total
 }
 
-fn peak_of(pid: libc::pid_t) -> u64 {
+/// The largest resident set of one process, in bytes; 0 when it is gone.
+pub(super) fn peak_resident_bytes_of(pid: libc::pid_t) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     field(&status, "VmHWM:").map_or(0, |kib| kib * 1024)
 }

@@ -4,7 +4,6 @@
 //! descriptors outside and carries the steps out inside with one `clone`; [`Sandbox`] is what runs. This module knows nothing of Lambda, of images
 //! or of HTTP.
 
-mod assemble;
 mod child;
 mod enforcement;
 mod filter;
@@ -22,7 +21,6 @@ use std::ffi::CString;
 use std::io;
 use std::path::PathBuf;
 
-pub use assemble::{Assembly, image_root};
 pub use enforcement::{Degradation, Enforcement, Protection};
 pub use filter::{Filter, FilterError, shipped_filter};
 pub use launch::Launcher;
@@ -64,8 +62,6 @@ pub enum RootSource {
         /// The host folder that becomes `/`.
         path: PathBuf,
     },
-    /// An unpacked image in a tmpfs that has the mount points which it lacks; see [`image_root`].
-    Assembled(Assembly),
     /// A fresh tmpfs with parts of the host's own userland.
     Host(HostRoot),
 }

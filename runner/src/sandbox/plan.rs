@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Access, Assembly, Command, Filter, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume};
+use super::{Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume};
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -256,10 +256,21 @@ impl Root {
     fn of(source: &RootSource) -> Self {
         match source {
             RootSource::Image { path } => Self::Tree(path.clone()),
-            RootSource::Assembled(assembly) => Self::Assembled(assembly.clone()),
             RootSource::Host(host) => Self::Assembled(of_host(host)),
         }
     }
+}
+
+/// What a tmpfs root holds. All paths but sources are inside.
+struct Assembly {
+    /// Folders to make; those above them are made as well.
+    folders: Vec<PathBuf>,
+    /// Symbolic links, as (path, target).
+    links: Vec<(PathBuf, PathBuf)>,
+    /// Files with their contents and mode bits.
+    files: Vec<(PathBuf, Vec<u8>, u32)>,
+    /// What of the host is shown read-only, as (source, path): the path is among the folders or files.
+    binds: Vec<(PathBuf, PathBuf)>,
 }
 
 /// Holds nothing but what is listed: no home folder, no `/run`, no socket of the host's.
@@ -274,7 +285,6 @@ fn of_host(host: &HostRoot) -> Assembly {
         links: links.into_iter().chain(host.symlinks.iter().cloned()).collect(),
         files: files.chain(host.file_binds.iter().cloned().map(stub)).collect(),
         binds: host.folders.iter().chain(&host.file_binds).map(|path| (path.clone(), path.clone())).collect(),
-        is_its_own: false,
     }
 }
 
@@ -318,7 +328,8 @@ impl Planner {
             Root::Tree(path) => contents.root = Some(self.open(path, tree, true, privilege)?),
             Root::Assembled(assembly) => {
                 for (source, target) in &assembly.binds {
-                    let slot = self.open(source, TreeFlags { recursive: true, ..tree }, assembly.is_its_own, privilege)?;
+                    // The machine's own files keep their owner: what only root may read stays so.
+                    let slot = self.open(source, TreeFlags { recursive: true, ..tree }, false, privilege)?;
                     contents.binds.push((slot, inside(target)?));
                 }
             }

@@ -113,9 +113,19 @@ impl Sandbox {
 
     /// What the init said of the program before it ended itself; nothing when it was killed. Does not block: with the init its end of the pipe is gone.
     fn program_status(&mut self) -> Option<i32> {
-        let mut status = [0; 4];
-        self.status.as_mut()?.read_exact(&mut status).ok()?;
-        Some(i32::from_ne_bytes(status))
+        let mut end = [0; 16];
+        self.status.as_mut()?.read_exact(&mut end).ok()?;
+        let (status, largest_kib) = end.split_at(8);
+        let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or_default());
+        self.count_largest(word(largest_kib) * 1024);
+        Some(word(status) as i32)
+    }
+
+    /// A program that came and went between two samples. The kernel counts our own memory to it, in which it began: no more than that tells nothing.
+    fn count_largest(&mut self, bytes: u64) {
+        if bytes > memory::peak_resident_bytes_of(std::process::id() as libc::pid_t) {
+            self.peak_memory_bytes = self.peak_memory_bytes.max(bytes);
+        }
     }
 
     /// The most memory seen in use so far, in bytes; takes a sample now.
