@@ -1,7 +1,9 @@
 //! However a function ends, the run ends too: at once, with AWS's own words, the right exit code, and nothing left behind.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -9,7 +11,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tests::image::Image;
 use tests::leftovers::{eventually, processes_named};
-use tests::{Fixture, Ran};
+use tests::{Fixture, Ran, place};
 
 /// The request id that the START line names.
 fn request_id(ran: &Ran) -> String {
@@ -215,6 +217,45 @@ fn interrupt_and_terminate_end_the_run_with_128_and_their_number() {
         assert!(ran.took < Duration::from_secs(10), "{signal}: {:?}", ran.took);
         fixture.expect_nothing_left();
     }
+}
+
+/// Shells start the background jobs of their scripts with the interrupt ignored.
+#[test]
+fn an_interrupt_counts_even_if_it_was_ignored_at_the_start() {
+    let Some(fixture) = Fixture::new() else { return };
+    let mut job = Command::new("sh")
+        .args(["-c", "trap '' INT; exec \"$0\" run --entrypoint sh host -c 'echo ready; sleep 1000'"])
+        .arg(place::undocked())
+        .env("UNDOCKED_CACHE", fixture.path().join("cache"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("a shell starts");
+    let mut ready = [0; 6];
+    job.stdout.as_mut().expect("piped").read_exact(&mut ready).expect("it says so");
+    kill(Pid::from_raw(job.id().cast_signed()), Signal::SIGINT).expect("it runs");
+    assert_eq!(job.wait().expect("it ends").code(), Some(130));
+}
+
+#[test]
+fn a_working_directory_that_is_missing_is_the_functions_error() {
+    let Some(fixture) = Fixture::new() else { return };
+    let ran = fixture.run(&["-w", "/no/such"], &[]).finish().expect_code(1);
+    let error = ran.json();
+    assert_eq!(error["errorType"], "Runtime.InvalidWorkingDir");
+    assert!(
+        error["errorMessage"].as_str().is_some_and(|text| text.ends_with(" Error: chdir /no/such: no such file or directory")),
+        "{error}"
+    );
+    fixture.run(&["-w", "/no/such", "--entrypoint", "/var/task/bootstrap"], &[]).finish().expect_code(125);
+}
+
+#[test]
+fn the_memory_of_a_function_that_ends_at_once_is_told() {
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.script("touch-memory 200\nexit 3");
+    let ran = fixture.run(&[], &[]).finish().expect_code(1);
+    let used = ran.err().split("Max Memory Used: ").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|mb| mb.parse::<u64>().ok());
+    assert!(used.is_some_and(|mb| (200..400).contains(&mb)), "{}", ran.err());
 }
 
 #[test]

@@ -210,6 +210,9 @@ fn a_malformed_lock_file_is_told_by_name_and_place() {
         "version = 1\n[[image]\nruntime = \"provided.test\"\n",
         "version = 99\nruntime = \"provided.test\"\n",
         "version = 1\n[[image]]\nreference = \"provided.test\"\nunknown = 1\n",
+        // Damage must not pass for a file without pins, even where it took the name along.
+        "garbage = [\n",
+        "version = 1\n[[image]]\nrefer",
     ] {
         fs::write(world.lock(), text).expect("written");
         let ran = world.run(&[], "provided.test").finish().expect_code(125);

@@ -190,7 +190,8 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
         let Some(mut runtime) = self.runtime.take() else { return Ok(()) };
         let end = runtime.reap().await.map_err(watch)?;
         runtime.logs.drain(|bytes| self.report.output(bytes));
-        self.apply([Input::Ended(end)])
+        let bytes = runtime.peak_memory_bytes();
+        self.apply([Input::PeakMemory { bytes }, Input::Ended(end)])
     }
 
     fn take_output(&mut self, stream: Stream) {

@@ -15,6 +15,7 @@ mod orders;
 mod plan;
 pub mod probe;
 mod process;
+mod root;
 pub(crate) mod sys;
 
 use std::ffi::CString;

@@ -7,7 +7,8 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::{Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume};
+use super::root::{Assembly, Root};
+use super::{Access, Command, Filter, FirstProcess, InnerIdentity, SandboxRequest, Stdio, Volume};
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -242,50 +243,6 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
         working_dir: request.working_dir,
         tolerant: false,
     })
-}
-
-/// The two ways to a root.
-enum Root {
-    /// One tree, mounted as it is.
-    Tree(PathBuf),
-    /// A tmpfs in which things are made and mounted.
-    Assembled(Assembly),
-}
-
-impl Root {
-    fn of(source: &RootSource) -> Self {
-        match source {
-            RootSource::Image { path } => Self::Tree(path.clone()),
-            RootSource::Host(host) => Self::Assembled(of_host(host)),
-        }
-    }
-}
-
-/// What a tmpfs root holds. All paths but sources are inside.
-struct Assembly {
-    /// Folders to make; those above them are made as well.
-    folders: Vec<PathBuf>,
-    /// Symbolic links, as (path, target).
-    links: Vec<(PathBuf, PathBuf)>,
-    /// Files with their contents and mode bits.
-    files: Vec<(PathBuf, Vec<u8>, u32)>,
-    /// What of the host is shown read-only, as (source, path): the path is among the folders or files.
-    binds: Vec<(PathBuf, PathBuf)>,
-}
-
-/// Holds nothing but what is listed: no home folder, no `/run`, no socket of the host's.
-fn of_host(host: &HostRoot) -> Assembly {
-    let own = ["/proc", "/tmp", "/dev", "/var/task", "/opt", "/etc"].map(PathBuf::from);
-    let links = DEVICE_LINKS.map(|(name, target)| (Path::new("/dev").join(name), PathBuf::from(target)));
-    let stub = |path: PathBuf| (path, Vec::new(), 0o444);
-    let devices = DEVICES.map(|name| stub(Path::new("/dev").join(name)));
-    let files = devices.into_iter().chain(host.files.iter().cloned());
-    Assembly {
-        folders: own.into_iter().chain(host.folders.iter().chain(&host.places).cloned()).collect(),
-        links: links.into_iter().chain(host.symlinks.iter().cloned()).collect(),
-        files: files.chain(host.file_binds.iter().cloned().map(stub)).collect(),
-        binds: host.folders.iter().chain(&host.file_binds).map(|path| (path.clone(), path.clone())).collect(),
-    }
 }
 
 /// Which slots hold what, once the sources are opened.
