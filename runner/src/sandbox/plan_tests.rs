@@ -87,7 +87,7 @@ fn every_source_is_opened_before_anything_lies_over_it() {
 #[test]
 fn a_host_root_makes_each_folder_once() {
     let host = HostRoot {
-        folders: vec!["/usr".into(), "/root/.pyenv/versions/3".into()],
+        folders: vec!["/usr".into(), "/home/x/.pyenv/versions/3".into()],
         file_binds: vec!["/etc/resolv.conf".into()],
         places: vec!["/data/deep".into()],
         symlinks: vec![("/bin".into(), "usr/bin".into())],
@@ -97,7 +97,7 @@ fn a_host_root_makes_each_folder_once() {
     for made in [
         "make /etc",
         "make /usr",
-        "make /root/.pyenv",
+        "make /home/x/.pyenv",
         "make /bin",
         "make /etc/passwd",
         "make /etc/resolv.conf",
