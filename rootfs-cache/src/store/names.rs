@@ -45,6 +45,17 @@ impl Cache {
         write().map_err(self.io("write", &name))
     }
 
+    /// Forgets what a reference means, for every platform. The image stays.
+    pub fn forget_name(&self, reference: &str) -> Result<(), CacheError> {
+        for (name, _) in self.names()?.into_iter().filter(|(_, record)| record.reference == reference) {
+            match rustix::fs::unlinkat(&self.store, &name, rustix::fs::AtFlags::empty()) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(error) => return Err(self.io("remove", &name)(error.into())),
+            }
+        }
+        Ok(())
+    }
+
     /// One file of `names`. A damaged one is none: the next pull writes it anew.
     fn read_name(&self, name: &str) -> Result<Option<NameRecord>, CacheError> {
         match read_file(self.store.as_fd(), name) {

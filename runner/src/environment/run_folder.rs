@@ -74,8 +74,13 @@ impl Drop for RunFolder {
     }
 }
 
+/// Where the folders of runs are, in a cache.
+pub fn parent(cache: &Path) -> PathBuf {
+    cache.join("runs")
+}
+
 /// Removes what has no living owner. Best effort: the next run tries again.
-fn sweep(parent: &Path) {
+pub fn sweep(parent: &Path) {
     for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let is_ours = name.len() == NAME_LENGTH && name.as_encoded_bytes().iter().all(u8::is_ascii_hexdigit);

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{open_cache, print};
 use crate::config::{ImageSource, Listing};
+use crate::environment::run_folder;
 use crate::exit_code::{ExitCode, Failure};
 
 /// One image with one of its names.
@@ -82,12 +83,19 @@ fn table(images: &[ImageSummary], now: SystemTime) -> String {
     lines.iter().map(padded).collect()
 }
 
-/// Removes images by reference or digest (the first digits of it are enough).
+/// Removes images by reference or digest (the first digits of it are enough). A reference that is not an image's only one is taken from it, and the image
+/// stays.
 pub fn remove(wanted: &[String], source: &ImageSource) -> Result<ExitCode, Failure> {
     let cache = open_cache(source)?;
     let mut code = ExitCode::SUCCESS;
     for text in wanted {
-        let matching = matching(&cache.images().map_err(failed)?, text);
+        let images = cache.images().map_err(failed)?;
+        if let Some(name) = one_of_several(&images, text) {
+            cache.forget_name(&name).map_err(failed)?;
+            print(format!("Removed reference {name}\n").as_bytes())?;
+            continue;
+        }
+        let matching = matching(&images, text);
         if matching.is_empty() {
             return Err(Failure::could_not_run(format!("`{text}` is not in the cache"))
                 .with_hint(Some("`undocked images` lists what is".to_owned())));
@@ -101,8 +109,19 @@ pub fn remove(wanted: &[String], source: &ImageSource) -> Result<ExitCode, Failu
     Ok(code)
 }
 
+fn in_full(text: &str) -> String {
+    text.parse::<ImageReference>().map_or_else(|_| text.to_owned(), |reference| reference.to_string())
+}
+
+/// The reference that `text` names, where its image has others.
+fn one_of_several(images: &[ImageSummary], text: &str) -> Option<String> {
+    let full = in_full(text);
+    let image = images.iter().find(|image| image.names.iter().any(|(name, _)| *name == full))?;
+    image.names.iter().any(|(name, _)| *name != full).then_some(full)
+}
+
 fn matching(images: &[ImageSummary], text: &str) -> Vec<Digest> {
-    let full = text.parse::<ImageReference>().map_or_else(|_| text.to_owned(), |reference| reference.to_string());
+    let full = in_full(text);
     let hex = text.strip_prefix("sha256:").unwrap_or(text);
     let is_hex = hex.len() >= 6 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     let named = |image: &&ImageSummary| image.names.iter().any(|(name, _)| *name == full || name == text);
@@ -116,6 +135,7 @@ fn matching(images: &[ImageSummary], text: &str) -> Vec<Digest> {
 /// Removes what no image needs, or every image, too.
 pub fn prune(source: &ImageSource, scope: PruneScope) -> Result<ExitCode, Failure> {
     let cache: Cache = open_cache(source)?;
+    run_folder::sweep(&run_folder::parent(cache.root()));
     tell(&cache.prune(scope).map_err(failed)?)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -169,6 +189,14 @@ mod tests {
         assert_eq!(lines[0], "REFERENCE                            DIGEST         PLATFORM      SIZE       LAST USED");
         assert_eq!(lines[1], "docker.io/lambci/lambda:nodejs12.x   ca978112ca1b   linux/amd64   5.00 MiB   2 hours ago");
         assert_eq!(lines[2], "<none>                               3e23e8160039   <none>        5.00 MiB   2 hours ago");
+    }
+
+    #[test]
+    fn one_reference_of_several_is_not_the_image() {
+        let images = [image(b"a", &["docker.io/library/a:latest", "oci:/x:a"]), image(b"b", &["oci:/x:b"])];
+        assert_eq!(one_of_several(&images, "a").as_deref(), Some("docker.io/library/a:latest"));
+        assert_eq!(one_of_several(&images, "oci:/x:b"), None);
+        assert_eq!(one_of_several(&images, "ca978112ca1b"), None);
     }
 
     #[test]

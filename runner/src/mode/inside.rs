@@ -15,7 +15,7 @@ use crate::config::{ImageSource, RunConfig};
 use crate::environment::identity::{HOST_IDENTITY, Identity, ImageRoot};
 use crate::environment::layers::{self, MergeError};
 use crate::environment::mount_points;
-use crate::environment::run_folder::RunFolder;
+use crate::environment::run_folder::{self, RunFolder};
 use crate::exit_code::Failure;
 use crate::sandbox::{
     Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume, shipped_filter,
@@ -121,7 +121,7 @@ impl LazyFolder<'_> {
     fn get(&mut self) -> Result<&RunFolder, Failure> {
         if self.made.is_none() {
             // In the cache, whose file system is large, allows executing and may share blocks with the layers' own.
-            let parent = cache_root(self.source)?.join("runs");
+            let parent = run_folder::parent(cache_root(self.source)?);
             self.made = Some(RunFolder::create(&parent).map_err(Failure::could_not_run)?);
         }
         Ok(self.made.as_ref().expect("it was made above"))
