@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::logs::Logs;
@@ -19,21 +18,21 @@ pub(super) struct RuntimeProcess {
     /// Its output.
     pub(super) logs: Logs,
     sandbox: Sandbox,
-    /// The sandbox's pidfd, registered once for all waits.
-    pidfd: AsyncFd<OwnedFd>,
+    /// The sandbox's end, registered once for all waits.
+    end: AsyncFd<OwnedFd>,
 }
 
 impl RuntimeProcess {
     pub(super) fn new(mut sandbox: Sandbox) -> io::Result<Self> {
         let logs = Logs::new(sandbox.stdout.take(), sandbox.stderr.take())?;
-        let pidfd = watched(sandbox.pidfd().try_clone_to_owned()?)?;
-        Ok(Self { logs, sandbox, pidfd })
+        let end = sandbox.watch_end()?;
+        Ok(Self { logs, sandbox, end })
     }
 
     /// Waits until the process has ended. May be dropped and called anew at any time.
     pub(super) async fn has_ended(&self) {
         // An error shows again when reaping.
-        drop(self.pidfd.readable().await);
+        drop(self.end.readable().await);
     }
 
     /// Reaps the process, with everything in the sandbox, and says how it ended. Waits if it has not.
@@ -53,11 +52,6 @@ impl RuntimeProcess {
     pub(super) fn peak_memory_bytes(&mut self) -> u64 {
         self.sandbox.peak_memory_bytes()
     }
-}
-
-#[expect(deprecated, reason = "its successor is unsafe because of types that lend others' descriptors; an OwnedFd is its own")]
-fn watched(pidfd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(pidfd, Interest::READABLE)
 }
 
 /// The function's part in a launch that failed. `Err` if it has none: then the run could not be done.

@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
+
+use tokio::io::unix::AsyncFd;
 
 use super::{Enforcement, memory, sys};
 
@@ -56,9 +58,9 @@ impl Sandbox {
         Self { stdout, stderr, pid, pidfd, status, ended: None, peak_memory_bytes: 0, enforcement }
     }
 
-    /// The pidfd of PID 1: readable once it has ended.
-    pub fn pidfd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+    /// Something to wait on: readable once PID 1 has ended. Must run within a tokio runtime.
+    pub fn watch_end(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        sys::watch_readable(self.pidfd.try_clone()?)
     }
 
     /// The id of PID 1 on the host. It stays ours until the sandbox is dropped or [`Sandbox::ended`] has answered.
@@ -90,8 +92,7 @@ impl Sandbox {
             if let Some(ended) = self.try_ended()? {
                 return Ok(ended);
             }
-            let fd = sys::watch_readable(self.pidfd.as_fd())?;
-            let _ready = fd.readable().await?;
+            let _ready = self.watch_end()?.readable().await?;
         }
     }
 
