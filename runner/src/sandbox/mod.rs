@@ -16,6 +16,7 @@ mod plan;
 pub mod probe;
 mod process;
 mod root;
+mod step;
 pub(crate) mod sys;
 
 use std::ffi::CString;
