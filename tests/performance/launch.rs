@@ -66,7 +66,7 @@ impl Scene {
             tmp_size_bytes: 512 << 20,
             stdio: sandbox::Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
             first_process,
-            filter: Arc::clone(&self.filter),
+            filter: Some(Arc::clone(&self.filter)),
         }
     }
 

@@ -148,7 +148,7 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
         tmp_size_bytes: 1 << 20,
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Joined },
         first_process: FirstProcess::Init,
-        filter: Arc::new(filter),
+        filter: Some(Arc::new(filter)),
     }
 }
 

@@ -138,7 +138,7 @@ impl Spawner {
 
         let record = Record::default();
         let vectors = Vectors::new(plan);
-        let filter = filter_program(&plan.filter);
+        let filter = filter_program(plan.filter.as_deref());
         let signals = sys::signals_not_default();
         let fd = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut orders = Orders {
@@ -171,7 +171,7 @@ impl Spawner {
         }
         degradations.extend(refusals(plan, &record));
         let pidfd = sys::pidfd_open(pid).map_err(prepare("open a pidfd"))?;
-        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, enforcement(ruleset.as_ref(), degradations)))
+        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, enforcement(plan, ruleset.as_ref(), degradations)))
     }
 
     fn init_orders(&self, pipes: &InitPipes) -> Init {
@@ -234,8 +234,8 @@ fn vector(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-fn filter_program(filter: &Filter) -> libc::sock_fprog {
-    let instructions = filter.instructions();
+fn filter_program(filter: Option<&Filter>) -> libc::sock_fprog {
+    let instructions = filter.map_or(&[][..], Filter::instructions);
     // The kernel's limit is 4096 instructions, which the compiler holds.
     libc::sock_fprog { len: instructions.len() as u16, filter: instructions.as_ptr().cast::<libc::sock_filter>().cast_mut() }
 }
@@ -366,13 +366,16 @@ fn refusals(plan: &SandboxPlan, record: &Record) -> Vec<Degradation> {
     record.refusals().filter_map(named).collect()
 }
 
-fn enforcement(ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
+fn enforcement(plan: &SandboxPlan, ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
     let mut protections = vec![Protection::Namespaces];
     match ruleset {
         Some(ruleset) => protections.push(Protection::Landlock { abi: ruleset.abi }),
         None => degradations.push(Degradation { what: "confine file access (Landlock)".into(), why: "this kernel has none".into() }),
     }
-    protections.push(Protection::Seccomp);
+    match plan.filter {
+        Some(_) => protections.push(Protection::Seccomp),
+        None => degradations.push(Degradation { what: "filter system calls (seccomp)".into(), why: "switched off".into() }),
+    }
     Enforcement { protections, degradations }
 }
 

@@ -25,7 +25,7 @@ fn host_root() -> HostRoot {
 }
 
 fn request(script: &str) -> SandboxRequest {
-    let filter = shipped_filter().unwrap();
+    let filter = shipped_filter();
     SandboxRequest {
         root: RootSource::Host(host_root()),
         command: Command::Line(["sh", "-c", script].map(String::from).to_vec()),
@@ -37,7 +37,7 @@ fn request(script: &str) -> SandboxRequest {
         tmp_size_bytes: 1 << 20,
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         first_process: FirstProcess::Program,
-        filter,
+        filter: Some(filter),
     }
 }
 

@@ -23,7 +23,8 @@ pub struct SandboxPlan {
     pub(crate) identity: InnerIdentity,
     pub(crate) stdio: Stdio,
     pub(crate) first_process: FirstProcess,
-    pub(crate) filter: std::sync::Arc<Filter>,
+    /// Installed by [`Step::Filter`], which is among the steps if this is here.
+    pub(crate) filter: Option<std::sync::Arc<Filter>>,
     pub(crate) working_dir: PathBuf,
     /// Go on after a step that is refused, to see what becomes of the others: for finding out what a machine grants, never for a function.
     pub(crate) tolerant: bool,
@@ -265,9 +266,9 @@ impl Planner {
             Step::NoNewPrivileges,
             Step::ConfineFiles,
             Step::CloseOthers,
-            Step::Filter,
-            Step::Execute,
         ]);
+        self.steps.extend(request.filter.is_some().then_some(Step::Filter));
+        self.steps.push(Step::Execute);
         Ok(())
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::sandbox::{HostRoot, Input, Output, RootSource, shipped_filter};
 
 fn request(root: RootSource) -> SandboxRequest {
-    let filter = shipped_filter().unwrap();
+    let filter = shipped_filter();
     SandboxRequest {
         root,
         command: Command::Line(vec!["run".into()]),
@@ -17,7 +17,7 @@ fn request(root: RootSource) -> SandboxRequest {
         tmp_size_bytes: 7,
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         first_process: FirstProcess::Program,
-        filter,
+        filter: Some(filter),
     }
 }
 
