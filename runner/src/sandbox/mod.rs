@@ -24,7 +24,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use enforcement::{Degradation, Enforcement, Protection};
-pub use filter::{Filter, FilterError, shipped_filter};
+pub use filter::{Filter, FilterError, compile_filter, shipped_filter};
 pub use launch::Launcher;
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
