@@ -18,7 +18,7 @@ use crate::environment::mount_points;
 use crate::environment::run_folder::{self, RunFolder};
 use crate::exit_code::Failure;
 use crate::sandbox::{
-    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume, shipped_filter,
+    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Network, RootSource, SandboxRequest, Stdio, Volume, shipped_filter,
 };
 
 /// `/tmp` on Lambda, when nothing else is configured.
@@ -104,6 +104,7 @@ impl Inside {
             hostname: "lambda".to_owned(),
             tmp_size_bytes: TMP_BYTES,
             stdio,
+            network: Network::Host,
             // As on Lambda the runtime is not process 1, which signals of its own making would not reach.
             first_process: FirstProcess::Init,
             filter: Arc::clone(&self.filter),
