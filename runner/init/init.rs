@@ -5,6 +5,9 @@
 //! its wait status and its largest resident set in KiB, 8 bytes each.
 //!
 //! All signals are blocked before this starts. Those that come from outside the namespace (their sender has pid 0 here) are passed on to pid 2; those from inside are dropped.
+//!
+//! Descriptor 4, if there is one, is a socket to undocked: each request on it, 12 bytes of domain, type and protocol, is answered by a socket of this
+//! network namespace (unix(7): SCM_RIGHTS) and 4 bytes of errno.
 #![no_std]
 #![no_main]
 
@@ -12,26 +15,38 @@ use core::arch::{asm, global_asm};
 
 const CHILD: usize = 2;
 const STATUS_PIPE: usize = 3;
-const SIGCHLD: i32 = 17;
+const FACTORY: usize = 4;
+const SIGCHLD: u32 = 17;
+const POLLIN: i16 = 1;
+const POLLNVAL: i16 = 0x20;
+const CLOEXEC: usize = 0o2_000_000;
 
 #[cfg(target_arch = "x86_64")]
 mod number {
+    pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
+    pub const SOCKET: usize = 41;
+    pub const SENDMSG: usize = 46;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
-    pub const RT_SIGTIMEDWAIT: usize = 128;
     pub const EXIT_GROUP: usize = 231;
+    pub const PPOLL: usize = 271;
+    pub const SIGNALFD4: usize = 289;
 }
 
 #[cfg(target_arch = "aarch64")]
 mod number {
-    pub const WRITE: usize = 64;
     pub const CLOSE: usize = 57;
-    pub const WAIT4: usize = 260;
-    pub const KILL: usize = 129;
-    pub const RT_SIGTIMEDWAIT: usize = 137;
+    pub const READ: usize = 63;
+    pub const WRITE: usize = 64;
+    pub const PPOLL: usize = 73;
+    pub const SIGNALFD4: usize = 74;
     pub const EXIT_GROUP: usize = 94;
+    pub const KILL: usize = 129;
+    pub const SOCKET: usize = 198;
+    pub const SENDMSG: usize = 211;
+    pub const WAIT4: usize = 260;
 }
 
 /// # Safety
@@ -39,9 +54,9 @@ mod number {
 #[cfg(target_arch = "x86_64")]
 unsafe fn call(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
     let result;
-    // SAFETY: the caller's promise; the kernel keeps all registers but those named.
+    // SAFETY: the caller's promise; the kernel keeps all registers but those named. A fifth argument is 0.
     unsafe {
-        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
+        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") 0,
              lateout("rcx") _, lateout("r11") _, options(nostack));
     }
     result
@@ -54,7 +69,7 @@ unsafe fn call(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
     let result;
     // SAFETY: the caller's promise; the kernel keeps all registers but the first.
     unsafe {
-        asm!("svc 0", in("x8") number, inlateout("x0") a as isize => result, in("x1") b, in("x2") c, in("x3") d, options(nostack));
+        asm!("svc 0", in("x8") number, inlateout("x0") a as isize => result, in("x1") b, in("x2") c, in("x3") d, in("x4") 0, options(nostack));
     }
     result
 }
@@ -65,37 +80,91 @@ global_asm!(".globl _start", "_start:", "xor ebp, ebp", "and rsp, -16", "call {m
 #[cfg(target_arch = "aarch64")]
 global_asm!(".globl _start", "_start:", "mov x29, xzr", "bl {main}", main = sym main);
 
-/// The head of `siginfo_t` for signals that a process sent: number, errno, code, padding, sender.
+/// The head of `struct signalfd_siginfo`, 128 bytes: number, errno, code, sender.
 #[repr(C, align(8))]
 struct Siginfo {
-    signal: i32,
+    signal: u32,
     errno: i32,
     code: i32,
-    padding: i32,
-    sender: i32,
-    rest: [u8; 108],
+    sender: u32,
+    rest: [u8; 112],
+}
+
+/// `struct pollfd`.
+#[repr(C)]
+struct Poll {
+    descriptor: i32,
+    events: i16,
+    revents: i16,
 }
 
 extern "C" fn main() -> ! {
     let all = u64::MAX;
-    let set = &raw const all as usize;
     // The end of the program's input and output must not depend on us.
     for standard in 0..3 {
         // SAFETY: takes an integer and touches no memory.
         unsafe { call(number::CLOSE, standard, 0, 0, 0) };
     }
+    // SAFETY: the kernel reads a set of 8 bytes, which `all` has.
+    let signals = unsafe { call(number::SIGNALFD4, usize::MAX, &raw const all as usize, 8, CLOEXEC) };
+    let mut polls = [
+        Poll { descriptor: signals as i32, events: POLLIN, revents: 0 },
+        Poll { descriptor: FACTORY as i32, events: POLLIN, revents: 0 },
+    ];
     reap();
-    let mut info = Siginfo { signal: 0, errno: 0, code: 0, padding: 0, sender: 0, rest: [0; 108] };
     loop {
-        // SAFETY: the set has 8 bytes, and the kernel writes no more than a `siginfo_t`, 128 bytes, which `Siginfo` has.
-        let signal = unsafe { call(number::RT_SIGTIMEDWAIT, set, &raw mut info as usize, 0, 8) };
-        if signal == SIGCHLD as isize {
-            reap();
-        } else if signal > 0 && info.sender == 0 {
-            // SAFETY: takes integers and touches no memory.
-            unsafe { call(number::KILL, CHILD, signal as usize, 0, 0) };
+        // SAFETY: `polls` is an array of 2; without time-out and mask nothing else is read.
+        unsafe { call(number::PPOLL, polls.as_mut_ptr() as usize, polls.len(), 0, 0) };
+        let [signal, request] = &mut polls;
+        if signal.revents != 0 {
+            take_signal(signals as usize);
+        }
+        if request.revents & POLLNVAL != 0 || (request.revents != 0 && !make_socket()) {
+            // There is none, or undocked has no more use for it.
+            request.descriptor = -1;
         }
     }
+}
+
+fn take_signal(signals: usize) {
+    let mut info = Siginfo { signal: 0, errno: 0, code: 0, sender: 0, rest: [0; 112] };
+    // SAFETY: the kernel writes at most the 128 bytes that it is told of, which `Siginfo` has.
+    let length = unsafe { call(number::READ, signals, &raw mut info as usize, size_of::<Siginfo>(), 0) };
+    if length <= 0 {
+        return;
+    }
+    if info.signal == SIGCHLD {
+        reap();
+    } else if info.sender == 0 {
+        // SAFETY: takes integers and touches no memory.
+        unsafe { call(number::KILL, CHILD, info.signal as usize, 0, 0) };
+    }
+}
+
+/// Answers one request. `false`: no more will come.
+fn make_socket() -> bool {
+    let mut wanted = [0_i32; 3];
+    // SAFETY: the kernel writes at most the 12 bytes of `wanted`.
+    if unsafe { call(number::READ, FACTORY, wanted.as_mut_ptr() as usize, 12, 0) } != 12 {
+        return false;
+    }
+    let [domain, kind, protocol] = wanted.map(|word| word as usize);
+    // SAFETY: takes integers and touches no memory.
+    let socket = unsafe { call(number::SOCKET, domain, kind | CLOEXEC, protocol, 0) };
+    let errno = if socket < 0 { -socket as i32 } else { 0 };
+    // struct cmsghdr: length 20, SOL_SOCKET, SCM_RIGHTS; the descriptor and padding.
+    let control = [20_u32, 0, 1, 1, socket as u32, 0];
+    let control_length = if socket < 0 { 0 } else { 24 };
+    // struct iovec, and struct msghdr in words: name, its length, vector, its length, control data, its length, flags.
+    let vector = [&raw const errno as usize, 4];
+    let message = [0, 0, &raw const vector as usize, 1, &raw const control as usize, control_length, 0];
+    // SAFETY: the kernel reads a `struct msghdr`, 56 bytes, and what it points to: one vector of 4 bytes, and as much control data as it says.
+    let sent = unsafe { call(number::SENDMSG, FACTORY, &raw const message as usize, 0, 0) };
+    if socket >= 0 {
+        // SAFETY: takes an integer and touches no memory.
+        unsafe { call(number::CLOSE, socket as usize, 0, 0, 0) };
+    }
+    sent >= 0
 }
 
 /// Reaps all that have ended; with the child's own end, ends everything.

@@ -147,6 +147,7 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
         hostname: "sandbox".into(),
         tmp_size_bytes: 1 << 20,
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Joined },
+        network: crate::sandbox::Network::Host,
         first_process: FirstProcess::Init,
         filter: Some(Arc::new(filter)),
     }

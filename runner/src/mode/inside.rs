@@ -17,7 +17,7 @@ use crate::environment::layers::{self, MergeError};
 use crate::environment::mount_points;
 use crate::environment::run_folder::{self, RunFolder};
 use crate::exit_code::Failure;
-use crate::sandbox::{Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume};
+use crate::sandbox::{Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Network, RootSource, SandboxRequest, Stdio, Volume};
 
 /// `/tmp` on Lambda, when nothing else is configured.
 const TMP_BYTES: u64 = 512 << 20;
@@ -102,6 +102,7 @@ impl Inside {
             hostname: "lambda".to_owned(),
             tmp_size_bytes: TMP_BYTES,
             stdio,
+            network: Network::Host,
             // As on Lambda the runtime is not process 1, which signals of its own making would not reach.
             first_process: FirstProcess::Init,
             filter: self.filter.clone(),

@@ -10,10 +10,12 @@ use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::InnerIdentity;
+use super::handed_out::Handed;
 use super::orders::{Init, Orders};
 use super::plan::{Search, Step, TreeFlags};
 use super::sys::{self, MountAttr};
 use mounts::{change_directory, mount, open_slot, slot_fd};
+use network::{configure_network, hand_out, make_socket, raise_loopback, supervise};
 use programs::{execute, wire_stdio};
 use rights::{await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, limit, write_own};
 
@@ -29,6 +31,7 @@ macro_rules! call {
 
 // After the macro, which they use.
 mod mounts;
+mod network;
 mod programs;
 mod rights;
 
@@ -91,15 +94,12 @@ fn exit() -> ! {
     }
 }
 
-/// The namespaces of every sandbox. The network is the host's until the sandbox gets its own.
-const NAMESPACES: c_int = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-
 /// Clones the child and suspends this thread until it has executed its program or failed, which the record tells. The child's id is stored in
 /// `child_pid` before it runs.
 pub(super) fn start(stack: &sys::Stack, orders: &mut Orders<'_>, child_pid: &AtomicI32) -> std::io::Result<libc::pid_t> {
     // SAFETY: the callee demands a child that makes raw system calls only and never returns, which `run` is; the orders and the id's place outlive the
     // call, which returns only when the child has left our memory.
-    unsafe { sys::clone_vfork(run, stack, NAMESPACES, ptr::from_mut(orders).cast(), child_pid.as_ptr()) }
+    unsafe { sys::clone_vfork(run, stack, orders.namespaces, ptr::from_mut(orders).cast(), child_pid.as_ptr()) }
 }
 
 /// The child's first and only function. Does not return.
@@ -151,6 +151,11 @@ impl Child {
             Step::Attach { slot, target } => self.attach(slot_fd(orders, *slot)?, target),
             Step::MaskReadOnly { path } => self.mask(path, path, true),
             Step::MaskNull { path } => self.mask(c"dev/null", path, false),
+            Step::RaiseLoopback => raise_loopback(),
+            Step::ConfigureNetwork { messages, count } => configure_network(messages, *count),
+            Step::MakeSocket { handed, domain, kind, protocol } => {
+                make_socket(orders.handed.get_mut(*handed as usize), *domain, *kind, *protocol)
+            }
             Step::SealRoot => self.seal_root(),
             Step::EnterRoot => self.enter_root(),
             Step::Limit { resource, value } => limit(*resource, *value),
@@ -159,8 +164,16 @@ impl Child {
             Step::ChangeDirectory(path) => change_directory(path),
             Step::DropCapabilities => drop_capabilities(),
             Step::NoNewPrivileges => call!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).map(drop),
-            Step::ConfineFiles => confine_files(orders.ruleset, orders.allowed),
+            Step::SuperviseNetwork => {
+                let [notify, ..] = &mut orders.handed;
+                supervise(orders.network_filter).map(|descriptor| *notify = descriptor)
+            }
+            Step::ConfineFiles => {
+                let [notify, ..] = orders.handed;
+                confine_files(if notify < 0 { orders.ruleset } else { orders.supervised_ruleset }, orders.allowed)
+            }
             Step::CloseOthers => call!(SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).map(drop),
+            Step::HandOut => hand_out(orders.hand_over, &orders.handed),
             Step::Filter => call!(SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, ptr::from_ref(orders.filter)).map(drop),
             Step::Execute if orders.init.is_some() => execute_under_init(orders),
             Step::Execute => execute(orders),
@@ -217,7 +230,7 @@ fn is_null(file: c_int) -> Kernel<()> {
 ///
 /// The second process waits until this one has left our memory: a program that ran earlier could read it through `/proc/1/mem`.
 fn execute_under_init(orders: &mut Orders<'_>) -> Kernel<()> {
-    let Some(Init { executable, status, stack, .. }) = orders.init else {
+    let Some(Init { executable, status, stack, factory, .. }) = orders.init else {
         return Err(libc::EINVAL);
     };
     // SAFETY: the stack is that process's alone, and the parent waits for its end or exec before it lets go of the orders.
@@ -229,6 +242,9 @@ fn execute_under_init(orders: &mut Orders<'_>) -> Kernel<()> {
     let all = u64::MAX;
     call!(SYS_rt_sigprocmask, libc::SIG_SETMASK, ptr::from_ref(&all), ptr::null::<c_void>(), 8)?;
     call!(SYS_dup3, status, 3, 0)?;
+    if factory >= 0 {
+        call!(SYS_dup3, factory, 4, 0)?;
+    }
     let arguments = [c"init".as_ptr(), ptr::null()];
     let environment: [*const c_char; 1] = [ptr::null()];
     call!(SYS_execveat, executable, c"".as_ptr(), arguments.as_ptr(), environment.as_ptr(), libc::AT_EMPTY_PATH).map(drop)

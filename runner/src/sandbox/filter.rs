@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use seccomp::filter::Instruction;
-
-use seccomp::filter::CompileError;
 pub use seccomp::filter::Filter;
+use seccomp::filter::{CompileError, Instruction};
 use seccomp::numbers::Architecture;
 use seccomp::policy::{ParsePolicyError, Policy};
 
@@ -17,7 +15,6 @@ pub fn shipped_filter() -> Arc<Filter> {
 }
 
 /// The shipped policy of a private network with a way out, to be installed before [`shipped_filter`].
-#[expect(dead_code, reason = "until the private network is launched")]
 pub(crate) fn network_filter() -> Arc<Filter> {
     Arc::new(Filter::precompiled(NETWORK))
 }

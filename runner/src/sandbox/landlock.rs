@@ -37,11 +37,27 @@ fn attribute_size(abi: i64) -> usize {
     }
 }
 
+/// `LANDLOCK_ACCESS_NET_BIND_TCP` and `LANDLOCK_ACCESS_NET_CONNECT_TCP` (version 4): without a rule no port is allowed.
+fn tcp_rights(abi: i64) -> u64 {
+    if abi >= 4 { 0b11 } else { 0 }
+}
+
+/// What a ruleset says of TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tcp {
+    /// Nothing.
+    Free,
+    /// The sandbox neither binds nor connects by itself: the supervisor does. So a call that the supervisor lets through since it concerns a unix
+    /// socket cannot be turned on a TCP one in the meantime.
+    Supervised,
+}
+
 /// Makes a ruleset, or `None` where the kernel has no Landlock.
-pub(super) fn ruleset() -> io::Result<Option<Ruleset>> {
+pub(super) fn ruleset(tcp: Tcp) -> io::Result<Option<Ruleset>> {
     let Some(abi) = sys::landlock_abi() else { return Ok(None) };
     let allowed = file_rights(abi);
-    let attributes = sys::LandlockRuleset { handled_access_fs: allowed, handled_access_net: 0, scoped: scopes(abi) };
+    let handled_access_net = if tcp == Tcp::Supervised { tcp_rights(abi) } else { 0 };
+    let attributes = sys::LandlockRuleset { handled_access_fs: allowed, handled_access_net, scoped: scopes(abi) };
     let fd = sys::landlock_create(&attributes, attribute_size(abi))?;
     Ok(Some(Ruleset { fd, allowed, abi }))
 }

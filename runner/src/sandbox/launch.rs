@@ -7,6 +7,7 @@ use std::ffi::{CString, c_char, c_int};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -14,10 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::child;
-use super::landlock::{self, Ruleset};
+use super::handed_out::{Handed, HandedOut, SocketFactory};
+use super::landlock::{self, Ruleset, Tcp};
 use super::orders::{Init, Orders, Record};
 use super::plan::{SandboxPlan, Step};
-use super::{Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Output, Protection, Sandbox, idmap, sys};
+use super::{
+    Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Network, Output, Protection, Sandbox, idmap, sys,
+};
 
 /// Starts sandboxes, one at a time. Cheap to clone; the thread behind it is the process's only one, and lives as long as the process: two of them
 /// could not tell each other's changes of the dumpable flag apart.
@@ -81,6 +85,8 @@ struct Wiring {
     stdio: [Option<OwnedFd>; 3],
     pipes: (Option<OwnedFd>, Option<OwnedFd>),
     init: Option<InitPipes>,
+    /// What descriptors are handed out over, as (outside, inside).
+    hand_over: Option<(UnixStream, UnixStream)>,
 }
 
 /// The pipes of an init, each as (read end, write end).
@@ -88,20 +94,24 @@ struct InitPipes {
     status: (File, File),
     gate: (File, File),
     started: (File, File),
+    /// The socket factory's requests, as (outside, inside).
+    factory: Option<(UnixStream, UnixStream)>,
 }
 
 impl InitPipes {
-    fn new() -> io::Result<Self> {
-        Ok(Self { status: sys::pipe()?, gate: sys::pipe()?, started: sys::pipe()? })
+    fn new(network: Network) -> io::Result<Self> {
+        let factory = if network == Network::Host { None } else { Some(sys::stream_pair()?) };
+        Ok(Self { status: sys::pipe()?, gate: sys::pipe()?, started: sys::pipe()?, factory })
     }
 
-    /// Lets the program start now that the init has left our memory, and waits until it has left it too. Answers the pipe of its end.
-    fn start_program(self) -> File {
+    /// Lets the program start now that the init has left our memory, and waits until it has left it too. Answers the pipe of its end, and the socket
+    /// factory.
+    fn start_program(self) -> (File, Option<SocketFactory>) {
         drop((self.status.1, self.gate, self.started.1));
         let mut started = self.started.0;
         // Either way of its end tells: the record says whether the program was executed.
         let _ = started.read(&mut [0]);
-        self.status.0
+        (self.status.0, self.factory.map(|(outside, _)| SocketFactory::new(outside)))
     }
 }
 
@@ -132,13 +142,16 @@ impl Spawner {
         for (slot, tree) in slots.iter_mut().zip(&opened) {
             *slot = tree.as_raw_fd();
         }
-        let ruleset = landlock::ruleset().map_err(prepare("make a Landlock ruleset"))?;
+        let ruleset = |tcp| landlock::ruleset(tcp).map_err(prepare("make a Landlock ruleset"));
+        let supervised = if matches!(plan.network, Network::Private { .. }) { ruleset(Tcp::Supervised)? } else { None };
+        let ruleset = ruleset(Tcp::Free)?;
         let wiring = wire(plan, self.mapper.is_some()).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
 
         let record = Record::default();
         let vectors = Vectors::new(plan);
         let filter = filter_program(plan.filter.as_deref());
+        let network_filter = plan.network_filter.as_deref().map(|filter| filter_program(Some(filter)));
         let signals = sys::signals_not_default();
         let fd = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut orders = Orders {
@@ -148,7 +161,12 @@ impl Spawner {
             maps_wanted: maps.as_ref().map_or(-1, |maps| maps.wanted.as_raw_fd()),
             maps_written: maps.as_ref().map_or(-1, |maps| maps.written.as_raw_fd()),
             parent: self.parent.as_raw_fd(),
+            namespaces: plan.namespaces(),
+            handed: [-1; Handed::COUNT],
+            hand_over: wiring.hand_over.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
+            network_filter: network_filter.as_ref(),
             ruleset: ruleset.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
+            supervised_ruleset: supervised.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             allowed: ruleset.as_ref().map_or(0, |ruleset| ruleset.allowed),
             filter: &filter,
             signals: &signals,
@@ -162,7 +180,7 @@ impl Spawner {
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
         let pid = self.clone_child(&mut orders, &child_pid).map_err(prepare("clone into new namespaces"))?;
         drop(wiring.stdio);
-        let status = wiring.init.map(InitPipes::start_program);
+        let (status, factory) = wiring.init.map(InitPipes::start_program).unzip();
         if let Some(error) = failure(plan, &record, maps.as_ref()) {
             // With an init, only the program failed; without, it is gone already.
             let _ = sys::pidfd_open(pid).and_then(|pidfd| sys::pidfd_kill(pidfd.as_fd(), libc::SIGKILL));
@@ -171,7 +189,10 @@ impl Spawner {
         }
         degradations.extend(refusals(plan, &record));
         let pidfd = sys::pidfd_open(pid).map_err(prepare("open a pidfd"))?;
-        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, enforcement(plan, ruleset.as_ref(), degradations)))
+        let handed_out = wiring.hand_over.map(|(outside, _)| HandedOut::receive(&outside)).transpose();
+        let mut handed_out = handed_out.map_err(prepare("receive the sandbox's descriptors"))?.unwrap_or_default();
+        let network = handed_out.network(factory.flatten());
+        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, network, enforcement(plan, ruleset.as_ref(), degradations)))
     }
 
     fn init_orders(&self, pipes: &InitPipes) -> Init {
@@ -181,6 +202,7 @@ impl Spawner {
             stack: self.program_stack.top(),
             gate: (pipes.gate.0.as_raw_fd(), pipes.gate.1.as_raw_fd()),
             started: pipes.started.1.as_raw_fd(),
+            factory: pipes.factory.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
         }
     }
 
@@ -251,8 +273,9 @@ fn wire(plan: &SandboxPlan, root: bool) -> io::Result<Wiring> {
         (Output::Joined, Some(output)) => (None, Some(sys::above_standard(output.try_clone()?)?)),
         (own, _) => pipe_out(own, root)?,
     };
-    let init = if plan.first_process == FirstProcess::Init { Some(InitPipes::new()?) } else { None };
-    Ok(Wiring { stdio: [input, output, error], pipes: (output_read, error_read), init })
+    let init = if plan.first_process == FirstProcess::Init { Some(InitPipes::new(plan.network)?) } else { None };
+    let hand_over = if plan.network == Network::Host { None } else { Some(sys::stream_pair()?) };
+    Ok(Wiring { stdio: [input, output, error], pipes: (output_read, error_read), init, hand_over })
 }
 
 /// The (read end, write end) of a pipe for an output stream, when one is wanted.

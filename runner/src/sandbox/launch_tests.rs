@@ -36,6 +36,7 @@ fn request(script: &str) -> SandboxRequest {
         hostname: "sandbox".into(),
         tmp_size_bytes: 1 << 20,
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
+        network: Network::Host,
         first_process: FirstProcess::Program,
         filter: Some(filter),
     }

@@ -4,9 +4,11 @@
 //! descriptors outside and carries the steps out inside with one `clone`; [`Sandbox`] is what runs. This module knows nothing of Lambda, of images
 //! or of HTTP.
 
+mod addresses;
 mod child;
 mod enforcement;
 mod filter;
+mod handed_out;
 mod idmap;
 mod landlock;
 mod launch;
@@ -23,8 +25,10 @@ use std::ffi::CString;
 use std::io;
 use std::path::PathBuf;
 
+pub use addresses::{HOST_GATEWAY, MAX_NAME_SERVERS, SANDBOX_V4, SANDBOX_V6, name_server};
 pub use enforcement::{Degradation, Enforcement, Protection};
 pub use filter::{Filter, FilterError, compile_filter, shipped_filter};
+pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
 pub use launch::Launcher;
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
@@ -50,6 +54,8 @@ pub struct SandboxRequest {
     pub tmp_size_bytes: u64,
     /// Standard input, output and error.
     pub stdio: Stdio,
+    /// What the processes reach over the network.
+    pub network: Network,
     /// Whether the program is PID 1 itself.
     pub first_process: FirstProcess,
     /// The compiled seccomp filter; none only where the user wants none, which is said as a degradation.
@@ -125,6 +131,29 @@ pub struct InnerIdentity {
     pub uid: u32,
     /// Group id inside.
     pub gid: u32,
+}
+
+/// What the processes inside reach over the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// All that the host reaches, its loopback included: no namespace of its own.
+    Host,
+    /// Nothing but itself.
+    None,
+    /// Itself, and what the supervisor connects it with.
+    Private {
+        /// Whether it has IPv6 addresses.
+        ipv6: bool,
+    },
+}
+
+impl Network {
+    /// A private network with the address families that this host reaches others by.
+    pub fn private() -> Self {
+        // proc_net(5): the fourth word is the scope, and 0 is global.
+        let addresses = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+        Self::Private { ipv6: addresses.lines().any(|line| line.split_whitespace().nth(3) == Some("00")) }
+    }
 }
 
 /// What PID 1 is. The kernel shields it from signals that it has no handler for, even from its own `abort()`, and gives it all orphans.

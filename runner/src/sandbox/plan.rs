@@ -7,9 +7,12 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::addresses;
+use super::filter::network_filter;
+use super::handed_out::Handed;
 use super::root::{Assembly, Root};
 pub(crate) use super::step::{Step, TreeFlags};
-use super::{Access, Command, Filter, FirstProcess, InnerIdentity, SandboxRequest, Stdio, Volume};
+use super::{Access, Command, Filter, FirstProcess, InnerIdentity, Network, SandboxRequest, Stdio, Volume};
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -25,9 +28,20 @@ pub struct SandboxPlan {
     pub(crate) first_process: FirstProcess,
     /// Installed by [`Step::Filter`], which is among the steps if this is here.
     pub(crate) filter: Option<std::sync::Arc<Filter>>,
+    /// The filter that supervises a private network.
+    pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
+    pub(crate) network: Network,
     pub(crate) working_dir: PathBuf,
     /// Go on after a step that is refused, to see what becomes of the others: for finding out what a machine grants, never for a function.
     pub(crate) tolerant: bool,
+}
+
+impl SandboxPlan {
+    /// The namespaces that the child is born in, as flags of `clone(2)`.
+    pub(crate) fn namespaces(&self) -> libc::c_int {
+        let always = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        if self.network == Network::Host { always } else { always | libc::CLONE_NEWNET }
+    }
 }
 
 /// Why a request cannot be planned.
@@ -39,6 +53,9 @@ pub enum PlanError {
     /// A path, argument or name holds a NUL byte.
     #[error("`{0}` holds a NUL byte")]
     Nul(String),
+    /// The sockets of a network of its own are made by an init.
+    #[error("a network of its own takes an init")]
+    NetworkWithoutInit,
     /// There is nothing to execute.
     #[error("no command given")]
     NoCommand,
@@ -101,6 +118,10 @@ pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
 pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<SandboxPlan, PlanError> {
     let mut planner = Planner::default();
     planner.identity(request.identity, privilege);
+    if request.network != Network::Host && request.first_process != FirstProcess::Init {
+        return Err(PlanError::NetworkWithoutInit);
+    }
+    planner.network(request.network);
     // Nothing of the host's can be named once its root is gone, and a mount of ours may lie over a source's path: so all sources are opened first.
     planner.steps.push(Step::MakePrivate);
     let root = Root::of(&request.root);
@@ -118,6 +139,8 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
         stdio: request.stdio,
         first_process: request.first_process,
         filter: request.filter,
+        network_filter: matches!(request.network, Network::Private { .. }).then(network_filter),
+        network: request.network,
         working_dir: request.working_dir,
         tolerant: false,
     })
@@ -154,6 +177,28 @@ impl Planner {
             }
         }
         self.steps.extend([Step::ForbidNesting, Step::NewSession, Step::DieWithParent, Step::WireStdio]);
+    }
+
+    /// While there are capabilities: the loopback device, addresses, and the sockets that the host will use.
+    fn network(&mut self, network: Network) {
+        if network == Network::Host {
+            return;
+        }
+        let socket = |handed, domain, kind, protocol| Step::MakeSocket { handed, domain, kind, protocol };
+        self.steps.extend([Step::RaiseLoopback, socket(Handed::Api, libc::AF_INET, libc::SOCK_STREAM, 0)]);
+        let Network::Private { ipv6 } = network else { return };
+        let (messages, count) = addresses::messages(ipv6);
+        self.steps.extend([
+            Step::ConfigureNetwork { messages, count },
+            socket(Handed::RawV4, libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_UDP),
+            socket(Handed::InjectV4, libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW),
+        ]);
+        if ipv6 {
+            self.steps.extend([
+                socket(Handed::RawV6, libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_UDP),
+                socket(Handed::InjectV6, libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_RAW),
+            ]);
+        }
     }
 
     fn sources(&mut self, root: &Root, volumes: &[Volume], privilege: Privilege) -> Result<Contents, PlanError> {
@@ -264,9 +309,15 @@ impl Planner {
             Step::ChangeDirectory(text(working_dir.as_os_str().as_bytes())?),
             Step::DropCapabilities,
             Step::NoNewPrivileges,
-            Step::ConfineFiles,
-            Step::CloseOthers,
         ]);
+        // Before Landlock, which keeps TCP from what is not supervised only where it is.
+        if matches!(request.network, Network::Private { .. }) {
+            self.steps.push(Step::SuperviseNetwork);
+        }
+        self.steps.extend([Step::ConfineFiles, Step::CloseOthers]);
+        if request.network != Network::Host {
+            self.steps.push(Step::HandOut);
+        }
         self.steps.extend(request.filter.is_some().then_some(Step::Filter));
         self.steps.push(Step::Execute);
         Ok(())

@@ -16,6 +16,7 @@ fn request(root: RootSource) -> SandboxRequest {
         hostname: "h".into(),
         tmp_size_bytes: 7,
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
+        network: Network::Host,
         first_process: FirstProcess::Program,
         filter: Some(filter),
     }

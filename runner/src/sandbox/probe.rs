@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::plan::Step;
 use super::{
-    Command, Ended, Filter, FirstProcess, HostRoot, InnerIdentity, Input, LaunchError, Launcher, Output, RootSource, SandboxPlan,
+    Command, Ended, Filter, FirstProcess, HostRoot, InnerIdentity, Input, LaunchError, Launcher, Network, Output, RootSource, SandboxPlan,
     SandboxRequest, Stdio, landlock, plan,
 };
 
@@ -120,7 +120,7 @@ fn steps(plan: &SandboxPlan) -> Vec<(String, bool)> {
 }
 
 fn landlock_finding() -> Finding {
-    let verdict = match landlock::ruleset() {
+    let verdict = match landlock::ruleset(landlock::Tcp::Free) {
         Ok(Some(ruleset)) => Verdict::Granted(Some(format!("version {}", ruleset.abi))),
         Ok(None) => Verdict::Refused("this kernel has none".into()),
         Err(error) => Verdict::Refused(error.to_string()),
@@ -148,6 +148,7 @@ fn request(filter: Arc<Filter>) -> SandboxRequest {
         hostname: "lambda".into(),
         tmp_size_bytes: 1 << 20,
         stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
+        network: Network::Host,
         first_process: FirstProcess::Init,
         filter: Some(filter),
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::io::unix::AsyncFd;
 
-use super::{Enforcement, memory, sys};
+use super::{Enforcement, NetworkDescriptors, memory, sys};
 
 /// A running sandbox. Dropping it kills and reaps all that runs inside.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct Sandbox {
     pub stdout: Option<OwnedFd>,
     /// The read end of standard error, likewise.
     pub stderr: Option<OwnedFd>,
+    /// What the host holds of its network namespace, when it has its own.
+    pub network: Option<NetworkDescriptors>,
     pid: libc::pid_t,
     pidfd: OwnedFd,
     /// Where an init writes the program's wait status.
@@ -53,9 +55,10 @@ impl Sandbox {
         (pid, pidfd): (libc::pid_t, OwnedFd),
         (stdout, stderr): (Option<OwnedFd>, Option<OwnedFd>),
         status: Option<File>,
+        network: Option<NetworkDescriptors>,
         enforcement: Enforcement,
     ) -> Self {
-        Self { stdout, stderr, pid, pidfd, status, ended: None, peak_memory_bytes: 0, enforcement }
+        Self { stdout, stderr, network, pid, pidfd, status, ended: None, peak_memory_bytes: 0, enforcement }
     }
 
     /// Something to wait on: readable once PID 1 has ended. Must run within a tokio runtime.

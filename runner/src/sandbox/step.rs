@@ -3,6 +3,7 @@
 use std::ffi::CString;
 
 use super::InnerIdentity;
+use super::handed_out::Handed;
 
 /// One thing done inside, by the child, with raw system calls.
 #[derive(Debug)]
@@ -59,6 +60,19 @@ pub(crate) enum Step {
     MaskNull {
         path: CString,
     },
+    /// Bring up the loopback device of a network namespace of its own.
+    RaiseLoopback,
+    /// Send netlink messages, and wait for as many answers.
+    ConfigureNetwork {
+        messages: Vec<u8>,
+        count: u32,
+    },
+    MakeSocket {
+        handed: Handed,
+        domain: i32,
+        kind: i32,
+        protocol: i32,
+    },
     SealRoot,
     EnterRoot,
     Limit {
@@ -70,8 +84,10 @@ pub(crate) enum Step {
     ChangeDirectory(CString),
     DropCapabilities,
     NoNewPrivileges,
+    SuperviseNetwork,
     ConfineFiles,
     CloseOthers,
+    HandOut,
     Filter,
     Execute,
 }
@@ -98,6 +114,9 @@ impl Step {
             Self::Attach { target, .. } => format!("mount on /{}", show(target)),
             Self::MaskReadOnly { path } => format!("make /{} read-only", show(path)),
             Self::MaskNull { path } => format!("hide /{}", show(path)),
+            Self::RaiseLoopback => "bring up the loopback device".into(),
+            Self::ConfigureNetwork { .. } => "set up the private network's addresses".into(),
+            Self::MakeSocket { handed, .. } => format!("make a socket inside ({handed:?})"),
             Self::SealRoot => "make the root read-only".into(),
             Self::EnterRoot => "enter the new root (pivot_root)".into(),
             Self::Limit { .. } => "set resource limits".into(),
@@ -106,8 +125,10 @@ impl Step {
             Self::ChangeDirectory(path) => format!("change to {}", show(path)),
             Self::DropCapabilities => "drop capabilities".into(),
             Self::NoNewPrivileges => "set no_new_privs".into(),
+            Self::SuperviseNetwork => "supervise the network (seccomp notification)".into(),
             Self::ConfineFiles => "confine file access (Landlock)".into(),
             Self::CloseOthers => "close other file descriptors (close_range)".into(),
+            Self::HandOut => "hand descriptors to the host".into(),
             Self::Filter => "install the seccomp filter".into(),
             Self::Execute => "execute the program".into(),
         }
@@ -115,7 +136,7 @@ impl Step {
 
     /// Whether the sandbox still stands when this step is refused: then it is reported as a degradation, by name.
     pub(crate) fn optional(&self) -> bool {
-        matches!(self, Self::ForbidNesting | Self::Hostname(_) | Self::MaskReadOnly { .. } | Self::MaskNull { .. })
+        matches!(self, Self::ForbidNesting | Self::SuperviseNetwork | Self::Hostname(_) | Self::MaskReadOnly { .. } | Self::MaskNull { .. })
     }
 }
 
