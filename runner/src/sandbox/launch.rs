@@ -173,6 +173,7 @@ impl Spawner {
             programs: &vectors.programs,
             search: plan.search,
             tolerant: plan.tolerant,
+            omitted: plan.omitted,
             environment: vectors.environment.as_ptr(),
             init: wiring.init.as_ref().map(|pipes| self.init_orders(pipes)),
             record: &record,
@@ -220,7 +221,8 @@ impl Spawner {
 
     fn request_maps(&self, plan: &SandboxPlan) -> Result<Option<Maps>, LaunchError> {
         let Some(mapper) = &self.mapper else { return Ok(None) };
-        let (job, maps) = MapJob::new(plan.identity).map_err(prepare("make pipes"))?;
+        let (job, maps) =
+            MapJob::new(plan.identity, if plan.omitted.host_id { 0 } else { idmap::host_id() }).map_err(prepare("make pipes"))?;
         mapper.send(job).map_err(|_| prepare("reach the mapping thread")(io::ErrorKind::BrokenPipe.into()))?;
         Ok(Some(maps))
     }
@@ -306,14 +308,15 @@ struct MapJob {
     pid: Arc<AtomicI32>,
     errno: Arc<AtomicI32>,
     identity: InnerIdentity,
+    host_id: u32,
 }
 
 impl MapJob {
-    fn new(identity: InnerIdentity) -> io::Result<(Self, Maps)> {
+    fn new(identity: InnerIdentity, host_id: u32) -> io::Result<(Self, Maps)> {
         let (wanted_read, wanted_write) = sys::pipe()?;
         let (written_read, written_write) = sys::pipe()?;
         let (pid, errno) = (Arc::new(AtomicI32::new(0)), Arc::new(AtomicI32::new(0)));
-        let job = Self { wanted: wanted_read, written: written_write, pid: Arc::clone(&pid), errno: Arc::clone(&errno), identity };
+        let job = Self { wanted: wanted_read, written: written_write, pid: Arc::clone(&pid), errno: Arc::clone(&errno), identity, host_id };
         Ok((job, Maps { wanted: wanted_write, written: written_read, pid, errno }))
     }
 
@@ -323,7 +326,7 @@ impl MapJob {
         if self.wanted.read(&mut word).unwrap_or(0) == 0 {
             return;
         }
-        let answer = match idmap::write_maps(self.pid.load(Ordering::Acquire), self.identity) {
+        let answer = match idmap::write_maps(self.pid.load(Ordering::Acquire), self.identity, self.host_id) {
             Ok(()) => b'g',
             Err(error) => {
                 self.errno.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);

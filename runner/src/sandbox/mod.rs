@@ -20,6 +20,7 @@ mod process;
 mod root;
 mod step;
 pub(crate) mod sys;
+mod weaken;
 
 use std::ffi::CString;
 use std::io;
@@ -32,6 +33,7 @@ pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
 pub use launch::Launcher;
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
+pub use weaken::UnknownProtection;
 
 /// What a sandbox is made of. Paths named `source` are on the host, `target` inside.
 #[derive(Debug)]

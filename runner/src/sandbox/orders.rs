@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::handed_out::Handed;
 use super::plan::{Search, Step};
+use super::weaken::Omitted;
 
 /// How many refused optional steps are remembered.
 const REFUSALS: usize = 64;
@@ -64,6 +65,8 @@ pub(super) struct Orders<'a> {
     pub(super) programs: &'a [(*const c_char, *const *const c_char)],
     pub(super) search: Search,
     pub(super) tolerant: bool,
+    /// What a test left out.
+    pub(super) omitted: Omitted,
     pub(super) environment: *const *const c_char,
     pub(super) init: Option<Init>,
     pub(super) record: &'a Record,
