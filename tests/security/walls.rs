@@ -24,7 +24,33 @@ const NESTING: &str = "forbid further user namespaces";
 const SESSION: &str = "start a session (setsid)";
 const CAPABILITIES: &str = "drop capabilities";
 const NO_NEW_PRIVILEGES: &str = "set no_new_privs";
+const START: &str = "start the program from the init's file";
 const PID_NAMESPACE: &str = "a pid namespace of its own";
+
+/// Two walls: Landlock, which keeps the host's executable from being executed; without it the program is started from the init's file, which is then what
+/// `/proc/self/exe` is.
+#[test]
+fn t1_cve_2019_5736_without_landlock_and_the_inits_file_the_hosts_binary_runs_inside() {
+    let Some(weakened) = Weakened::new() else { return };
+    weakened.install("bin/script", b"#!/proc/self/exe\n");
+    std::os::unix::fs::symlink("/proc/self/exe", weakened.root().join("bin/link")).expect("made");
+    let run = |without: &[&str], program: &str| {
+        // The binary is linked dynamically: it runs only where it finds its libraries.
+        let options = [&["--volume", "/usr:/usr"], &options(without)[..]].concat();
+        let root = weakened.root().display().to_string();
+        Run::new(tests::place::weakened()).args(options).args([&root, program, "--unknown"]).current_dir("/").finish()
+    };
+    for program in ["/bin/script", "/bin/link"] {
+        let held = run(&[], program).expect_code(125);
+        assert!(held.err().contains(&format!("cannot execute `{program}`: Permission denied")), "{}", held.err());
+        let started = run(&[LANDLOCK], program).expect_code(127);
+        assert!(!started.err().contains("weakened: "), "{program}: {}", started.err());
+        let open = run(&[LANDLOCK, START], program).expect_code(125);
+        // Its own words, from inside: it cannot do there what it is told, but it runs.
+        let ran_inside = open.err().contains("weakened: ") && !open.err().contains("cannot execute");
+        assert!(ran_inside, "{program}: {}", open.err());
+    }
+}
 
 /// A shell that opens descriptors without close-on-exec, 203 of them the host's root folder, and starts what follows.
 const LEAKY: &str = r#"for n in $(seq 4 202); do eval "exec $n</etc/hostname"; done; exec 203</; exec "$@""#;

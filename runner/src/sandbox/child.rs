@@ -16,7 +16,7 @@ use super::plan::{Search, Step, TreeFlags};
 use super::sys::{self, MountAttr};
 use mounts::{change_directory, mount, open_slot, slot_fd};
 use network::{configure_network, hand_out, make_socket, raise_loopback, supervise};
-use programs::{execute, wire_stdio};
+use programs::{execute, start_from_init, wire_stdio};
 use rights::{await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, limit, write_own};
 
 /// A system call's result, or its errno.
@@ -262,7 +262,8 @@ extern "C" fn program(argument: *mut c_void) -> c_int {
     let mut byte = 0_u8;
     // Ends with the end of the pipe.
     let _ = call!(SYS_read, gate.0, ptr::from_mut(&mut byte), 1);
-    if let Err(errno) = execute(orders) {
+    let executed = if orders.starts.is_empty() { execute(orders) } else { start_from_init(orders) };
+    if let Err(errno) = executed {
         orders.record.errno.store(errno, Ordering::Release);
         let _ = write_all(started, b"x");
     }
