@@ -152,7 +152,6 @@ impl Spawner {
         let ruleset = ruleset(Tcp::Free)?;
         let wiring = wire(plan, self.mapper.is_some()).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
-
         let record = Record::default();
         let vectors = Vectors::new(plan, ruleset.is_some());
         let filter = filter_program(plan.filter.as_deref());
