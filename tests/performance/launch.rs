@@ -67,7 +67,7 @@ impl Scene {
             stdio: sandbox::Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
             network: runner::sandbox::Network::Host,
             first_process,
-            filter: Arc::clone(&self.filter),
+            filter: Some(Arc::clone(&self.filter)),
         }
     }
 

@@ -150,8 +150,8 @@ impl Spawner {
 
         let record = Record::default();
         let vectors = Vectors::new(plan);
-        let filter = filter_program(&plan.filter);
-        let network_filter = plan.network_filter.as_deref().map(filter_program);
+        let filter = filter_program(plan.filter.as_deref());
+        let network_filter = filter_program(plan.network_filter.as_deref());
         let signals = sys::signals_not_default();
         let fd = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut orders = Orders {
@@ -164,7 +164,7 @@ impl Spawner {
             namespaces: plan.namespaces(),
             handed: [-1; Handed::COUNT],
             hand_over: wiring.hand_over.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
-            network_filter: network_filter.as_ref(),
+            network_filter: &network_filter,
             ruleset: ruleset.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             supervised_ruleset: supervised.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             allowed: ruleset.as_ref().map_or(0, |ruleset| ruleset.allowed),
@@ -192,7 +192,7 @@ impl Spawner {
         let handed_out = wiring.hand_over.map(|(outside, _)| HandedOut::receive(&outside)).transpose();
         let mut handed_out = handed_out.map_err(prepare("receive the sandbox's descriptors"))?.unwrap_or_default();
         let network = handed_out.network(factory.flatten());
-        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, network, enforcement(ruleset.as_ref(), degradations)))
+        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, network, enforcement(plan, ruleset.as_ref(), degradations)))
     }
 
     fn init_orders(&self, pipes: &InitPipes) -> Init {
@@ -256,8 +256,8 @@ fn vector(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-fn filter_program(filter: &Filter) -> libc::sock_fprog {
-    let instructions = filter.instructions();
+fn filter_program(filter: Option<&Filter>) -> libc::sock_fprog {
+    let instructions = filter.map_or(&[][..], Filter::instructions);
     // The kernel's limit is 4096 instructions, which the compiler holds.
     libc::sock_fprog { len: instructions.len() as u16, filter: instructions.as_ptr().cast::<libc::sock_filter>().cast_mut() }
 }
@@ -389,13 +389,16 @@ fn refusals(plan: &SandboxPlan, record: &Record) -> Vec<Degradation> {
     record.refusals().filter_map(named).collect()
 }
 
-fn enforcement(ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
+fn enforcement(plan: &SandboxPlan, ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
     let mut protections = vec![Protection::Namespaces];
     match ruleset {
         Some(ruleset) => protections.push(Protection::Landlock { abi: ruleset.abi }),
         None => degradations.push(Degradation { what: "confine file access (Landlock)".into(), why: "this kernel has none".into() }),
     }
-    protections.push(Protection::Seccomp);
+    match plan.filter {
+        Some(_) => protections.push(Protection::Seccomp),
+        None => degradations.push(Degradation { what: "filter system calls (seccomp)".into(), why: "switched off".into() }),
+    }
     Enforcement { protections, degradations }
 }
 

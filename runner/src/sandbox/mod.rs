@@ -58,8 +58,8 @@ pub struct SandboxRequest {
     pub network: Network,
     /// Whether the program is PID 1 itself.
     pub first_process: FirstProcess,
-    /// The compiled seccomp filter.
-    pub filter: std::sync::Arc<Filter>,
+    /// The compiled seccomp filter; none only where the user wants none, which is said as a degradation.
+    pub filter: Option<std::sync::Arc<Filter>>,
 }
 
 /// Where the root file system comes from.

@@ -51,7 +51,7 @@ pub(super) struct Orders<'a> {
     /// The socket it is sent over; -1 without.
     pub(super) hand_over: c_int,
     /// The filter that asks us about connections.
-    pub(super) network_filter: Option<&'a libc::sock_fprog>,
+    pub(super) network_filter: &'a libc::sock_fprog,
     /// The Landlock ruleset and what it allows beneath the root; -1 without Landlock. The second one also keeps TCP from what is not supervised.
     pub(super) ruleset: c_int,
     pub(super) supervised_ruleset: c_int,

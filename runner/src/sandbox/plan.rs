@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::addresses;
+use super::filter::network_filter;
 use super::handed_out::Handed;
 use super::root::{Assembly, Root};
 pub(crate) use super::step::{Step, TreeFlags};
@@ -25,7 +26,8 @@ pub struct SandboxPlan {
     pub(crate) identity: InnerIdentity,
     pub(crate) stdio: Stdio,
     pub(crate) first_process: FirstProcess,
-    pub(crate) filter: std::sync::Arc<Filter>,
+    /// What the program may ask of the kernel; everything without.
+    pub(crate) filter: Option<std::sync::Arc<Filter>>,
     /// The filter that supervises a private network.
     pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
     pub(crate) network: Network,
@@ -137,7 +139,7 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
         stdio: request.stdio,
         first_process: request.first_process,
         filter: request.filter,
-        network_filter: None,
+        network_filter: matches!(request.network, Network::Private { .. }).then(network_filter),
         network: request.network,
         working_dir: request.working_dir,
         tolerant: false,
@@ -316,7 +318,8 @@ impl Planner {
         if request.network != Network::Host {
             self.steps.push(Step::HandOut);
         }
-        self.steps.extend([Step::Filter, Step::Execute]);
+        self.steps.extend(request.filter.is_some().then_some(Step::Filter));
+        self.steps.push(Step::Execute);
         Ok(())
     }
 }
