@@ -6,7 +6,9 @@
 //!
 //! Nothing here knows how the namespace is made, or what the sandbox runs.
 
+mod answers;
 mod destination;
+mod peer;
 mod rules;
 mod servers;
 

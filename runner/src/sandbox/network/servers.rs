@@ -41,11 +41,6 @@ impl NameServers {
         };
         Some(SocketAddr::new(server, 53))
     }
-
-    /// Whether a name server has this address.
-    pub(super) fn contains(&self, address: IpAddr) -> bool {
-        self.0.contains(&address)
-    }
 }
 
 fn on_loopback(address: IpAddr) -> bool {
@@ -65,7 +60,6 @@ mod tests {
         assert_eq!(servers.on_loopback(0), Some("127.0.0.53:53".parse().unwrap()));
         assert_eq!(servers.on_loopback(1), Some("[::1]:53".parse().unwrap()));
         assert_eq!(servers.on_loopback(2), None);
-        assert!(servers.contains([1, 1, 1, 1].into()) && !servers.contains([9, 9, 9, 9].into()));
     }
 
     #[test]
