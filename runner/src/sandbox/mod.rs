@@ -13,6 +13,7 @@ mod idmap;
 mod landlock;
 mod launch;
 mod memory;
+pub mod network;
 mod orders;
 mod plan;
 pub mod probe;
