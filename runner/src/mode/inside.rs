@@ -17,9 +17,7 @@ use crate::environment::layers::{self, MergeError};
 use crate::environment::mount_points;
 use crate::environment::run_folder::{self, RunFolder};
 use crate::exit_code::Failure;
-use crate::sandbox::{
-    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Network, RootSource, SandboxRequest, Stdio, Volume, shipped_filter,
-};
+use crate::sandbox::{Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Network, RootSource, SandboxRequest, Stdio, Volume};
 
 /// `/tmp` on Lambda, when nothing else is configured.
 const TMP_BYTES: u64 = 512 << 20;
@@ -88,7 +86,7 @@ impl Inside {
                 (root, ids, Some(rootfs))
             }
         };
-        let filter = Some(shipped_filter());
+        let filter = config.filter.clone();
         Ok(Self { root, volumes, identity: ids, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
     }
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use seccomp::filter::Instruction;
-
-pub use seccomp::filter::{CompileError as FilterError, Filter};
+pub use seccomp::filter::Filter;
+use seccomp::filter::{CompileError, Instruction};
+use seccomp::numbers::Architecture;
+use seccomp::policy::{ParsePolicyError, Policy};
 
 include!(concat!(env!("OUT_DIR"), "/filters.rs"));
 
@@ -18,11 +19,31 @@ pub(crate) fn network_filter() -> Arc<Filter> {
     Arc::new(Filter::precompiled(NETWORK))
 }
 
+/// Why a text gives no filter.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// It is no policy.
+    #[error(transparent)]
+    Policy(#[from] ParsePolicyError),
+    /// The policy is not for this machine, or too long.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// It hands calls to a supervisor.
+    #[error("`notify` has nobody to answer it")]
+    Notifies,
+}
+
+/// Compiles the text of a policy for this machine.
+pub fn compile_filter(text: &str) -> Result<Arc<Filter>, FilterError> {
+    let policy: Policy = text.parse()?;
+    if policy.notifies() {
+        return Err(FilterError::Notifies);
+    }
+    Ok(Arc::new(Filter::compile(&policy, Architecture::HOST)?))
+}
+
 #[cfg(test)]
 mod tests {
-    use seccomp::numbers::Architecture;
-    use seccomp::policy::Policy;
-
     use super::*;
 
     #[test]

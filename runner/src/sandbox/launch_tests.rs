@@ -140,6 +140,7 @@ fn a_small_tmp_is_full() {
     assert!(error.contains("No space left"), "{error}");
 }
 
+/// Whoever executes the program: the first process, the second, or the init's file where there is no Landlock.
 #[test]
 fn what_cannot_be_executed() {
     if !supported() {
@@ -147,22 +148,34 @@ fn what_cannot_be_executed() {
     }
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("plain"), "text").unwrap();
-    let launch = |command| {
-        let volumes = vec![Volume { source: folder.path().to_owned(), target: "/var/task".into(), access: Access::ReadOnly }];
-        Launcher::start().unwrap().launch(plan(SandboxRequest { command, volumes, ..request("") }).unwrap()).unwrap_err()
-    };
     let first =
         |candidates: &[&str]| Command::FirstOf { candidates: candidates.iter().map(ToString::to_string).collect(), arguments: Vec::new() };
+    let line = |word: &str| Command::Line(vec![word.into()]);
     let errno = |error| match error {
         LaunchError::Exec { path, source } => (path, source.raw_os_error().unwrap()),
         other => panic!("{other:?}"),
     };
-    assert!(matches!(launch(first(&["/var/task/none", "/usr"])), LaunchError::NoCandidate { tried } if tried.len() == 2));
-    assert_eq!(errno(launch(first(&["/var/task/none", "/var/task/plain"]))), ("/var/task/plain".into(), libc::EACCES));
-    assert_eq!(errno(launch(Command::Line(vec!["/none".into()]))), ("/none".into(), libc::ENOENT));
-    assert!(matches!(launch(Command::Line(vec!["none".into()])), LaunchError::NoCandidate { .. }));
-    let under_init = SandboxRequest { command: Command::Line(vec!["/none".into()]), first_process: FirstProcess::Init, ..request("") };
-    assert_eq!(errno(Launcher::start().unwrap().launch(plan(under_init).unwrap()).unwrap_err()), ("/none".into(), libc::ENOENT));
+    let ways = [(FirstProcess::Program, &[][..]), (FirstProcess::Init, &[]), (FirstProcess::Init, &["confine file access (Landlock)"])];
+    for (first_process, without) in ways {
+        let plan = |command| {
+            let volumes = vec![Volume { source: folder.path().to_owned(), target: "/var/task".into(), access: Access::ReadOnly }];
+            let environment = vec![c"PATH=/var/task:/none:/usr/bin:/bin".to_owned()];
+            plan(SandboxRequest { command, volumes, first_process, environment, ..request("") }).unwrap().without(without).unwrap()
+        };
+        let refused = |command| Launcher::start().unwrap().launch(plan(command)).unwrap_err();
+        assert!(matches!(refused(first(&["/var/task/none", "/usr"])), LaunchError::NoCandidate { tried } if tried.len() == 2));
+        assert_eq!(errno(refused(first(&["/var/task/none", "/var/task/plain"]))), ("/var/task/plain".into(), libc::EACCES));
+        assert_eq!(errno(refused(line("/none"))), ("/none".into(), libc::ENOENT));
+        assert_eq!(errno(refused(line("plain"))), ("/var/task/plain".into(), libc::EACCES));
+        assert!(matches!(refused(line("none")), LaunchError::NoCandidate { .. }));
+        for command in [
+            line("true"),
+            Command::FirstOf { candidates: vec!["/none".into(), "/bin/sh".into()], arguments: vec!["-c".into(), "exit 0".into()] },
+        ] {
+            let mut sandbox = Launcher::start().unwrap().launch(plan(command)).unwrap();
+            assert_eq!(sandbox.wait().unwrap(), Ended::Exited(0));
+        }
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::handed_out::Handed;
 use super::plan::{Search, Step};
+use super::weaken::Omitted;
 
 /// How many refused optional steps are remembered.
 const REFUSALS: usize = 64;
@@ -62,8 +63,13 @@ pub(super) struct Orders<'a> {
     pub(super) signals: &'a [c_int],
     /// Programs as (path, argument vector).
     pub(super) programs: &'a [(*const c_char, *const *const c_char)],
+    /// Argument vectors by which the init's file starts the programs; as many as there are ways to start, or none where the child may execute the program
+    /// itself, since Landlock keeps it from executing us.
+    pub(super) starts: &'a [*const *const c_char],
     pub(super) search: Search,
     pub(super) tolerant: bool,
+    /// What a test left out.
+    pub(super) omitted: Omitted,
     pub(super) environment: *const *const c_char,
     pub(super) init: Option<Init>,
     pub(super) record: &'a Record,

@@ -12,6 +12,7 @@ use super::filter::network_filter;
 use super::handed_out::Handed;
 use super::root::{Assembly, Root};
 pub(crate) use super::step::{Step, TreeFlags};
+use super::weaken::Omitted;
 use super::{Access, Command, Filter, FirstProcess, InnerIdentity, Network, SandboxRequest, Stdio, Volume};
 
 /// A sandbox ready to be launched.
@@ -26,7 +27,7 @@ pub struct SandboxPlan {
     pub(crate) identity: InnerIdentity,
     pub(crate) stdio: Stdio,
     pub(crate) first_process: FirstProcess,
-    /// What the program may ask of the kernel; everything without.
+    /// Installed by [`Step::Filter`], which is among the steps if this is here.
     pub(crate) filter: Option<std::sync::Arc<Filter>>,
     /// The filter that supervises a private network.
     pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
@@ -34,13 +35,16 @@ pub struct SandboxPlan {
     pub(crate) working_dir: PathBuf,
     /// Go on after a step that is refused, to see what becomes of the others: for finding out what a machine grants, never for a function.
     pub(crate) tolerant: bool,
+    /// What a test left out.
+    pub(crate) omitted: Omitted,
 }
 
 impl SandboxPlan {
     /// The namespaces that the child is born in, as flags of `clone(2)`.
     pub(crate) fn namespaces(&self) -> libc::c_int {
         let always = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        if self.network == Network::Host { always } else { always | libc::CLONE_NEWNET }
+        let wanted = if self.network == Network::Host { always } else { always | libc::CLONE_NEWNET };
+        if self.omitted.pid_namespace { wanted & !libc::CLONE_NEWPID } else { wanted }
     }
 }
 
@@ -143,6 +147,7 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
         network: request.network,
         working_dir: request.working_dir,
         tolerant: false,
+        omitted: Omitted::default(),
     })
 }
 
