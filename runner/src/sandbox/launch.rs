@@ -22,7 +22,7 @@ use super::orders::{Init, Orders, Record};
 use super::plan::{Program, SandboxPlan, Search, Step};
 use super::{
     Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Network, NetworkDescriptors, Outbound, Output,
-    Protection, Sandbox, idmap, sys,
+    Protection, Sandbox, Stdio, idmap, sys,
 };
 
 /// Starts sandboxes, one at a time. Cheap to clone; the thread behind it is the process's only one, and lives as long as the process: two of them
@@ -64,12 +64,30 @@ impl Launcher {
 
     /// Starts a sandbox. Blocks for the fraction of a millisecond that it takes.
     pub fn launch(&self, plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
+        refuse_folders(plan.stdio)?;
         let gone = || LaunchError::Prepare { step: "reach the launching thread", source: io::ErrorKind::BrokenPipe.into() };
         // One answer: the launching thread never waits for us.
         let (answer, answered) = sync_channel(1);
         self.jobs.send(Job { plan, answer }).map_err(|_| gone())?;
         answered.recv().map_err(|_| gone())?
     }
+}
+
+/// A stream of ours that is a folder would be a way to all that lies beneath it, past every wall inside.
+fn refuse_folders(stdio: Stdio) -> Result<(), LaunchError> {
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    let inherited = [
+        ("/dev/stdin", stdio.input == Input::Inherit, input.as_fd()),
+        ("/dev/stdout", stdio.output == Output::Inherit, output.as_fd()),
+        ("/dev/stderr", stdio.error != Output::Pipe, error.as_fd()),
+    ];
+    for (name, is_inherited, stream) in inherited {
+        let is_folder = || nix::sys::stat::fstat(stream).is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFDIR);
+        if is_inherited && is_folder() {
+            return Err(LaunchError::Source { path: name.into(), source: io::Error::from_raw_os_error(libc::EISDIR) });
+        }
+    }
+    Ok(())
 }
 
 /// What the thread owns.

@@ -110,8 +110,21 @@ pub(crate) const DEVICE_LINKS: [(&str, &str); 4] =
 /// Parts of `/proc` that nobody inside writes to: with an ordinary host id the kernel refuses anyway, this holds if it should not.
 const PROC_READ_ONLY: [&str; 5] = ["proc/sys", "proc/irq", "proc/bus", "proc/fs", "proc/sysrq-trigger"];
 
-/// Parts of `/proc` that tell of the host.
-const PROC_HIDDEN: [&str; 5] = ["proc/kcore", "proc/keys", "proc/timer_list", "proc/kmsg", "proc/latency_stats"];
+/// Files of `/proc` that tell of the host, Docker's list and the kernel's configuration; most kernels have only some.
+const PROC_HIDDEN: [&str; 9] = [
+    "proc/kcore",
+    "proc/keys",
+    "proc/timer_list",
+    "proc/kmsg",
+    "proc/latency_stats",
+    "proc/interrupts",
+    "proc/config.gz",
+    "proc/sched_debug",
+    "proc/timer_stats",
+];
+
+/// Folders of `/proc` that do: Docker's list, and the pressure on the machine.
+const PROC_EMPTIED: [&str; 5] = ["proc/acpi", "proc/scsi", "proc/asound", "proc/pressure", "proc/firmware"];
 
 /// Plans a sandbox for this process as it is now: as real root, or as an ordinary user.
 pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
@@ -257,6 +270,7 @@ impl Planner {
         // After /dev, whose null node covers what is hidden.
         self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
         self.steps.extend(PROC_HIDDEN.map(|path| Step::MaskNull { path: constant(path) }));
+        self.steps.extend(PROC_EMPTIED.map(|path| Step::MaskEmpty { path: constant(path) }));
         let options = constant(&format!("mode=1777,size={tmp_size_bytes}"));
         self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options });
         self.attach(contents.volumes);
