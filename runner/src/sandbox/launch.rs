@@ -6,6 +6,7 @@
 use std::ffi::{CString, c_char, c_int};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -20,8 +21,8 @@ use super::landlock::{self, Ruleset, Tcp};
 use super::orders::{Init, Orders, Record};
 use super::plan::{Program, SandboxPlan, Search, Step};
 use super::{
-    Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Network, Output, Protection, Sandbox, Stdio, idmap,
-    sys,
+    Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Network, NetworkDescriptors, Outbound, Output,
+    Protection, Sandbox, Stdio, idmap, sys,
 };
 
 /// Starts sandboxes, one at a time. Cheap to clone; the thread behind it is the process's only one, and lives as long as the process: two of them
@@ -174,7 +175,7 @@ impl Spawner {
         let record = Record::default();
         let vectors = Vectors::new(plan, ruleset.is_some());
         let filter = filter_program(plan.filter.as_deref());
-        let network_filter = plan.network_filter.as_deref().map(|filter| filter_program(Some(filter)));
+        let network_filter = filter_program(plan.network_filter.as_deref());
         let signals = sys::signals_not_default();
         let fd = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut orders = Orders {
@@ -187,7 +188,7 @@ impl Spawner {
             namespaces: plan.namespaces(),
             handed: [-1; Handed::COUNT],
             hand_over: wiring.hand_over.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
-            network_filter: network_filter.as_ref(),
+            network_filter: &network_filter,
             ruleset: ruleset.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             supervised_ruleset: supervised.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             allowed: ruleset.as_ref().map_or(0, |ruleset| ruleset.allowed),
@@ -204,20 +205,20 @@ impl Spawner {
         };
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
         let pid = self.clone_child(&mut orders, &child_pid).map_err(prepare("clone into new namespaces"))?;
+        let newborn = Newborn(pid);
         drop(wiring.stdio);
+        let handed_out = wiring.hand_over.filter(|_| !record.failed()).map(|(outside, _)| receive(&outside, plan)).transpose();
+        // If this fails the newborn is gone before the pipes that its program waits for.
+        let handed_out = handed_out.map_err(prepare("receive the sandbox's sockets"))?;
         let (status, factory) = wiring.init.map(|pipes| pipes.start_program(&record)).unzip();
         if let Some(error) = failure(plan, &record, maps.as_ref()) {
-            // With an init, only the program failed; without, it is gone already.
-            let _ = sys::pidfd_open(pid).and_then(|pidfd| sys::pidfd_kill(pidfd.as_fd(), libc::SIGKILL));
-            let _ = sys::wait_for(pid, true);
             return Err(error);
         }
         degradations.extend(refusals(plan, &record));
-        let pidfd = sys::pidfd_open(pid).map_err(prepare("open a pidfd"))?;
-        let handed_out = wiring.hand_over.map(|(outside, _)| HandedOut::receive(&outside)).transpose();
-        let mut handed_out = handed_out.map_err(prepare("receive the sandbox's descriptors"))?.unwrap_or_default();
-        let network = handed_out.network(factory.flatten());
-        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, network, enforcement(plan, ruleset.as_ref(), degradations)))
+        let process = newborn.grown_up().map_err(prepare("open a pidfd"))?;
+        let network = handed_out.zip(factory.flatten());
+        let network = network.map(|((listener, outbound), factory)| NetworkDescriptors { listener, outbound, factory });
+        Ok(Sandbox::new(process, wiring.pipes, status, network, enforcement(plan, ruleset.as_ref(), degradations)))
     }
 
     fn init_orders(&self, pipes: &InitPipes) -> Init {
@@ -260,6 +261,31 @@ impl Spawner {
         }
         pid
     }
+}
+
+/// A first process that is not a sandbox yet: killed and reaped when dropped, with the program of an init, which has then not begun or has failed.
+struct Newborn(libc::pid_t);
+
+impl Newborn {
+    fn grown_up(self) -> io::Result<(libc::pid_t, OwnedFd)> {
+        let pidfd = sys::pidfd_open(self.0)?;
+        Ok((std::mem::ManuallyDrop::new(self).0, pidfd))
+    }
+}
+
+impl Drop for Newborn {
+    fn drop(&mut self) {
+        // Without an init it may be gone already.
+        let _ = sys::pidfd_open(self.0).and_then(|pidfd| sys::pidfd_kill(pidfd.as_fd(), libc::SIGKILL));
+        let _ = sys::wait_for(self.0, true);
+    }
+}
+
+/// Receives what the child has handed out, and listens where the program will expect it.
+fn receive(socket: &UnixStream, plan: &SandboxPlan) -> io::Result<(Option<TcpListener>, Option<Outbound>)> {
+    let mut handed_out = HandedOut::receive(socket)?;
+    let listener = plan.listen_inside.map(|port| handed_out.listen(port)).transpose()?.flatten();
+    Ok((listener, handed_out.outbound()))
 }
 
 /// The child's argument vectors and environment, as the kernel takes them. Points into the plan.

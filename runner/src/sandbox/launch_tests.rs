@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::sandbox::{
-    Access, Command, Ended, FirstProcess, HostRoot, Input, Output, RootSource, SandboxRequest, Stdio, Volume, plan, shipped_filter,
+    Access, Command, Ended, FirstProcess, HostRoot, Input, Output, RootSource, SANDBOX_V4, SandboxRequest, Stdio, Volume, plan,
+    shipped_filter,
 };
 
 /// The parts of this machine's userland that a shell needs.
@@ -37,6 +38,7 @@ fn request(script: &str) -> SandboxRequest {
         tmp_size_bytes: 1 << 20,
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         network: Network::Host,
+        listen_inside: None,
         first_process: FirstProcess::Program,
         filter: Some(filter),
     }
@@ -248,4 +250,45 @@ fn dropping_kills() {
     let pid = sandbox.host_pid();
     drop(sandbox);
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn a_network_of_its_own_is_held_from_outside() {
+    let script = r#"import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+closed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+closed.sendto(b"nobody", ("127.0.0.1", 9))
+s.sendto(b"there", ("192.0.2.7", 53))
+print(s.recvfrom(99))
+"#;
+    let command = Command::Line(vec!["python3".into(), "-ISc".into(), script.into()]);
+    let private = Network::Private { ipv6: true };
+    let base = SandboxRequest { command, first_process: FirstProcess::Init, network: private, listen_inside: Some(9001), ..request("") };
+    if !supported() {
+        return;
+    }
+    let mut sandbox = Launcher::start().unwrap().launch(plan(base).unwrap()).unwrap();
+    assert!(sandbox.enforcement().degradations.is_empty(), "{:?}", sandbox.enforcement());
+    let NetworkDescriptors { listener, outbound, mut factory } = sandbox.network.take().expect("it has its own");
+    let listener = listener.expect("it was asked for");
+    assert_eq!(listener.local_addr().unwrap().to_string(), "127.0.0.1:9001");
+    // A socket of the same namespace reaches the listener, and the host's own namespace does not know it.
+    let inside = factory.socket(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    rustix::net::connect(&inside, &listener.local_addr().unwrap()).unwrap();
+    assert_eq!(factory.socket(libc::AF_INET, 99, 0).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    let outbound = outbound.expect("there is a way out");
+    let mut packet = [0_u8; 256];
+    let (length, _) = rustix::net::recv(&outbound.raw_v4, &mut packet[..], rustix::net::RecvFlags::empty()).unwrap();
+    assert_eq!(&packet[28..length], b"nobody");
+    // An IPv4 header of 20 bytes and one of UDP's of 8.
+    let mut packet = [0_u8; 256];
+    let (length, _) = rustix::net::recv(&outbound.raw_v4, &mut packet[..], rustix::net::RecvFlags::empty()).unwrap();
+    assert_eq!((&packet[16..20], &packet[28..length]), (&[192, 0, 2, 7][..], &b"there"[..]));
+    let ports = [packet[22], packet[23], packet[20], packet[21]];
+    let header = [0x45, 0, 0, 31, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 7, 198, 18, 111, 2];
+    let answer = [&header[..], &ports, &[0, 11, 0, 0], b"yes"].concat();
+    let to: std::net::SocketAddr = (SANDBOX_V4, 0).into();
+    rustix::net::sendto(&outbound.inject_v4, &answer, rustix::net::SendFlags::empty(), &to).unwrap();
+    let output = io::read_to_string(File::from(sandbox.stdout.take().unwrap())).unwrap();
+    assert_eq!((output.as_str(), sandbox.wait().unwrap()), ("(b'yes', ('192.0.2.7', 53))\n", Ended::Exited(0)));
 }

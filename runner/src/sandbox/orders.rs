@@ -52,7 +52,7 @@ pub(super) struct Orders<'a> {
     /// The socket it is sent over; -1 without.
     pub(super) hand_over: c_int,
     /// The filter that asks us about connections.
-    pub(super) network_filter: Option<&'a libc::sock_fprog>,
+    pub(super) network_filter: &'a libc::sock_fprog,
     /// The Landlock ruleset and what it allows beneath the root; -1 without Landlock. The second one also keeps TCP from what is not supervised.
     pub(super) ruleset: c_int,
     pub(super) supervised_ruleset: c_int,
@@ -92,6 +92,11 @@ pub(super) struct Init {
 }
 
 impl Record {
+    /// Whether a step has failed that had to be done.
+    pub(super) fn failed(&self) -> bool {
+        self.errno.load(Ordering::Acquire) != 0
+    }
+
     /// Notes that an optional step was refused; `count` were before.
     pub(super) fn refuse(&self, count: usize, step: u32, errno: c_int) {
         if let Some(place) = self.refused.get(count) {

@@ -32,6 +32,7 @@ pub struct SandboxPlan {
     /// The filter that supervises a private network.
     pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
     pub(crate) network: Network,
+    pub(crate) listen_inside: Option<u16>,
     pub(crate) working_dir: PathBuf,
     /// Go on after a step that is refused, to see what becomes of the others: for finding out what a machine grants, never for a function.
     pub(crate) tolerant: bool,
@@ -138,7 +139,7 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
     if request.network != Network::Host && request.first_process != FirstProcess::Init {
         return Err(PlanError::NetworkWithoutInit);
     }
-    planner.network(request.network);
+    planner.network(request.network, request.listen_inside);
     // Nothing of the host's can be named once its root is gone, and a mount of ours may lie over a source's path: so all sources are opened first.
     planner.steps.push(Step::MakePrivate);
     let root = Root::of(&request.root);
@@ -158,6 +159,7 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
         filter: request.filter,
         network_filter: matches!(request.network, Network::Private { .. }).then(network_filter),
         network: request.network,
+        listen_inside: request.listen_inside,
         working_dir: request.working_dir,
         tolerant: false,
         omitted: Omitted::default(),
@@ -198,12 +200,13 @@ impl Planner {
     }
 
     /// While there are capabilities: the loopback device, addresses, and the sockets that the host will use.
-    fn network(&mut self, network: Network) {
+    fn network(&mut self, network: Network, listen_inside: Option<u16>) {
         if network == Network::Host {
             return;
         }
         let socket = |handed, domain, kind, protocol| Step::MakeSocket { handed, domain, kind, protocol };
-        self.steps.extend([Step::RaiseLoopback, socket(Handed::Api, libc::AF_INET, libc::SOCK_STREAM, 0)]);
+        self.steps.push(Step::RaiseLoopback);
+        self.steps.extend(listen_inside.map(|_| socket(Handed::Listener, libc::AF_INET, libc::SOCK_STREAM, 0)));
         let Network::Private { ipv6 } = network else { return };
         let (messages, count) = addresses::messages(ipv6);
         self.steps.extend([
