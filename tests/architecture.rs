@@ -286,6 +286,7 @@ fn the_top_of_the_house_is_as_agreed() {
         "CHANGELOG.md",
         "LICENSE",
         "docs",
+        "fuzz",
         "examples",
         ".ci",
     ];
