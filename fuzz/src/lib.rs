@@ -27,6 +27,14 @@ pub struct Target {
 /// All targets.
 pub const TARGETS: [Target; 4] = [seccomp_policy::TARGET, runtime_api::TARGET, mount_places::TARGET, layer::TARGET];
 
+/// The target of this name.
+///
+/// # Panics
+/// When there is none.
+pub fn target(name: &str) -> Target {
+    TARGETS.into_iter().find(|target| target.name == name).expect("one of the targets")
+}
+
 /// Bytes taken one by one; zeroes once they have run out.
 struct Choices<'a>(&'a [u8]);
 

@@ -7,10 +7,10 @@ use fuzz::driver::{Length, run};
 
 fn short_run(name: &str) {
     let told = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let target = fuzz::TARGETS.iter().find(|target| target.name == name).expect("one of the targets");
+    let target = fuzz::target(name);
     let length = told("FUZZ_SECONDS").map_or(Length::Inputs(target.short_run), |seconds| Length::Time(Duration::from_secs(seconds)));
     let number = told("FUZZ_NUMBER").unwrap_or(1);
-    println!("{name}: {} inputs of number {number}", run(target, number, length));
+    println!("{name}: {} inputs of number {number}", run(&target, number, length));
 }
 
 #[test]
