@@ -133,10 +133,10 @@ mod tests {
     fn a_filter_tells_its_peer() {
         for text in ["10.1.2.3:443", "[2001:db8::1:2]:1"] {
             let mut filter = program(text.parse().unwrap());
-            assert_eq!(super::peer(&filter), Some(text.parse().unwrap()));
+            assert_eq!(peer(&filter), Some(text.parse().unwrap()));
             filter[0].k ^= 1;
-            assert_eq!(super::peer(&filter), None);
+            assert_eq!(peer(&filter), None);
         }
-        assert_eq!(super::peer(&[]), None);
+        assert_eq!(peer(&[]), None);
     }
 }
