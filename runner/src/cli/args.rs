@@ -79,6 +79,21 @@ pub(super) struct RunArgs {
     /// The network inside: only `host` in this release
     #[arg(long, alias = "net", value_name = "NETWORK")]
     pub network: Option<String>,
+    /// Which system calls the sandbox may make: a policy's file in place of the shipped one, or `off`
+    #[arg(long, value_name = "FILE|off")]
+    pub seccomp: Option<OsString>,
+    /// docker's `seccomp=unconfined` and `seccomp=FILE`; `no-new-privileges` always holds
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<OsString>,
+    /// Refused: a function has no capabilities
+    #[arg(long, value_name = "CAPABILITY", hide = true)]
+    pub cap_add: Vec<String>,
+    /// Accepted: a function has no capabilities
+    #[arg(long, value_name = "CAPABILITY", hide = true)]
+    pub cap_drop: Vec<String>,
+    /// Refused: a function has no privileges
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub privileged: Option<bool>,
     /// Keep stdin open for plain commands
     #[arg(short = 'i', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub interactive: Option<bool>,

@@ -17,9 +17,7 @@ use crate::environment::layers::{self, MergeError};
 use crate::environment::mount_points;
 use crate::environment::run_folder::{self, RunFolder};
 use crate::exit_code::Failure;
-use crate::sandbox::{
-    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Network, RootSource, SandboxRequest, Stdio, Volume, shipped_filter,
-};
+use crate::sandbox::{Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Network, RootSource, SandboxRequest, Stdio, Volume};
 
 /// `/tmp` on Lambda, when nothing else is configured.
 const TMP_BYTES: u64 = 512 << 20;
@@ -31,7 +29,7 @@ pub(super) struct Inside {
     volumes: Vec<Volume>,
     identity: InnerIdentity,
     working_dir: PathBuf,
-    filter: Arc<Filter>,
+    filter: Option<Arc<Filter>>,
     /// While it is held, the image stays in the cache.
     _rootfs: Option<Rootfs>,
     _folder: Option<RunFolder>,
@@ -88,7 +86,7 @@ impl Inside {
                 (root, ids, Some(rootfs))
             }
         };
-        let filter = shipped_filter().map_err(Failure::could_not_run)?;
+        let filter = config.filter.clone();
         Ok(Self { root, volumes, identity: ids, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
     }
 
@@ -107,7 +105,7 @@ impl Inside {
             network: Network::Host,
             // As on Lambda the runtime is not process 1, which signals of its own making would not reach.
             first_process: FirstProcess::Init,
-            filter: Arc::clone(&self.filter),
+            filter: self.filter.clone(),
         }
     }
 }

@@ -21,6 +21,7 @@ mod process;
 mod root;
 mod step;
 pub(crate) mod sys;
+mod weaken;
 
 use std::ffi::CString;
 use std::io;
@@ -28,11 +29,12 @@ use std::path::PathBuf;
 
 pub use addresses::{HOST_GATEWAY, MAX_NAME_SERVERS, SANDBOX_V4, SANDBOX_V6, name_server};
 pub use enforcement::{Degradation, Enforcement, Protection};
-pub use filter::{Filter, FilterError, shipped_filter};
+pub use filter::{Filter, FilterError, compile_filter, shipped_filter};
 pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
 pub use launch::Launcher;
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
+pub use weaken::UnknownProtection;
 
 /// What a sandbox is made of. Paths named `source` are on the host, `target` inside.
 #[derive(Debug)]
@@ -59,8 +61,8 @@ pub struct SandboxRequest {
     pub network: Network,
     /// Whether the program is PID 1 itself.
     pub first_process: FirstProcess,
-    /// The compiled seccomp filter.
-    pub filter: std::sync::Arc<Filter>,
+    /// The compiled seccomp filter; none only where the user wants none, which is said as a degradation.
+    pub filter: Option<std::sync::Arc<Filter>>,
 }
 
 /// Where the root file system comes from.

@@ -8,9 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::addresses;
+use super::filter::network_filter;
 use super::handed_out::Handed;
 use super::root::{Assembly, Root};
 pub(crate) use super::step::{Step, TreeFlags};
+use super::weaken::Omitted;
 use super::{Access, Command, Filter, FirstProcess, InnerIdentity, Network, SandboxRequest, Stdio, Volume};
 
 /// A sandbox ready to be launched.
@@ -25,20 +27,24 @@ pub struct SandboxPlan {
     pub(crate) identity: InnerIdentity,
     pub(crate) stdio: Stdio,
     pub(crate) first_process: FirstProcess,
-    pub(crate) filter: std::sync::Arc<Filter>,
+    /// Installed by [`Step::Filter`], which is among the steps if this is here.
+    pub(crate) filter: Option<std::sync::Arc<Filter>>,
     /// The filter that supervises a private network.
     pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
     pub(crate) network: Network,
     pub(crate) working_dir: PathBuf,
     /// Go on after a step that is refused, to see what becomes of the others: for finding out what a machine grants, never for a function.
     pub(crate) tolerant: bool,
+    /// What a test left out.
+    pub(crate) omitted: Omitted,
 }
 
 impl SandboxPlan {
     /// The namespaces that the child is born in, as flags of `clone(2)`.
     pub(crate) fn namespaces(&self) -> libc::c_int {
         let always = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        if self.network == Network::Host { always } else { always | libc::CLONE_NEWNET }
+        let wanted = if self.network == Network::Host { always } else { always | libc::CLONE_NEWNET };
+        if self.omitted.pid_namespace { wanted & !libc::CLONE_NEWPID } else { wanted }
     }
 }
 
@@ -137,10 +143,11 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
         stdio: request.stdio,
         first_process: request.first_process,
         filter: request.filter,
-        network_filter: None,
+        network_filter: matches!(request.network, Network::Private { .. }).then(network_filter),
         network: request.network,
         working_dir: request.working_dir,
         tolerant: false,
+        omitted: Omitted::default(),
     })
 }
 
@@ -316,7 +323,8 @@ impl Planner {
         if request.network != Network::Host {
             self.steps.push(Step::HandOut);
         }
-        self.steps.extend([Step::Filter, Step::Execute]);
+        self.steps.extend(request.filter.is_some().then_some(Step::Filter));
+        self.steps.push(Step::Execute);
         Ok(())
     }
 }
