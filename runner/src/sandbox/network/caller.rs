@@ -118,7 +118,9 @@ mod tests {
     #[test]
     fn signals_that_wait_interrupt_and_others_do_not() {
         let status = |pid, pending, shared, blocked| {
-            Status::parse(&format!("Name:\tx\nTgid:\t7\nPid:\t{pid}\nSigPnd:\t{pending:016x}\nShdPnd:\t{shared:016x}\nSigBlk:\t{blocked:016x}\n"))
+            Status::parse(&format!(
+                "Name:\tx\nTgid:\t7\nPid:\t{pid}\nSigPnd:\t{pending:016x}\nShdPnd:\t{shared:016x}\nSigBlk:\t{blocked:016x}\n"
+            ))
         };
         assert_eq!(status(7, 0, 0, 0).interruption(false), None);
         assert_eq!(status(7, 4, 4, 4).interruption(false), None);

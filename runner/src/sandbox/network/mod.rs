@@ -29,9 +29,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::{Outbound, SocketFactory, sys};
-use supervise::Shared;
 pub use rules::{NetworkRules, ParseRuleError, Rule};
 pub use servers::NameServers;
+use supervise::Shared;
 
 /// What a supervisor works on.
 #[derive(Debug)]
