@@ -9,14 +9,18 @@
 mod answers;
 mod caller;
 mod calls;
+mod datagrams;
 mod destination;
 mod options;
+mod packet;
 mod peer;
 mod places;
+mod publish;
 mod rules;
 mod servers;
 mod supervise;
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd as _;
@@ -29,6 +33,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::{Outbound, SocketFactory, sys};
+use datagrams::Datagrams;
+use datagrams::RawSockets;
 pub use rules::{NetworkRules, ParseRuleError, Rule};
 pub use servers::NameServers;
 use supervise::Shared;
@@ -141,14 +147,20 @@ fn run(supervision: Supervision, namespace: Option<u64>, stopped: oneshot::Recei
     let Supervision { outbound, factory, rules, name_servers, published, log } = supervision;
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async {
-        drop(published);
-        let (Some(outbound), Some(namespace)) = (outbound, namespace) else {
-            let _ = stopped.await;
-            return;
+        let factory = Rc::new(RefCell::new(factory));
+        for port in published {
+            tokio::task::spawn_local(publish::serve(port, Rc::clone(&factory)));
+        }
+        let served = async {
+            let (Some(outbound), Some(namespace)) = (outbound, namespace) else { return std::future::pending().await };
+            let (raw, notify) = RawSockets::new(outbound)?;
+            let shared = Rc::new(Shared::new((notify, namespace), (rules, name_servers), factory, log));
+            tokio::task::spawn_local(supervise::look_up_names(Rc::clone(&shared)));
+            tokio::task::spawn_local(Datagrams::new(Rc::clone(&shared), raw).serve());
+            supervise::serve(shared).await
         };
-        let shared = Rc::new(Shared::new((outbound.notify, namespace), (rules, name_servers), factory, log));
         tokio::select! {
-            _ = supervise::serve(shared) => {}
+            _ = served => {}
             _ = stopped => {}
         }
     });

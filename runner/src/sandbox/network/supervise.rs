@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use super::caller::{self, Callers, Status};
 use super::calls::{self, Outcome, Waiting, connect_without_waiting, is_connecting};
 use super::options::Options;
 use super::places::{self, Places, Registrar};
+use super::publish::Factory;
 use super::rules::Names;
 use super::{Connection, NameServers, NetworkRules, Verdict};
-use crate::sandbox::SocketFactory;
 use crate::sandbox::sys;
 use crate::sandbox::sys::network::{self as kernel, Notification};
 
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     pub(super) rules: NetworkRules,
     pub(super) servers: NameServers,
     pub(super) names: RefCell<Names>,
-    pub(super) factory: RefCell<SocketFactory>,
+    pub(super) factory: Factory,
     pub(super) log: Option<mpsc::Sender<Connection>>,
     pub(super) callers: Callers,
     pub(super) options: Options,
@@ -51,7 +51,7 @@ impl Shared {
     pub(super) fn new(
         (notify, namespace): (OwnedFd, u64),
         (rules, servers): (NetworkRules, NameServers),
-        factory: SocketFactory,
+        factory: Factory,
         log: Option<mpsc::Sender<Connection>>,
     ) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl Shared {
             rules,
             servers,
             names: RefCell::new(Names::new()),
-            factory: RefCell::new(factory),
+            factory,
             log,
             callers: Callers::default(),
             options: Options::default(),
@@ -296,4 +296,19 @@ async fn take_call(shared: &Rc<Shared>) -> io::Result<()> {
         });
     }
     Ok(())
+}
+
+/// Looks up the names that rules are about, again and again: the answers change.
+pub(super) async fn look_up_names(shared: Rc<Shared>) {
+    const AFTER: Duration = Duration::from_secs(60);
+    let names: Vec<String> = shared.rules.names().map(str::to_owned).collect();
+    while !names.is_empty() {
+        for name in &names {
+            // One that is not known now may be later.
+            for address in tokio::net::lookup_host((name.as_str(), 0)).await.into_iter().flatten() {
+                shared.names.borrow_mut().learn(name, address.ip());
+            }
+        }
+        sleep(AFTER).await;
+    }
 }
