@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rootfs_cache::rootfs::Rootfs;
 
+mod names;
 mod places;
 
 use super::cache_root;
@@ -17,10 +18,14 @@ use crate::environment::layers::{self, MergeError};
 use crate::environment::mount_points;
 use crate::environment::run_folder::{self, RunFolder};
 use crate::exit_code::Failure;
+use crate::function::INNER_API_PORT;
 use crate::sandbox::{Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Network, RootSource, SandboxRequest, Stdio, Volume};
 
 /// `/tmp` on Lambda, when nothing else is configured.
 const TMP_BYTES: u64 = 512 << 20;
+
+/// The host name inside.
+const HOSTNAME: &str = "lambda";
 
 /// What a sandbox shows. The folder of the run is removed with this value.
 #[derive(Debug)]
@@ -28,6 +33,7 @@ pub(super) struct Inside {
     root: RootSource,
     volumes: Vec<Volume>,
     identity: InnerIdentity,
+    network: Network,
     working_dir: PathBuf,
     filter: Option<Arc<Filter>>,
     /// While it is held, the image stays in the cache.
@@ -68,9 +74,17 @@ impl Inside {
             volumes.push(read_only(opt, "/opt"));
         }
         let working_dir = working_dir(config, &userland);
+        let names = names::files(config);
         let (root, ids, rootfs) = match userland {
-            Userland::Host(root) => (RootSource::Host(places::on_host(root, &config.volumes)), HOST_IDENTITY, None),
+            Userland::Host(mut root) => {
+                names::show_on_host(&mut root, names);
+                (RootSource::Host(places::on_host(root, &config.volumes)), HOST_IDENTITY, None)
+            }
             Userland::Image(rootfs, image) => {
+                for (target, text) in names.into_iter().filter(|(target, _)| image.holds(target)) {
+                    let file = target.trim_start_matches('/').replace('/', "-");
+                    add_missing(&mut volumes, [read_only(folder.write(&file, text.as_bytes())?, target)]);
+                }
                 let found = image.name_resolution().into_iter();
                 add_missing(&mut volumes, found.map(|(source, target)| read_only(source, target)));
                 let Identity { ids, databases } = image.identity();
@@ -86,8 +100,8 @@ impl Inside {
                 (root, ids, Some(rootfs))
             }
         };
-        let filter = config.filter.clone();
-        Ok(Self { root, volumes, identity: ids, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
+        let (filter, network) = (config.filter.clone(), config.networking.network);
+        Ok(Self { root, volumes, identity: ids, network, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
     }
 
     /// What the sandbox is asked to be.
@@ -99,10 +113,11 @@ impl Inside {
             working_dir: self.working_dir.clone(),
             volumes: self.volumes.clone(),
             identity: self.identity,
-            hostname: "lambda".to_owned(),
+            hostname: HOSTNAME.to_owned(),
             tmp_size_bytes: TMP_BYTES,
             stdio,
-            network: Network::Host,
+            network: self.network,
+            listen_inside: (self.network != Network::Host).then_some(INNER_API_PORT),
             // As on Lambda the runtime is not process 1, which signals of its own making would not reach.
             first_process: FirstProcess::Init,
             filter: self.filter.clone(),

@@ -43,13 +43,16 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
         };
         let start = Start { launcher: &launcher, inside: &inside, command, variables };
         match purpose {
-            Purpose::Plain => start.plain(config.stdin, signals).await,
+            Purpose::Plain => start.plain(config, signals).await,
             Purpose::Function { function, carriage_returns, .. } => {
                 let mut report = Report::to_stderr(color(config), carriage_returns);
                 if let Some(note) = note.filter(|_| config.talk.loudness == Loudness::Normal) {
                     report.note(&format!("undocked: {note}"));
                 }
-                let ran = start.function(Run { function: &function, event }, &mut report, signals).await.map_err(not_run)?;
+                let ran = start
+                    .function(Run { function: &function, event, networking: &config.networking }, &mut report, signals)
+                    .await
+                    .map_err(not_run)?;
                 finish(&ran, &report, config.result)
             }
         }
@@ -65,14 +68,14 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    async fn plain(self, stdin: Stdin, mut signals: Signals) -> Result<ExitCode, Failure> {
-        let input = match stdin {
+    async fn plain(self, config: &RunConfig, mut signals: Signals) -> Result<ExitCode, Failure> {
+        let input = match config.stdin {
             Stdin::Inherit => Input::Inherit,
             Stdin::Null => Input::Null,
         };
         let stdio = Stdio { input, output: Output::Inherit, error: Output::Inherit };
         let request = self.inside.request(self.command, self.variables.to_c_strings(), stdio);
-        shell::run(self.launcher, request, signals.next()).await
+        shell::run(self.launcher, request, &config.networking, signals.next()).await
     }
 
     async fn function(self, run: Run<'_>, report: &mut Report, mut signals: Signals) -> Result<Ran, EnvironmentError> {

@@ -1,23 +1,39 @@
 //! A plain command in the sandbox: our standard streams are its own, and its exit code is ours.
 
 use std::io::Write;
+use std::pin::pin;
 
+use crate::environment::connections::Connections;
 use crate::exit_code::{ExitCode, Failure};
+use crate::sandbox::network::Networking;
 use crate::sandbox::{Ended, LaunchError, Launcher, SandboxRequest, plan};
 
 /// Runs the command; `stop` gives the number of a signal that ends it.
-pub(super) async fn run(launcher: &Launcher, request: SandboxRequest, stop: impl Future<Output = i32>) -> Result<ExitCode, Failure> {
+pub(super) async fn run(
+    launcher: &Launcher,
+    request: SandboxRequest,
+    networking: &Networking,
+    stop: impl Future<Output = i32>,
+) -> Result<ExitCode, Failure> {
+    let mut connections = Connections::open(networking).map_err(Failure::could_not_run)?;
+    for (outside, inside) in connections.published() {
+        say(&format!("{outside} leads to port {inside} inside"));
+    }
     let plan = plan(request).map_err(Failure::could_not_run)?;
     let mut sandbox = launcher.launch(plan).map_err(not_launched)?;
     if let Some(warning) = sandbox.enforcement().warning() {
-        // Its error stream is ours: a write that fails is its affair as well.
-        let _ = writeln!(std::io::stderr(), "undocked: {warning}");
+        say(&warning);
     }
-    let (ended, signal) = tokio::select! {
-        ended = sandbox.ended() => (ended, None),
-        signal = stop => {
-            sandbox.kill();
-            (sandbox.ended().await, Some(signal))
+    let _serving = connections.serve_plain(&mut sandbox).map_err(Failure::could_not_run)?;
+    let mut stop = pin!(stop);
+    let (ended, signal) = loop {
+        tokio::select! {
+            ended = sandbox.ended() => break (ended, None),
+            signal = &mut stop => {
+                sandbox.kill();
+                break (sandbox.ended().await, Some(signal));
+            }
+            connection = connections.logged() => say(&connection.to_string()),
         }
     };
     Ok(match (ended.map_err(Failure::could_not_run)?, signal) {
@@ -25,6 +41,11 @@ pub(super) async fn run(launcher: &Launcher, request: SandboxRequest, stop: impl
         (Ended::Exited(status), None) => ExitCode::from_status(status),
         (Ended::Signaled { signal, .. }, None) => ExitCode::from_signal(signal),
     })
+}
+
+/// The sandbox's error stream is ours: a write that fails is its affair as well.
+fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "undocked: {what}");
 }
 
 /// Docker's exit codes for a command that is not there, or is no program.

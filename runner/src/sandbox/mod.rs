@@ -19,6 +19,7 @@ mod plan;
 pub mod probe;
 mod process;
 mod root;
+mod sockets;
 mod step;
 pub(crate) mod sys;
 mod weaken;
@@ -34,6 +35,7 @@ pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
 pub use launch::Launcher;
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
+pub use sockets::SocketHolder;
 pub use weaken::UnknownProtection;
 
 /// What a sandbox is made of. Paths named `source` are on the host, `target` inside.
@@ -59,6 +61,8 @@ pub struct SandboxRequest {
     pub stdio: Stdio,
     /// What the processes reach over the network.
     pub network: Network,
+    /// A TCP port of the sandbox's own 127.0.0.1 on which the host listens before the program starts; not with [`Network::Host`].
+    pub listen_inside: Option<u16>,
     /// Whether the program is PID 1 itself.
     pub first_process: FirstProcess,
     /// The compiled seccomp filter; none only where the user wants none, which is said as a degradation.

@@ -32,6 +32,7 @@ pub struct SandboxPlan {
     /// The filter that supervises a private network.
     pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
     pub(crate) network: Network,
+    pub(crate) listen_inside: Option<u16>,
     pub(crate) working_dir: PathBuf,
     /// Go on after a step that is refused, to see what becomes of the others: for finding out what a machine grants, never for a function.
     pub(crate) tolerant: bool,
@@ -109,8 +110,21 @@ pub(crate) const DEVICE_LINKS: [(&str, &str); 4] =
 /// Parts of `/proc` that nobody inside writes to: with an ordinary host id the kernel refuses anyway, this holds if it should not.
 const PROC_READ_ONLY: [&str; 5] = ["proc/sys", "proc/irq", "proc/bus", "proc/fs", "proc/sysrq-trigger"];
 
-/// Parts of `/proc` that tell of the host.
-const PROC_HIDDEN: [&str; 5] = ["proc/kcore", "proc/keys", "proc/timer_list", "proc/kmsg", "proc/latency_stats"];
+/// Files of `/proc` that tell of the host, Docker's list and the kernel's configuration; most kernels have only some.
+const PROC_HIDDEN: [&str; 9] = [
+    "proc/kcore",
+    "proc/keys",
+    "proc/timer_list",
+    "proc/kmsg",
+    "proc/latency_stats",
+    "proc/interrupts",
+    "proc/config.gz",
+    "proc/sched_debug",
+    "proc/timer_stats",
+];
+
+/// Folders of `/proc` that do: Docker's list, and the pressure on the machine.
+const PROC_EMPTIED: [&str; 5] = ["proc/acpi", "proc/scsi", "proc/asound", "proc/pressure", "proc/firmware"];
 
 /// Plans a sandbox for this process as it is now: as real root, or as an ordinary user.
 pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
@@ -125,7 +139,7 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
     if request.network != Network::Host && request.first_process != FirstProcess::Init {
         return Err(PlanError::NetworkWithoutInit);
     }
-    planner.network(request.network);
+    planner.network(request.network, request.listen_inside);
     // Nothing of the host's can be named once its root is gone, and a mount of ours may lie over a source's path: so all sources are opened first.
     planner.steps.push(Step::MakePrivate);
     let root = Root::of(&request.root);
@@ -145,6 +159,7 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
         filter: request.filter,
         network_filter: matches!(request.network, Network::Private { .. }).then(network_filter),
         network: request.network,
+        listen_inside: request.listen_inside,
         working_dir: request.working_dir,
         tolerant: false,
         omitted: Omitted::default(),
@@ -185,12 +200,13 @@ impl Planner {
     }
 
     /// While there are capabilities: the loopback device, addresses, and the sockets that the host will use.
-    fn network(&mut self, network: Network) {
+    fn network(&mut self, network: Network, listen_inside: Option<u16>) {
         if network == Network::Host {
             return;
         }
         let socket = |handed, domain, kind, protocol| Step::MakeSocket { handed, domain, kind, protocol };
-        self.steps.extend([Step::RaiseLoopback, socket(Handed::Api, libc::AF_INET, libc::SOCK_STREAM, 0)]);
+        self.steps.push(Step::RaiseLoopback);
+        self.steps.extend(listen_inside.map(|_| socket(Handed::Listener, libc::AF_INET, libc::SOCK_STREAM, 0)));
         let Network::Private { ipv6 } = network else { return };
         let (messages, count) = addresses::messages(ipv6);
         self.steps.extend([
@@ -254,6 +270,7 @@ impl Planner {
         // After /dev, whose null node covers what is hidden.
         self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
         self.steps.extend(PROC_HIDDEN.map(|path| Step::MaskNull { path: constant(path) }));
+        self.steps.extend(PROC_EMPTIED.map(|path| Step::MaskEmpty { path: constant(path) }));
         let options = constant(&format!("mode=1777,size={tmp_size_bytes}"));
         self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options });
         self.attach(contents.volumes);

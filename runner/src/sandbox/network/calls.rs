@@ -35,7 +35,7 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) enum Waiting {
     /// A new one, to be put in place of the caller's socket of this cookie.
-    Outside { fresh: OwnedFd, cookie: u64 },
+    Outside { fresh: OwnedFd, address: Vec<u8>, cookie: u64 },
     /// On the caller's own socket.
     Own { copy: OwnedFd, address: Vec<u8> },
 }
@@ -216,21 +216,26 @@ impl Shared {
             return Ok(Outcome::Result(result));
         }
         if is_connecting(fresh.as_fd()) {
-            return Ok(Outcome::Waits(Waiting::Outside { cookie: caller::cookie(&socket.copy)?, fresh }));
+            return Ok(Outcome::Waits(Waiting::Outside { cookie: caller::cookie(&socket.copy)?, fresh, address }));
         }
-        self.finish_outside(call, socket.copy.as_fd(), fresh.as_fd())
+        self.finish_outside(call, socket.copy.as_fd(), (fresh.as_fd(), &address))
     }
 
     /// For a caller that waited: what came of the connection. Only one that stands takes the place of the caller's socket, which can else be tried again.
-    pub(super) fn finish_outside(&self, call: &Notification, old: BorrowedFd<'_>, fresh: BorrowedFd<'_>) -> io::Result<Outcome> {
-        match number_option(fresh, libc::SO_ERROR)? {
-            0 => {
-                caller::set_nonblocking(fresh, false)?;
-                self.put_in_place(call, old, fresh)?;
-                Ok(Outcome::Result(0))
-            }
-            error => Ok(Outcome::Result(error)),
+    pub(super) fn finish_outside(
+        &self,
+        call: &Notification,
+        old: BorrowedFd<'_>,
+        (fresh, address): (BorrowedFd<'_>, &[u8]),
+    ) -> io::Result<Outcome> {
+        // Asked once more, the kernel says what came of it, and takes note that it has said so: the next one to ask is told that it is connected.
+        match kernel::connect(fresh, address) {
+            Err(error) if error.raw_os_error() != Some(libc::EISCONN) => return Err(error),
+            _ => {}
         }
+        caller::set_nonblocking(fresh, false)?;
+        self.put_in_place(call, old, fresh)?;
+        Ok(Outcome::Result(0))
     }
 
     fn open_outside(&self, socket: &Socket, target: SocketAddr) -> io::Result<OwnedFd> {

@@ -11,6 +11,7 @@ mod caller;
 mod calls;
 mod datagrams;
 mod destination;
+mod names;
 mod options;
 mod packet;
 mod peer;
@@ -19,8 +20,10 @@ mod publish;
 mod rules;
 mod servers;
 mod supervise;
+mod wanted;
 
 use std::cell::RefCell;
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd as _;
@@ -33,11 +36,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::{Outbound, SocketFactory, sys};
-use datagrams::Datagrams;
-use datagrams::RawSockets;
+use datagrams::{Datagrams, RawSockets};
+pub use names::{HostAddress, HostEntry, hosts, resolv_conf};
 pub use rules::{NetworkRules, ParseRuleError, Rule};
 pub use servers::NameServers;
 use supervise::Shared;
+pub use wanted::{LogConnections, Networking, PublishedPort};
 
 /// What a supervisor works on.
 #[derive(Debug)]
@@ -84,6 +88,31 @@ pub struct Connection {
     pub destination: SocketAddr,
     /// What became of it.
     pub verdict: Verdict,
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { protocol, destination, verdict } = self;
+        write!(f, "{protocol} {destination} {verdict}")
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+        })
+    }
 }
 
 /// What is spoken.
@@ -168,6 +197,3 @@ fn run(supervision: Supervision, namespace: Option<u64>, stopped: oneshot::Recei
     // A name that is being looked up is not waited for.
     runtime.shutdown_background();
 }
-
-#[cfg(test)]
-mod tests;

@@ -131,7 +131,7 @@ impl Shared {
         };
         match waiting {
             Waiting::Own { copy, address } => self.wait_for_own(call, copy, &address).await,
-            Waiting::Outside { fresh, cookie } => self.wait_for_outside(call, fresh, cookie).await,
+            Waiting::Outside { fresh, address, cookie } => self.wait_for_outside(call, fresh, (&address, cookie)).await,
         }
     }
 
@@ -156,7 +156,7 @@ impl Shared {
         }
     }
 
-    async fn wait_for_outside(&self, call: &Notification, fresh: OwnedFd, cookie: u64) -> io::Result<Outcome> {
+    async fn wait_for_outside(&self, call: &Notification, fresh: OwnedFd, (address, cookie): (&[u8], u64)) -> io::Result<Outcome> {
         let [number, ..] = call.arguments;
         // The timeout was carried over.
         let timeout = send_timeout(fresh.as_fd());
@@ -180,7 +180,7 @@ impl Shared {
             return Ok(Outcome::Result(libc::ECONNABORTED));
         }
         match ended {
-            None => self.finish_outside(call, old.as_fd(), fresh.as_fd()),
+            None => self.finish_outside(call, old.as_fd(), (fresh.as_fd(), address)),
             // The caller goes away, and the connection goes on being made.
             Some(ended) => {
                 caller::set_nonblocking(fresh.as_fd(), false)?;
