@@ -9,13 +9,13 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::InnerIdentity;
+use super::{InnerIdentity, Isolation};
 use super::orders::{Init, Orders};
-use super::plan::{Search, Step, TreeFlags};
+use super::plan::{Entrance, ProcFrom, Search, Step, TreeFlags};
 use super::sys::{self, MountAttr};
-use mounts::{change_directory, mount, open_slot, slot_fd};
+use mounts::{change_directory, change_root, mount, open_slot, slot_fd};
 use programs::{execute, wire_stdio};
-use rights::{await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, limit, write_own};
+use rights::{await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, drop_to_user, limit, write_own};
 
 /// A system call's result, or its errno.
 type Kernel<T> = Result<T, c_int>;
@@ -91,30 +91,39 @@ fn exit() -> ! {
     }
 }
 
-/// The namespaces of every sandbox. The network is the host's until the sandbox gets its own.
-const NAMESPACES: c_int = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+/// The namespaces of a sandbox but for that of its users. The network is the host's until the sandbox gets its own.
+const NAMESPACES: c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+
+/// The namespaces that an isolation has.
+pub(super) fn namespaces(isolation: Isolation) -> c_int {
+    match isolation {
+        Isolation::Full | Isolation::ProcBind | Isolation::NoPivot => libc::CLONE_NEWUSER | NAMESPACES,
+        Isolation::RootWithoutUserns => NAMESPACES,
+        Isolation::Chroot | Isolation::InPlace => 0,
+    }
+}
 
 /// Clones the child and suspends this thread until it has executed its program or failed, which the record tells. The child's id is stored in
 /// `child_pid` before it runs.
-pub(super) fn start(stack: &sys::Stack, orders: &mut Orders<'_>, child_pid: &AtomicI32) -> std::io::Result<libc::pid_t> {
+pub(super) fn start(stack: &sys::Stack, isolation: Isolation, orders: &mut Orders<'_>, child_pid: &AtomicI32) -> std::io::Result<libc::pid_t> {
+    let namespaces = namespaces(isolation);
     // SAFETY: the callee demands a child that makes raw system calls only and never returns, which `run` is; the orders and the id's place outlive the
     // call, which returns only when the child has left our memory.
-    unsafe { sys::clone_vfork(run, stack, NAMESPACES, ptr::from_mut(orders).cast(), child_pid.as_ptr()) }
+    unsafe { sys::clone_vfork(run, stack, namespaces, ptr::from_mut(orders).cast(), child_pid.as_ptr()) }
 }
 
 /// The child's first and only function. Does not return.
 extern "C" fn run(argument: *mut c_void) -> c_int {
     // SAFETY: `argument` is the `Orders` that the parent passed to `clone` and keeps alive while it is suspended; nobody else uses it meanwhile.
     let orders = unsafe { &mut *argument.cast::<Orders<'_>>() };
-    let mut child = Child { root: -1, refused: 0 };
+    let mut child = Child { root: -1, outer_proc: -1, refused: 0 };
     let steps = orders.steps;
     for (index, step) in steps.iter().enumerate() {
         let index = index as u32;
         orders.record.step.store(index, Ordering::Relaxed);
         let Err(errno) = child.perform(step, orders) else { continue };
-        if step.optional() || (orders.tolerant && !matches!(step, Step::Execute)) {
-            orders.record.refuse(child.refused, index, errno);
-            child.refused += 1;
+        if orders.may_lack(step) {
+            child.note(orders, errno);
             continue;
         }
         orders.record.errno.store(errno, Ordering::Release);
@@ -126,10 +135,18 @@ extern "C" fn run(argument: *mut c_void) -> c_int {
 struct Child {
     /// The root of the sandbox, once there is one.
     root: c_int,
+    /// The outer `/proc`, where it may be needed.
+    outer_proc: c_int,
     refused: usize,
 }
 
 impl Child {
+    /// Notes that the step at hand was refused, and the sandbox stands without it.
+    fn note(&mut self, orders: &Orders<'_>, errno: c_int) {
+        orders.record.refuse(self.refused, orders.record.step.load(Ordering::Relaxed), errno);
+        self.refused += 1;
+    }
+
     fn perform(&mut self, step: &Step, orders: &mut Orders<'_>) -> Kernel<()> {
         match step {
             Step::AwaitMaps => await_maps(orders.maps_wanted, orders.maps_written),
@@ -147,12 +164,15 @@ impl Child {
             Step::MakeLink { path, target } => call!(SYS_symlinkat, target.as_ptr(), self.root, path.as_ptr()).map(drop),
             Step::MakeFile { path, contents, mode } => self.make_file(path, contents, *mode),
             Step::AttachTmpfs { target, options } => self.mount_at(target, c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr()),
-            Step::AttachProc => self.mount_at(c"proc", c"proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, ptr::null()),
+            Step::KeepOuterProc => self.keep_outer_proc(),
+            Step::AttachProc(from) => self.attach_proc(*from, orders),
             Step::Attach { slot, target } => self.attach(slot_fd(orders, *slot)?, target),
             Step::MaskReadOnly { path } => self.mask(path, path, true),
             Step::MaskNull { path } => self.mask(c"dev/null", path, false),
             Step::SealRoot => self.seal_root(),
-            Step::EnterRoot => self.enter_root(),
+            Step::EnterRoot(by) => self.enter_root(*by, orders),
+            Step::ChangeRoot(path) => change_root(path),
+            Step::DropToUser(identity) => drop_to_user(*identity),
             Step::Limit { resource, value } => limit(*resource, *value),
             Step::Umask(mask) => call!(SYS_umask, *mask).map(drop),
             Step::Hostname(name) => call!(SYS_sethostname, name.as_ptr(), name.count_bytes()).map(drop),

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
-use super::plan::{Search, Step};
+use super::plan::{Lenience, Search, Step};
 
 /// How many refused optional steps are remembered.
 const REFUSALS: usize = 64;
@@ -53,7 +53,7 @@ pub(super) struct Orders<'a> {
     /// Programs as (path, argument vector).
     pub(super) programs: &'a [(*const c_char, *const *const c_char)],
     pub(super) search: Search,
-    pub(super) tolerant: bool,
+    pub(super) lenience: Lenience,
     pub(super) environment: *const *const c_char,
     pub(super) init: Option<Init>,
     pub(super) record: &'a Record,
@@ -71,6 +71,17 @@ pub(super) struct Init {
     pub(super) gate: (c_int, c_int),
     /// The write end of a pipe that closes when the program is executed; written to if it cannot be.
     pub(super) started: c_int,
+}
+
+impl Orders<'_> {
+    /// Whether the sandbox is launched without a step that was refused.
+    pub(super) fn may_lack(&self, step: &Step) -> bool {
+        match self.lenience {
+            Lenience::Strict => !step.protects(),
+            Lenience::Usual => step.optional(),
+            Lenience::Probing => !matches!(step, Step::Execute),
+        }
+    }
 }
 
 impl Record {

@@ -8,8 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::root::{Assembly, Root};
-pub(crate) use super::step::{Step, TreeFlags};
-use super::{Access, Command, Filter, FirstProcess, InnerIdentity, SandboxRequest, Stdio, Volume};
+use super::{bare, idmap};
+use super::bare::Bare;
+use super::isolation::{self, Standing};
+pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
+use super::{Access, BareError, Command, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, SandboxRequest, Stdio, Volume};
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -25,12 +28,29 @@ pub struct SandboxPlan {
     pub(crate) first_process: FirstProcess,
     pub(crate) filter: std::sync::Arc<Filter>,
     pub(crate) working_dir: PathBuf,
-    /// Go on after a step that is refused, to see what becomes of the others: for finding out what a machine grants, never for a function.
-    pub(crate) tolerant: bool,
+    pub(crate) privilege: Privilege,
+    /// How the sandbox stands if nothing is refused.
+    pub(crate) isolation: Isolation,
+    pub(crate) lenience: Lenience,
+    /// What a sandbox without namespaces is made of.
+    pub(crate) bare: Option<Bare>,
+    /// The request, where a lower isolation will do if this one is refused.
+    pub(crate) spare: Option<Box<SandboxRequest>>,
+}
+
+/// What becomes of a launch when a step is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lenience {
+    /// Every step that protects must be done.
+    Strict,
+    /// Optional ones need not.
+    Usual,
+    /// It goes on, to see what becomes of the others: for finding out what a machine grants, never for a function.
+    Probing,
 }
 
 /// Why a request cannot be planned.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// A path inside must be absolute, without `..` and without NUL.
     #[error("`{}` is not an absolute path inside the sandbox", .0.display())]
@@ -41,6 +61,25 @@ pub enum PlanError {
     /// There is nothing to execute.
     #[error("no command given")]
     NoCommand,
+    /// The isolation that was asked for cannot be had.
+    #[error("cannot isolate the function by `{isolation}`: {why}")]
+    Isolation {
+        /// What was asked for.
+        isolation: Isolation,
+        /// Why not.
+        why: &'static str,
+    },
+    /// What stands in for mounts could not be made.
+    #[error("cannot make a root for the function")]
+    Bare(#[source] BareError),
+}
+
+impl PlanError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let doctor = "`undocked doctor` says how functions can be isolated on this machine";
+        matches!(self, Self::Isolation { .. }).then(|| doctor.to_owned())
+    }
 }
 
 /// A host path that is mounted inside.
@@ -73,8 +112,60 @@ pub(crate) enum Search {
 pub(crate) enum Privilege {
     /// Real root: maps to an unprivileged host id written by the parent, mounts with shifted ids.
     Root,
+    /// Real root that may not mount outside of the sandbox (as in most containers): the child mounts before it takes the id, and ids are not shifted.
+    RootWithoutMounts,
     /// Anyone else: maps itself, to itself.
     Ordinary { uid: u32, gid: u32 },
+    /// Root without a user namespace: becomes this unprivileged id for good.
+    WithoutUserns(InnerIdentity),
+}
+
+impl Privilege {
+    /// Whether the parent opens the sources, which the child could not.
+    pub(crate) fn parent_opens(self) -> bool {
+        matches!(self, Self::Root | Self::WithoutUserns(_))
+    }
+
+    /// Whether the parent writes the id maps.
+    pub(crate) fn parent_maps(self) -> bool {
+        matches!(self, Self::Root | Self::RootWithoutMounts)
+    }
+
+    /// The program's ids on this machine, where they are not our own.
+    pub(crate) fn host_ids(self) -> Option<InnerIdentity> {
+        match self {
+            Self::Root | Self::RootWithoutMounts => Some(InnerIdentity { uid: idmap::host_id(), gid: idmap::host_id() }),
+            Self::WithoutUserns(ids) => Some(ids),
+            Self::Ordinary { .. } => None,
+        }
+    }
+}
+
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ground {
+    pub(crate) privilege: Privilege,
+    pub(crate) isolation: Isolation,
+    /// Whether another isolation will do where a step is refused.
+    pub(crate) choice: IsolationChoice,
+}
+
+impl Ground {
+    fn proc_from(self) -> ProcFrom {
+        match (self.choice, self.isolation) {
+            (IsolationChoice::Auto, _) | (_, Isolation::NoPivot | Isolation::RootWithoutUserns) => ProcFrom::NewElseOuter,
+            (_, Isolation::ProcBind) => ProcFrom::Outer,
+            _ => ProcFrom::New,
+        }
+    }
+
+    fn entrance(self) -> Entrance {
+        match (self.choice, self.isolation) {
+            (_, Isolation::NoPivot) => Entrance::Move,
+            (IsolationChoice::Auto, _) | (_, Isolation::RootWithoutUserns) => Entrance::PivotElseMove,
+            _ => Entrance::Pivot,
+        }
+    }
 }
 
 /// The device nodes of a sandbox, below `/dev`.
@@ -90,26 +181,59 @@ const PROC_READ_ONLY: [&str; 5] = ["proc/sys", "proc/irq", "proc/bus", "proc/fs"
 /// Parts of `/proc` that tell of the host.
 const PROC_HIDDEN: [&str; 5] = ["proc/kcore", "proc/keys", "proc/timer_list", "proc/kmsg", "proc/latency_stats"];
 
-/// Plans a sandbox for this process as it is now: as real root, or as an ordinary user.
+/// Plans a sandbox for this process as it is now: as real root, or as an ordinary user. The roots of sandboxes without namespaces are made by it.
 pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
-    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    plan_as(request, if uid == 0 { Privilege::Root } else { Privilege::Ordinary { uid, gid } })
+    let choice = request.isolation;
+    match choice {
+        IsolationChoice::Auto => {
+            let spare = Box::new(request.clone());
+            let ground = Ground { privilege: Standing::here().with_userns(), isolation: Isolation::Full, choice };
+            Ok(SandboxPlan { spare: Some(spare), ..plan_on(request, ground)? })
+        }
+        IsolationChoice::Only(isolation) => plan_for(request, isolation),
+    }
 }
 
-/// Plans a sandbox for a process with the given privilege.
-pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<SandboxPlan, PlanError> {
+/// Plans a sandbox of this isolation and no other.
+pub(crate) fn plan_for(request: SandboxRequest, isolation: Isolation) -> Result<SandboxPlan, PlanError> {
+    let refused = |why| PlanError::Isolation { isolation, why };
+    isolation::suits(isolation, &request.root).map_err(refused)?;
+    let privilege = Standing::here().privilege(isolation).map_err(refused)?;
+    let ground = Ground { privilege, isolation, choice: IsolationChoice::Only(isolation) };
+    if isolation.has_namespaces() { plan_on(request, ground) } else { bare::plan(request, ground) }
+}
+
+/// Plans a sandbox with namespaces.
+pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<SandboxPlan, PlanError> {
+    let privilege = ground.privilege;
     let mut planner = Planner::default();
     planner.identity(request.identity, privilege);
     // Nothing of the host's can be named once its root is gone, and a mount of ours may lie over a source's path: so all sources are opened first.
     planner.steps.push(Step::MakePrivate);
     let root = Root::of(&request.root);
     let contents = planner.sources(&root, &request.volumes, privilege)?;
-    planner.mounts(&root, request.tmp_size_bytes, contents)?;
-    planner.confinement(&request)?;
+    if privilege == Privilege::RootWithoutMounts {
+        // As root, who may look into any folder of its own, until here. Other ids clear the parent-death signal.
+        planner.steps.extend([Step::Become(request.identity), Step::DieWithParent]);
+    }
+    planner.mounts(&root, request.tmp_size_bytes, contents, ground)?;
+    planner.confinement(&request, privilege)?;
+    finish(planner.steps, planner.sources, request, ground, None)
+}
+
+/// What all plans have in common.
+pub(super) fn finish(
+    steps: Vec<Step>,
+    sources: Vec<Source>,
+    request: SandboxRequest,
+    ground: Ground,
+    bare: Option<Bare>,
+) -> Result<SandboxPlan, PlanError> {
     let (programs, search) = programs(&request)?;
+    let strict = ground.choice == IsolationChoice::Only(Isolation::Full);
     Ok(SandboxPlan {
-        steps: planner.steps,
-        sources: planner.sources,
+        steps,
+        sources,
         programs,
         search,
         environment: request.environment,
@@ -118,7 +242,11 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
         first_process: request.first_process,
         filter: request.filter,
         working_dir: request.working_dir,
-        tolerant: false,
+        privilege: ground.privilege,
+        isolation: ground.isolation,
+        lenience: if strict { Lenience::Strict } else { Lenience::Usual },
+        bare,
+        spare: None,
     })
 }
 
@@ -142,6 +270,8 @@ impl Planner {
         match privilege {
             // Twice: while it waits, and again since taking other ids clears the signal.
             Privilege::Root => self.steps.extend([Step::DieWithParent, Step::AwaitMaps, Step::Become(inner)]),
+            Privilege::RootWithoutMounts => self.steps.extend([Step::DieWithParent, Step::AwaitMaps]),
+            Privilege::WithoutUserns(_) => {}
             Privilege::Ordinary { uid, gid } => {
                 let own = |file: &str, text: String| Step::WriteOwn { file: constant(file), text };
                 self.steps.extend([
@@ -152,7 +282,11 @@ impl Planner {
                 ]);
             }
         }
-        self.steps.extend([Step::ForbidNesting, Step::NewSession, Step::DieWithParent, Step::WireStdio]);
+        if !matches!(privilege, Privilege::WithoutUserns(_)) {
+            // Else it would be forbidden to the whole machine.
+            self.steps.push(Step::ForbidNesting);
+        }
+        self.steps.extend([Step::NewSession, Step::DieWithParent, Step::WireStdio]);
     }
 
     fn sources(&mut self, root: &Root, volumes: &[Volume], privilege: Privilege) -> Result<Contents, PlanError> {
@@ -185,20 +319,23 @@ impl Planner {
     fn open(&mut self, path: &Path, flags: TreeFlags, idmapped: bool, privilege: Privilege) -> Result<usize, PlanError> {
         let slot = self.sources.len();
         self.sources.push(Source { path: path.to_owned(), flags, idmapped });
-        if privilege != Privilege::Root {
+        if !privilege.parent_opens() {
             self.steps.push(Step::Open { slot, path: text(path.as_os_str().as_bytes())?, flags });
         }
         Ok(slot)
     }
 
     /// The root first, then what lies on it, shallow before deep; volumes last, so that a user may lay one over anything of ours.
-    fn mounts(&mut self, root: &Root, tmp_size_bytes: u64, contents: Contents) -> Result<(), PlanError> {
+    fn mounts(&mut self, root: &Root, tmp_size_bytes: u64, contents: Contents, ground: Ground) -> Result<(), PlanError> {
+        if ground.proc_from() != ProcFrom::New {
+            self.steps.push(Step::KeepOuterProc);
+        }
         match root {
             Root::Tree(_) => self.steps.extend(contents.root.map(|slot| Step::AttachRoot { slot })),
             Root::Assembled(assembly) => self.assemble(assembly)?,
         }
         self.attach(contents.binds);
-        self.steps.push(Step::AttachProc);
+        self.steps.push(Step::AttachProc(ground.proc_from()));
         self.attach(contents.devices);
         // After /dev, whose null node covers what is hidden.
         self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
@@ -209,7 +346,7 @@ impl Planner {
         if matches!(root, Root::Assembled(_)) {
             self.steps.push(Step::SealRoot);
         }
-        self.steps.push(Step::EnterRoot);
+        self.steps.push(Step::EnterRoot(ground.entrance()));
         Ok(())
     }
 
@@ -252,28 +389,30 @@ impl Planner {
 
     /// Rights go last, least harmful first: limits and names need capabilities, capabilities end, then no right can come back, then files are confined;
     /// the filter comes last, since it refuses what the steps before it do.
-    fn confinement(&mut self, request: &SandboxRequest) -> Result<(), PlanError> {
+    fn confinement(&mut self, request: &SandboxRequest, privilege: Privilege) -> Result<(), PlanError> {
         for (resource, value) in LIMITS {
             self.steps.push(Step::Limit { resource, value });
         }
-        let working_dir = absolute(&request.working_dir)?;
-        self.steps.extend([
-            Step::Umask(0o022),
-            Step::Hostname(text(request.hostname.as_bytes())?),
-            Step::ChangeDirectory(text(working_dir.as_os_str().as_bytes())?),
-            Step::DropCapabilities,
-            Step::NoNewPrivileges,
-            Step::ConfineFiles,
-            Step::CloseOthers,
-            Step::Filter,
-            Step::Execute,
-        ]);
+        self.steps.extend([Step::Umask(0o022), Step::Hostname(text(request.hostname.as_bytes())?)]);
+        self.steps.extend(last_steps(&request.working_dir, privilege)?);
         Ok(())
     }
 }
 
+/// How every set-up ends.
+pub(super) fn last_steps(working_dir: &Path, privilege: Privilege) -> Result<Vec<Step>, PlanError> {
+    let change = Step::ChangeDirectory(text(absolute(working_dir)?.as_os_str().as_bytes())?);
+    let mut steps = match privilege {
+        // The folder is entered with the program's own rights. Other ids clear the parent-death signal.
+        Privilege::WithoutUserns(ids) => vec![Step::DropToUser(ids), Step::DieWithParent, change],
+        _ => vec![change, Step::DropCapabilities],
+    };
+    steps.extend([Step::NoNewPrivileges, Step::ConfineFiles, Step::CloseOthers, Step::Filter, Step::Execute]);
+    Ok(steps)
+}
+
 /// Limits as Lambda has them (measured there: NOFILE 1024, MEMLOCK 64 KiB, no core files kept here). Processes count per user namespace from Linux 5.14.
-const LIMITS: [(u32, u64); 4] =
+pub(super) const LIMITS: [(u32, u64); 4] =
     [(libc::RLIMIT_NOFILE, 1024), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_NPROC, 1024), (libc::RLIMIT_MEMLOCK, 65536)];
 
 /// The programs to try, and how.
@@ -327,7 +466,7 @@ fn absolute(path: &Path) -> Result<&Path, PlanError> {
     if path.is_absolute() && plain { Ok(path) } else { Err(PlanError::Target(path.to_owned())) }
 }
 
-fn text(bytes: &[u8]) -> Result<CString, PlanError> {
+pub(super) fn text(bytes: &[u8]) -> Result<CString, PlanError> {
     CString::new(bytes).map_err(|_| PlanError::Nul(String::from_utf8_lossy(bytes).replace('\0', "\\0")))
 }
 

@@ -48,7 +48,9 @@ pub(crate) enum Step {
         target: CString,
         options: CString,
     },
-    AttachProc,
+    /// Keep hold of the outer `/proc`, which the new root will lie over.
+    KeepOuterProc,
+    AttachProc(ProcFrom),
     Attach {
         slot: usize,
         target: CString,
@@ -60,7 +62,11 @@ pub(crate) enum Step {
         path: CString,
     },
     SealRoot,
-    EnterRoot,
+    EnterRoot(Entrance),
+    /// Enter a folder as root, without any mount.
+    ChangeRoot(CString),
+    /// Take an unprivileged id of the machine for good, with all capabilities gone.
+    DropToUser(InnerIdentity),
     Limit {
         resource: u32,
         value: u64,
@@ -94,12 +100,17 @@ impl Step {
             Self::MakeRoot { .. } => "mount a tmpfs as root".into(),
             Self::MakeDir { path, .. } | Self::MakeLink { path, .. } | Self::MakeFile { path, .. } => format!("make /{}", show(path)),
             Self::AttachTmpfs { target, .. } => format!("mount a tmpfs on /{}", show(target)),
-            Self::AttachProc => "mount /proc".into(),
+            Self::KeepOuterProc => "keep the outer /proc".into(),
+            Self::AttachProc(ProcFrom::Outer) => "bind the outer /proc".into(),
+            Self::AttachProc(_) => "mount /proc".into(),
             Self::Attach { target, .. } => format!("mount on /{}", show(target)),
             Self::MaskReadOnly { path } => format!("make /{} read-only", show(path)),
             Self::MaskNull { path } => format!("hide /{}", show(path)),
             Self::SealRoot => "make the root read-only".into(),
-            Self::EnterRoot => "enter the new root (pivot_root)".into(),
+            Self::EnterRoot(Entrance::Move) => "enter the new root (move and chroot)".into(),
+            Self::EnterRoot(_) => "enter the new root (pivot_root)".into(),
+            Self::ChangeRoot(_) => "enter the copied root (chroot)".into(),
+            Self::DropToUser(_) => "take an unprivileged user's id".into(),
             Self::Limit { .. } => "set resource limits".into(),
             Self::Umask(_) => "set the umask".into(),
             Self::Hostname(_) => "set the host name".into(),
@@ -117,6 +128,33 @@ impl Step {
     pub(crate) fn optional(&self) -> bool {
         matches!(self, Self::ForbidNesting | Self::Hostname(_) | Self::MaskReadOnly { .. } | Self::MaskNull { .. })
     }
+
+    /// Whether the sandbox would protect less without it.
+    pub(crate) fn protects(&self) -> bool {
+        !matches!(self, Self::Hostname(_))
+    }
+}
+
+/// Which `/proc` the sandbox gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcFrom {
+    /// A new one, of its own processes.
+    New,
+    /// The one outside, with all that is mounted on it.
+    Outer,
+    /// A new one, or the one outside where the kernel grants no new one, which is noted as a refusal of this step.
+    NewElseOuter,
+}
+
+/// How the new root becomes `/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    /// By `pivot_root`; nothing of the old root is left.
+    Pivot,
+    /// Moved over the old root, and entered by `chroot`.
+    Move,
+    /// By `pivot_root`, or moved where that is refused, which is noted as a refusal of this step.
+    PivotElseMove,
 }
 
 /// How a tree is mounted.
