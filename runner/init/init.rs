@@ -5,33 +5,55 @@
 //! its wait status and its largest resident set in KiB, 8 bytes each.
 //!
 //! All signals are blocked before this starts. Those that come from outside the namespace (their sender has pid 0 here) are passed on to pid 2; those from inside are dropped.
+//!
+//! Descriptor 4, if there is one, is a socket to undocked: each request on it, 12 bytes of domain, type and protocol, is answered by a socket of this
+//! network namespace (unix(7): SCM_RIGHTS) and 4 bytes of errno.
+//!
+//! Where there is no pid namespace an argument says how all processes of the sandbox are told from others, and what the child's pid is: `u` and `t`, see
+//! [`Scope`]. Signals to be passed on then come from undocked, our parent, whose end is told by `SIGPWR`.
 #![no_std]
 #![no_main]
 
 use core::arch::{asm, global_asm};
 
-const CHILD: usize = 2;
 const STATUS_PIPE: usize = 3;
-const SIGCHLD: i32 = 17;
+const FACTORY: usize = 4;
+const SIGCHLD: u32 = 17;
+const SIGPWR: u32 = 30;
+const POLLIN: i16 = 1;
+const POLLNVAL: i16 = 0x20;
+const CLOEXEC: usize = 0o2_000_000;
 
 #[cfg(target_arch = "x86_64")]
 mod number {
+    pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
+    pub const SOCKET: usize = 41;
+    pub const GETPPID: usize = 110;
+    pub const OPENAT: usize = 257;
+    pub const SENDMSG: usize = 46;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
-    pub const RT_SIGTIMEDWAIT: usize = 128;
     pub const EXIT_GROUP: usize = 231;
+    pub const PPOLL: usize = 271;
+    pub const SIGNALFD4: usize = 289;
 }
 
 #[cfg(target_arch = "aarch64")]
 mod number {
-    pub const WRITE: usize = 64;
     pub const CLOSE: usize = 57;
-    pub const WAIT4: usize = 260;
-    pub const KILL: usize = 129;
-    pub const RT_SIGTIMEDWAIT: usize = 137;
+    pub const READ: usize = 63;
+    pub const WRITE: usize = 64;
+    pub const PPOLL: usize = 73;
+    pub const SIGNALFD4: usize = 74;
     pub const EXIT_GROUP: usize = 94;
+    pub const KILL: usize = 129;
+    pub const SOCKET: usize = 198;
+    pub const GETPPID: usize = 173;
+    pub const OPENAT: usize = 56;
+    pub const SENDMSG: usize = 211;
+    pub const WAIT4: usize = 260;
 }
 
 /// # Safety
@@ -39,9 +61,9 @@ mod number {
 #[cfg(target_arch = "x86_64")]
 unsafe fn call(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
     let result;
-    // SAFETY: the caller's promise; the kernel keeps all registers but those named.
+    // SAFETY: the caller's promise; the kernel keeps all registers but those named. A fifth argument is 0.
     unsafe {
-        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
+        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") 0,
              lateout("rcx") _, lateout("r11") _, options(nostack));
     }
     result
@@ -54,52 +76,205 @@ unsafe fn call(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
     let result;
     // SAFETY: the caller's promise; the kernel keeps all registers but the first.
     unsafe {
-        asm!("svc 0", in("x8") number, inlateout("x0") a as isize => result, in("x1") b, in("x2") c, in("x3") d, options(nostack));
+        asm!("svc 0", in("x8") number, inlateout("x0") a as isize => result, in("x1") b, in("x2") c, in("x3") d, in("x4") 0, options(nostack));
     }
     result
 }
 
 // The kernel enters with an aligned stack and no return address.
 #[cfg(target_arch = "x86_64")]
-global_asm!(".globl _start", "_start:", "xor ebp, ebp", "and rsp, -16", "call {main}", main = sym main);
+global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {main}", main = sym main);
 #[cfg(target_arch = "aarch64")]
-global_asm!(".globl _start", "_start:", "mov x29, xzr", "bl {main}", main = sym main);
+global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x0, sp", "bl {main}", main = sym main);
 
-/// The head of `siginfo_t` for signals that a process sent: number, errno, code, padding, sender.
+/// The head of `struct signalfd_siginfo`, 128 bytes: number, errno, code, sender.
 #[repr(C, align(8))]
 struct Siginfo {
-    signal: i32,
+    signal: u32,
     errno: i32,
     code: i32,
-    padding: i32,
-    sender: i32,
-    rest: [u8; 108],
+    sender: u32,
+    rest: [u8; 112],
 }
 
-extern "C" fn main() -> ! {
+/// `struct pollfd`.
+#[repr(C)]
+struct Poll {
+    descriptor: i32,
+    events: i16,
+    revents: i16,
+}
+
+/// What belongs to the sandbox.
+#[derive(Clone, Copy)]
+struct Scope {
+    /// The process that matters.
+    child: usize,
+    /// Whom we kill with it.
+    all: All,
+}
+
+#[derive(Clone, Copy)]
+enum All {
+    /// The kernel does it: we are PID 1.
+    Namespace,
+    /// Whom we may send signals to: our user's processes, or those in our Landlock domain (`u`).
+    MaySignal,
+    /// Our descendants: orphans become our children (`t`).
+    Descendants,
+}
+
+impl Scope {
+    /// # Safety
+    /// `stack` must be the stack that the kernel starts a program with: the count of the arguments, then pointers to them, which end with a null.
+    unsafe fn read(stack: *const usize) -> Self {
+        let namespace = Self { child: 2, all: All::Namespace };
+        // SAFETY: the caller's promise: argument 0, or the null in its place, follows the count, and argument 1 or the null after that.
+        let (count, argument) = unsafe { (*stack, *stack.add(2) as *const u8) };
+        if count < 2 {
+            return namespace;
+        }
+        // SAFETY: the argument is a string that ends with a zero byte, and is not read past it.
+        let byte = |index: usize| unsafe { *argument.add(index) };
+        let all = if byte(0) == b'u' { All::MaySignal } else { All::Descendants };
+        let (mut child, mut index) = (0, 1);
+        while byte(0) != 0 && byte(index).is_ascii_digit() {
+            child = child * 10 + usize::from(byte(index) - b'0');
+            index += 1;
+        }
+        Self { child, all }
+    }
+
+    /// Kills and reaps everything. That no child is left means that no descendant is, since each becomes our child with its parent's end.
+    fn end(self) {
+        const ANYONE: usize = usize::MAX;
+        const SIGKILL: usize = 9;
+        loop {
+            match self.all {
+                All::Namespace => return,
+                // SAFETY: takes integers and touches no memory.
+                All::MaySignal => drop(unsafe { call(number::KILL, ANYONE, SIGKILL, 0, 0) }),
+                All::Descendants => each_child(|pid| {
+                    // SAFETY: as above; a child that we have not reaped is still that process.
+                    unsafe { call(number::KILL, pid, SIGKILL, 0, 0) };
+                }),
+            }
+            // SAFETY: without status and usage the kernel writes nothing.
+            if unsafe { call(number::WAIT4, ANYONE, 0, 0, 0) } < 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Goes through the list that `/proc` has of our children (proc(5)).
+fn each_child(mut with: impl FnMut(usize)) {
+    const HERE: usize = -100_isize as usize;
+    let path = b"/proc/thread-self/children\0";
+    // SAFETY: the path ends with a zero byte.
+    let file = unsafe { call(number::OPENAT, HERE, path.as_ptr() as usize, CLOEXEC, 0) };
+    if file < 0 {
+        return;
+    }
+    // Not filled before it is read into: that would take a library.
+    let mut text = core::mem::MaybeUninit::<[u8; 4096]>::uninit();
+    // SAFETY: the kernel writes at most the bytes of `text`. What does not fit comes next time.
+    let length = unsafe { call(number::READ, file as usize, text.as_mut_ptr() as usize, 4096, 0) };
+    // SAFETY: takes an integer and touches no memory.
+    unsafe { call(number::CLOSE, file as usize, 0, 0, 0) };
+    let mut pid = 0;
+    // Each number has a space behind it; one that was cut off has not.
+    // SAFETY: the kernel has written that many bytes.
+    let text = unsafe { core::slice::from_raw_parts(text.as_ptr().cast::<u8>(), length.max(0) as usize) };
+    for byte in text {
+        if byte.is_ascii_digit() {
+            pid = pid * 10 + usize::from(byte - b'0');
+        } else if pid != 0 {
+            with(pid);
+            pid = 0;
+        }
+    }
+}
+
+extern "C" fn main(stack: *const usize) -> ! {
+    // SAFETY: `_start` passes the stack on as the kernel made it.
+    let scope = unsafe { Scope::read(stack) };
     let all = u64::MAX;
-    let set = &raw const all as usize;
     // The end of the program's input and output must not depend on us.
     for standard in 0..3 {
         // SAFETY: takes an integer and touches no memory.
         unsafe { call(number::CLOSE, standard, 0, 0, 0) };
     }
-    reap();
-    let mut info = Siginfo { signal: 0, errno: 0, code: 0, padding: 0, sender: 0, rest: [0; 108] };
+    // SAFETY: the kernel reads a set of 8 bytes, which `all` has.
+    let signals = unsafe { call(number::SIGNALFD4, usize::MAX, &raw const all as usize, 8, CLOEXEC) };
+    let mut polls = [
+        Poll { descriptor: signals as i32, events: POLLIN, revents: 0 },
+        Poll { descriptor: FACTORY as i32, events: POLLIN, revents: 0 },
+    ];
+    reap(scope);
     loop {
-        // SAFETY: the set has 8 bytes, and the kernel writes no more than a `siginfo_t`, 128 bytes, which `Siginfo` has.
-        let signal = unsafe { call(number::RT_SIGTIMEDWAIT, set, &raw mut info as usize, 0, 8) };
-        if signal == SIGCHLD as isize {
-            reap();
-        } else if signal > 0 && info.sender == 0 {
-            // SAFETY: takes integers and touches no memory.
-            unsafe { call(number::KILL, CHILD, signal as usize, 0, 0) };
+        // SAFETY: `polls` is an array of 2; without time-out and mask nothing else is read.
+        unsafe { call(number::PPOLL, polls.as_mut_ptr() as usize, polls.len(), 0, 0) };
+        let [signal, request] = &mut polls;
+        if signal.revents != 0 {
+            take_signal(signals as usize, scope);
+        }
+        if request.revents & POLLNVAL != 0 || (request.revents != 0 && !make_socket()) {
+            // There is none, or undocked has no more use for it.
+            request.descriptor = -1;
         }
     }
 }
 
+fn take_signal(signals: usize, scope: Scope) {
+    let mut info = Siginfo { signal: 0, errno: 0, code: 0, sender: 0, rest: [0; 112] };
+    // SAFETY: the kernel writes at most the 128 bytes that it is told of, which `Siginfo` has.
+    let length = unsafe { call(number::READ, signals, &raw mut info as usize, size_of::<Siginfo>(), 0) };
+    if length <= 0 {
+        return;
+    }
+    // SAFETY: takes nothing and touches no memory. In a pid namespace a parent outside is 0, as is a sender outside.
+    let parent = unsafe { call(number::GETPPID, 0, 0, 0, 0) };
+    if info.signal == SIGCHLD {
+        reap(scope);
+    } else if info.signal == SIGPWR && !matches!(scope.all, All::Namespace) {
+        scope.end();
+        // SAFETY: takes an integer; does not return.
+        unsafe { call(number::EXIT_GROUP, 0, 0, 0, 0) };
+    } else if info.sender as isize == parent {
+        // SAFETY: takes integers and touches no memory.
+        unsafe { call(number::KILL, scope.child, info.signal as usize, 0, 0) };
+    }
+}
+
+/// Answers one request. `false`: no more will come.
+fn make_socket() -> bool {
+    let mut wanted = [0_i32; 3];
+    // SAFETY: the kernel writes at most the 12 bytes of `wanted`.
+    if unsafe { call(number::READ, FACTORY, wanted.as_mut_ptr() as usize, 12, 0) } != 12 {
+        return false;
+    }
+    let [domain, kind, protocol] = wanted.map(|word| word as usize);
+    // SAFETY: takes integers and touches no memory.
+    let socket = unsafe { call(number::SOCKET, domain, kind | CLOEXEC, protocol, 0) };
+    let errno = if socket < 0 { -socket as i32 } else { 0 };
+    // struct cmsghdr: length 20, SOL_SOCKET, SCM_RIGHTS; the descriptor and padding.
+    let control = [20_u32, 0, 1, 1, socket as u32, 0];
+    let control_length = if socket < 0 { 0 } else { 24 };
+    // struct iovec, and struct msghdr in words: name, its length, vector, its length, control data, its length, flags.
+    let vector = [&raw const errno as usize, 4];
+    let message = [0, 0, &raw const vector as usize, 1, &raw const control as usize, control_length, 0];
+    // SAFETY: the kernel reads a `struct msghdr`, 56 bytes, and what it points to: one vector of 4 bytes, and as much control data as it says.
+    let sent = unsafe { call(number::SENDMSG, FACTORY, &raw const message as usize, 0, 0) };
+    if socket >= 0 {
+        // SAFETY: takes an integer and touches no memory.
+        unsafe { call(number::CLOSE, socket as usize, 0, 0, 0) };
+    }
+    sent >= 0
+}
+
 /// Reaps all that have ended; with the child's own end, ends everything.
-fn reap() {
+fn reap(scope: Scope) {
     const WNOHANG: usize = 1;
     loop {
         let mut status = 0_i32;
@@ -107,7 +282,8 @@ fn reap() {
         let mut usage = core::mem::MaybeUninit::<[u64; 18]>::uninit();
         // SAFETY: the kernel writes 4 bytes of status and 144 of usage.
         let pid = unsafe { call(number::WAIT4, usize::MAX, &raw mut status as usize, WNOHANG, usage.as_mut_ptr() as usize) };
-        if pid == CHILD as isize {
+        if pid == scope.child as isize {
+            scope.end();
             // SAFETY: the kernel has filled it, since it answered a process.
             let largest_kib = unsafe { usage.assume_init() }[4];
             let end = [status as u64, largest_kib];

@@ -9,7 +9,7 @@ use rootfs_cache::pull::PullOptions;
 use rootfs_cache::reference::ImageReference;
 
 use crate::function::{MemorySize, Timeout};
-use crate::sandbox::Volume;
+use crate::sandbox::{IsolationChoice, Volume};
 
 mod volume;
 
@@ -32,6 +32,8 @@ pub struct RunConfig {
     pub own_settings: Vec<(String, OsString)>,
     /// Host files and folders shown inside.
     pub volumes: Vec<Volume>,
+    /// How the function is isolated.
+    pub isolation: IsolationChoice,
     /// Folders that make up `/opt`, later ones over earlier ones.
     pub layers: Vec<PathBuf>,
     /// The function's memory, if asked for.

@@ -56,6 +56,8 @@ impl Scene {
     fn request(&self, first_process: FirstProcess) -> SandboxRequest {
         let volume = |source: &Path, target: &str| Volume { source: source.to_owned(), target: target.into(), access: Access::ReadOnly };
         SandboxRequest {
+            isolation: runner::sandbox::IsolationChoice::Auto,
+            scratch: None,
             root: RootSource::Image { path: self.root.clone() },
             command: sandbox::Command::Line(vec!["/bin/nothing".to_owned()]),
             environment: vec![CString::new("PATH=/bin").expect("no NUL")],
@@ -65,6 +67,7 @@ impl Scene {
             hostname: "lambda".to_owned(),
             tmp_size_bytes: 512 << 20,
             stdio: sandbox::Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
+            network: runner::sandbox::Network::Host,
             first_process,
             filter: Arc::clone(&self.filter),
         }

@@ -79,6 +79,9 @@ pub(super) struct RunArgs {
     /// The network inside: only `host` in this release
     #[arg(long, alias = "net", value_name = "NETWORK")]
     pub network: Option<String>,
+    /// How the function is isolated: `auto` takes the best that this machine grants; `full`, `proc-bind`, `no-pivot`, `root-without-userns`, `chroot`, `in-place` take that or refuse
+    #[arg(long, value_name = "ISOLATION", default_value = "auto", hide_default_value = true)]
+    pub isolation: String,
     /// Keep stdin open for plain commands
     #[arg(short = 'i', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub interactive: Option<bool>,

@@ -37,6 +37,7 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         working_dir: config::working_dir(args.workdir).map_err(bad_config)?,
         variables: variables::given(&args.variables, &args.env_file, own).map_err(Failure::usage)?,
         own_settings: own.settings(),
+        isolation: args.isolation.parse().map_err(Failure::usage)?,
         layers: config::layers(&args.layers, &volumes).map_err(bad_config)?,
         volumes,
         memory: args.memory.map(|text| text.parse()).transpose().map_err(Failure::usage)?,

@@ -78,6 +78,7 @@ impl EnvironmentError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Launch { source } => source.hint(),
+            Self::Plan { source } => source.hint(),
             _ => None,
         }
     }

@@ -15,10 +15,11 @@ use crate::config::{ImageSource, RunConfig};
 use crate::environment::identity::{HOST_IDENTITY, Identity, ImageRoot};
 use crate::environment::layers::{self, MergeError};
 use crate::environment::mount_points;
-use crate::environment::run_folder::{self, RunFolder};
 use crate::exit_code::Failure;
+use crate::sandbox::run_folder::{self, RunFolder};
 use crate::sandbox::{
-    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, RootSource, SandboxRequest, Stdio, Volume, shipped_filter,
+    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, IsolationChoice, Network, RootSource, SandboxRequest, Stdio, Volume,
+    shipped_filter,
 };
 
 /// `/tmp` on Lambda, when nothing else is configured.
@@ -32,6 +33,8 @@ pub(super) struct Inside {
     identity: InnerIdentity,
     working_dir: PathBuf,
     filter: Arc<Filter>,
+    isolation: IsolationChoice,
+    scratch: Option<PathBuf>,
     /// While it is held, the image stays in the cache.
     _rootfs: Option<Rootfs>,
     _folder: Option<RunFolder>,
@@ -89,12 +92,15 @@ impl Inside {
             }
         };
         let filter = shipped_filter().map_err(Failure::could_not_run)?;
-        Ok(Self { root, volumes, identity: ids, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
+        let (isolation, scratch) = (config.isolation, config.images.cache.as_deref().map(run_folder::parent));
+        Ok(Self { isolation, scratch, root, volumes, identity: ids, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
     }
 
     /// What the sandbox is asked to be.
     pub(super) fn request(&self, command: Command, environment: Vec<CString>, stdio: Stdio) -> SandboxRequest {
         SandboxRequest {
+            isolation: self.isolation,
+            scratch: self.scratch.clone(),
             root: self.root.clone(),
             command,
             environment,
@@ -104,6 +110,7 @@ impl Inside {
             hostname: "lambda".to_owned(),
             tmp_size_bytes: TMP_BYTES,
             stdio,
+            network: Network::Host,
             // As on Lambda the runtime is not process 1, which signals of its own making would not reach.
             first_process: FirstProcess::Init,
             filter: Arc::clone(&self.filter),

@@ -7,7 +7,10 @@ use crate::sandbox::{Ended, LaunchError, Launcher, SandboxRequest, plan};
 
 /// Runs the command; `stop` gives the number of a signal that ends it.
 pub(super) async fn run(launcher: &Launcher, request: SandboxRequest, stop: impl Future<Output = i32>) -> Result<ExitCode, Failure> {
-    let plan = plan(request).map_err(Failure::could_not_run)?;
+    let plan = plan(request).map_err(|error| {
+        let hint = error.hint();
+        Failure::could_not_run(error).with_hint(hint)
+    })?;
     let mut sandbox = launcher.launch(plan).map_err(not_launched)?;
     if let Some(warning) = sandbox.enforcement().warning() {
         // Its error stream is ours: a write that fails is its affair as well.

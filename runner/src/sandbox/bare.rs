@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::plan::{self, Ground, LIMITS, PlanError, Privilege, SandboxPlan, Step, text};
 use super::run_folder::{RunFolder, RunFolderError};
-use super::{Degradation, Isolation, SandboxRequest, idmap};
+use super::{Degradation, Isolation, Network, SandboxRequest, idmap};
 
 mod copy;
 mod in_place;
@@ -64,6 +64,9 @@ pub enum BareError {
 pub(super) fn plan(request: SandboxRequest, ground: Ground) -> Result<SandboxPlan, PlanError> {
     let ground = Ground { privilege: apart(ground.privilege), ..ground };
     let mut steps = vec![Step::NewSession, Step::DieWithParent, Step::WireStdio];
+    if request.network != Network::Host {
+        return Err(PlanError::Isolation { isolation: ground.isolation, why: "it has no network of its own: only `--network host`" });
+    }
     let (request, bare) = if ground.isolation == Isolation::Chroot {
         let (root, bare) = copied(&request).map_err(PlanError::Bare)?;
         steps.push(Step::ChangeRoot(text(root.as_os_str().as_encoded_bytes())?));
@@ -76,7 +79,7 @@ pub(super) fn plan(request: SandboxRequest, ground: Ground) -> Result<SandboxPla
     let limits = LIMITS.into_iter().filter(|(resource, _)| !shares_user || *resource != libc::RLIMIT_NPROC);
     steps.extend(limits.map(|(resource, value)| Step::Limit { resource, value }));
     steps.push(Step::Umask(0o022));
-    steps.extend(plan::last_steps(&request.working_dir, ground.privilege)?);
+    steps.extend(plan::last_steps(&request, ground)?);
     plan::finish(steps, Vec::new(), request, ground, Some(bare))
 }
 

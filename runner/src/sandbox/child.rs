@@ -9,13 +9,17 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::{InnerIdentity, Isolation};
+use super::InnerIdentity;
+use super::handed_out::Handed;
 use super::orders::{Init, Orders};
 use super::plan::{Entrance, ProcFrom, Search, Step, TreeFlags};
 use super::sys::{self, MountAttr};
 use mounts::{change_directory, change_root, mount, open_slot, slot_fd};
+use network::{configure_network, hand_out, make_socket, raise_loopback, supervise};
 use programs::{execute, wire_stdio};
-use rights::{await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, drop_to_user, limit, write_own};
+use rights::{
+    await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, drop_own_capabilities, drop_to_user, limit, write_own,
+};
 
 /// A system call's result, or its errno.
 type Kernel<T> = Result<T, c_int>;
@@ -29,6 +33,7 @@ macro_rules! call {
 
 // After the macro, which they use.
 mod mounts;
+mod network;
 mod programs;
 mod rights;
 
@@ -91,32 +96,19 @@ fn exit() -> ! {
     }
 }
 
-/// The namespaces of a sandbox but for that of its users. The network is the host's until the sandbox gets its own.
-const NAMESPACES: c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-
-/// The namespaces that an isolation has.
-pub(super) fn namespaces(isolation: Isolation) -> c_int {
-    match isolation {
-        Isolation::Full | Isolation::ProcBind | Isolation::NoPivot => libc::CLONE_NEWUSER | NAMESPACES,
-        Isolation::RootWithoutUserns => NAMESPACES,
-        Isolation::Chroot | Isolation::InPlace => 0,
-    }
-}
-
 /// Clones the child and suspends this thread until it has executed its program or failed, which the record tells. The child's id is stored in
 /// `child_pid` before it runs.
-pub(super) fn start(stack: &sys::Stack, isolation: Isolation, orders: &mut Orders<'_>, child_pid: &AtomicI32) -> std::io::Result<libc::pid_t> {
-    let namespaces = namespaces(isolation);
+pub(super) fn start(stack: &sys::Stack, orders: &mut Orders<'_>, child_pid: &AtomicI32) -> std::io::Result<libc::pid_t> {
     // SAFETY: the callee demands a child that makes raw system calls only and never returns, which `run` is; the orders and the id's place outlive the
     // call, which returns only when the child has left our memory.
-    unsafe { sys::clone_vfork(run, stack, namespaces, ptr::from_mut(orders).cast(), child_pid.as_ptr()) }
+    unsafe { sys::clone_vfork(run, stack, orders.namespaces, ptr::from_mut(orders).cast(), child_pid.as_ptr()) }
 }
 
 /// The child's first and only function. Does not return.
 extern "C" fn run(argument: *mut c_void) -> c_int {
     // SAFETY: `argument` is the `Orders` that the parent passed to `clone` and keeps alive while it is suspended; nobody else uses it meanwhile.
     let orders = unsafe { &mut *argument.cast::<Orders<'_>>() };
-    let mut child = Child { root: -1, outer_proc: -1, refused: 0 };
+    let mut child = Child { root: -1, over_root: false, outer_proc: -1, refused: 0 };
     let steps = orders.steps;
     for (index, step) in steps.iter().enumerate() {
         let index = index as u32;
@@ -135,6 +127,8 @@ extern "C" fn run(argument: *mut c_void) -> c_int {
 struct Child {
     /// The root of the sandbox, once there is one.
     root: c_int,
+    /// Whether it lies over the old root already.
+    over_root: bool,
     /// The outer `/proc`, where it may be needed.
     outer_proc: c_int,
     refused: usize,
@@ -169,6 +163,11 @@ impl Child {
             Step::Attach { slot, target } => self.attach(slot_fd(orders, *slot)?, target),
             Step::MaskReadOnly { path } => self.mask(path, path, true),
             Step::MaskNull { path } => self.mask(c"dev/null", path, false),
+            Step::RaiseLoopback => raise_loopback(),
+            Step::ConfigureNetwork { messages, count } => configure_network(messages, *count),
+            Step::MakeSocket { handed, domain, kind, protocol } => {
+                make_socket(orders.handed.get_mut(*handed as usize), *domain, *kind, *protocol)
+            }
             Step::SealRoot => self.seal_root(),
             Step::EnterRoot(by) => self.enter_root(*by, orders),
             Step::ChangeRoot(path) => change_root(path),
@@ -178,9 +177,18 @@ impl Child {
             Step::Hostname(name) => call!(SYS_sethostname, name.as_ptr(), name.count_bytes()).map(drop),
             Step::ChangeDirectory(path) => change_directory(path),
             Step::DropCapabilities => drop_capabilities(),
+            Step::EmptyCapabilities => drop_own_capabilities(),
             Step::NoNewPrivileges => call!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).map(drop),
-            Step::ConfineFiles => confine_files(orders.ruleset, orders.allowed),
+            Step::SuperviseNetwork => {
+                let [notify, ..] = &mut orders.handed;
+                supervise(orders.network_filter).map(|descriptor| *notify = descriptor)
+            }
+            Step::ConfineFiles => {
+                let [notify, ..] = orders.handed;
+                confine_files(if notify < 0 { orders.ruleset } else { orders.supervised_ruleset }, orders.allowed)
+            }
             Step::CloseOthers => call!(SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).map(drop),
+            Step::HandOut => hand_out(orders.hand_over, &orders.handed),
             Step::Filter => call!(SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, ptr::from_ref(orders.filter)).map(drop),
             Step::Execute if orders.init.is_some() => execute_under_init(orders),
             Step::Execute => execute(orders),
@@ -237,7 +245,7 @@ fn is_null(file: c_int) -> Kernel<()> {
 ///
 /// The second process waits until this one has left our memory: a program that ran earlier could read it through `/proc/1/mem`.
 fn execute_under_init(orders: &mut Orders<'_>) -> Kernel<()> {
-    let Some(Init { executable, status, stack, .. }) = orders.init else {
+    let Some(Init { executable, status, stack, factory, scope, .. }) = orders.init else {
         return Err(libc::EINVAL);
     };
     // SAFETY: the stack is that process's alone, and the parent waits for its end or exec before it lets go of the orders.
@@ -249,16 +257,50 @@ fn execute_under_init(orders: &mut Orders<'_>) -> Kernel<()> {
     let all = u64::MAX;
     call!(SYS_rt_sigprocmask, libc::SIG_SETMASK, ptr::from_ref(&all), ptr::null::<c_void>(), 8)?;
     call!(SYS_dup3, status, 3, 0)?;
-    let arguments = [c"init".as_ptr(), ptr::null()];
+    if factory >= 0 {
+        call!(SYS_dup3, factory, 4, 0)?;
+    }
+    let mut argument = [0_u8; 16];
+    let mut arguments = [c"init".as_ptr(), ptr::null(), ptr::null()];
+    if let (Some(scope), [_, second, _]) = (scope, &mut arguments) {
+        // No namespace ends with it: it is told of our end instead, and gets the orphans.
+        call!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)?;
+        call!(SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGPWR, 0, 0, 0)?;
+        *second = scope_argument(&mut argument, scope, pid);
+    }
     let environment: [*const c_char; 1] = [ptr::null()];
     call!(SYS_execveat, executable, c"".as_ptr(), arguments.as_ptr(), environment.as_ptr(), libc::AT_EMPTY_PATH).map(drop)
+}
+
+/// The init's argument: a letter and a process id, in decimal digits.
+fn scope_argument(place: &mut [u8; 16], scope: u8, pid: c_int) -> *const c_char {
+    let mut left = pid.unsigned_abs();
+    let mut start = place.len() - 1;
+    loop {
+        start -= 1;
+        if let Some(digit) = place.get_mut(start) {
+            *digit = b'0' + (left % 10) as u8;
+        }
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    start -= 1;
+    if let Some(letter) = place.get_mut(start) {
+        *letter = scope;
+    }
+    place.as_ptr().wrapping_add(start).cast()
 }
 
 /// The second process. The write ends of the gate close when the init is executed and the parent goes on.
 extern "C" fn program(argument: *mut c_void) -> c_int {
     // SAFETY: `argument` is the orders that `execute_under_init` passed; it and the parent only read them until this process is gone from our memory.
     let orders = unsafe { &mut *argument.cast::<Orders<'_>>() };
-    let Some(Init { gate, started, .. }) = orders.init else { exit() };
+    let Some(Init { gate, started, scope, .. }) = orders.init else { exit() };
+    if scope.is_some() && call!(SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0).is_err() {
+        exit();
+    }
     close(gate.1);
     let mut byte = 0_u8;
     // Ends with the end of the pipe.

@@ -50,7 +50,7 @@ pub(super) fn apart(ids: InnerIdentity) -> InnerIdentity {
         return ids;
     }
     // Above the bits of the process id; below the last id that counts as a signed number.
-    let id = host_id() + (COUNT.fetch_add(1, Ordering::Relaxed) % 32 << 22);
+    let id = host_id() + ((COUNT.fetch_add(1, Ordering::Relaxed) % 32) << 22);
     InnerIdentity { uid: id, gid: id }
 }
 
@@ -76,8 +76,7 @@ impl Mounter {
         if source.idmapped {
             let owner = fs::metadata(&source.path)?;
             if let Err(error) = self.shift(&tree, (owner.uid(), owner.gid()), source.flags.recursive) {
-                degradations
-                    .push(Degradation { what: format!("show {} as the function's own", source.path.display()), why: error.to_string() });
+                degradations.push(Degradation::new(format!("show {} as the function's own", source.path.display()), &error));
             }
         }
         sys::above_standard(tree)

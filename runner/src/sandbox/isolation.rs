@@ -10,12 +10,13 @@ use std::sync::OnceLock;
 
 use super::idmap;
 use super::plan::Privilege;
-use super::{Degradation, HostRoot, LaunchError, RootSource, SandboxRequest};
+use super::{HostRoot, RootSource, SandboxRequest};
 
 /// How a sandbox stands; an earlier one protects more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Isolation {
     /// User, mount, pid, ipc and uts namespaces, a `/proc` of its own, and nothing of the host's mounts left.
+    #[default]
     Full,
     /// As [`Isolation::Full`], but `/proc` is the outer one, bound: an outer container hides parts of it, and then the kernel grants no new one.
     ProcBind,
@@ -78,7 +79,9 @@ impl Isolation {
                 "there are no namespaces: the function is an unprivileged user of this machine in a copied root without `/proc`, \
                  shares its processes' numbers and network, and what it writes to volumes is dropped",
             ),
-            Self::InPlace => Some("there is no root of its own: the function sees this machine's files as far as Landlock lets it, and shares its processes and network"),
+            Self::InPlace => Some(
+                "there is no root of its own: the function sees this machine's files as far as Landlock lets it, and shares its processes and network",
+            ),
         }
     }
 
@@ -211,20 +214,11 @@ fn effective(status: &str) -> u64 {
     line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
-/// Whether a launch failed since the kernel refused what its rung is made of, so that a lower one may do.
-pub(super) fn is_refusal(error: &LaunchError) -> bool {
-    let source = match error {
-        LaunchError::Step { source, .. } | LaunchError::Prepare { source, .. } | LaunchError::Source { source, .. } => source,
-        _ => return false,
-    };
+/// Whether an errno says that the kernel refuses a step, whatever it is about; a lower isolation may then do.
+pub(super) fn is_refusal(errno: i32) -> bool {
     // ENOSPC and EUSERS: limits on namespaces. EINVAL: a kernel without one of them.
     let refusals = [libc::EPERM, libc::EACCES, libc::ENOSYS, libc::EINVAL, libc::ENOSPC, libc::EUSERS, libc::EOPNOTSUPP, libc::ENODEV];
-    source.raw_os_error().is_some_and(|errno| refusals.contains(&errno))
-}
-
-/// The degradation that stands for a lower isolation.
-pub(super) fn degradation(isolation: Isolation, why: &str) -> Option<Degradation> {
-    isolation.lacks().map(|lacks| Degradation { what: format!("isolation `full`; this is `{isolation}`, where {lacks}"), why: why.to_owned() })
+    refusals.contains(&errno)
 }
 
 #[cfg(test)]

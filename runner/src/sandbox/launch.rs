@@ -7,6 +7,7 @@ use std::ffi::{CString, c_char, c_int};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -14,10 +15,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use super::child;
-use super::landlock::{self, Ruleset};
+use super::handed_out::{Handed, HandedOut, SocketFactory};
+use super::isolation::{self, Standing};
+use super::landlock::{self, Ruleset, Tcp};
 use super::orders::{Init, Orders, Record};
-use super::plan::{SandboxPlan, Step};
-use super::{Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Output, Protection, Sandbox, idmap, sys};
+use super::plan::{Lenience, SandboxPlan, Step, plan_for};
+use super::process::Reach;
+use super::{
+    Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, Isolation, LaunchError, Network, Output, Protection, Sandbox,
+    idmap, sys,
+};
 
 /// Starts sandboxes, one at a time. Cheap to clone; the thread behind it is the process's only one, and lives as long as the process: two of them
 /// could not tell each other's changes of the dumpable flag apart.
@@ -81,6 +88,8 @@ struct Wiring {
     stdio: [Option<OwnedFd>; 3],
     pipes: (Option<OwnedFd>, Option<OwnedFd>),
     init: Option<InitPipes>,
+    /// What descriptors are handed out over, as (outside, inside).
+    hand_over: Option<(UnixStream, UnixStream)>,
 }
 
 /// The pipes of an init, each as (read end, write end).
@@ -88,20 +97,24 @@ struct InitPipes {
     status: (File, File),
     gate: (File, File),
     started: (File, File),
+    /// The socket factory's requests, as (outside, inside).
+    factory: Option<(UnixStream, UnixStream)>,
 }
 
 impl InitPipes {
-    fn new() -> io::Result<Self> {
-        Ok(Self { status: sys::pipe()?, gate: sys::pipe()?, started: sys::pipe()? })
+    fn new(network: Network) -> io::Result<Self> {
+        let factory = if network == Network::Host { None } else { Some(sys::stream_pair()?) };
+        Ok(Self { status: sys::pipe()?, gate: sys::pipe()?, started: sys::pipe()?, factory })
     }
 
-    /// Lets the program start now that the init has left our memory, and waits until it has left it too. Answers the pipe of its end.
-    fn start_program(self) -> File {
+    /// Lets the program start now that the init has left our memory, and waits until it has left it too. Answers the pipe of its end, and the socket
+    /// factory.
+    fn start_program(self) -> (File, Option<SocketFactory>) {
         drop((self.status.1, self.gate, self.started.1));
         let mut started = self.started.0;
         // Either way of its end tells: the record says whether the program was executed.
         let _ = started.read(&mut [0]);
-        self.status.0
+        (self.status.0, self.factory.map(|(outside, _)| SocketFactory::new(outside)))
     }
 }
 
@@ -119,26 +132,57 @@ impl Spawner {
 
     fn serve(&mut self, jobs: &Receiver<Job>) {
         for job in jobs {
-            let answer = self.launch(&job.plan);
+            let answer = self.launch(job.plan);
             // A caller that went away drops the sandbox, which kills it.
             let _ = job.answer.send(answer);
         }
     }
 
-    fn launch(&mut self, plan: &SandboxPlan) -> Result<Sandbox, LaunchError> {
+    /// Launches what is planned, or where another isolation will do and the kernel refuses this one, the next lower one that it grants.
+    fn launch(&mut self, mut plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
+        let spare = plan.spare.take();
+        let first = match (self.attempt(&mut plan), spare) {
+            (Ok(sandbox), _) => return Ok(sandbox),
+            (Err(Refusal { error, lower_may_do: true }), Some(request)) => (error, request),
+            (Err(Refusal { error, .. }), _) => return Err(error),
+        };
+        let (first, request) = first;
+        for isolation in Standing::here().rungs_below(&request) {
+            let Ok(mut plan) = plan_for((*request).clone(), isolation) else { continue };
+            match self.attempt(&mut plan) {
+                Ok(sandbox) => return Ok(sandbox.because(&first)),
+                Err(Refusal { lower_may_do: true, .. }) => {}
+                Err(Refusal { error, .. }) => return Err(error),
+            }
+        }
+        // The host's network may do, or lead to a rung that has no other; whether it does is not for us to say.
+        Err(if request.network == Network::Host { first } else { LaunchError::NoNetwork { source: Box::new(first) } })
+    }
+
+    fn attempt(&mut self, plan: &mut SandboxPlan) -> Result<Sandbox, Refusal> {
         let mut degradations = Vec::new();
         let opened = self.open_sources(plan, &mut degradations)?;
         let mut slots: Vec<c_int> = plan.sources.iter().map(|_| -1).collect();
         for (slot, tree) in slots.iter_mut().zip(&opened) {
             *slot = tree.as_raw_fd();
         }
-        let ruleset = landlock::ruleset().map_err(prepare("make a Landlock ruleset"))?;
-        let wiring = wire(plan, self.mapper.is_some()).map_err(prepare("make pipes"))?;
+        let ruleset = |tcp| {
+            let made = landlock::ruleset(tcp).and_then(|made| made.map(|made| made.with_rules(plan.bare.as_ref())).transpose());
+            made.map_err(prepare("make a Landlock ruleset"))
+        };
+        let supervised = if matches!(plan.network, Network::Private { .. }) { ruleset(Tcp::Supervised)? } else { None };
+        let ruleset = ruleset(Tcp::Free)?;
+        if ruleset.is_none() && plan.lenience == Lenience::Strict {
+            return Err(prepare("confine file access (Landlock)")(io::Error::from_raw_os_error(libc::ENOSYS)).into());
+        }
+        let reach = plan.reach(ruleset.as_ref());
+        let wiring = wire(plan).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
 
         let record = Record::default();
         let vectors = Vectors::new(plan);
         let filter = filter_program(&plan.filter);
+        let network_filter = plan.network_filter.as_deref().map(filter_program);
         let signals = sys::signals_not_default();
         let fd = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut orders = Orders {
@@ -148,45 +192,60 @@ impl Spawner {
             maps_wanted: maps.as_ref().map_or(-1, |maps| maps.wanted.as_raw_fd()),
             maps_written: maps.as_ref().map_or(-1, |maps| maps.written.as_raw_fd()),
             parent: self.parent.as_raw_fd(),
+            namespaces: plan.namespaces(),
+            handed: [-1; Handed::COUNT],
+            hand_over: wiring.hand_over.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
+            network_filter: network_filter.as_ref(),
             ruleset: ruleset.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
+            supervised_ruleset: supervised.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             allowed: ruleset.as_ref().map_or(0, |ruleset| ruleset.allowed),
             filter: &filter,
             signals: &signals,
             programs: &vectors.programs,
             search: plan.search,
-            tolerant: plan.tolerant,
+            lenience: plan.lenience,
             environment: vectors.environment.as_ptr(),
-            init: wiring.init.as_ref().map(|pipes| self.init_orders(pipes)),
+            init: wiring.init.as_ref().map(|pipes| self.init_orders(pipes, reach)),
             record: &record,
         };
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
-        let pid = self.clone_child(&mut orders, &child_pid).map_err(prepare("clone into new namespaces"))?;
+        let pid = self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?;
         drop(wiring.stdio);
-        let status = wiring.init.map(InitPipes::start_program);
-        if let Some(error) = failure(plan, &record, maps.as_ref()) {
+        let (status, factory) = wiring.init.map(InitPipes::start_program).unzip();
+        if let Some(refusal) = failure(plan, &record, maps.as_ref()) {
             // With an init, only the program failed; without, it is gone already.
             let _ = sys::pidfd_open(pid).and_then(|pidfd| sys::pidfd_kill(pidfd.as_fd(), libc::SIGKILL));
             let _ = sys::wait_for(pid, true);
-            return Err(error);
+            return Err(refusal);
         }
-        degradations.extend(refusals(plan, &record));
+        let isolation = reached(plan, &record, &mut degradations);
         let pidfd = sys::pidfd_open(pid).map_err(prepare("open a pidfd"))?;
-        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, enforcement(ruleset.as_ref(), degradations)))
+        let handed_out = wiring.hand_over.map(|(outside, _)| HandedOut::receive(&outside)).transpose();
+        let mut handed_out = handed_out.map_err(prepare("receive the sandbox's descriptors"))?.unwrap_or_default();
+        let network = handed_out.network(factory.flatten());
+        let folder = plan.bare.as_mut().and_then(|bare| {
+            degradations.append(&mut bare.lacks);
+            bare.folder.take()
+        });
+        let enforcement = enforcement(isolation, ruleset.as_ref(), degradations);
+        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, network, enforcement).held_by(reach, folder))
     }
 
-    fn init_orders(&self, pipes: &InitPipes) -> Init {
+    fn init_orders(&self, pipes: &InitPipes, reach: Reach) -> Init {
         Init {
+            scope: reach.letter(),
             executable: self.init.as_raw_fd(),
             status: pipes.status.1.as_raw_fd(),
             stack: self.program_stack.top(),
             gate: (pipes.gate.0.as_raw_fd(), pipes.gate.1.as_raw_fd()),
             started: pipes.started.1.as_raw_fd(),
+            factory: pipes.factory.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
         }
     }
 
     /// Only under real root; an ordinary user's child opens them itself.
     fn open_sources(&mut self, plan: &SandboxPlan, degradations: &mut Vec<Degradation>) -> Result<Vec<OwnedFd>, LaunchError> {
-        if self.mapper.is_none() {
+        if !plan.privilege.parent_opens() {
             return Ok(Vec::new());
         }
         let open = |source| {
@@ -197,7 +256,7 @@ impl Spawner {
     }
 
     fn request_maps(&self, plan: &SandboxPlan) -> Result<Option<Maps>, LaunchError> {
-        let Some(mapper) = &self.mapper else { return Ok(None) };
+        let Some(mapper) = self.mapper.as_ref().filter(|_| plan.privilege.parent_maps()) else { return Ok(None) };
         let (job, maps) = MapJob::new(plan.identity).map_err(prepare("make pipes"))?;
         mapper.send(job).map_err(|_| prepare("reach the mapping thread")(io::ErrorKind::BrokenPipe.into()))?;
         Ok(Some(maps))
@@ -241,29 +300,31 @@ fn filter_program(filter: &Filter) -> libc::sock_fprog {
 }
 
 /// Opens standard input and output for the child.
-fn wire(plan: &SandboxPlan, root: bool) -> io::Result<Wiring> {
+fn wire(plan: &SandboxPlan) -> io::Result<Wiring> {
+    let owner = plan.privilege.host_ids();
     let input = match plan.stdio.input {
         Input::Null => Some(sys::above_standard(File::open("/dev/null")?.into())?),
         Input::Inherit => None,
     };
-    let (output_read, output) = pipe_out(plan.stdio.output, root)?;
+    let (output_read, output) = pipe_out(plan.stdio.output, owner)?;
     let (error_read, error) = match (plan.stdio.error, &output) {
         (Output::Joined, Some(output)) => (None, Some(sys::above_standard(output.try_clone()?)?)),
-        (own, _) => pipe_out(own, root)?,
+        (own, _) => pipe_out(own, owner)?,
     };
-    let init = if plan.first_process == FirstProcess::Init { Some(InitPipes::new()?) } else { None };
-    Ok(Wiring { stdio: [input, output, error], pipes: (output_read, error_read), init })
+    let init = if plan.first_process == FirstProcess::Init { Some(InitPipes::new(plan.network)?) } else { None };
+    let hand_over = if plan.network == Network::Host { None } else { Some(sys::stream_pair()?) };
+    Ok(Wiring { stdio: [input, output, error], pipes: (output_read, error_read), init, hand_over })
 }
 
 /// The (read end, write end) of a pipe for an output stream, when one is wanted.
-fn pipe_out(output: Output, root: bool) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+fn pipe_out(output: Output, owner: Option<InnerIdentity>) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     if output != Output::Pipe {
         return Ok((None, None));
     }
     let (read, write) = sys::pipe()?;
-    if root {
+    if let Some(owner) = owner {
         // So that the function may open it again as /dev/stdout.
-        std::os::unix::fs::fchown(&write, Some(idmap::host_id()), Some(idmap::host_id()))?;
+        std::os::unix::fs::fchown(&write, Some(owner.uid), Some(owner.gid))?;
     }
     Ok((Some(read.into()), Some(write.into())))
 }
@@ -322,21 +383,41 @@ fn start_mapper() -> io::Result<Sender<MapJob>> {
     Ok(jobs)
 }
 
+/// Why a launch failed, and whether one of a lower isolation may do.
+struct Refusal {
+    error: LaunchError,
+    lower_may_do: bool,
+}
+
+impl From<LaunchError> for Refusal {
+    fn from(error: LaunchError) -> Self {
+        Self { error, lower_may_do: false }
+    }
+}
+
+impl Refusal {
+    fn of_clone(source: io::Error) -> Self {
+        let lower_may_do = source.raw_os_error().is_some_and(isolation::is_refusal);
+        Self { error: prepare("clone into new namespaces")(source), lower_may_do }
+    }
+}
+
 fn prepare(step: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
     move |source| LaunchError::Prepare { step, source }
 }
 
 /// Reads the child's record: why it did not execute its program.
-fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<LaunchError> {
+fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<Refusal> {
     let errno = record.errno.load(Ordering::Acquire);
     if errno == 0 {
         return None;
     }
     let source = io::Error::from_raw_os_error(errno);
     let Some(step) = plan.steps.get(record.step.load(Ordering::Relaxed) as usize) else {
-        return Some(LaunchError::Prepare { step: "read the child's record", source });
+        return Some(LaunchError::Prepare { step: "read the child's record", source }.into());
     };
-    Some(match step {
+    let lower_may_do = step.is_of_isolation() && isolation::is_refusal(errno);
+    let error = match step {
         Step::Execute => exec_failure(plan, record, source),
         Step::Open { slot, .. } => {
             LaunchError::Source { path: plan.sources.get(*slot).map_or_else(PathBuf::new, |source| source.path.clone()), source }
@@ -347,7 +428,8 @@ fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<L
             LaunchError::Step { step: "write the id maps".into(), source: io::Error::from_raw_os_error(errno) }
         }
         step => LaunchError::Step { step: step.name(), source },
-    })
+    };
+    Some(Refusal { error, lower_may_do })
 }
 
 fn exec_failure(plan: &SandboxPlan, record: &Record, source: io::Error) -> LaunchError {
@@ -358,22 +440,27 @@ fn exec_failure(plan: &SandboxPlan, record: &Record, source: io::Error) -> Launc
     }
 }
 
-/// The optional steps that were refused, by name.
-fn refusals(plan: &SandboxPlan, record: &Record) -> Vec<Degradation> {
-    let named = |(step, errno): (usize, c_int)| {
-        Some(Degradation { what: plan.steps.get(step)?.name(), why: io::Error::from_raw_os_error(errno).to_string() })
-    };
-    record.refusals().filter_map(named).collect()
+/// The isolation that was reached; adds the optional steps that were refused, by name.
+fn reached(plan: &SandboxPlan, record: &Record, degradations: &mut Vec<Degradation>) -> Isolation {
+    let mut isolation = plan.isolation;
+    for (step, errno) in record.refusals() {
+        let Some(step) = plan.steps.get(step) else { continue };
+        if let Some(lower) = step.isolation_without() {
+            isolation = isolation.max(lower);
+        }
+        degradations.push(Degradation::new(step.name(), &io::Error::from_raw_os_error(errno)));
+    }
+    isolation
 }
 
-fn enforcement(ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
-    let mut protections = vec![Protection::Namespaces];
+fn enforcement(isolation: Isolation, ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
+    let mut protections = if isolation.has_namespaces() { vec![Protection::Namespaces] } else { Vec::new() };
     match ruleset {
         Some(ruleset) => protections.push(Protection::Landlock { abi: ruleset.abi }),
         None => degradations.push(Degradation { what: "confine file access (Landlock)".into(), why: "this kernel has none".into() }),
     }
     protections.push(Protection::Seccomp);
-    Enforcement { protections, degradations }
+    Enforcement { isolation, protections, degradations }
 }
 
 #[cfg(test)]

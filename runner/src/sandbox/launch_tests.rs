@@ -27,6 +27,8 @@ fn host_root() -> HostRoot {
 fn request(script: &str) -> SandboxRequest {
     let filter = shipped_filter().unwrap();
     SandboxRequest {
+        isolation: crate::sandbox::IsolationChoice::Auto,
+        scratch: None,
         root: RootSource::Host(host_root()),
         command: Command::Line(["sh", "-c", script].map(String::from).to_vec()),
         environment: vec![CString::new("PATH=/usr/bin:/bin").unwrap()],
@@ -36,6 +38,7 @@ fn request(script: &str) -> SandboxRequest {
         hostname: "sandbox".into(),
         tmp_size_bytes: 1 << 20,
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
+        network: Network::Host,
         first_process: FirstProcess::Program,
         filter,
     }

@@ -4,10 +4,14 @@
 //! descriptors outside and carries the steps out inside with one `clone`; [`Sandbox`] is what runs. This module knows nothing of Lambda, of images
 //! or of HTTP.
 
+mod addresses;
+mod bare;
 mod child;
 mod enforcement;
 mod filter;
+mod handed_out;
 mod idmap;
+mod isolation;
 mod landlock;
 mod launch;
 mod memory;
@@ -16,24 +20,34 @@ mod plan;
 pub mod probe;
 mod process;
 mod root;
+pub mod run_folder;
 mod step;
+mod stragglers;
 pub(crate) mod sys;
 
 use std::ffi::CString;
 use std::io;
 use std::path::PathBuf;
 
+pub use addresses::{HOST_GATEWAY, MAX_NAME_SERVERS, SANDBOX_V4, SANDBOX_V6, name_server};
+pub use bare::BareError;
 pub use enforcement::{Degradation, Enforcement, Protection};
 pub use filter::{Filter, FilterError, shipped_filter};
+pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
+pub use isolation::{Isolation, IsolationChoice, ParseIsolationError};
 pub use launch::Launcher;
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
 
 /// What a sandbox is made of. Paths named `source` are on the host, `target` inside.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SandboxRequest {
     /// The root file system.
     pub root: RootSource,
+    /// How it is isolated.
+    pub isolation: IsolationChoice,
+    /// Where folders of runs may be made, for roots that are copied: best on the file system of the image and the volumes.
+    pub scratch: Option<PathBuf>,
     /// What PID 1 executes.
     pub command: Command,
     /// The whole environment, each string `NAME=value`; nothing of ours is inherited.
@@ -50,6 +64,8 @@ pub struct SandboxRequest {
     pub tmp_size_bytes: u64,
     /// Standard input, output and error.
     pub stdio: Stdio,
+    /// What the processes reach over the network.
+    pub network: Network,
     /// Whether the program is PID 1 itself.
     pub first_process: FirstProcess,
     /// The compiled seccomp filter.
@@ -127,6 +143,29 @@ pub struct InnerIdentity {
     pub gid: u32,
 }
 
+/// What the processes inside reach over the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Network {
+    /// All that the host reaches, its loopback included: no namespace of its own.
+    Host,
+    /// Nothing but itself.
+    None,
+    /// Itself, and what the supervisor connects it with.
+    Private {
+        /// Whether it has IPv6 addresses.
+        ipv6: bool,
+    },
+}
+
+impl Network {
+    /// A private network with the address families that this host reaches others by.
+    pub fn private() -> Self {
+        // proc_net(5): the fourth word is the scope, and 0 is global.
+        let addresses = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+        Self::Private { ipv6: addresses.lines().any(|line| line.split_whitespace().nth(3) == Some("00")) }
+    }
+}
+
 /// What PID 1 is. The kernel shields it from signals that it has no handler for, even from its own `abort()`, and gives it all orphans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstProcess {
@@ -186,6 +225,12 @@ pub enum LaunchError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// No isolation that this machine grants has a network of its own.
+    #[error("cannot have a network of the sandbox's own")]
+    NoNetwork {
+        /// Why the best isolation failed.
+        source: Box<LaunchError>,
+    },
     /// A step inside failed.
     #[error("cannot set up the sandbox: {step}")]
     Step {
@@ -222,7 +267,7 @@ impl LaunchError {
     /// What the user can do about it, where we know.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Step { .. } | Self::Prepare { .. } => {
+            Self::Step { .. } | Self::Prepare { .. } | Self::NoNetwork { .. } => {
                 Some("`undocked doctor` tries every step and says what this machine refuses".to_owned())
             }
             Self::Source { .. } => Some("check that the path exists and that you may read it".to_owned()),

@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+use super::handed_out::Handed;
 use super::plan::{Lenience, Search, Step};
 
 /// How many refused optional steps are remembered.
@@ -43,8 +44,17 @@ pub(super) struct Orders<'a> {
     pub(super) maps_written: c_int,
     /// A pidfd of the parent.
     pub(super) parent: c_int,
-    /// The Landlock ruleset and what it allows beneath the root; -1 without Landlock.
+    /// The namespaces it is born in, as flags of `clone(2)`.
+    pub(super) namespaces: c_int,
+    /// What is handed out, by [`Handed`]; -1 where there is nothing.
+    pub(super) handed: [c_int; Handed::COUNT],
+    /// The socket it is sent over; -1 without.
+    pub(super) hand_over: c_int,
+    /// The filter that asks us about connections.
+    pub(super) network_filter: Option<&'a libc::sock_fprog>,
+    /// The Landlock ruleset and what it allows beneath the root; -1 without Landlock. The second one also keeps TCP from what is not supervised.
     pub(super) ruleset: c_int,
+    pub(super) supervised_ruleset: c_int,
     pub(super) allowed: u64,
     /// The seccomp filter.
     pub(super) filter: &'a libc::sock_fprog,
@@ -65,10 +75,14 @@ pub(super) struct Init {
     pub(super) executable: c_int,
     /// The write end of the status pipe, above descriptor 3.
     pub(super) status: c_int,
+    /// How it tells the sandbox's processes from others where there is no pid namespace, as `init.rs` has it.
+    pub(super) scope: Option<u8>,
     /// Top of a stack for the process that becomes the program.
     pub(super) stack: *mut c_void,
     /// A pipe that nothing is written to: its end lets the program start.
     pub(super) gate: (c_int, c_int),
+    /// The init's end of the socket factory, above descriptor 4; -1 without.
+    pub(super) factory: c_int,
     /// The write end of a pipe that closes when the program is executed; written to if it cannot be.
     pub(super) started: c_int,
 }

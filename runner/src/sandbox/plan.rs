@@ -7,12 +7,18 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::root::{Assembly, Root};
-use super::{bare, idmap};
-use super::bare::Bare;
+use super::addresses;
+use super::bare::{self, Bare};
+use super::handed_out::Handed;
+use super::idmap;
 use super::isolation::{self, Standing};
+use super::landlock::Ruleset;
+use super::process::Reach;
+use super::root::{Assembly, Root};
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
-use super::{Access, BareError, Command, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, SandboxRequest, Stdio, Volume};
+use super::{
+    Access, BareError, Command, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Network, SandboxRequest, Stdio, Volume,
+};
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -27,6 +33,9 @@ pub struct SandboxPlan {
     pub(crate) stdio: Stdio,
     pub(crate) first_process: FirstProcess,
     pub(crate) filter: std::sync::Arc<Filter>,
+    /// The filter that supervises a private network.
+    pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
+    pub(crate) network: Network,
     pub(crate) working_dir: PathBuf,
     pub(crate) privilege: Privilege,
     /// How the sandbox stands if nothing is refused.
@@ -49,6 +58,28 @@ pub(crate) enum Lenience {
     Probing,
 }
 
+impl SandboxPlan {
+    /// How its processes are told from others.
+    pub(super) fn reach(&self, ruleset: Option<&Ruleset>) -> Reach {
+        match self.privilege {
+            _ if self.isolation.has_namespaces() => Reach::PidNamespace,
+            Privilege::WithoutUserns(ids) => Reach::User(ids.uid),
+            _ => Reach::Descendants { signals_are_scoped: ruleset.is_some_and(|ruleset| ruleset.abi >= 6) },
+        }
+    }
+
+    /// The namespaces that the child is born in, as flags of `clone(2)`.
+    pub(crate) fn namespaces(&self) -> libc::c_int {
+        let always = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        let base = match self.isolation {
+            Isolation::Full | Isolation::ProcBind | Isolation::NoPivot => always | libc::CLONE_NEWUSER,
+            Isolation::RootWithoutUserns => always,
+            Isolation::Chroot | Isolation::InPlace => 0,
+        };
+        if self.network == Network::Host { base } else { base | libc::CLONE_NEWNET }
+    }
+}
+
 /// Why a request cannot be planned.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -58,6 +89,9 @@ pub enum PlanError {
     /// A path, argument or name holds a NUL byte.
     #[error("`{0}` holds a NUL byte")]
     Nul(String),
+    /// The sockets of a network of its own are made by an init.
+    #[error("a network of its own takes an init")]
+    NetworkWithoutInit,
     /// There is nothing to execute.
     #[error("no command given")]
     NoCommand,
@@ -208,6 +242,10 @@ pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<Sandbox
     let privilege = ground.privilege;
     let mut planner = Planner::default();
     planner.identity(request.identity, privilege);
+    if request.network != Network::Host && request.first_process != FirstProcess::Init {
+        return Err(PlanError::NetworkWithoutInit);
+    }
+    planner.network(request.network);
     // Nothing of the host's can be named once its root is gone, and a mount of ours may lie over a source's path: so all sources are opened first.
     planner.steps.push(Step::MakePrivate);
     let root = Root::of(&request.root);
@@ -217,7 +255,7 @@ pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<Sandbox
         planner.steps.extend([Step::Become(request.identity), Step::DieWithParent]);
     }
     planner.mounts(&root, request.tmp_size_bytes, contents, ground)?;
-    planner.confinement(&request, privilege)?;
+    planner.confinement(&request, ground)?;
     finish(planner.steps, planner.sources, request, ground, None)
 }
 
@@ -241,6 +279,8 @@ pub(super) fn finish(
         stdio: request.stdio,
         first_process: request.first_process,
         filter: request.filter,
+        network_filter: None,
+        network: request.network,
         working_dir: request.working_dir,
         privilege: ground.privilege,
         isolation: ground.isolation,
@@ -287,6 +327,28 @@ impl Planner {
             self.steps.push(Step::ForbidNesting);
         }
         self.steps.extend([Step::NewSession, Step::DieWithParent, Step::WireStdio]);
+    }
+
+    /// While there are capabilities: the loopback device, addresses, and the sockets that the host will use.
+    fn network(&mut self, network: Network) {
+        if network == Network::Host {
+            return;
+        }
+        let socket = |handed, domain, kind, protocol| Step::MakeSocket { handed, domain, kind, protocol };
+        self.steps.extend([Step::RaiseLoopback, socket(Handed::Api, libc::AF_INET, libc::SOCK_STREAM, 0)]);
+        let Network::Private { ipv6 } = network else { return };
+        let (messages, count) = addresses::messages(ipv6);
+        self.steps.extend([
+            Step::ConfigureNetwork { messages, count },
+            socket(Handed::RawV4, libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_UDP),
+            socket(Handed::InjectV4, libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW),
+        ]);
+        if ipv6 {
+            self.steps.extend([
+                socket(Handed::RawV6, libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_UDP),
+                socket(Handed::InjectV6, libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_RAW),
+            ]);
+        }
     }
 
     fn sources(&mut self, root: &Root, volumes: &[Volume], privilege: Privilege) -> Result<Contents, PlanError> {
@@ -389,25 +451,35 @@ impl Planner {
 
     /// Rights go last, least harmful first: limits and names need capabilities, capabilities end, then no right can come back, then files are confined;
     /// the filter comes last, since it refuses what the steps before it do.
-    fn confinement(&mut self, request: &SandboxRequest, privilege: Privilege) -> Result<(), PlanError> {
+    fn confinement(&mut self, request: &SandboxRequest, ground: Ground) -> Result<(), PlanError> {
         for (resource, value) in LIMITS {
             self.steps.push(Step::Limit { resource, value });
         }
         self.steps.extend([Step::Umask(0o022), Step::Hostname(text(request.hostname.as_bytes())?)]);
-        self.steps.extend(last_steps(&request.working_dir, privilege)?);
+        self.steps.extend(last_steps(request, ground)?);
         Ok(())
     }
 }
 
 /// How every set-up ends.
-pub(super) fn last_steps(working_dir: &Path, privilege: Privilege) -> Result<Vec<Step>, PlanError> {
-    let change = Step::ChangeDirectory(text(absolute(working_dir)?.as_os_str().as_bytes())?);
-    let mut steps = match privilege {
+pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec<Step>, PlanError> {
+    let change = Step::ChangeDirectory(text(absolute(&request.working_dir)?.as_os_str().as_bytes())?);
+    let mut steps = match ground.privilege {
         // The folder is entered with the program's own rights. Other ids clear the parent-death signal.
         Privilege::WithoutUserns(ids) => vec![Step::DropToUser(ids), Step::DieWithParent, change],
-        _ => vec![change, Step::DropCapabilities],
+        _ if ground.isolation.has_namespaces() => vec![change, Step::DropCapabilities],
+        _ => vec![change, Step::EmptyCapabilities],
     };
-    steps.extend([Step::NoNewPrivileges, Step::ConfineFiles, Step::CloseOthers, Step::Filter, Step::Execute]);
+    steps.push(Step::NoNewPrivileges);
+    // Before Landlock, which keeps TCP from what is not supervised only where it is.
+    if matches!(request.network, Network::Private { .. }) {
+        steps.push(Step::SuperviseNetwork);
+    }
+    steps.extend([Step::ConfineFiles, Step::CloseOthers]);
+    if request.network != Network::Host {
+        steps.push(Step::HandOut);
+    }
+    steps.extend([Step::Filter, Step::Execute]);
     Ok(steps)
 }
 

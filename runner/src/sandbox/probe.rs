@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::plan::Step;
+use super::plan::{Lenience, Step};
 use super::{
-    Command, Ended, Filter, FirstProcess, HostRoot, InnerIdentity, Input, LaunchError, Launcher, Output, RootSource, SandboxPlan,
+    Command, Ended, Filter, FirstProcess, HostRoot, InnerIdentity, Input, LaunchError, Launcher, Network, Output, RootSource, SandboxPlan,
     SandboxRequest, Stdio, landlock, plan,
 };
 
@@ -50,7 +50,7 @@ pub fn findings(filter: Arc<Filter>) -> Vec<Finding> {
         Ok(plan) => plan,
         Err(error) => return vec![Finding::new("plan a sandbox", Verdict::Refused(error.to_string()), false)],
     };
-    plan.tolerant = true;
+    plan.lenience = Lenience::Probing;
     let names = steps(&plan);
     let launched = Launcher::start()
         .map_err(|source| LaunchError::Prepare { step: "start the launching thread", source })
@@ -120,7 +120,7 @@ fn steps(plan: &SandboxPlan) -> Vec<(String, bool)> {
 }
 
 fn landlock_finding() -> Finding {
-    let verdict = match landlock::ruleset() {
+    let verdict = match landlock::ruleset(landlock::Tcp::Free) {
         Ok(Some(ruleset)) => Verdict::Granted(Some(format!("version {}", ruleset.abi))),
         Ok(None) => Verdict::Refused("this kernel has none".into()),
         Err(error) => Verdict::Refused(error.to_string()),
@@ -140,6 +140,8 @@ fn request(filter: Arc<Filter>) -> SandboxRequest {
     }
     SandboxRequest {
         root: RootSource::Host(root),
+        isolation: super::IsolationChoice::Only(super::Isolation::Full),
+        scratch: None,
         command: Command::Line(vec!["true".into()]),
         environment: Vec::<CString>::new(),
         working_dir: "/".into(),
@@ -148,6 +150,7 @@ fn request(filter: Arc<Filter>) -> SandboxRequest {
         hostname: "lambda".into(),
         tmp_size_bytes: 1 << 20,
         stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
+        network: Network::Host,
         first_process: FirstProcess::Init,
         filter,
     }

@@ -2,7 +2,8 @@
 
 use std::ffi::CString;
 
-use super::InnerIdentity;
+use super::handed_out::Handed;
+use super::{InnerIdentity, Isolation};
 
 /// One thing done inside, by the child, with raw system calls.
 #[derive(Debug)]
@@ -61,6 +62,19 @@ pub(crate) enum Step {
     MaskNull {
         path: CString,
     },
+    /// Bring up the loopback device of a network namespace of its own.
+    RaiseLoopback,
+    /// Send netlink messages, and wait for as many answers.
+    ConfigureNetwork {
+        messages: Vec<u8>,
+        count: u32,
+    },
+    MakeSocket {
+        handed: Handed,
+        domain: i32,
+        kind: i32,
+        protocol: i32,
+    },
     SealRoot,
     EnterRoot(Entrance),
     /// Enter a folder as root, without any mount.
@@ -75,9 +89,13 @@ pub(crate) enum Step {
     Hostname(CString),
     ChangeDirectory(CString),
     DropCapabilities,
+    /// Only those in hand, of a process that never was root of anything.
+    EmptyCapabilities,
     NoNewPrivileges,
+    SuperviseNetwork,
     ConfineFiles,
     CloseOthers,
+    HandOut,
     Filter,
     Execute,
 }
@@ -106,6 +124,9 @@ impl Step {
             Self::Attach { target, .. } => format!("mount on /{}", show(target)),
             Self::MaskReadOnly { path } => format!("make /{} read-only", show(path)),
             Self::MaskNull { path } => format!("hide /{}", show(path)),
+            Self::RaiseLoopback => "bring up the loopback device".into(),
+            Self::ConfigureNetwork { .. } => "set up the private network's addresses".into(),
+            Self::MakeSocket { handed, .. } => format!("make a socket inside ({handed:?})"),
             Self::SealRoot => "make the root read-only".into(),
             Self::EnterRoot(Entrance::Move) => "enter the new root (move and chroot)".into(),
             Self::EnterRoot(_) => "enter the new root (pivot_root)".into(),
@@ -115,10 +136,12 @@ impl Step {
             Self::Umask(_) => "set the umask".into(),
             Self::Hostname(_) => "set the host name".into(),
             Self::ChangeDirectory(path) => format!("change to {}", show(path)),
-            Self::DropCapabilities => "drop capabilities".into(),
+            Self::DropCapabilities | Self::EmptyCapabilities => "drop capabilities".into(),
             Self::NoNewPrivileges => "set no_new_privs".into(),
+            Self::SuperviseNetwork => "supervise the network (seccomp notification)".into(),
             Self::ConfineFiles => "confine file access (Landlock)".into(),
             Self::CloseOthers => "close other file descriptors (close_range)".into(),
+            Self::HandOut => "hand descriptors to the host".into(),
             Self::Filter => "install the seccomp filter".into(),
             Self::Execute => "execute the program".into(),
         }
@@ -126,7 +149,26 @@ impl Step {
 
     /// Whether the sandbox still stands when this step is refused: then it is reported as a degradation, by name.
     pub(crate) fn optional(&self) -> bool {
-        matches!(self, Self::ForbidNesting | Self::Hostname(_) | Self::MaskReadOnly { .. } | Self::MaskNull { .. })
+        matches!(self, Self::ForbidNesting | Self::SuperviseNetwork | Self::Hostname(_) | Self::MaskReadOnly { .. } | Self::MaskNull { .. })
+    }
+
+    /// The isolation that is reached without this step.
+    pub(crate) fn isolation_without(&self) -> Option<Isolation> {
+        match self {
+            Self::AttachProc(_) => Some(Isolation::ProcBind),
+            Self::EnterRoot(_) => Some(Isolation::NoPivot),
+            _ => None,
+        }
+    }
+
+    /// Whether an isolation is made of it: a lower one may do without.
+    pub(crate) fn is_of_isolation(&self) -> bool {
+        let ids = matches!(self, Self::AwaitMaps | Self::Become(_) | Self::WriteOwn { .. } | Self::DropToUser(_));
+        let new_mounts = matches!(self, Self::MakePrivate | Self::Open { .. } | Self::MakeRoot { .. } | Self::AttachTmpfs { .. });
+        let moved = matches!(self, Self::AttachRoot { .. } | Self::Attach { .. } | Self::SealRoot | Self::KeepOuterProc);
+        let entered = matches!(self, Self::AttachProc(_) | Self::EnterRoot(_) | Self::ChangeRoot(_));
+        let network = matches!(self, Self::RaiseLoopback | Self::ConfigureNetwork { .. } | Self::MakeSocket { .. });
+        ids || new_mounts || moved || entered || network
     }
 
     /// Whether the sandbox would protect less without it.

@@ -6,6 +6,7 @@ use std::fs::{File, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::ptr;
 
 use tokio::io::Interest;
@@ -278,13 +279,26 @@ pub(super) fn landlock_create(attr: &LandlockRuleset, size: usize) -> io::Result
     owned(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::from_ref(attr), size.min(size_of::<LandlockRuleset>()), 0) })
 }
 
-/// A descriptor of at least 4, so that wiring the standard streams and the init's status pipe cannot overwrite it.
+/// `landlock_add_rule(2)`: allows `rights` beneath a path.
+pub(super) fn landlock_allow_beneath(ruleset: BorrowedFd<'_>, path: BorrowedFd<'_>, rights: u64) -> io::Result<()> {
+    // struct landlock_path_beneath_attr is packed: 8 bytes of rights, 4 of descriptor.
+    let mut rule = [0_u8; 12];
+    let (first, second) = rule.split_at_mut(8);
+    first.copy_from_slice(&rights.to_ne_bytes());
+    second.copy_from_slice(&path.as_raw_fd().to_ne_bytes());
+    const PATH_BENEATH: c_int = 1;
+    // SAFETY: the callee reads the 12 bytes of that structure, which outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), PATH_BENEATH, rule.as_ptr(), 0) })?;
+    Ok(())
+}
+
+/// A descriptor of at least 5, so that wiring the standard streams and the init's status pipe and socket factory cannot overwrite it.
 pub(super) fn above_standard(file: OwnedFd) -> io::Result<OwnedFd> {
-    if file.as_raw_fd() > 3 {
+    if file.as_raw_fd() > 4 {
         return Ok(file);
     }
     // SAFETY: F_DUPFD_CLOEXEC takes an integer and touches no memory.
-    owned(libc::c_long::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 4) }))
+    owned(libc::c_long::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 5) }))
 }
 
 /// A file in memory that holds `program` and that nobody can change any more (memfd_create(2), fcntl(2): F_ADD_SEALS). Nobody can read it either: the
@@ -309,4 +323,10 @@ pub(super) fn sealed_program(name: &CStr, program: &[u8]) -> io::Result<OwnedFd>
 pub(super) fn pipe() -> io::Result<(File, File)> {
     let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     Ok((File::from(above_standard(read)?), File::from(above_standard(write)?)))
+}
+
+/// A connected pair of sockets, both above the standard streams.
+pub(super) fn stream_pair() -> io::Result<(UnixStream, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    Ok((above_standard(ours.into())?.into(), above_standard(theirs.into())?.into()))
 }

@@ -172,7 +172,7 @@ fn devices(folder: &Path) -> Vec<Degradation> {
     };
     let made = DEVICES.iter().zip(NUMBERS).filter_map(|(name, numbers)| {
         let error: io::Error = make(name, numbers).err()?;
-        Some(Degradation { what: format!("make /dev/{name}"), why: error.to_string() })
+        Some(Degradation::new(format!("make /dev/{name}"), &error))
     });
     made.collect()
 }

@@ -25,6 +25,9 @@ impl Child {
                 mounted => return mounted,
             }
         }
+        // The new root lies over it and would be copied with it: out of the way, over the old root.
+        call!(SYS_move_mount, self.root, c"".as_ptr(), libc::AT_FDCWD, c"/".as_ptr(), sys::MOVE_MOUNT_F_EMPTY_PATH)?;
+        self.over_root = true;
         let flags = sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC | (libc::AT_RECURSIVE | libc::AT_EMPTY_PATH) as u32;
         let tree = call!(SYS_open_tree, self.outer_proc, c"".as_ptr(), flags)? as c_int;
         self.attach(tree, c"proc")
@@ -129,7 +132,9 @@ impl Child {
                 if by == Entrance::PivotElseMove {
                     self.note(orders, errno);
                 }
-                mount(c".".as_ptr(), c"/", ptr::null(), libc::MS_MOVE, ptr::null())?;
+                if !self.over_root {
+                    mount(c".".as_ptr(), c"/", ptr::null(), libc::MS_MOVE, ptr::null())?;
+                }
                 call!(SYS_chroot, c".".as_ptr())?;
             }
         }

@@ -20,8 +20,7 @@ pub(super) fn become_inner(identity: InnerIdentity) -> Kernel<()> {
     call!(SYS_setresuid, identity.uid, identity.uid, identity.uid).map(drop)
 }
 
-/// Without a user namespace: an id that owns nothing, and no way back. The bounding set counts for nothing once no_new_privs is set, so that a root
-/// without CAP_SETPCAP may keep it.
+/// Without a user namespace: an id that owns nothing, and no way back. A root without CAP_SETPCAP keeps the bounding set.
 pub(super) fn drop_to_user(identity: InnerIdentity) -> Kernel<()> {
     match drop_bounding_set() {
         Ok(()) | Err(libc::EPERM) => {}
@@ -77,7 +76,8 @@ fn drop_bounding_set() -> Kernel<()> {
     Ok(())
 }
 
-fn drop_own_capabilities() -> Kernel<()> {
+/// The capabilities in hand. Without the right to empty the bounding set it stays, and is of no use once no_new_privs is set.
+pub(super) fn drop_own_capabilities() -> Kernel<()> {
     call!(SYS_prctl, libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)?;
     // struct __user_cap_header_struct {version 3, pid 0}, and two of struct __user_cap_data_struct.
     let header: [u32; 2] = [0x2008_0522, 0];
