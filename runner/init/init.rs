@@ -11,6 +11,9 @@
 //!
 //! Where there is no pid namespace an argument says how all processes of the sandbox are told from others, and what the child's pid is: `u` and `t`, see
 //! [`Scope`]. Signals to be passed on then come from undocked, our parent, whose end is told by `SIGPWR`.
+//!
+//! With the word `start` as its first argument it is the process that becomes the program instead, where no Landlock keeps that from executing
+//! undocked through `/proc/self/exe`: whoever names that here gets this file, which then does nothing. More at [`start`].
 #![no_std]
 #![no_main]
 
@@ -29,12 +32,15 @@ mod number {
     pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
+    pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
     pub const GETPPID: usize = 110;
     pub const OPENAT: usize = 257;
     pub const SENDMSG: usize = 46;
+    pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
+    pub const FCNTL: usize = 72;
     pub const EXIT_GROUP: usize = 231;
     pub const PPOLL: usize = 271;
     pub const SIGNALFD4: usize = 289;
@@ -42,6 +48,7 @@ mod number {
 
 #[cfg(target_arch = "aarch64")]
 mod number {
+    pub const FCNTL: usize = 25;
     pub const CLOSE: usize = 57;
     pub const READ: usize = 63;
     pub const WRITE: usize = 64;
@@ -49,10 +56,12 @@ mod number {
     pub const SIGNALFD4: usize = 74;
     pub const EXIT_GROUP: usize = 94;
     pub const KILL: usize = 129;
+    pub const GETPID: usize = 172;
     pub const SOCKET: usize = 198;
     pub const GETPPID: usize = 173;
     pub const OPENAT: usize = 56;
     pub const SENDMSG: usize = 211;
+    pub const EXECVE: usize = 221;
     pub const WAIT4: usize = 260;
 }
 
@@ -81,7 +90,8 @@ unsafe fn call(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
     result
 }
 
-// The kernel enters with an aligned stack and no return address.
+// The kernel enters with an aligned stack and no return address. On the stack are the number of arguments, their addresses, a null, those of the
+// environment, and a null.
 #[cfg(target_arch = "x86_64")]
 global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {main}", main = sym main);
 #[cfg(target_arch = "aarch64")]
@@ -197,8 +207,15 @@ fn each_child(mut with: impl FnMut(usize)) {
 }
 
 extern "C" fn main(stack: *const usize) -> ! {
+    if is_start(stack) {
+        start(stack);
+    }
     // SAFETY: `_start` passes the stack on as the kernel made it.
     let scope = unsafe { Scope::read(stack) };
+    // SAFETY: takes no pointer.
+    if matches!(scope.all, All::Namespace) && unsafe { call(number::GETPID, 0, 0, 0, 0) } != 1 {
+        exit(127);
+    }
     let all = u64::MAX;
     // The end of the program's input and output must not depend on us.
     for standard in 0..3 {
@@ -224,6 +241,60 @@ extern "C" fn main(stack: *const usize) -> ! {
             request.descriptor = -1;
         }
     }
+}
+
+/// Ends the process.
+fn exit(code: usize) -> ! {
+    loop {
+        // SAFETY: takes an integer; does not return.
+        unsafe { call(number::EXIT_GROUP, code, 0, 0, 0) };
+    }
+}
+
+/// Whether the first argument is the word `start`.
+fn is_start(stack: *const usize) -> bool {
+    // SAFETY: the kernel puts the number of arguments there, and as many addresses of NUL-terminated strings behind it.
+    let first = unsafe { (*stack > 0).then(|| *stack.add(1) as *const u8) };
+    // SAFETY: the string has a NUL, at which the comparison ends at the latest.
+    first.is_some_and(|first| c"start".to_bytes_with_nul().iter().enumerate().all(|(at, byte)| unsafe { *first.add(at) } == *byte))
+}
+
+/// Executes the first of some paths that can be, as `execvp` does. Arguments: `start`, the paths, an empty string, and the program's own arguments.
+/// If none can be: which one it was and the errno, 4 bytes each, go to descriptor 3; it closes when one is.
+fn start(stack: *const usize) -> ! {
+    const F_SETFD: usize = 2;
+    const FD_CLOEXEC: usize = 1;
+    const ENOENT: isize = 2;
+    const EACCES: isize = 13;
+    const ENOTDIR: isize = 20;
+    // SAFETY: takes integers and touches no memory.
+    unsafe { call(number::FCNTL, STATUS_PIPE, F_SETFD, FD_CLOEXEC, 0) };
+    // SAFETY: what the kernel put there, as above; the environment comes after the arguments and a null.
+    let (count, arguments) = unsafe { (*stack, stack.add(1)) };
+    // SAFETY: as above.
+    let environment = unsafe { arguments.add(count + 1) };
+    // SAFETY: `at` is below the number of arguments, each of which is a string.
+    let argument = |at: usize| unsafe { *arguments.add(at) as *const u8 };
+    // SAFETY: every string has at least its NUL.
+    let is_empty = |at: usize| unsafe { *argument(at) } == 0;
+    let paths = (1..count).take_while(|at| !is_empty(*at)).count();
+    let mut refused = (paths as i32, ENOENT);
+    for path in 0..paths {
+        let own = arguments.wrapping_add(paths + 2);
+        // SAFETY: a string, and two lists of strings that end with a null, since the lists of the kernel do.
+        let errno = unsafe { -call(number::EXECVE, argument(path + 1) as usize, own as usize, environment as usize, 0) };
+        let goes_on = errno == ENOENT || errno == EACCES || errno == ENOTDIR;
+        if !goes_on || paths == 1 || (errno == EACCES && refused.1 != EACCES) {
+            refused = (path as i32, errno);
+        }
+        if !goes_on {
+            break;
+        }
+    }
+    let report = [refused.0, refused.1 as i32];
+    // SAFETY: the kernel reads the 8 bytes of `report`.
+    unsafe { call(number::WRITE, STATUS_PIPE, report.as_ptr() as usize, 8, 0) };
+    exit(127)
 }
 
 fn take_signal(signals: usize, scope: Scope) {

@@ -4,15 +4,18 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rootfs_cache::pull::PullOptions;
 use rootfs_cache::reference::ImageReference;
 
 use crate::function::{MemorySize, Timeout};
-use crate::sandbox::{IsolationChoice, Volume};
+use crate::sandbox::{Filter, IsolationChoice, Volume};
 
+mod filter;
 mod volume;
 
+pub use filter::{PolicyError, filter};
 pub use volume::{VolumeError, volumes};
 
 /// One run.
@@ -40,6 +43,8 @@ pub struct RunConfig {
     pub memory: Option<MemorySize>,
     /// The function's timeout, if asked for.
     pub timeout: Option<Timeout>,
+    /// The system-call filter; none when it was switched off.
+    pub filter: Option<Arc<Filter>>,
     /// What plain commands have as standard input.
     pub stdin: Stdin,
     /// The form of the result on stdout.

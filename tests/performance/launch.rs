@@ -67,9 +67,9 @@ impl Scene {
             hostname: "lambda".to_owned(),
             tmp_size_bytes: 512 << 20,
             stdio: sandbox::Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
-            network: runner::sandbox::Network::Host,
+            network: sandbox::Network::Host,
             first_process,
-            filter: Arc::clone(&self.filter),
+            filter: Some(Arc::clone(&self.filter)),
         }
     }
 

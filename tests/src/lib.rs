@@ -14,7 +14,9 @@ pub mod real_registry;
 pub mod run;
 pub mod skip;
 pub mod tar;
+pub mod weakened;
 pub mod wire;
 
 pub use fixture::Fixture;
 pub use run::{Ran, Run};
+pub use weakened::Weakened;

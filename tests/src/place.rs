@@ -38,6 +38,16 @@ fn build_undocked() -> PathBuf {
     profile_folder.join("undocked")
 }
 
+/// The program that starts sandboxes less some protections; cargo builds it with every test.
+///
+/// # Panics
+/// When it is not where cargo puts it.
+pub fn weakened() -> PathBuf {
+    // <target>/<profile>/deps/<test>
+    let beside = || env::current_exe().expect("the kernel tells our own path").ancestors().nth(2).map(|profile| profile.join("weakened"));
+    told("UNDOCKED_WEAKENED").or_else(beside).expect("cargo puts tests into <profile>/deps")
+}
+
 /// The statically linked probe.
 pub fn probe() -> PathBuf {
     told("UNDOCKED_PROBE").unwrap_or_else(|| PathBuf::from(env!("STATIC_PROBE")))

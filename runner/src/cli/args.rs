@@ -82,6 +82,21 @@ pub(super) struct RunArgs {
     /// How the function is isolated: `auto` takes the best that this machine grants; `full`, `proc-bind`, `no-pivot`, `root-without-userns`, `chroot`, `in-place` take that or refuse
     #[arg(long, value_name = "ISOLATION", default_value = "auto", hide_default_value = true)]
     pub isolation: String,
+    /// Which system calls the sandbox may make: a policy's file in place of the shipped one, or `off`
+    #[arg(long, value_name = "FILE|off")]
+    pub seccomp: Option<OsString>,
+    /// docker's `seccomp=unconfined` and `seccomp=FILE`; `no-new-privileges` always holds
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<OsString>,
+    /// Refused: a function has no capabilities
+    #[arg(long, value_name = "CAPABILITY", hide = true)]
+    pub cap_add: Vec<String>,
+    /// Accepted: a function has no capabilities
+    #[arg(long, value_name = "CAPABILITY", hide = true)]
+    pub cap_drop: Vec<String>,
+    /// Refused: a function has no privileges
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub privileged: Option<bool>,
     /// Keep stdin open for plain commands
     #[arg(short = 'i', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub interactive: Option<bool>,

@@ -20,6 +20,11 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         let error = format!("the network `{network}` is not supported by this release");
         return Err(Failure::could_not_run(error).with_hint(Some("only `--network host`, which is also the default".to_owned())));
     }
+    refuse_privileges(&args.cap_add, args.privileged)?;
+    let filter = config::filter(args.seccomp.as_deref(), &args.security_opt).map_err(|error| {
+        let (hint, is_usage) = (error.hint(), error.is_usage());
+        refused(error, is_usage).with_hint(hint)
+    })?;
     let current_dir =
         std::env::current_dir().map_err(|error| Failure::could_not_run(error).with_hint(Some("the current folder is gone".to_owned())))?;
     let volumes = config::volumes(&args.volumes, &current_dir).map_err(|error| {
@@ -42,12 +47,25 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         volumes,
         memory: args.memory.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
         timeout: args.timeout.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
+        filter,
         stdin: if args.interactive == Some(true) { Stdin::Inherit } else { Stdin::Null },
         result: if args.json { ResultFormat::Json } else { ResultFormat::Line },
         talk: talk(&args.talk, own),
         search_path: own.search_path(),
         images: image_source(args.registry, policy(args.pull), own)?,
     })
+}
+
+/// What docker grants a container, and nobody a function.
+fn refuse_privileges(cap_add: &[String], privileged: Option<bool>) -> Result<(), Failure> {
+    let option = match (cap_add, privileged) {
+        ([capability, ..], _) => format!("`--cap-add {capability}`"),
+        ([], Some(true)) => "`--privileged`".to_owned(),
+        ([], _) => return Ok(()),
+    };
+    let error = format!("{option} is not supported: a function has no capabilities, on Lambda as here");
+    let hint = "leave it out; debuggers work without, and `--seccomp FILE` allows system calls that the shipped policy refuses";
+    Err(Failure::could_not_run(error).with_hint(Some(hint.to_owned())))
 }
 
 fn refused(error: impl std::error::Error + 'static, is_usage: bool) -> Failure {

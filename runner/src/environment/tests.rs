@@ -151,7 +151,7 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Joined },
         network: crate::sandbox::Network::Host,
         first_process: FirstProcess::Init,
-        filter: Arc::new(filter),
+        filter: Some(Arc::new(filter)),
     }
 }
 

@@ -19,7 +19,6 @@ use crate::exit_code::Failure;
 use crate::sandbox::run_folder::{self, RunFolder};
 use crate::sandbox::{
     Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, IsolationChoice, Network, RootSource, SandboxRequest, Stdio, Volume,
-    shipped_filter,
 };
 
 /// `/tmp` on Lambda, when nothing else is configured.
@@ -32,7 +31,7 @@ pub(super) struct Inside {
     volumes: Vec<Volume>,
     identity: InnerIdentity,
     working_dir: PathBuf,
-    filter: Arc<Filter>,
+    filter: Option<Arc<Filter>>,
     isolation: IsolationChoice,
     scratch: Option<PathBuf>,
     /// While it is held, the image stays in the cache.
@@ -91,7 +90,7 @@ impl Inside {
                 (root, ids, Some(rootfs))
             }
         };
-        let filter = shipped_filter().map_err(Failure::could_not_run)?;
+        let filter = config.filter.clone();
         let (isolation, scratch) = (config.isolation, config.images.cache.as_deref().map(run_folder::parent));
         Ok(Self { isolation, scratch, root, volumes, identity: ids, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
     }
@@ -113,7 +112,7 @@ impl Inside {
             network: Network::Host,
             // As on Lambda the runtime is not process 1, which signals of its own making would not reach.
             first_process: FirstProcess::Init,
-            filter: Arc::clone(&self.filter),
+            filter: self.filter.clone(),
         }
     }
 }

@@ -16,7 +16,7 @@ use super::plan::{Entrance, ProcFrom, Search, Step, TreeFlags};
 use super::sys::{self, MountAttr};
 use mounts::{change_directory, change_root, mount, open_slot, slot_fd};
 use network::{configure_network, hand_out, make_socket, raise_loopback, supervise};
-use programs::{execute, wire_stdio};
+use programs::{execute, start_from_init, wire_stdio};
 use rights::{
     await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, drop_own_capabilities, drop_to_user, limit, write_own,
 };
@@ -108,7 +108,8 @@ pub(super) fn start(stack: &sys::Stack, orders: &mut Orders<'_>, child_pid: &Ato
 extern "C" fn run(argument: *mut c_void) -> c_int {
     // SAFETY: `argument` is the `Orders` that the parent passed to `clone` and keeps alive while it is suspended; nobody else uses it meanwhile.
     let orders = unsafe { &mut *argument.cast::<Orders<'_>>() };
-    let mut child = Child { root: -1, over_root: false, outer_proc: -1, refused: 0 };
+    let resolve = if orders.omitted.lookups { 0 } else { libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS };
+    let mut child = Child { root: -1, over_root: false, outer_proc: -1, refused: 0, resolve };
     let steps = orders.steps;
     for (index, step) in steps.iter().enumerate() {
         let index = index as u32;
@@ -132,6 +133,8 @@ struct Child {
     /// The outer `/proc`, where it may be needed.
     outer_proc: c_int,
     refused: usize,
+    /// How paths inside are looked up.
+    resolve: u64,
 }
 
 impl Child {
@@ -145,8 +148,8 @@ impl Child {
         match step {
             Step::AwaitMaps => await_maps(orders.maps_wanted, orders.maps_written),
             Step::Become(identity) => become_inner(*identity),
-            Step::WriteOwn { file, text } => write_own(file, text.as_bytes()),
-            Step::ForbidNesting => write_own(c"/proc/sys/user/max_user_namespaces", b"0"),
+            Step::WriteOwn { file, text } => write_own(file, text.as_bytes(), orders.omitted.proc_check),
+            Step::ForbidNesting => write_own(c"/proc/sys/user/max_user_namespaces", b"0", orders.omitted.proc_check),
             Step::NewSession => call!(SYS_setsid).map(drop),
             Step::DieWithParent => die_with_parent(orders.parent),
             Step::WireStdio => wire_stdio(orders.stdio, orders.signals),
@@ -175,7 +178,7 @@ impl Child {
             Step::Limit { resource, value } => limit(*resource, *value),
             Step::Umask(mask) => call!(SYS_umask, *mask).map(drop),
             Step::Hostname(name) => call!(SYS_sethostname, name.as_ptr(), name.count_bytes()).map(drop),
-            Step::ChangeDirectory(path) => change_directory(path),
+            Step::ChangeDirectory(path) => change_directory(path, self.resolve & libc::RESOLVE_NO_MAGICLINKS),
             Step::DropCapabilities => drop_capabilities(),
             Step::EmptyCapabilities => drop_own_capabilities(),
             Step::NoNewPrivileges => call!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).map(drop),
@@ -305,7 +308,8 @@ extern "C" fn program(argument: *mut c_void) -> c_int {
     let mut byte = 0_u8;
     // Ends with the end of the pipe.
     let _ = call!(SYS_read, gate.0, ptr::from_mut(&mut byte), 1);
-    if let Err(errno) = execute(orders) {
+    let executed = if orders.starts.is_empty() { execute(orders) } else { start_from_init(orders) };
+    if let Err(errno) = executed {
         orders.record.errno.store(errno, Ordering::Release);
         let _ = write_all(started, b"x");
     }

@@ -55,9 +55,9 @@ pub(super) fn apart(ids: InnerIdentity) -> InnerIdentity {
 }
 
 /// Writes the maps of a child of real root's: a child may not do it itself when the ids are not its own.
-pub(super) fn write_maps(pid: libc::pid_t, inner: InnerIdentity) -> io::Result<()> {
-    fs::write(format!("/proc/{pid}/uid_map"), format!("{} {} 1", inner.uid, host_id()))?;
-    fs::write(format!("/proc/{pid}/gid_map"), format!("{} {} 1", inner.gid, host_id()))
+pub(super) fn write_maps(pid: libc::pid_t, inner: InnerIdentity, host_id: u32) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/uid_map"), format!("{} {host_id} 1", inner.uid))?;
+    fs::write(format!("/proc/{pid}/gid_map"), format!("{} {host_id} 1", inner.gid))
 }
 
 /// Opens mounts for real root. One user namespace is kept per owner (user id and group id on disk).

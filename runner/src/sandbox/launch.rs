@@ -19,7 +19,7 @@ use super::handed_out::{Handed, HandedOut, SocketFactory};
 use super::isolation::{self, Standing};
 use super::landlock::{self, Ruleset, Tcp};
 use super::orders::{Init, Orders, Record};
-use super::plan::{Lenience, SandboxPlan, Step, plan_for};
+use super::plan::{Lenience, Program, SandboxPlan, Search, Step, plan_for};
 use super::process::Reach;
 use super::{
     Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, Isolation, LaunchError, Network, Output, Protection, Sandbox,
@@ -108,12 +108,17 @@ impl InitPipes {
     }
 
     /// Lets the program start now that the init has left our memory, and waits until it has left it too. Answers the pipe of its end, and the socket
-    /// factory.
-    fn start_program(self) -> (File, Option<SocketFactory>) {
+    /// factory. If it was the init's file that could not execute it, that goes into the record as if the child had told it.
+    fn start_program(self, record: &Record) -> (File, Option<SocketFactory>) {
         drop((self.status.1, self.gate, self.started.1));
         let mut started = self.started.0;
-        // Either way of its end tells: the record says whether the program was executed.
-        let _ = started.read(&mut [0]);
+        let mut report = [0; 8];
+        // Either way of its end tells: no report means that the program was executed, or that the record says why not.
+        if started.read_exact(&mut report).is_ok() {
+            let [a, b, c, d, e, f, g, h] = report;
+            record.program.fetch_add(u32::from_ne_bytes([a, b, c, d]), Ordering::Relaxed);
+            record.errno.store(i32::from_ne_bytes([e, f, g, h]), Ordering::Release);
+        }
         (self.status.0, self.factory.map(|(outside, _)| SocketFactory::new(outside)))
     }
 }
@@ -178,11 +183,10 @@ impl Spawner {
         let reach = plan.reach(ruleset.as_ref());
         let wiring = wire(plan).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
-
         let record = Record::default();
-        let vectors = Vectors::new(plan);
-        let filter = filter_program(&plan.filter);
-        let network_filter = plan.network_filter.as_deref().map(filter_program);
+        let vectors = Vectors::new(plan, ruleset.is_some());
+        let filter = filter_program(plan.filter.as_deref());
+        let network_filter = filter_program(plan.network_filter.as_deref());
         let signals = sys::signals_not_default();
         let fd = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut orders = Orders {
@@ -195,15 +199,17 @@ impl Spawner {
             namespaces: plan.namespaces(),
             handed: [-1; Handed::COUNT],
             hand_over: wiring.hand_over.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
-            network_filter: network_filter.as_ref(),
+            network_filter: &network_filter,
             ruleset: ruleset.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             supervised_ruleset: supervised.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             allowed: ruleset.as_ref().map_or(0, |ruleset| ruleset.allowed),
             filter: &filter,
             signals: &signals,
             programs: &vectors.programs,
+            starts: &vectors.starts,
             search: plan.search,
             lenience: plan.lenience,
+            omitted: plan.omitted,
             environment: vectors.environment.as_ptr(),
             init: wiring.init.as_ref().map(|pipes| self.init_orders(pipes, reach)),
             record: &record,
@@ -211,7 +217,7 @@ impl Spawner {
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
         let pid = self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?;
         drop(wiring.stdio);
-        let (status, factory) = wiring.init.map(InitPipes::start_program).unzip();
+        let (status, factory) = wiring.init.map(|pipes| pipes.start_program(&record)).unzip();
         if let Some(refusal) = failure(plan, &record, maps.as_ref()) {
             // With an init, only the program failed; without, it is gone already.
             let _ = sys::pidfd_open(pid).and_then(|pidfd| sys::pidfd_kill(pidfd.as_fd(), libc::SIGKILL));
@@ -227,7 +233,7 @@ impl Spawner {
             degradations.append(&mut bare.lacks);
             bare.folder.take()
         });
-        let enforcement = enforcement(isolation, ruleset.as_ref(), degradations);
+        let enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
         Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, network, enforcement).held_by(reach, folder))
     }
 
@@ -257,7 +263,8 @@ impl Spawner {
 
     fn request_maps(&self, plan: &SandboxPlan) -> Result<Option<Maps>, LaunchError> {
         let Some(mapper) = self.mapper.as_ref().filter(|_| plan.privilege.parent_maps()) else { return Ok(None) };
-        let (job, maps) = MapJob::new(plan.identity).map_err(prepare("make pipes"))?;
+        let (job, maps) =
+            MapJob::new(plan.identity, if plan.omitted.host_id { 0 } else { idmap::host_id() }).map_err(prepare("make pipes"))?;
         mapper.send(job).map_err(|_| prepare("reach the mapping thread")(io::ErrorKind::BrokenPipe.into()))?;
         Ok(Some(maps))
     }
@@ -276,16 +283,33 @@ impl Spawner {
 /// The child's argument vectors and environment, as the kernel takes them. Points into the plan.
 struct Vectors {
     programs: Vec<(*const c_char, *const *const c_char)>,
+    /// See [`Orders::starts`].
+    starts: Vec<*const *const c_char>,
     environment: Vec<*const c_char>,
     _arguments: Vec<Vec<*const c_char>>,
 }
 
 impl Vectors {
-    fn new(plan: &SandboxPlan) -> Self {
+    fn new(plan: &SandboxPlan, has_landlock: bool) -> Self {
         let arguments: Vec<_> = plan.programs.iter().map(|program| vector(&program.arguments)).collect();
         let programs =
             plan.programs.iter().zip(&arguments).map(|(program, arguments)| (program.path.as_ptr(), arguments.as_ptr())).collect();
-        Self { programs, environment: vector(&plan.environment), _arguments: arguments }
+        let starting = if plan.executes_directly(has_landlock) { Vec::new() } else { start_vectors(plan) };
+        let starts = starting.iter().map(Vec::as_ptr).collect();
+        Self { programs, starts, environment: vector(&plan.environment), _arguments: arguments.into_iter().chain(starting).collect() }
+    }
+}
+
+/// How the init's file is told what to start (`init/init.rs`): each program that exists by itself, or all that are tried.
+fn start_vectors(plan: &SandboxPlan) -> Vec<Vec<*const c_char>> {
+    let start = |programs: &[Program]| {
+        let paths = programs.iter().map(|program| program.path.as_ptr());
+        let arguments = programs.first().map(|program| vector(&program.arguments)).unwrap_or_default();
+        [c"start".as_ptr()].into_iter().chain(paths).chain([c"".as_ptr()]).chain(arguments).collect()
+    };
+    match plan.search {
+        Search::Existing => plan.programs.chunks(1).map(start).collect(),
+        Search::Executable => vec![start(&plan.programs)],
     }
 }
 
@@ -293,8 +317,8 @@ fn vector(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-fn filter_program(filter: &Filter) -> libc::sock_fprog {
-    let instructions = filter.instructions();
+fn filter_program(filter: Option<&Filter>) -> libc::sock_fprog {
+    let instructions = filter.map_or(&[][..], Filter::instructions);
     // The kernel's limit is 4096 instructions, which the compiler holds.
     libc::sock_fprog { len: instructions.len() as u16, filter: instructions.as_ptr().cast::<libc::sock_filter>().cast_mut() }
 }
@@ -344,14 +368,15 @@ struct MapJob {
     pid: Arc<AtomicI32>,
     errno: Arc<AtomicI32>,
     identity: InnerIdentity,
+    host_id: u32,
 }
 
 impl MapJob {
-    fn new(identity: InnerIdentity) -> io::Result<(Self, Maps)> {
+    fn new(identity: InnerIdentity, host_id: u32) -> io::Result<(Self, Maps)> {
         let (wanted_read, wanted_write) = sys::pipe()?;
         let (written_read, written_write) = sys::pipe()?;
         let (pid, errno) = (Arc::new(AtomicI32::new(0)), Arc::new(AtomicI32::new(0)));
-        let job = Self { wanted: wanted_read, written: written_write, pid: Arc::clone(&pid), errno: Arc::clone(&errno), identity };
+        let job = Self { wanted: wanted_read, written: written_write, pid: Arc::clone(&pid), errno: Arc::clone(&errno), identity, host_id };
         Ok((job, Maps { wanted: wanted_write, written: written_read, pid, errno }))
     }
 
@@ -361,7 +386,7 @@ impl MapJob {
         if self.wanted.read(&mut word).unwrap_or(0) == 0 {
             return;
         }
-        let answer = match idmap::write_maps(self.pid.load(Ordering::Acquire), self.identity) {
+        let answer = match idmap::write_maps(self.pid.load(Ordering::Acquire), self.identity, self.host_id) {
             Ok(()) => b'g',
             Err(error) => {
                 self.errno.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
@@ -433,7 +458,7 @@ fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<R
 }
 
 fn exec_failure(plan: &SandboxPlan, record: &Record, source: io::Error) -> LaunchError {
-    let path = |program: &super::plan::Program| program.path.to_string_lossy().into_owned();
+    let path = |program: &Program| program.path.to_string_lossy().into_owned();
     match plan.programs.get(record.program.load(Ordering::Relaxed) as usize) {
         Some(program) => LaunchError::Exec { path: path(program), source },
         None => LaunchError::NoCandidate { tried: plan.programs.iter().map(path).collect() },
@@ -453,13 +478,16 @@ fn reached(plan: &SandboxPlan, record: &Record, degradations: &mut Vec<Degradati
     isolation
 }
 
-fn enforcement(isolation: Isolation, ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
+fn enforcement(isolation: Isolation, plan: &SandboxPlan, ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
     let mut protections = if isolation.has_namespaces() { vec![Protection::Namespaces] } else { Vec::new() };
     match ruleset {
         Some(ruleset) => protections.push(Protection::Landlock { abi: ruleset.abi }),
         None => degradations.push(Degradation { what: "confine file access (Landlock)".into(), why: "this kernel has none".into() }),
     }
-    protections.push(Protection::Seccomp);
+    match plan.filter {
+        Some(_) => protections.push(Protection::Seccomp),
+        None => degradations.push(Degradation { what: "filter system calls (seccomp)".into(), why: "switched off".into() }),
+    }
     Enforcement { isolation, protections, degradations }
 }
 

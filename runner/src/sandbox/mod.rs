@@ -15,6 +15,7 @@ mod isolation;
 mod landlock;
 mod launch;
 mod memory;
+pub mod network;
 mod orders;
 mod plan;
 pub mod probe;
@@ -24,6 +25,7 @@ pub mod run_folder;
 mod step;
 mod stragglers;
 pub(crate) mod sys;
+mod weaken;
 
 use std::ffi::CString;
 use std::io;
@@ -32,12 +34,13 @@ use std::path::PathBuf;
 pub use addresses::{HOST_GATEWAY, MAX_NAME_SERVERS, SANDBOX_V4, SANDBOX_V6, name_server};
 pub use bare::BareError;
 pub use enforcement::{Degradation, Enforcement, Protection};
-pub use filter::{Filter, FilterError, shipped_filter};
+pub use filter::{Filter, FilterError, compile_filter, shipped_filter};
 pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
 pub use isolation::{Isolation, IsolationChoice, ParseIsolationError};
 pub use launch::Launcher;
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
+pub use weaken::UnknownProtection;
 
 /// What a sandbox is made of. Paths named `source` are on the host, `target` inside.
 #[derive(Debug, Clone)]
@@ -68,8 +71,8 @@ pub struct SandboxRequest {
     pub network: Network,
     /// Whether the program is PID 1 itself.
     pub first_process: FirstProcess,
-    /// The compiled seccomp filter.
-    pub filter: std::sync::Arc<Filter>,
+    /// The compiled seccomp filter; none only where the user wants none, which is said as a degradation.
+    pub filter: Option<std::sync::Arc<Filter>>,
 }
 
 /// Where the root file system comes from.

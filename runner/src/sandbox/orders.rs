@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::handed_out::Handed;
 use super::plan::{Lenience, Search, Step};
+use super::weaken::Omitted;
 
 /// How many refused optional steps are remembered.
 const REFUSALS: usize = 64;
@@ -51,7 +52,7 @@ pub(super) struct Orders<'a> {
     /// The socket it is sent over; -1 without.
     pub(super) hand_over: c_int,
     /// The filter that asks us about connections.
-    pub(super) network_filter: Option<&'a libc::sock_fprog>,
+    pub(super) network_filter: &'a libc::sock_fprog,
     /// The Landlock ruleset and what it allows beneath the root; -1 without Landlock. The second one also keeps TCP from what is not supervised.
     pub(super) ruleset: c_int,
     pub(super) supervised_ruleset: c_int,
@@ -62,8 +63,13 @@ pub(super) struct Orders<'a> {
     pub(super) signals: &'a [c_int],
     /// Programs as (path, argument vector).
     pub(super) programs: &'a [(*const c_char, *const *const c_char)],
+    /// Argument vectors by which the init's file starts the programs; as many as there are ways to start, or none where the child may execute the program
+    /// itself, since Landlock keeps it from executing us.
+    pub(super) starts: &'a [*const *const c_char],
     pub(super) search: Search,
     pub(super) lenience: Lenience,
+    /// What a test left out.
+    pub(super) omitted: Omitted,
     pub(super) environment: *const *const c_char,
     pub(super) init: Option<Init>,
     pub(super) record: &'a Record,

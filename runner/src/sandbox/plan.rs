@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::addresses;
 use super::bare::{self, Bare};
+use super::filter::network_filter;
 use super::handed_out::Handed;
 use super::idmap;
 use super::isolation::{self, Standing};
@@ -16,6 +17,7 @@ use super::landlock::Ruleset;
 use super::process::Reach;
 use super::root::{Assembly, Root};
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
+use super::weaken::Omitted;
 use super::{
     Access, BareError, Command, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Network, SandboxRequest, Stdio, Volume,
 };
@@ -32,7 +34,8 @@ pub struct SandboxPlan {
     pub(crate) identity: InnerIdentity,
     pub(crate) stdio: Stdio,
     pub(crate) first_process: FirstProcess,
-    pub(crate) filter: std::sync::Arc<Filter>,
+    /// Installed by [`Step::Filter`], which is among the steps if this is here.
+    pub(crate) filter: Option<std::sync::Arc<Filter>>,
     /// The filter that supervises a private network.
     pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
     pub(crate) network: Network,
@@ -41,6 +44,8 @@ pub struct SandboxPlan {
     /// How the sandbox stands if nothing is refused.
     pub(crate) isolation: Isolation,
     pub(crate) lenience: Lenience,
+    /// What a test left out.
+    pub(crate) omitted: Omitted,
     /// What a sandbox without namespaces is made of.
     pub(crate) bare: Option<Bare>,
     /// The request, where a lower isolation will do if this one is refused.
@@ -76,7 +81,8 @@ impl SandboxPlan {
             Isolation::RootWithoutUserns => always,
             Isolation::Chroot | Isolation::InPlace => 0,
         };
-        if self.network == Network::Host { base } else { base | libc::CLONE_NEWNET }
+        let wanted = if self.network == Network::Host { base } else { base | libc::CLONE_NEWNET };
+        if self.omitted.pid_namespace { wanted & !libc::CLONE_NEWPID } else { wanted }
     }
 }
 
@@ -279,12 +285,13 @@ pub(super) fn finish(
         stdio: request.stdio,
         first_process: request.first_process,
         filter: request.filter,
-        network_filter: None,
+        network_filter: matches!(request.network, Network::Private { .. }).then(network_filter),
         network: request.network,
         working_dir: request.working_dir,
         privilege: ground.privilege,
         isolation: ground.isolation,
         lenience: if strict { Lenience::Strict } else { Lenience::Usual },
+        omitted: Omitted::default(),
         bare,
         spare: None,
     })
@@ -479,7 +486,8 @@ pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec
     if request.network != Network::Host {
         steps.push(Step::HandOut);
     }
-    steps.extend([Step::Filter, Step::Execute]);
+    steps.extend(request.filter.is_some().then_some(Step::Filter));
+    steps.push(Step::Execute);
     Ok(steps)
 }
 

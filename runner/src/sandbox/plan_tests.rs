@@ -2,7 +2,7 @@ use super::*;
 use crate::sandbox::{HostRoot, Input, Output, RootSource, shipped_filter};
 
 fn request(root: RootSource) -> SandboxRequest {
-    let filter = shipped_filter().unwrap();
+    let filter = shipped_filter();
     SandboxRequest {
         isolation: IsolationChoice::Auto,
         scratch: None,
@@ -20,7 +20,7 @@ fn request(root: RootSource) -> SandboxRequest {
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         network: Network::Host,
         first_process: FirstProcess::Program,
-        filter,
+        filter: Some(filter),
     }
 }
 

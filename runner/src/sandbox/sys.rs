@@ -14,6 +14,8 @@ use tokio::io::unix::AsyncFd;
 
 use super::plan::TreeFlags;
 
+pub(super) mod network;
+
 // Constants of `linux/mount.h` that the libc crate does not have for this target.
 pub(super) const OPEN_TREE_CLONE: u32 = 1;
 pub(super) const OPEN_TREE_CLOEXEC: u32 = libc::O_CLOEXEC as u32;

@@ -56,7 +56,7 @@ impl Child {
 
     /// A mount point, looked up inside the new root: neither a symbolic link nor `..` leads out of it, and links of `/proc` are refused.
     pub(super) fn target(&self, path: &CStr) -> Kernel<c_int> {
-        open_path(self.root, path, libc::O_PATH, libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS)
+        open_path(self.root, path, libc::O_PATH, self.resolve)
     }
 
     pub(super) fn attach(&self, tree: c_int, target: &CStr) -> Kernel<()> {
@@ -174,8 +174,8 @@ pub(super) fn change_root(path: &CStr) -> Kernel<()> {
 }
 
 /// Not through links of `/proc`, which could lead out of the root (CVE-2024-21626).
-pub(super) fn change_directory(path: &CStr) -> Kernel<()> {
-    let folder = open_path(libc::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_MAGICLINKS)?;
+pub(super) fn change_directory(path: &CStr, resolve: u64) -> Kernel<()> {
+    let folder = open_path(libc::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY, resolve)?;
     let entered = call!(SYS_fchdir, folder);
     close(folder);
     entered.map(drop)
