@@ -190,7 +190,7 @@ impl Child {
                 let [notify, ..] = orders.handed;
                 confine_files(if notify < 0 { orders.ruleset } else { orders.supervised_ruleset }, orders.allowed)
             }
-            Step::CloseOthers => call!(SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).map(drop),
+            Step::CloseOthers => close_others(orders.descriptors),
             Step::HandOut => hand_out(orders.hand_over, &orders.handed),
             Step::Filter => call!(SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, ptr::from_ref(orders.filter)).map(drop),
             Step::Execute if orders.init.is_some() => execute_under_init(orders),
@@ -201,6 +201,20 @@ impl Child {
 
 fn close(fd: c_int) {
     let _ = call!(SYS_close, fd);
+}
+
+/// All but the standard streams end with the exec. Without `close_range` one by one, up to the limit that they were made under.
+fn close_others(limit: u32) -> Kernel<()> {
+    match call!(SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) {
+        Err(libc::ENOSYS | libc::EPERM) => {
+            for descriptor in 3..limit {
+                // Most are not open.
+                let _ = call!(SYS_fcntl, descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+            Ok(())
+        }
+        closed => closed.map(drop),
+    }
 }
 
 fn write_all(file: c_int, mut bytes: &[u8]) -> Kernel<()> {

@@ -63,6 +63,8 @@ pub(super) fn write_maps(pid: libc::pid_t, inner: InnerIdentity, host_id: u32) -
 /// Opens mounts for real root. One user namespace is kept per owner (user id and group id on disk).
 #[derive(Default)]
 pub(super) struct Mounter {
+    /// Whether no namespace can be had: then ids are not shifted at all, which is said once.
+    refused: bool,
     namespaces: HashMap<(u32, u32), File>,
 }
 
@@ -73,10 +75,11 @@ impl Mounter {
         let path = CString::new(source.path.as_os_str().as_bytes())?;
         let tree = sys::clone_tree(&path, source.flags.recursive)?;
         sys::set_mount_attributes(tree.as_fd(), &MountAttr::of(source.flags), source.flags.recursive)?;
-        if source.idmapped {
+        if source.idmapped && !self.refused {
             let owner = fs::metadata(&source.path)?;
             if let Err(error) = self.shift(&tree, (owner.uid(), owner.gid()), source.flags.recursive) {
-                degradations.push(Degradation::new(format!("show {} as the function's own", source.path.display()), &error));
+                let what = if self.refused { "files".to_owned() } else { source.path.display().to_string() };
+                degradations.push(Degradation::new(format!("show {what} as the function's own"), &error));
             }
         }
         sys::above_standard(tree)
@@ -85,7 +88,13 @@ impl Mounter {
     fn shift(&mut self, tree: &OwnedFd, owner: (u32, u32), recursive: bool) -> io::Result<()> {
         let namespace = match self.namespaces.entry(owner) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(shifting_namespace(owner)?),
+            std::collections::hash_map::Entry::Vacant(entry) => match shifting_namespace(owner) {
+                Ok(namespace) => entry.insert(namespace),
+                Err(error) => {
+                    self.refused = true;
+                    return Err(error);
+                }
+            },
         };
         let attributes = MountAttr { attr_set: sys::MOUNT_ATTR_IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
         let shifted = sys::set_mount_attributes(tree.as_fd(), &attributes, recursive);

@@ -45,7 +45,7 @@ struct Job {
 
 impl Launcher {
     /// Starts the launching thread, unless it runs already.
-    pub fn start() -> io::Result<Self> {
+    pub fn start() -> Result<Self, LaunchError> {
         let mut running = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(launcher) = &*running {
             return Ok(launcher.clone());
@@ -59,7 +59,8 @@ impl Launcher {
             loop {
                 thread::park();
             }
-        })?;
+        })
+        .map_err(prepare("start the launching thread"))?;
         Ok(running.insert(Self { jobs }).clone())
     }
 
@@ -127,11 +128,12 @@ impl InitPipes {
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 impl Spawner {
-    fn new() -> io::Result<Self> {
-        let parent = sys::above_standard(sys::pidfd_open(std::process::id() as libc::pid_t)?)?;
-        let mapper = if nix::unistd::geteuid().is_root() { Some(start_mapper()?) } else { None };
-        let init = sys::sealed_program(c"undocked-init", INIT)?;
-        let (stack, program_stack) = (sys::Stack::new()?, sys::Stack::new()?);
+    fn new() -> Result<Self, LaunchError> {
+        let parent = sys::pidfd_open(std::process::id() as libc::pid_t).and_then(sys::above_standard).map_err(prepare("open a pidfd"))?;
+        let mapper = nix::unistd::geteuid().is_root().then(start_mapper).transpose().map_err(prepare("start the mapping thread"))?;
+        let init = sys::sealed_program(c"undocked-init", INIT).map_err(prepare("put the init into memory (memfd_create)"))?;
+        let stack = || sys::Stack::new().map_err(prepare("map a stack"));
+        let (stack, program_stack) = (stack()?, stack()?);
         Ok(Self { stack, program_stack, init, parent, mounter: idmap::Mounter::default(), mapper })
     }
 
@@ -195,6 +197,7 @@ impl Spawner {
             stdio: [fd(&wiring.stdio[0]), fd(&wiring.stdio[1]), fd(&wiring.stdio[2])],
             maps_wanted: maps.as_ref().map_or(-1, |maps| maps.wanted.as_raw_fd()),
             maps_written: maps.as_ref().map_or(-1, |maps| maps.written.as_raw_fd()),
+            descriptors: sys::descriptor_limit(),
             parent: self.parent.as_raw_fd(),
             namespaces: plan.namespaces(),
             handed: [-1; Handed::COUNT],

@@ -43,6 +43,8 @@ pub(super) struct Orders<'a> {
     /// Written to when the id maps are wanted, and read from when they are there (-1 without).
     pub(super) maps_wanted: c_int,
     pub(super) maps_written: c_int,
+    /// How many descriptors we may have.
+    pub(super) descriptors: u32,
     /// A pidfd of the parent.
     pub(super) parent: c_int,
     /// The namespaces it is born in, as flags of `clone(2)`.

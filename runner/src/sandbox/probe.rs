@@ -52,9 +52,7 @@ pub fn findings(filter: Arc<Filter>) -> Vec<Finding> {
     };
     plan.lenience = Lenience::Probing;
     let names = steps(&plan);
-    let launched = Launcher::start()
-        .map_err(|source| LaunchError::Prepare { step: "start the launching thread", source })
-        .and_then(|launcher| launcher.launch(plan));
+    let launched = Launcher::start().and_then(|launcher| launcher.launch(plan));
     let mut found = match launched {
         Ok(mut sandbox) => {
             let refused = &sandbox.enforcement().degradations;

@@ -281,6 +281,12 @@ pub(super) fn landlock_create(attr: &LandlockRuleset, size: usize) -> io::Result
     owned(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::from_ref(attr), size.min(size_of::<LandlockRuleset>()), 0) })
 }
 
+/// One more than the largest number that a descriptor of ours can have.
+pub(super) fn descriptor_limit() -> u32 {
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    limit.map_or(u32::MAX, |(_, most)| u32::try_from(most).unwrap_or(u32::MAX))
+}
+
 /// `landlock_add_rule(2)`: allows `rights` beneath a path.
 pub(super) fn landlock_allow_beneath(ruleset: BorrowedFd<'_>, path: BorrowedFd<'_>, rights: u64) -> io::Result<()> {
     // struct landlock_path_beneath_attr is packed: 8 bytes of rights, 4 of descriptor.
