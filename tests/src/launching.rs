@@ -71,6 +71,8 @@ impl Scene {
     pub fn of(&self, line: &[&str], network: Network, first_process: FirstProcess) -> SandboxRequest {
         let volume = |source: &Path, target: &str| Volume { source: source.to_owned(), target: target.into(), access: Access::ReadOnly };
         SandboxRequest {
+            isolation: sandbox::IsolationChoice::Auto,
+            scratch: None,
             root: RootSource::Image { path: self.root.clone() },
             command: sandbox::Command::Line(line.iter().map(|&word| word.to_owned()).collect()),
             environment: vec![CString::new("PATH=/bin").expect("no NUL")],
