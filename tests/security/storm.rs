@@ -10,8 +10,8 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runner::sandbox::{
-    Access, Command, Ended, FirstProcess, InnerIdentity, Input, Launcher, Network, Output, RootSource, SandboxRequest, Stdio, Volume, plan,
-    shipped_filter,
+    Access, Command, Ended, FirstProcess, InnerIdentity, Input, IsolationChoice, Launcher, Network, Output, RootSource, SandboxRequest,
+    Stdio, Volume, plan, shipped_filter,
 };
 use tests::Weakened;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +22,9 @@ const LAUNCHES: u32 = 8;
 fn request(root: &Path, results: &Path, number: u32) -> SandboxRequest {
     let script = format!("links fds /proc/self/fd ; write result /mnt/{number} y ; exit {number}");
     SandboxRequest {
+        isolation: IsolationChoice::Auto,
+        scratch: None,
+        listen_inside: None,
         root: RootSource::Image { path: root.to_owned() },
         command: Command::Line(["/bin/probe", "--line", &script].map(String::from).to_vec()),
         environment: Vec::new(),
