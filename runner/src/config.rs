@@ -10,12 +10,15 @@ use rootfs_cache::pull::PullOptions;
 use rootfs_cache::reference::ImageReference;
 
 use crate::function::{MemorySize, Timeout};
+use crate::sandbox::network::{HostEntry, Networking};
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod filter;
+mod network;
 mod volume;
 
 pub use filter::{PolicyError, filter};
+pub use network::{NetworkError, NetworkOptions, networking};
 pub use volume::{VolumeError, volumes};
 
 /// One run.
@@ -37,6 +40,10 @@ pub struct RunConfig {
     pub volumes: Vec<Volume>,
     /// How the function is isolated.
     pub isolation: IsolationChoice,
+    /// How the sandbox is connected.
+    pub networking: Networking,
+    /// What `/etc/hosts` inside has besides.
+    pub added_hosts: Vec<HostEntry>,
     /// Folders that make up `/opt`, later ones over earlier ones.
     pub layers: Vec<PathBuf>,
     /// The function's memory, if asked for.

@@ -68,6 +68,7 @@ impl Scene {
             tmp_size_bytes: 512 << 20,
             stdio: sandbox::Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
             network: sandbox::Network::Host,
+            listen_inside: None,
             first_process,
             filter: Some(Arc::clone(&self.filter)),
         }

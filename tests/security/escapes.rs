@@ -72,6 +72,27 @@ fn cve_2024_21626_only_the_three_streams_are_open() {
     assert_eq!(notes["cwd"], "/var/task");
 }
 
+/// CVE-2024-21626 again: a folder as one of the three streams would be a way to what lies beneath it.
+#[test]
+fn cve_2024_21626_a_folder_as_a_stream_is_refused() {
+    let Some(fixture) = Fixture::new() else { return };
+    let image = fixture.image("provided");
+    for (redirection, name) in [("</etc", "stdin"), ("1</etc", "stdout"), ("2</etc", "stderr")] {
+        let run = Run::new("bash").args(["-c", &format!(r#"exec "$0" "$@" {redirection}"#)]).arg(place::undocked());
+        let ran =
+            run.args(["run", "-i", "--entrypoint", "/var/task/bootstrap", "-v"]).arg(format!("{}:/var/task:ro", fixture.task().display()));
+        let ran = ran.args([&image, "--line", "list fd /proc/self/fd/0 ; print-notes"]);
+        let ran = ran.env("UNDOCKED_CACHE", fixture.cache()).env("HOME", fixture.path().join("home")).finish().expect_code(125);
+        assert!(ran.out().is_empty(), "{}", ran.out());
+        // Standard error as a folder cannot be written to.
+        assert!(
+            name == "stderr" || ran.err().contains(&format!("cannot use `/dev/{name}` in the sandbox: Is a directory")),
+            "{}",
+            ran.err()
+        );
+    }
+}
+
 /// CVE-2024-21626 again: a working directory that leads through a descriptor.
 #[test]
 fn cve_2024_21626_a_working_directory_in_proc_is_refused() {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -156,6 +157,27 @@ fn t5_without_masks_and_as_the_hosts_root_the_kernels_settings_can_be_written() 
     }
     assert_eq!(notes(&[HOST_ID]), ["EROFS", "EROFS"]);
     assert_eq!(notes(&[HOST_ID, masks[0]]), ["ok", "ok"]);
+}
+
+/// Each part has one mask. What this kernel does not have, or keeps from this user, cannot be shown.
+#[test]
+fn t5_without_its_mask_a_part_of_proc_tells_of_the_host() {
+    let Some(weakened) = Weakened::new() else { return };
+    let files = ["interrupts", "config.gz", "timer_list", "kcore", "keys"];
+    let folders = ["acpi", "pressure", "scsi", "asound"];
+    let script: String = files.iter().map(|name| format!("stat {name} /proc/{name}\n")).collect::<String>()
+        + &folders.iter().map(|name| format!("list {name} /proc/{name}\n")).collect::<String>();
+    let names = files.iter().chain(&folders).map(|name| format!("hide /proc/{name}")).collect::<Vec<_>>();
+    let (held, open) = (weakened.notes(&[], &script), weakened.notes(&names.iter().map(String::as_str).collect::<Vec<_>>(), &script));
+    let is_there = |name: &&&str| Path::new("/proc").join(name).exists();
+    for name in files.iter().filter(is_there) {
+        assert_eq!((&held[name]["kind"], &open[name]["kind"]), (&json!("char"), &json!("file")), "{name}");
+    }
+    let has_entries = |name: &&&str| fs::read_dir(Path::new("/proc").join(name)).is_ok_and(|entries| entries.count() > 0);
+    for name in folders.iter().filter(has_entries) {
+        assert_eq!(held[name], json!([]), "{name}");
+        assert!(open[name].as_array().is_some_and(|entries| !entries.is_empty()), "{name}: {}", open[name]);
+    }
 }
 
 /// That a program with another id than 0 loses its capabilities when it is executed is the kernel's own wall; what the step does is that none can come back.

@@ -10,16 +10,14 @@ use rootfs_cache::source::RegistryAccess;
 use super::args::{ColorWhen, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, TalkArgs};
 use super::env::OwnEnvironment;
 use super::variables;
-use crate::config::{self, Color, ImageSource, Loudness, ResultFormat, RunConfig, Stdin, Talk};
+use crate::config::{self, Color, ImageSource, Loudness, NetworkOptions, ResultFormat, RunConfig, Stdin, Talk};
 use crate::exit_code::Failure;
+use crate::sandbox::network::{HostEntry, Networking};
 
 pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, Failure> {
+    let (networking, added_hosts) = networking(&args)?;
     let (image, arguments) = image_and_arguments(args.image)?;
     let image = image.parse().map_err(Failure::usage)?;
-    if let Some(network) = args.network.filter(|network| network != "host") {
-        let error = format!("the network `{network}` is not supported by this release");
-        return Err(Failure::could_not_run(error).with_hint(Some("only `--network host`, which is also the default".to_owned())));
-    }
     refuse_privileges(&args.cap_add, args.privileged)?;
     let filter = config::filter(args.seccomp.as_deref(), &args.security_opt).map_err(|error| {
         let (hint, is_usage) = (error.hint(), error.is_usage());
@@ -43,6 +41,8 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         variables: variables::given(&args.variables, &args.env_file, own).map_err(Failure::usage)?,
         own_settings: own.settings(),
         isolation: args.isolation.parse().map_err(Failure::usage)?,
+        networking,
+        added_hosts,
         layers: config::layers(&args.layers, &volumes).map_err(bad_config)?,
         volumes,
         memory: args.memory.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
@@ -66,6 +66,21 @@ fn refuse_privileges(cap_add: &[String], privileged: Option<bool>) -> Result<(),
     let error = format!("{option} is not supported: a function has no capabilities, on Lambda as here");
     let hint = "leave it out; debuggers work without, and `--seccomp FILE` allows system calls that the shipped policy refuses";
     Err(Failure::could_not_run(error).with_hint(Some(hint.to_owned())))
+}
+
+fn networking(args: &RunArgs) -> Result<(Networking, Vec<HostEntry>), Failure> {
+    let options = NetworkOptions {
+        network: args.network.as_deref(),
+        publish: &args.publish,
+        allow: &args.allow_net,
+        deny: &args.deny_net,
+        add_host: &args.add_host,
+        log: args.log_net,
+    };
+    config::networking(&options).map_err(|error| {
+        let hint = error.hint();
+        Failure::usage(error).with_hint(hint)
+    })
 }
 
 fn refused(error: impl std::error::Error + 'static, is_usage: bool) -> Failure {

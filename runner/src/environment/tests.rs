@@ -16,6 +16,7 @@ use super::{Ran, Run, run_once};
 use crate::function::Function;
 use crate::lambda::{Outcome, PlatformError, RuntimeEnd};
 use crate::report::{CarriageReturns, Color, Report};
+use crate::sandbox::network::Networking;
 use crate::sandbox::{Command, FirstProcess, HostRoot, InnerIdentity, Input, Launcher, Output, RootSource, SandboxRequest, Stdio, plan};
 
 /// A Runtime API client: `call METHOD PATH BODY` prints the answer, `next` sets `$id`.
@@ -150,6 +151,7 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
         tmp_size_bytes: 1 << 20,
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Joined },
         network: crate::sandbox::Network::Host,
+        listen_inside: None,
         first_process: FirstProcess::Init,
         filter: Some(Arc::new(filter)),
     }
@@ -158,7 +160,8 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
 async fn run_with(command: Command, timeout: &str, report: &mut Report, stop: impl Future<Output = i32>) -> Ran {
     let launcher = Launcher::start().unwrap();
     let function = Function::sample(timeout);
-    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}") };
+    let networking = Networking::plain(crate::sandbox::Network::Host);
+    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}"), networking: &networking };
     run_once(&launcher, |runtime_api| plan(request(&command, runtime_api)), run, report, stop).await.unwrap()
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rootfs_cache::rootfs::Rootfs;
 
+mod names;
 mod places;
 
 use super::cache_root;
@@ -16,6 +17,7 @@ use crate::environment::identity::{HOST_IDENTITY, Identity, ImageRoot};
 use crate::environment::layers::{self, MergeError};
 use crate::environment::mount_points;
 use crate::exit_code::Failure;
+use crate::function::INNER_API_PORT;
 use crate::sandbox::run_folder::{self, RunFolder};
 use crate::sandbox::{
     Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, IsolationChoice, Network, RootSource, SandboxRequest, Stdio, Volume,
@@ -24,12 +26,16 @@ use crate::sandbox::{
 /// `/tmp` on Lambda, when nothing else is configured.
 const TMP_BYTES: u64 = 512 << 20;
 
+/// The host name inside.
+const HOSTNAME: &str = "lambda";
+
 /// What a sandbox shows. The folder of the run is removed with this value.
 #[derive(Debug)]
 pub(super) struct Inside {
     root: RootSource,
     volumes: Vec<Volume>,
     identity: InnerIdentity,
+    network: Network,
     working_dir: PathBuf,
     filter: Option<Arc<Filter>>,
     isolation: IsolationChoice,
@@ -72,9 +78,17 @@ impl Inside {
             volumes.push(read_only(opt, "/opt"));
         }
         let working_dir = working_dir(config, &userland);
+        let names = names::files(config);
         let (root, ids, rootfs) = match userland {
-            Userland::Host(root) => (RootSource::Host(places::on_host(root, &config.volumes)), HOST_IDENTITY, None),
+            Userland::Host(mut root) => {
+                names::show_on_host(&mut root, names);
+                (RootSource::Host(places::on_host(root, &config.volumes)), HOST_IDENTITY, None)
+            }
             Userland::Image(rootfs, image) => {
+                for (target, text) in names.into_iter().filter(|(target, _)| image.holds(target)) {
+                    let file = target.trim_start_matches('/').replace('/', "-");
+                    add_missing(&mut volumes, [read_only(folder.write(&file, text.as_bytes())?, target)]);
+                }
                 let found = image.name_resolution().into_iter();
                 add_missing(&mut volumes, found.map(|(source, target)| read_only(source, target)));
                 let Identity { ids, databases } = image.identity();
@@ -90,9 +104,9 @@ impl Inside {
                 (root, ids, Some(rootfs))
             }
         };
-        let filter = config.filter.clone();
+        let (filter, network) = (config.filter.clone(), config.networking.network);
         let (isolation, scratch) = (config.isolation, config.images.cache.as_deref().map(run_folder::parent));
-        Ok(Self { isolation, scratch, root, volumes, identity: ids, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
+        Ok(Self { isolation, scratch, root, volumes, identity: ids, network, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
     }
 
     /// What the sandbox is asked to be.
@@ -106,10 +120,11 @@ impl Inside {
             working_dir: self.working_dir.clone(),
             volumes: self.volumes.clone(),
             identity: self.identity,
-            hostname: "lambda".to_owned(),
+            hostname: HOSTNAME.to_owned(),
             tmp_size_bytes: TMP_BYTES,
             stdio,
-            network: Network::Host,
+            network: self.network,
+            listen_inside: (self.network != Network::Host).then_some(INNER_API_PORT),
             // As on Lambda the runtime is not process 1, which signals of its own making would not reach.
             first_process: FirstProcess::Init,
             filter: self.filter.clone(),

@@ -109,7 +109,7 @@ extern "C" fn run(argument: *mut c_void) -> c_int {
     // SAFETY: `argument` is the `Orders` that the parent passed to `clone` and keeps alive while it is suspended; nobody else uses it meanwhile.
     let orders = unsafe { &mut *argument.cast::<Orders<'_>>() };
     let resolve = if orders.omitted.lookups { 0 } else { libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS };
-    let mut child = Child { root: -1, over_root: false, outer_proc: -1, refused: 0, resolve };
+    let mut child = Child { root: -1, over_root: false, outer_proc: -1, refused: 0, resolve, has_proc: false, null: -1, empty: -1 };
     let steps = orders.steps;
     for (index, step) in steps.iter().enumerate() {
         let index = index as u32;
@@ -135,6 +135,11 @@ struct Child {
     refused: usize,
     /// How paths inside are looked up.
     resolve: u64,
+    /// Whether `/proc` inside has been looked at.
+    has_proc: bool,
+    /// `/dev/null` inside, and an empty folder, once they have been used.
+    null: c_int,
+    empty: c_int,
 }
 
 impl Child {
@@ -164,8 +169,9 @@ impl Child {
             Step::KeepOuterProc => self.keep_outer_proc(),
             Step::AttachProc(from) => self.attach_proc(*from, orders),
             Step::Attach { slot, target } => self.attach(slot_fd(orders, *slot)?, target),
-            Step::MaskReadOnly { path } => self.mask(path, path, true),
-            Step::MaskNull { path } => self.mask(c"dev/null", path, false),
+            Step::MaskReadOnly { path } => self.mask_read_only(path),
+            Step::MaskNull { path } => self.mask_null(path),
+            Step::MaskEmpty { path } => self.mask_empty(path),
             Step::RaiseLoopback => raise_loopback(),
             Step::ConfigureNetwork { messages, count } => configure_network(messages, *count),
             Step::MakeSocket { handed, domain, kind, protocol } => {

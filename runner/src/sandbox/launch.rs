@@ -6,6 +6,7 @@
 use std::ffi::{CString, c_char, c_int};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -22,8 +23,8 @@ use super::orders::{Init, Orders, Record};
 use super::plan::{Lenience, Program, SandboxPlan, Search, Step, plan_for};
 use super::process::Reach;
 use super::{
-    Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, Isolation, LaunchError, Network, Output, Protection, Sandbox,
-    idmap, sys,
+    Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, Isolation, LaunchError, Network, NetworkDescriptors, Outbound,
+    Output, Protection, Sandbox, Stdio, idmap, sys,
 };
 
 /// Starts sandboxes, one at a time. Cheap to clone; the thread behind it is the process's only one, and lives as long as the process: two of them
@@ -52,26 +53,46 @@ impl Launcher {
         }
         let (jobs, received) = channel();
         let mut spawner = Spawner::new()?;
-        thread::Builder::new().name("launcher".into()).spawn(move || {
-            sys::block_all_signals();
-            spawner.serve(&received);
-            // Every child of this thread would be killed if it ended.
-            loop {
-                thread::park();
-            }
-        })
-        .map_err(prepare("start the launching thread"))?;
+        thread::Builder::new()
+            .name("launcher".into())
+            .spawn(move || {
+                sys::block_all_signals();
+                spawner.serve(&received);
+                // Every child of this thread would be killed if it ended.
+                loop {
+                    thread::park();
+                }
+            })
+            .map_err(prepare("start the launching thread"))?;
         Ok(running.insert(Self { jobs }).clone())
     }
 
     /// Starts a sandbox. Blocks for the fraction of a millisecond that it takes.
     pub fn launch(&self, plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
+        refuse_folders(plan.stdio)?;
         let gone = || LaunchError::Prepare { step: "reach the launching thread", source: io::ErrorKind::BrokenPipe.into() };
         // One answer: the launching thread never waits for us.
         let (answer, answered) = sync_channel(1);
         self.jobs.send(Job { plan, answer }).map_err(|_| gone())?;
         answered.recv().map_err(|_| gone())?
     }
+}
+
+/// A stream of ours that is a folder would be a way to all that lies beneath it, past every wall inside.
+fn refuse_folders(stdio: Stdio) -> Result<(), LaunchError> {
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    let inherited = [
+        ("/dev/stdin", stdio.input == Input::Inherit, input.as_fd()),
+        ("/dev/stdout", stdio.output == Output::Inherit, output.as_fd()),
+        ("/dev/stderr", stdio.error != Output::Pipe, error.as_fd()),
+    ];
+    for (name, is_inherited, stream) in inherited {
+        let is_folder = || nix::sys::stat::fstat(stream).is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFDIR);
+        if is_inherited && is_folder() {
+            return Err(LaunchError::Source { path: name.into(), source: io::Error::from_raw_os_error(libc::EISDIR) });
+        }
+    }
+    Ok(())
 }
 
 /// What the thread owns.
@@ -148,22 +169,22 @@ impl Spawner {
     /// Launches what is planned, or where another isolation will do and the kernel refuses this one, the next lower one that it grants.
     fn launch(&mut self, mut plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
         let spare = plan.spare.take();
-        let first = match (self.attempt(&mut plan), spare) {
-            (Ok(sandbox), _) => return Ok(sandbox),
-            (Err(Refusal { error, lower_may_do: true }), Some(request)) => (error, request),
-            (Err(Refusal { error, .. }), _) => return Err(error),
+        let first = match self.attempt(&mut plan) {
+            Ok(sandbox) => return Ok(sandbox),
+            Err(Refusal { error, lower_may_do: true }) => error,
+            Err(Refusal { error, .. }) => return Err(error),
         };
-        let (first, request) = first;
-        for isolation in Standing::here().rungs_below(&request) {
-            let Ok(mut plan) = plan_for((*request).clone(), isolation) else { continue };
+        let rungs = spare.iter().flat_map(|request| Standing::here().rungs_below(request));
+        for mut plan in rungs.filter_map(|isolation| plan_for((**spare.as_ref()?).clone(), isolation).ok()) {
             match self.attempt(&mut plan) {
                 Ok(sandbox) => return Ok(sandbox.because(&first)),
                 Err(Refusal { lower_may_do: true, .. }) => {}
                 Err(Refusal { error, .. }) => return Err(error),
             }
         }
-        // The host's network may do, or lead to a rung that has no other; whether it does is not for us to say.
-        Err(if request.network == Network::Host { first } else { LaunchError::NoNetwork { source: Box::new(first) } })
+        // Whether the host's network will do is not for us to say.
+        let may_want_host = matches!(plan.network, Network::Private { .. }) && plan.lenience == Lenience::Usual;
+        Err(if may_want_host { LaunchError::NoNetwork { source: Box::new(first) } } else { first })
     }
 
     fn attempt(&mut self, plan: &mut SandboxPlan) -> Result<Sandbox, Refusal> {
@@ -219,25 +240,25 @@ impl Spawner {
         };
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
         let pid = self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?;
+        let newborn = Newborn(pid);
         drop(wiring.stdio);
+        let handed_out = wiring.hand_over.filter(|_| !record.failed()).map(|(outside, _)| receive(&outside, plan)).transpose();
+        // If this fails the newborn is gone before the pipes that its program waits for.
+        let handed_out = handed_out.map_err(prepare("receive the sandbox's sockets"))?;
         let (status, factory) = wiring.init.map(|pipes| pipes.start_program(&record)).unzip();
         if let Some(refusal) = failure(plan, &record, maps.as_ref()) {
-            // With an init, only the program failed; without, it is gone already.
-            let _ = sys::pidfd_open(pid).and_then(|pidfd| sys::pidfd_kill(pidfd.as_fd(), libc::SIGKILL));
-            let _ = sys::wait_for(pid, true);
             return Err(refusal);
         }
         let isolation = reached(plan, &record, &mut degradations);
-        let pidfd = sys::pidfd_open(pid).map_err(prepare("open a pidfd"))?;
-        let handed_out = wiring.hand_over.map(|(outside, _)| HandedOut::receive(&outside)).transpose();
-        let mut handed_out = handed_out.map_err(prepare("receive the sandbox's descriptors"))?.unwrap_or_default();
-        let network = handed_out.network(factory.flatten());
+        let process = newborn.grown_up().map_err(prepare("open a pidfd"))?;
+        let network = handed_out.zip(factory.flatten());
+        let network = network.map(|((listener, outbound), factory)| NetworkDescriptors { listener, outbound, factory });
         let folder = plan.bare.as_mut().and_then(|bare| {
             degradations.append(&mut bare.lacks);
             bare.folder.take()
         });
         let enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
-        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, network, enforcement).held_by(reach, folder))
+        Ok(Sandbox::new(process, wiring.pipes, status, network, enforcement).held_by(reach, plan.privilege.user(), folder))
     }
 
     fn init_orders(&self, pipes: &InitPipes, reach: Reach) -> Init {
@@ -281,6 +302,31 @@ impl Spawner {
         }
         pid
     }
+}
+
+/// A first process that is not a sandbox yet: killed and reaped when dropped, with the program of an init, which has then not begun or has failed.
+struct Newborn(libc::pid_t);
+
+impl Newborn {
+    fn grown_up(self) -> io::Result<(libc::pid_t, OwnedFd)> {
+        let pidfd = sys::pidfd_open(self.0)?;
+        Ok((std::mem::ManuallyDrop::new(self).0, pidfd))
+    }
+}
+
+impl Drop for Newborn {
+    fn drop(&mut self) {
+        // Without an init it may be gone already.
+        let _ = sys::pidfd_open(self.0).and_then(|pidfd| sys::pidfd_kill(pidfd.as_fd(), libc::SIGKILL));
+        let _ = sys::wait_for(self.0, true);
+    }
+}
+
+/// Receives what the child has handed out, and listens where the program will expect it.
+fn receive(socket: &UnixStream, plan: &SandboxPlan) -> io::Result<(Option<TcpListener>, Option<Outbound>)> {
+    let mut handed_out = HandedOut::receive(socket)?;
+    let listener = plan.listen_inside.map(|port| handed_out.listen(port)).transpose()?.flatten();
+    Ok((listener, handed_out.outbound()))
 }
 
 /// The child's argument vectors and environment, as the kernel takes them. Points into the plan.

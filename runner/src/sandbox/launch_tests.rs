@@ -40,6 +40,7 @@ fn request(script: &str) -> SandboxRequest {
         tmp_size_bytes: 1 << 20,
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         network: Network::Host,
+        listen_inside: None,
         first_process: FirstProcess::Program,
         filter: Some(filter),
     }
@@ -264,13 +265,14 @@ print(s.recvfrom(99))
 "#;
     let command = Command::Line(vec!["python3".into(), "-ISc".into(), script.into()]);
     let private = Network::Private { ipv6: true };
-    let base = SandboxRequest { command, first_process: FirstProcess::Init, network: private, ..request("") };
+    let base = SandboxRequest { command, first_process: FirstProcess::Init, network: private, listen_inside: Some(9001), ..request("") };
     if !supported() {
         return;
     }
     let mut sandbox = Launcher::start().unwrap().launch(plan(base).unwrap()).unwrap();
     assert!(sandbox.enforcement().degradations.is_empty(), "{:?}", sandbox.enforcement());
-    let (listener, outbound, mut factory) = sandbox.network.take().expect("it has its own").listen(9001).unwrap();
+    let NetworkDescriptors { listener, outbound, mut factory } = sandbox.network.take().expect("it has its own");
+    let listener = listener.expect("it was asked for");
     assert_eq!(listener.local_addr().unwrap().to_string(), "127.0.0.1:9001");
     // A socket of the same namespace reaches the listener, and the host's own namespace does not know it.
     let inside = factory.socket(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();

@@ -22,6 +22,7 @@ pub mod probe;
 mod process;
 mod root;
 pub mod run_folder;
+mod sockets;
 mod step;
 mod stragglers;
 pub(crate) mod sys;
@@ -40,6 +41,7 @@ pub use isolation::{Isolation, IsolationChoice, ParseIsolationError};
 pub use launch::Launcher;
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
+pub use sockets::SocketHolder;
 pub use weaken::UnknownProtection;
 
 /// What a sandbox is made of. Paths named `source` are on the host, `target` inside.
@@ -69,6 +71,8 @@ pub struct SandboxRequest {
     pub stdio: Stdio,
     /// What the processes reach over the network.
     pub network: Network,
+    /// A TCP port of the sandbox's own 127.0.0.1 on which the host listens before the program starts; not with [`Network::Host`].
+    pub listen_inside: Option<u16>,
     /// Whether the program is PID 1 itself.
     pub first_process: FirstProcess,
     /// The compiled seccomp filter; none only where the user wants none, which is said as a degradation.

@@ -107,6 +107,11 @@ impl Orders<'_> {
 }
 
 impl Record {
+    /// Whether a step has failed that had to be done.
+    pub(super) fn failed(&self) -> bool {
+        self.errno.load(Ordering::Acquire) != 0
+    }
+
     /// Notes that an optional step was refused; `count` were before.
     pub(super) fn refuse(&self, count: usize, step: u32, errno: c_int) {
         if let Some(place) = self.refused.get(count) {

@@ -39,6 +39,7 @@ pub struct SandboxPlan {
     /// The filter that supervises a private network.
     pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
     pub(crate) network: Network,
+    pub(crate) listen_inside: Option<u16>,
     pub(crate) working_dir: PathBuf,
     pub(crate) privilege: Privilege,
     /// How the sandbox stands if nothing is refused.
@@ -109,6 +110,12 @@ pub enum PlanError {
         /// Why not.
         why: &'static str,
     },
+    /// The network that was asked for cannot be had with the isolation that was asked for.
+    #[error("`{isolation}` has no network of its own")]
+    NoNetwork {
+        /// What was asked for.
+        isolation: Isolation,
+    },
     /// What stands in for mounts could not be made.
     #[error("cannot make a root for the function")]
     Bare(#[source] BareError),
@@ -118,7 +125,7 @@ impl PlanError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let doctor = "`undocked doctor` says how functions can be isolated on this machine";
-        matches!(self, Self::Isolation { .. }).then(|| doctor.to_owned())
+        matches!(self, Self::Isolation { .. } | Self::NoNetwork { .. }).then(|| doctor.to_owned())
     }
 }
 
@@ -171,6 +178,14 @@ impl Privilege {
         matches!(self, Self::Root | Self::RootWithoutMounts)
     }
 
+    /// The user of the machine that nobody but the program is, and whose processes we may not look into for lack of a user namespace that is ours.
+    pub(crate) fn user(self) -> Option<u32> {
+        match self {
+            Self::WithoutUserns(ids) => Some(ids.uid),
+            _ => None,
+        }
+    }
+
     /// The program's ids on this machine, where they are not our own.
     pub(crate) fn host_ids(self) -> Option<InnerIdentity> {
         match self {
@@ -218,8 +233,21 @@ pub(crate) const DEVICE_LINKS: [(&str, &str); 4] =
 /// Parts of `/proc` that nobody inside writes to: with an ordinary host id the kernel refuses anyway, this holds if it should not.
 const PROC_READ_ONLY: [&str; 5] = ["proc/sys", "proc/irq", "proc/bus", "proc/fs", "proc/sysrq-trigger"];
 
-/// Parts of `/proc` that tell of the host.
-const PROC_HIDDEN: [&str; 5] = ["proc/kcore", "proc/keys", "proc/timer_list", "proc/kmsg", "proc/latency_stats"];
+/// Files of `/proc` that tell of the host, Docker's list and the kernel's configuration; most kernels have only some.
+const PROC_HIDDEN: [&str; 9] = [
+    "proc/kcore",
+    "proc/keys",
+    "proc/timer_list",
+    "proc/kmsg",
+    "proc/latency_stats",
+    "proc/interrupts",
+    "proc/config.gz",
+    "proc/sched_debug",
+    "proc/timer_stats",
+];
+
+/// Folders of `/proc` that do: Docker's list, and the pressure on the machine.
+const PROC_EMPTIED: [&str; 5] = ["proc/acpi", "proc/scsi", "proc/asound", "proc/pressure", "proc/firmware"];
 
 /// Plans a sandbox for this process as it is now: as real root, or as an ordinary user. The roots of sandboxes without namespaces are made by it.
 pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
@@ -251,7 +279,7 @@ pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<Sandbox
     if request.network != Network::Host && request.first_process != FirstProcess::Init {
         return Err(PlanError::NetworkWithoutInit);
     }
-    planner.network(request.network);
+    planner.network(request.network, request.listen_inside);
     // Nothing of the host's can be named once its root is gone, and a mount of ours may lie over a source's path: so all sources are opened first.
     planner.steps.push(Step::MakePrivate);
     let root = Root::of(&request.root);
@@ -287,6 +315,7 @@ pub(super) fn finish(
         filter: request.filter,
         network_filter: matches!(request.network, Network::Private { .. }).then(network_filter),
         network: request.network,
+        listen_inside: request.listen_inside,
         working_dir: request.working_dir,
         privilege: ground.privilege,
         isolation: ground.isolation,
@@ -337,12 +366,13 @@ impl Planner {
     }
 
     /// While there are capabilities: the loopback device, addresses, and the sockets that the host will use.
-    fn network(&mut self, network: Network) {
+    fn network(&mut self, network: Network, listen_inside: Option<u16>) {
         if network == Network::Host {
             return;
         }
         let socket = |handed, domain, kind, protocol| Step::MakeSocket { handed, domain, kind, protocol };
-        self.steps.extend([Step::RaiseLoopback, socket(Handed::Api, libc::AF_INET, libc::SOCK_STREAM, 0)]);
+        self.steps.push(Step::RaiseLoopback);
+        self.steps.extend(listen_inside.map(|_| socket(Handed::Listener, libc::AF_INET, libc::SOCK_STREAM, 0)));
         let Network::Private { ipv6 } = network else { return };
         let (messages, count) = addresses::messages(ipv6);
         self.steps.extend([
@@ -409,6 +439,7 @@ impl Planner {
         // After /dev, whose null node covers what is hidden.
         self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
         self.steps.extend(PROC_HIDDEN.map(|path| Step::MaskNull { path: constant(path) }));
+        self.steps.extend(PROC_EMPTIED.map(|path| Step::MaskEmpty { path: constant(path) }));
         let options = constant(&format!("mode=1777,size={tmp_size_bytes}"));
         self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options });
         self.attach(contents.volumes);

@@ -19,6 +19,7 @@ fn request(root: RootSource) -> SandboxRequest {
         tmp_size_bytes: 7,
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         network: Network::Host,
+        listen_inside: None,
         first_process: FirstProcess::Program,
         filter: Some(filter),
     }

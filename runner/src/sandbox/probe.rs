@@ -149,6 +149,7 @@ fn request(filter: Arc<Filter>) -> SandboxRequest {
         tmp_size_bytes: 1 << 20,
         stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
         network: Network::Host,
+        listen_inside: None,
         first_process: FirstProcess::Init,
         filter: Some(filter),
     }

@@ -62,6 +62,9 @@ pub(crate) enum Step {
     MaskNull {
         path: CString,
     },
+    MaskEmpty {
+        path: CString,
+    },
     /// Bring up the loopback device of a network namespace of its own.
     RaiseLoopback,
     /// Send netlink messages, and wait for as many answers.
@@ -123,7 +126,7 @@ impl Step {
             Self::AttachProc(_) => "mount /proc".into(),
             Self::Attach { target, .. } => format!("mount on /{}", show(target)),
             Self::MaskReadOnly { path } => format!("make /{} read-only", show(path)),
-            Self::MaskNull { path } => format!("hide /{}", show(path)),
+            Self::MaskNull { path } | Self::MaskEmpty { path } => format!("hide /{}", show(path)),
             Self::RaiseLoopback => "bring up the loopback device".into(),
             Self::ConfigureNetwork { .. } => "set up the private network's addresses".into(),
             Self::MakeSocket { handed, .. } => format!("make a socket inside ({handed:?})"),
@@ -149,7 +152,15 @@ impl Step {
 
     /// Whether the sandbox still stands when this step is refused: then it is reported as a degradation, by name.
     pub(crate) fn optional(&self) -> bool {
-        matches!(self, Self::ForbidNesting | Self::SuperviseNetwork | Self::Hostname(_) | Self::MaskReadOnly { .. } | Self::MaskNull { .. })
+        matches!(
+            self,
+            Self::ForbidNesting
+                | Self::SuperviseNetwork
+                | Self::Hostname(_)
+                | Self::MaskReadOnly { .. }
+                | Self::MaskNull { .. }
+                | Self::MaskEmpty { .. }
+        )
     }
 
     /// The isolation that is reached without this step.

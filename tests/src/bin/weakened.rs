@@ -88,6 +88,7 @@ fn request() -> SandboxRequest {
         tmp_size_bytes: 16 << 20,
         stdio: Stdio { input: Input::Inherit, output: Output::Inherit, error: Output::Inherit },
         network: Network::Host,
+        listen_inside: None,
         first_process: FirstProcess::Init,
         filter: Some(shipped_filter()),
     }

@@ -77,40 +77,74 @@ impl Child {
         mount(kind.as_ptr(), c".", kind.as_ptr(), flags, options.cast())
     }
 
-    /// Shows a part of `/proc` read-only, or `/dev/null` in its place. Both are looked up inside the root: a link of the image's at `proc` or `dev` must lead
-    /// to nothing of the host's. What is not there on this kernel needs no mask.
-    pub(super) fn mask(&self, source: &CStr, target: &CStr, read_only: bool) -> Kernel<()> {
-        let source = match self.target(source) {
-            Err(libc::ENOENT) => return self.must_be_proc(),
-            source => source?,
-        };
-        if read_only && is_proc(source).is_err() {
+    /// Shows a part of `/proc` read-only. It is looked up inside the root: a link of the image's at `proc` or `dev` must lead to nothing of the host's. What
+    /// is not there on this kernel needs no mask.
+    pub(super) fn mask_read_only(&mut self, path: &CStr) -> Kernel<()> {
+        let Some(place) = self.proc_place(path)? else { return Ok(()) };
+        if is_proc(place).is_err() {
             // An outer container has laid something of its own there, which hides the part.
-            close(source);
-            return self.must_be_proc();
+            close(place);
+            return Ok(());
         }
-        let known = if read_only { Ok(()) } else { is_null(source) };
-        let flags = sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32;
-        let tree = known.and_then(|()| call!(SYS_open_tree, source, c"".as_ptr(), flags));
-        close(source);
-        let tree = tree? as c_int;
-        let attributes = MountAttr::of(TreeFlags { read_only, recursive: false, devices: !read_only });
+        let tree = clone_tree(place);
+        close(place);
+        let tree = tree?;
+        let attributes = MountAttr::of(TreeFlags { read_only: true, recursive: false, devices: false });
         if let Err(errno) = set_attributes(tree, &attributes, false) {
             close(tree);
             return Err(errno);
         }
-        match self.attach(tree, target) {
-            Err(libc::ENOENT) => self.must_be_proc(),
-            attached => attached,
-        }
+        self.attach(tree, path)
     }
 
-    /// Whether `/proc` inside is the one that was mounted there.
-    pub(super) fn must_be_proc(&self) -> Kernel<()> {
-        let proc = self.target(c"proc")?;
-        let known = is_proc(proc);
-        close(proc);
-        known
+    /// Shows the sandbox's own `/dev/null`, as it was mounted there, in the place of a file of `/proc`.
+    pub(super) fn mask_null(&mut self, path: &CStr) -> Kernel<()> {
+        if self.null < 0 {
+            self.null = self.target(c"dev/null")?;
+        }
+        self.cover(path, is_null(self.null).map(|()| self.null))
+    }
+
+    /// Shows an empty folder in the place of a folder of `/proc`: one that is made for the first and cloned for the others.
+    pub(super) fn mask_empty(&mut self, path: &CStr) -> Kernel<()> {
+        if self.empty >= 0 {
+            return self.cover(path, Ok(self.empty));
+        }
+        let Some(place) = self.proc_place(path)? else { return Ok(()) };
+        close(place);
+        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | libc::MS_RDONLY;
+        self.mount_at(path, c"tmpfs", flags, c"mode=555,size=4k,nr_inodes=1".as_ptr())?;
+        self.empty = self.target(path)?;
+        Ok(())
+    }
+
+    /// Attaches a clone of a mount over a part of `/proc`.
+    fn cover(&mut self, path: &CStr, mount: Kernel<c_int>) -> Kernel<()> {
+        let Some(place) = self.proc_place(path)? else { return Ok(()) };
+        let moved = mount.and_then(clone_tree).and_then(|tree| {
+            let flags = sys::MOVE_MOUNT_F_EMPTY_PATH | sys::MOVE_MOUNT_T_EMPTY_PATH;
+            let moved = call!(SYS_move_mount, tree, c"".as_ptr(), place, c"".as_ptr(), flags);
+            close(tree);
+            moved
+        });
+        close(place);
+        moved.map(drop)
+    }
+
+    /// A place in `/proc`, if it is there. Fails where `/proc` inside is not the one that was mounted there.
+    fn proc_place(&mut self, path: &CStr) -> Kernel<Option<c_int>> {
+        if !self.has_proc {
+            let proc = self.target(c"proc")?;
+            let known = is_proc(proc);
+            close(proc);
+            known?;
+            self.has_proc = true;
+        }
+        match self.target(path) {
+            Ok(place) => Ok(Some(place)),
+            Err(libc::ENOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
     pub(super) fn seal_root(&self) -> Kernel<()> {
@@ -151,6 +185,12 @@ pub(super) fn slot_fd(orders: &Orders<'_>, slot: usize) -> Kernel<c_int> {
 
 pub(super) fn mount(source: *const c_char, target: &CStr, kind: *const c_char, flags: u64, data: *const c_void) -> Kernel<()> {
     call!(SYS_mount, source, target.as_ptr(), kind, flags, data).map(drop)
+}
+
+/// A detached clone of the mount that something lies on, with that as its root.
+fn clone_tree(place: c_int) -> Kernel<c_int> {
+    let flags = sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32;
+    Ok(call!(SYS_open_tree, place, c"".as_ptr(), flags)? as c_int)
 }
 
 pub(super) fn set_attributes(tree: c_int, attributes: &MountAttr, recursive: bool) -> Kernel<()> {

@@ -8,18 +8,23 @@
 
 mod answers;
 mod destination;
+mod names;
 mod peer;
 mod rules;
 mod servers;
+mod wanted;
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use tokio::sync::mpsc;
 
 use super::{Outbound, SocketFactory};
+pub use names::{HostAddress, HostEntry, hosts, resolv_conf};
 pub use rules::{NetworkRules, ParseRuleError, Rule};
 pub use servers::NameServers;
+pub use wanted::{LogConnections, Networking, PublishedPort};
 
 /// What a supervisor works on.
 #[derive(Debug)]
@@ -66,6 +71,31 @@ pub struct Connection {
     pub destination: SocketAddr,
     /// What became of it.
     pub verdict: Verdict,
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { protocol, destination, verdict } = self;
+        write!(f, "{protocol} {destination} {verdict}")
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+        })
+    }
 }
 
 /// What is spoken.
