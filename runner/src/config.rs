@@ -38,12 +38,12 @@ pub struct RunConfig {
     pub own_settings: Vec<(String, OsString)>,
     /// Host files and folders shown inside.
     pub volumes: Vec<Volume>,
-    /// How the function is isolated.
-    pub isolation: IsolationChoice,
     /// How the sandbox is connected.
     pub networking: Networking,
     /// What `/etc/hosts` inside has besides.
     pub added_hosts: Vec<HostEntry>,
+    /// How the function is isolated.
+    pub isolation: IsolationChoice,
     /// Folders that make up `/opt`, later ones over earlier ones.
     pub layers: Vec<PathBuf>,
     /// The function's memory, if asked for.

@@ -93,8 +93,8 @@ impl EnvironmentError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Launch { source } => source.hint(),
-            Self::Plan { source } => source.hint(),
             Self::Publish(_) => Some("another program may have that port; `-p INSIDE` alone takes any that is free".to_owned()),
+            Self::Plan { source } => source.hint(),
             _ => None,
         }
     }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -56,8 +56,17 @@ pub(super) fn apart(ids: InnerIdentity) -> InnerIdentity {
 
 /// Writes the maps of a child of real root's: a child may not do it itself when the ids are not its own.
 pub(super) fn write_maps(pid: libc::pid_t, inner: InnerIdentity, host_id: u32) -> io::Result<()> {
-    fs::write(format!("/proc/{pid}/uid_map"), format!("{} {host_id} 1", inner.uid))?;
-    fs::write(format!("/proc/{pid}/gid_map"), format!("{} {host_id} 1", inner.gid))
+    write_proc(&format!("/proc/{pid}/uid_map"), &format!("{} {host_id} 1", inner.uid))?;
+    write_proc(&format!("/proc/{pid}/gid_map"), &format!("{} {host_id} 1", inner.gid))
+}
+
+/// Writes a file of `/proc`, after making sure that it is one (CVE-2025-52881: redirected writes).
+fn write_proc(path: &str, text: &str) -> io::Result<()> {
+    let mut file = File::options().write(true).open(path)?;
+    if rustix::fs::fstatfs(&file)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return Err(io::Error::from_raw_os_error(libc::EXDEV));
+    }
+    file.write_all(text.as_bytes())
 }
 
 /// Opens mounts for real root. One user namespace is kept per owner (user id and group id on disk).
@@ -110,7 +119,20 @@ impl Mounter {
 fn shifting_namespace((uid, gid): (u32, u32)) -> io::Result<File> {
     let holder = sys::NamespaceHolder::start()?;
     let pid = holder.pid();
-    fs::write(format!("/proc/{pid}/uid_map"), format!("{uid} {} 1", host_id()))?;
-    fs::write(format!("/proc/{pid}/gid_map"), format!("{gid} {} 1", host_id()))?;
+    write_proc(&format!("/proc/{pid}/uid_map"), &format!("{uid} {} 1", host_id()))?;
+    write_proc(&format!("/proc/{pid}/gid_map"), &format!("{gid} {} 1", host_id()))?;
     File::open(format!("/proc/{pid}/ns/user"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t4_cve_2025_52881_only_files_of_proc_are_written() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = write_proc(&file.path().display().to_string(), "0 0 1").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EXDEV));
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "");
+    }
 }

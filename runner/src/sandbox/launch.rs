@@ -239,8 +239,7 @@ impl Spawner {
             record: &record,
         };
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
-        let pid = self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?;
-        let newborn = Newborn(pid);
+        let newborn = Newborn(self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?);
         drop(wiring.stdio);
         let handed_out = wiring.hand_over.filter(|_| !record.failed()).map(|(outside, _)| receive(&outside, plan)).transpose();
         // If this fails the newborn is gone before the pipes that its program waits for.

@@ -7,16 +7,21 @@
 //! - `--working-dir DIR`
 //! - `--as-pid-1`: without an init
 //! - `--own-environment`: passes ours on, as a sandbox never does
+//! - `--private-network`: a network of its own with a way out, supervised; `--allow-net RULE` and `--deny-net RULE` for it, and `--name-servers FILE`,
+//!   a resolv.conf
+//! - `--publish OUTSIDE:INSIDE`: a TCP port of the host's 127.0.0.1 that leads inside
 //!
 //! Ends with the program's exit code, 128 and the number for a signal, or 125 and a word on standard error.
 
 use std::ffi::CString;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
+use runner::sandbox::network::{NameServers, NetworkRules, Published, Rule, Supervision, Supervisor};
 use runner::sandbox::{
-    Access, Command, Ended, FirstProcess, InnerIdentity, Input, Launcher, Network, Output, RootSource, SandboxRequest, Stdio, Volume, plan,
-    shipped_filter,
+    Access, Command, Ended, FirstProcess, InnerIdentity, Input, Launcher, Network, Output, RootSource, Sandbox, SandboxRequest, Stdio,
+    Volume, plan, shipped_filter,
 };
 
 fn main() -> ExitCode {
@@ -33,6 +38,7 @@ fn run(words: Vec<String>) -> Result<u8, Box<dyn std::error::Error>> {
     let mut words = words.into_iter().peekable();
     let mut without = Vec::new();
     let mut request = request();
+    let mut network = PrivateNetwork::default();
     while let Some(option) = words.next_if(|word| word.starts_with("--")) {
         let mut value = || words.next().ok_or("an option lacks its value");
         match option.as_str() {
@@ -44,6 +50,11 @@ fn run(words: Vec<String>) -> Result<u8, Box<dyn std::error::Error>> {
             "--writable-volume" => request.volumes.push(volume(&value()?, Access::ReadWrite)?),
             "--working-dir" => request.working_dir = value()?.into(),
             "--as-pid-1" => request.first_process = FirstProcess::Program,
+            "--private-network" => request.network = Network::private(),
+            "--allow-net" => network.allow.push(value()?.parse()?),
+            "--deny-net" => network.deny.push(value()?.parse()?),
+            "--name-servers" => network.servers = NameServers::parse(&std::fs::read_to_string(value()?)?),
+            "--publish" => network.published.push(published(&value()?)?),
             "--own-environment" => {
                 let pair = |(name, value): (std::ffi::OsString, std::ffi::OsString)| [name.as_bytes(), b"=", value.as_bytes()].concat();
                 request.environment = std::env::vars_os().map(|variable| CString::new(pair(variable))).collect::<Result<_, _>>()?;
@@ -58,10 +69,42 @@ fn run(words: Vec<String>) -> Result<u8, Box<dyn std::error::Error>> {
     if let Some(warning) = sandbox.enforcement().warning() {
         eprintln!("weakened: {warning}");
     }
-    Ok(match sandbox.wait()? {
+    let supervisor = network.supervise(&mut sandbox)?;
+    let ended = sandbox.wait()?;
+    drop(supervisor);
+    Ok(match ended {
         Ended::Exited(code) => code as u8,
         Ended::Signaled { signal, .. } => 128 + signal as u8,
     })
+}
+
+/// What a private network is made with.
+#[derive(Default)]
+struct PrivateNetwork {
+    allow: Vec<Rule>,
+    deny: Vec<Rule>,
+    servers: NameServers,
+    published: Vec<Published>,
+}
+
+impl PrivateNetwork {
+    fn supervise(self, sandbox: &mut Sandbox) -> Result<Option<Supervisor>, Box<dyn std::error::Error>> {
+        let Some(descriptors) = sandbox.network.take() else { return Ok(None) };
+        let supervision = Supervision {
+            outbound: descriptors.outbound,
+            factory: descriptors.factory,
+            rules: NetworkRules::new(self.allow, self.deny),
+            name_servers: self.servers,
+            published: self.published,
+            log: None,
+        };
+        Ok(Some(Supervisor::start(supervision)?))
+    }
+}
+
+fn published(text: &str) -> Result<Published, Box<dyn std::error::Error>> {
+    let (outside, inside) = text.split_once(':').ok_or("no OUTSIDE:INSIDE")?;
+    Ok(Published::Tcp { listener: TcpListener::bind((Ipv4Addr::LOCALHOST, outside.parse()?))?, inside: inside.parse()? })
 }
 
 fn chain(error: impl std::error::Error) -> String {

@@ -7,23 +7,40 @@
 //! Nothing here knows how the namespace is made, or what the sandbox runs.
 
 mod answers;
+mod caller;
+mod calls;
+mod datagrams;
 mod destination;
 mod names;
+mod options;
+mod packet;
 mod peer;
+mod places;
+mod publish;
 mod rules;
 mod servers;
+mod supervise;
 mod wanted;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::LocalSet;
 
-use super::{Outbound, SocketFactory};
+use super::{Outbound, SocketFactory, sys};
+use datagrams::{Datagrams, RawSockets};
 pub use names::{HostAddress, HostEntry, hosts, resolv_conf};
 pub use rules::{NetworkRules, ParseRuleError, Rule};
 pub use servers::NameServers;
+use supervise::Shared;
 pub use wanted::{LogConnections, Networking, PublishedPort};
 
 /// What a supervisor works on.
@@ -118,12 +135,65 @@ pub enum Verdict {
 
 /// A running supervisor. Dropping it ends it; it ends by itself once all processes inside have.
 #[derive(Debug)]
-pub struct Supervisor {}
+pub struct Supervisor {
+    /// Dropped to say that it should end.
+    stop: Option<oneshot::Sender<()>>,
+    /// Says that it has.
+    ended: Receiver<()>,
+}
 
 impl Supervisor {
-    /// Starts the thread.
+    /// How long its end is waited for. Only a sandbox that meant to holds it up longer, and then its thread ends later.
+    const LONGEST_END: Duration = Duration::from_secs(1);
+
+    /// Starts the thread. `ENOPROTOOPT`: this kernel does not tell which namespace a socket is of (before Linux 5.14).
     pub fn start(supervision: Supervision) -> io::Result<Self> {
-        drop(supervision);
-        Ok(Self {})
+        let namespace = supervision.outbound.as_ref().map(|outbound| calls::namespace(outbound.raw_v4.as_fd())).transpose()?;
+        let (stop, stopped) = oneshot::channel();
+        // One word.
+        let (end, ended) = sync_channel(1);
+        thread::Builder::new().name("network".into()).spawn(move || {
+            sys::block_all_signals();
+            run(supervision, namespace, stopped);
+            // Nobody may be waiting.
+            let _ = end.try_send(());
+        })?;
+        Ok(Self { stop: Some(stop), ended })
     }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.ended.recv_timeout(Self::LONGEST_END);
+    }
+}
+
+/// What the thread does.
+fn run(supervision: Supervision, namespace: Option<u64>, stopped: oneshot::Receiver<()>) {
+    // Without a runtime nothing is served: the sandbox's calls fail, as it has no way out.
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
+    let Supervision { outbound, factory, rules, name_servers, published, log } = supervision;
+    let tasks = LocalSet::new();
+    tasks.block_on(&runtime, async {
+        let factory = Rc::new(RefCell::new(factory));
+        for port in published {
+            tokio::task::spawn_local(publish::serve(port, Rc::clone(&factory)));
+        }
+        let served = async {
+            let (Some(outbound), Some(namespace)) = (outbound, namespace) else { return std::future::pending().await };
+            let (raw, notify) = RawSockets::new(outbound)?;
+            let shared = Rc::new(Shared::new((notify, namespace), (rules, name_servers), factory, log));
+            tokio::task::spawn_local(supervise::look_up_names(Rc::clone(&shared)));
+            tokio::task::spawn_local(Datagrams::new(Rc::clone(&shared), raw).serve());
+            supervise::serve(shared).await
+        };
+        tokio::select! {
+            _ = served => {}
+            _ = stopped => {}
+        }
+    });
+    drop(tasks);
+    // A name that is being looked up is not waited for.
+    runtime.shutdown_background();
 }

@@ -1,12 +1,14 @@
-//! The filter that a connection of the host's carries into the sandbox: pure.
+//! Filters on sockets (socket(7): `SO_ATTACH_FILTER`): pure.
 //!
-//! It lets in segments of one peer alone, and nothing that opens a connection. Once locked (socket(7): `SO_LOCK_FILTER`) nobody can take it off. So a socket of
+//! The one that a connection of the host's carries into the sandbox lets in segments of one peer alone, and nothing that opens a connection. Once locked (socket(7): `SO_LOCK_FILTER`) nobody can take it off. So a socket of
 //! the host's namespace cannot come to speak with anybody else, whatever the sandbox brings about on it, and cannot serve as a listener. And it is the
 //! kernel's own record of the peer, which a socket in the middle of connecting does not tell otherwise.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libc::sock_filter;
+
+use crate::sandbox::addresses::{SANDBOX_V4, SANDBOX_V6};
 
 /// How long a filter is at most.
 pub(super) const MAX_INSTRUCTIONS: usize = 17;
@@ -56,6 +58,37 @@ pub(super) fn program(peer: SocketAddr) -> Vec<sock_filter> {
         instruction(RETURN, 0, 0, PASS),
         instruction(RETURN, 0, 0, 0),
     ]);
+    program
+}
+
+/// For a raw socket of IPv4, which shows a packet from its header on: what is not sent to the sandbox itself.
+pub(super) fn datagrams_v4() -> Vec<sock_filter> {
+    const DESTINATION: u32 = 16;
+    const FIRST_BYTE: u32 = 0xff00_0000;
+    let instruction = |code, jt, jf, k| sock_filter { code, jt, jf, k };
+    vec![
+        instruction(LOAD_WORD, 0, 0, DESTINATION),
+        instruction(JUMP_IF_EQUAL, 3, 0, SANDBOX_V4.to_bits()),
+        instruction(AND, 0, 0, FIRST_BYTE),
+        instruction(JUMP_IF_EQUAL, 1, 0, Ipv4Addr::LOCALHOST.to_bits() & FIRST_BYTE),
+        instruction(RETURN, 0, 0, PASS),
+        instruction(RETURN, 0, 0, 0),
+    ]
+}
+
+/// The same for IPv6, whose raw sockets show a packet from behind its header on.
+pub(super) fn datagrams_v6() -> Vec<sock_filter> {
+    const DESTINATION: u32 = NETWORK_HEADER + 24;
+    let instruction = |code, jt, jf, k| sock_filter { code, jt, jf, k };
+    let mut program = Vec::new();
+    for address in [Ipv6Addr::LOCALHOST, SANDBOX_V6] {
+        for (index, left) in (0..4).zip([7, 5, 3, 1]) {
+            let word = (address.to_bits() >> (96 - 32 * index)) as u32;
+            program.extend([instruction(LOAD_WORD, 0, 0, DESTINATION + 4 * index), instruction(JUMP_IF_EQUAL, 0, left, word)]);
+        }
+        program.push(instruction(RETURN, 0, 0, 0));
+    }
+    program.push(instruction(RETURN, 0, 0, PASS));
     program
 }
 
@@ -133,10 +166,10 @@ mod tests {
     fn a_filter_tells_its_peer() {
         for text in ["10.1.2.3:443", "[2001:db8::1:2]:1"] {
             let mut filter = program(text.parse().unwrap());
-            assert_eq!(super::peer(&filter), Some(text.parse().unwrap()));
+            assert_eq!(peer(&filter), Some(text.parse().unwrap()));
             filter[0].k ^= 1;
-            assert_eq!(super::peer(&filter), None);
+            assert_eq!(peer(&filter), None);
         }
-        assert_eq!(super::peer(&[]), None);
+        assert_eq!(peer(&[]), None);
     }
 }

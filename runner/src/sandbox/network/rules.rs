@@ -186,8 +186,7 @@ impl NetworkRules {
         let covered = |rules: &[Rule]| rules.iter().any(|rule| rule.covers(address, port, names));
         let metadata =
             METADATA.contains(&address) && !self.allow.iter().any(|rule| rule.is_exactly(address) && rule.covers(address, port, names));
-        let asks_for_names = port == 53 && servers.inside().any(|server| server == address);
-        let allowed = self.allow.is_empty() || asks_for_names || covered(&self.allow);
+        let allowed = self.allow.is_empty() || servers.answer_at(destination) || covered(&self.allow);
         if allowed && !metadata && !covered(&self.deny) { Verdict::Allowed } else { Verdict::Denied }
     }
 

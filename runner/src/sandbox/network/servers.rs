@@ -30,6 +30,11 @@ impl NameServers {
         })
     }
 
+    /// Whether this is where one of them answers, as the sandbox names it.
+    pub(super) fn answer_at(&self, address: SocketAddr) -> bool {
+        address.port() == 53 && self.inside().any(|server| server == address.ip().to_canonical())
+    }
+
     /// Where the name server `index` on the host's loopback really is.
     pub(super) fn on_loopback(&self, index: u8) -> Option<SocketAddr> {
         let server = self.0.iter().filter(|server| on_loopback(**server)).nth(usize::from(index))?;
