@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::{Sandbox, memory};
@@ -25,20 +26,26 @@ impl SocketHolder {
     /// Whether one of them holds the socket at `local` that is connected with `remote`. Some microseconds for each socket that they hold.
     pub fn holds(self, local: SocketAddr, remote: SocketAddr) -> bool {
         if let Some(user) = self.user {
-            return owner(local, remote) == Some(user);
+            return table_entry(local, remote).is_some_and(|entry| entry.user == user);
         }
         memory::family(self.first_process.cast_signed()).into_iter().any(|pid| process_holds(pid, local, remote))
     }
 }
 
-/// The user whose socket at `local` is connected with `remote` (proc_net(5)).
-fn owner(local: SocketAddr, remote: SocketAddr) -> Option<u32> {
+/// What the kernel's table of sockets says of one.
+struct TableEntry {
+    user: u32,
+    inode: u64,
+}
+
+/// The socket at `local` that is connected with `remote` (proc_net(5)).
+fn table_entry(local: SocketAddr, remote: SocketAddr) -> Option<TableEntry> {
     ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().find_map(|table| {
         let table = std::fs::read_to_string(table).ok()?;
         table.lines().skip(1).find_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let connects = table_address(fields.get(1)?)? == local && table_address(fields.get(2)?)? == remote;
-            if connects { fields.get(7)?.parse().ok() } else { None }
+            connects.then_some(TableEntry { user: fields.get(7)?.parse().ok()?, inode: fields.get(9)?.parse().ok()? })
         })
     })
 }
@@ -66,9 +73,20 @@ fn process_holds(pid: libc::pid_t, local: SocketAddr, remote: SocketAddr) -> boo
     entries.flatten().any(|entry| {
         is_socket(&entry.path())
             && entry.file_name().to_str().and_then(|number| number.parse().ok()).is_some_and(|number| {
-                pidfd_getfd(process.as_fd(), number, PidfdGetfdFlags::empty()).is_ok_and(|socket| connects(&socket, local, remote))
+                match pidfd_getfd(process.as_fd(), number, PidfdGetfdFlags::empty()) {
+                    Ok(socket) => connects(&socket, local, remote),
+                    // Outer containers refuse the call itself, the ptrace right for it or not.
+                    Err(Errno::PERM | Errno::NOSYS) => {
+                        table_entry(local, remote).is_some_and(|socket| is_inode(&entry.path(), socket.inode))
+                    }
+                    Err(_) => false,
+                }
             })
     })
+}
+
+fn is_inode(descriptor: &Path, inode: u64) -> bool {
+    descriptor.read_link().is_ok_and(|link| link.as_os_str().as_encoded_bytes() == format!("socket:[{inode}]").as_bytes())
 }
 
 fn is_socket(descriptor: &Path) -> bool {
