@@ -9,6 +9,9 @@
 //! Descriptor 4, if there is one, is a socket to undocked: each request on it, 12 bytes of domain, type and protocol, is answered by a socket of this
 //! network namespace (unix(7): SCM_RIGHTS) and 4 bytes of errno.
 //!
+//! Where there is no pid namespace an argument says how all processes of the sandbox are told from others, and what the child's pid is: `u` and `t`, see
+//! [`Scope`]. Signals to be passed on then come from undocked, our parent, whose end is told by `SIGPWR`.
+//!
 //! With the word `start` as its first argument it is the process that becomes the program instead, where no Landlock keeps that from executing
 //! undocked through `/proc/self/exe`: whoever names that here gets this file, which then does nothing. More at [`start`].
 #![no_std]
@@ -16,10 +19,10 @@
 
 use core::arch::{asm, global_asm};
 
-const CHILD: usize = 2;
 const STATUS_PIPE: usize = 3;
 const FACTORY: usize = 4;
 const SIGCHLD: u32 = 17;
+const SIGPWR: u32 = 30;
 const POLLIN: i16 = 1;
 const POLLNVAL: i16 = 0x20;
 const CLOEXEC: usize = 0o2_000_000;
@@ -31,6 +34,8 @@ mod number {
     pub const CLOSE: usize = 3;
     pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
+    pub const GETPPID: usize = 110;
+    pub const OPENAT: usize = 257;
     pub const SENDMSG: usize = 46;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
@@ -53,6 +58,8 @@ mod number {
     pub const KILL: usize = 129;
     pub const GETPID: usize = 172;
     pub const SOCKET: usize = 198;
+    pub const GETPPID: usize = 173;
+    pub const OPENAT: usize = 56;
     pub const SENDMSG: usize = 211;
     pub const EXECVE: usize = 221;
     pub const WAIT4: usize = 260;
@@ -108,12 +115,105 @@ struct Poll {
     revents: i16,
 }
 
+/// What belongs to the sandbox.
+#[derive(Clone, Copy)]
+struct Scope {
+    /// The process that matters.
+    child: usize,
+    /// Whom we kill with it.
+    all: All,
+}
+
+#[derive(Clone, Copy)]
+enum All {
+    /// The kernel does it: we are PID 1.
+    Namespace,
+    /// Whom we may send signals to: our user's processes, or those in our Landlock domain (`u`).
+    MaySignal,
+    /// Our descendants: orphans become our children (`t`).
+    Descendants,
+}
+
+impl Scope {
+    /// # Safety
+    /// `stack` must be the stack that the kernel starts a program with: the count of the arguments, then pointers to them, which end with a null.
+    unsafe fn read(stack: *const usize) -> Self {
+        let namespace = Self { child: 2, all: All::Namespace };
+        // SAFETY: the caller's promise: argument 0, or the null in its place, follows the count, and argument 1 or the null after that.
+        let (count, argument) = unsafe { (*stack, *stack.add(2) as *const u8) };
+        if count < 2 {
+            return namespace;
+        }
+        // SAFETY: the argument is a string that ends with a zero byte, and is not read past it.
+        let byte = |index: usize| unsafe { *argument.add(index) };
+        let all = if byte(0) == b'u' { All::MaySignal } else { All::Descendants };
+        let (mut child, mut index) = (0, 1);
+        while byte(0) != 0 && byte(index).is_ascii_digit() {
+            child = child * 10 + usize::from(byte(index) - b'0');
+            index += 1;
+        }
+        Self { child, all }
+    }
+
+    /// Kills and reaps everything. That no child is left means that no descendant is, since each becomes our child with its parent's end.
+    fn end(self) {
+        const ANYONE: usize = usize::MAX;
+        const SIGKILL: usize = 9;
+        loop {
+            match self.all {
+                All::Namespace => return,
+                // SAFETY: takes integers and touches no memory.
+                All::MaySignal => drop(unsafe { call(number::KILL, ANYONE, SIGKILL, 0, 0) }),
+                All::Descendants => each_child(|pid| {
+                    // SAFETY: as above; a child that we have not reaped is still that process.
+                    unsafe { call(number::KILL, pid, SIGKILL, 0, 0) };
+                }),
+            }
+            // SAFETY: without status and usage the kernel writes nothing.
+            if unsafe { call(number::WAIT4, ANYONE, 0, 0, 0) } < 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Goes through the list that `/proc` has of our children (proc(5)).
+fn each_child(mut with: impl FnMut(usize)) {
+    const HERE: usize = -100_isize as usize;
+    let path = b"/proc/thread-self/children\0";
+    // SAFETY: the path ends with a zero byte.
+    let file = unsafe { call(number::OPENAT, HERE, path.as_ptr() as usize, CLOEXEC, 0) };
+    if file < 0 {
+        return;
+    }
+    // Not filled before it is read into: that would take a library.
+    let mut text = core::mem::MaybeUninit::<[u8; 4096]>::uninit();
+    // SAFETY: the kernel writes at most the bytes of `text`. What does not fit comes next time.
+    let length = unsafe { call(number::READ, file as usize, text.as_mut_ptr() as usize, 4096, 0) };
+    // SAFETY: takes an integer and touches no memory.
+    unsafe { call(number::CLOSE, file as usize, 0, 0, 0) };
+    let mut pid = 0;
+    // Each number has a space behind it; one that was cut off has not.
+    // SAFETY: the kernel has written that many bytes.
+    let text = unsafe { core::slice::from_raw_parts(text.as_ptr().cast::<u8>(), length.max(0) as usize) };
+    for byte in text {
+        if byte.is_ascii_digit() {
+            pid = pid * 10 + usize::from(byte - b'0');
+        } else if pid != 0 {
+            with(pid);
+            pid = 0;
+        }
+    }
+}
+
 extern "C" fn main(stack: *const usize) -> ! {
     if is_start(stack) {
         start(stack);
     }
+    // SAFETY: `_start` passes the stack on as the kernel made it.
+    let scope = unsafe { Scope::read(stack) };
     // SAFETY: takes no pointer.
-    if unsafe { call(number::GETPID, 0, 0, 0, 0) } != 1 {
+    if matches!(scope.all, All::Namespace) && unsafe { call(number::GETPID, 0, 0, 0, 0) } != 1 {
         exit(127);
     }
     let all = u64::MAX;
@@ -128,13 +228,13 @@ extern "C" fn main(stack: *const usize) -> ! {
         Poll { descriptor: signals as i32, events: POLLIN, revents: 0 },
         Poll { descriptor: FACTORY as i32, events: POLLIN, revents: 0 },
     ];
-    reap();
+    reap(scope);
     loop {
         // SAFETY: `polls` is an array of 2; without time-out and mask nothing else is read.
         unsafe { call(number::PPOLL, polls.as_mut_ptr() as usize, polls.len(), 0, 0) };
         let [signal, request] = &mut polls;
         if signal.revents != 0 {
-            take_signal(signals as usize);
+            take_signal(signals as usize, scope);
         }
         if request.revents & POLLNVAL != 0 || (request.revents != 0 && !make_socket()) {
             // There is none, or undocked has no more use for it.
@@ -197,18 +297,24 @@ fn start(stack: *const usize) -> ! {
     exit(127)
 }
 
-fn take_signal(signals: usize) {
+fn take_signal(signals: usize, scope: Scope) {
     let mut info = Siginfo { signal: 0, errno: 0, code: 0, sender: 0, rest: [0; 112] };
     // SAFETY: the kernel writes at most the 128 bytes that it is told of, which `Siginfo` has.
     let length = unsafe { call(number::READ, signals, &raw mut info as usize, size_of::<Siginfo>(), 0) };
     if length <= 0 {
         return;
     }
+    // SAFETY: takes nothing and touches no memory. In a pid namespace a parent outside is 0, as is a sender outside.
+    let parent = unsafe { call(number::GETPPID, 0, 0, 0, 0) };
     if info.signal == SIGCHLD {
-        reap();
-    } else if info.sender == 0 {
+        reap(scope);
+    } else if info.signal == SIGPWR && !matches!(scope.all, All::Namespace) {
+        scope.end();
+        // SAFETY: takes an integer; does not return.
+        unsafe { call(number::EXIT_GROUP, 0, 0, 0, 0) };
+    } else if info.sender as isize == parent {
         // SAFETY: takes integers and touches no memory.
-        unsafe { call(number::KILL, CHILD, info.signal as usize, 0, 0) };
+        unsafe { call(number::KILL, scope.child, info.signal as usize, 0, 0) };
     }
 }
 
@@ -239,7 +345,7 @@ fn make_socket() -> bool {
 }
 
 /// Reaps all that have ended; with the child's own end, ends everything.
-fn reap() {
+fn reap(scope: Scope) {
     const WNOHANG: usize = 1;
     loop {
         let mut status = 0_i32;
@@ -247,7 +353,8 @@ fn reap() {
         let mut usage = core::mem::MaybeUninit::<[u64; 18]>::uninit();
         // SAFETY: the kernel writes 4 bytes of status and 144 of usage.
         let pid = unsafe { call(number::WAIT4, usize::MAX, &raw mut status as usize, WNOHANG, usage.as_mut_ptr() as usize) };
-        if pid == CHILD as isize {
+        if pid == scope.child as isize {
+            scope.end();
             // SAFETY: the kernel has filled it, since it answered a process.
             let largest_kib = unsafe { usage.assume_init() }[4];
             let end = [status as u64, largest_kib];

@@ -11,7 +11,7 @@ use rootfs_cache::reference::ImageReference;
 
 use crate::function::{MemorySize, Timeout};
 use crate::sandbox::network::{HostEntry, Networking};
-use crate::sandbox::{Filter, Volume};
+use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod filter;
 mod network;
@@ -42,6 +42,8 @@ pub struct RunConfig {
     pub networking: Networking,
     /// What `/etc/hosts` inside has besides.
     pub added_hosts: Vec<HostEntry>,
+    /// How the function is isolated.
+    pub isolation: IsolationChoice,
     /// Folders that make up `/opt`, later ones over earlier ones.
     pub layers: Vec<PathBuf>,
     /// The function's memory, if asked for.

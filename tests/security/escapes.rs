@@ -6,10 +6,11 @@ use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::image::{Image, Packing, sha256};
-use tests::leftovers::processes_named;
+use tests::leftovers::{eventually, processes_named};
 use tests::skip::is_root;
 use tests::tar::{Header, Tar, kind};
 use tests::{Fixture, Run, place, skip, skip_for_this_user};
@@ -348,6 +349,40 @@ fn t14_the_page_cache_of_a_shared_file_is_not_written() {
     let files: Vec<PathBuf> = images.flatten().map(|image| image.path().join("rootfs/opt/data")).filter(|path| path.exists()).collect();
     assert_eq!(files.len(), 1);
     assert_eq!(fs::read(&files[0]).expect("there"), vec![b'd'; 8192]);
+}
+
+/// T19: a program hears its own signals, as it would not as PID 1, and orphans are reaped.
+#[test]
+fn t19_the_first_process_passes_signals_on_and_reaps_orphans() {
+    let Some(fixture) = Fixture::new() else { return };
+    // Each `capture` leaves an orphan behind, which ends at once.
+    let orphans = "capture x spawn exit 0\n".repeat(20);
+    let looks = "list now /proc\nsleep 10\n".repeat(100);
+    let notes = seen(&fixture, &format!("note-pid own\n{orphans}{looks}"));
+    let ids: Vec<&str> =
+        notes["now"].as_array().expect("a list").iter().filter_map(Value::as_str).filter(|name| name.parse::<u32>().is_ok()).collect();
+    assert_eq!((notes["own"].as_u64(), ids.len()), (Some(2), 2), "zombies are left: {ids:?}");
+    let ran = fixture.invoke("next\nkill-self 15\nrespond {}").expect_code(1);
+    assert!(ran.json()["errorMessage"].as_str().is_some_and(|text| text.contains("signal: terminated")), "{}", ran.out());
+}
+
+/// T20: a line that never ends is carried in bounded memory.
+#[test]
+fn t20_a_flood_of_output_takes_no_memory() {
+    let Some(fixture) = Fixture::new() else { return };
+    let marks = fixture.path().join("marks");
+    fs::create_dir(&marks).expect("made");
+    fixture.script("next\nout-fill 268435456\nwrite done /mnt/done y\nhang");
+    let volumes = [format!("{}:/var/task:ro", fixture.task().display()), format!("{}:/mnt:rw", marks.display())];
+    let run = Run::new("bash").args(["-c", r#"exec "$0" "$@" 2>/dev/null"#]).arg(place::undocked());
+    let run = run.args(["run", "-v", &volumes[0], "-v", &volumes[1], &fixture.image("provided")]);
+    let running = run.env("UNDOCKED_CACHE", fixture.cache()).env("HOME", fixture.path().join("home")).start();
+    eventually(Duration::from_secs(80), "the flood is over", || marks.join("done").exists());
+    let most = tests::leftovers::status_field(running.id(), "VmHWM:").expect("it runs");
+    let kib: u64 = most.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number");
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+    running.finish();
+    assert!(kib < 64 << 10, "{most}");
 }
 
 /// The network of this release is the host's: the function can reach what runs there, and that is documented, not hidden.

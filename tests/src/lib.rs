@@ -5,8 +5,10 @@
 
 pub mod bench;
 pub mod broken_registry;
+pub mod docker;
 pub mod fixture;
 pub mod image;
+pub mod launching;
 pub mod leftovers;
 pub mod place;
 pub mod real;

@@ -94,6 +94,9 @@ pub(super) struct RunArgs {
     /// Give a name to an address; `host-gateway` is this machine
     #[arg(long, value_name = "NAME:IP")]
     pub add_host: Vec<String>,
+    /// How the function is isolated: `auto` takes the best that this machine grants; `full`, `proc-bind`, `no-pivot`, `root-without-userns`, `chroot`, `in-place` take that or refuse
+    #[arg(long, value_name = "ISOLATION", default_value = "auto", hide_default_value = true)]
+    pub isolation: String,
     /// Which system calls the sandbox may make: a policy's file in place of the shipped one, or `off`
     #[arg(long, value_name = "FILE|off")]
     pub seccomp: Option<OsString>,

@@ -42,6 +42,7 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         own_settings: own.settings(),
         networking,
         added_hosts,
+        isolation: args.isolation.parse().map_err(Failure::usage)?,
         layers: config::layers(&args.layers, &volumes).map_err(bad_config)?,
         volumes,
         memory: args.memory.map(|text| text.parse()).transpose().map_err(Failure::usage)?,

@@ -11,7 +11,6 @@ pub mod layers;
 mod logs;
 pub mod mount_points;
 mod once;
-pub mod run_folder;
 mod runtime;
 mod task;
 #[cfg(test)]

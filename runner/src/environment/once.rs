@@ -89,6 +89,7 @@ impl EnvironmentError {
         match self {
             Self::Launch { source } => source.hint(),
             Self::Publish(_) => Some("another program may have that port; `-p INSIDE` alone takes any that is free".to_owned()),
+            Self::Plan { source } => source.hint(),
             _ => None,
         }
     }

@@ -139,6 +139,8 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
     let files = [("/opt/plain", "no program", 0o644), ("/opt/badformat", "no program", 0o755), ("/opt/noloader", "#!/no/such\n", 0o755)];
     let variables = ["PATH=/usr/bin:/bin".to_owned(), format!("AWS_LAMBDA_RUNTIME_API={runtime_api}")];
     SandboxRequest {
+        isolation: crate::sandbox::IsolationChoice::Auto,
+        scratch: None,
         root: RootSource::Host(host_root(&files)),
         command: command.clone(),
         environment: variables.into_iter().map(|variable| CString::new(variable).unwrap()).collect(),

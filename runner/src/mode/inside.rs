@@ -16,10 +16,12 @@ use crate::config::{ImageSource, RunConfig};
 use crate::environment::identity::{HOST_IDENTITY, Identity, ImageRoot};
 use crate::environment::layers::{self, MergeError};
 use crate::environment::mount_points;
-use crate::environment::run_folder::{self, RunFolder};
 use crate::exit_code::Failure;
 use crate::function::INNER_API_PORT;
-use crate::sandbox::{Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Network, RootSource, SandboxRequest, Stdio, Volume};
+use crate::sandbox::run_folder::{self, RunFolder};
+use crate::sandbox::{
+    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, IsolationChoice, Network, RootSource, SandboxRequest, Stdio, Volume,
+};
 
 /// `/tmp` on Lambda, when nothing else is configured.
 const TMP_BYTES: u64 = 512 << 20;
@@ -36,6 +38,8 @@ pub(super) struct Inside {
     network: Network,
     working_dir: PathBuf,
     filter: Option<Arc<Filter>>,
+    isolation: IsolationChoice,
+    scratch: Option<PathBuf>,
     /// While it is held, the image stays in the cache.
     _rootfs: Option<Rootfs>,
     _folder: Option<RunFolder>,
@@ -101,12 +105,15 @@ impl Inside {
             }
         };
         let (filter, network) = (config.filter.clone(), config.networking.network);
-        Ok(Self { root, volumes, identity: ids, network, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
+        let (isolation, scratch) = (config.isolation, config.images.cache.as_deref().map(run_folder::parent));
+        Ok(Self { isolation, scratch, root, volumes, identity: ids, network, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
     }
 
     /// What the sandbox is asked to be.
     pub(super) fn request(&self, command: Command, environment: Vec<CString>, stdio: Stdio) -> SandboxRequest {
         SandboxRequest {
+            isolation: self.isolation,
+            scratch: self.scratch.clone(),
             root: self.root.clone(),
             command,
             environment,

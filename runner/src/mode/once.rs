@@ -33,7 +33,10 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
         Purpose::Function { event, .. } => read(event)?,
         Purpose::Plain => Bytes::new(),
     };
-    let launcher = Launcher::start().map_err(Failure::could_not_run)?;
+    let launcher = Launcher::start().map_err(|error| {
+        let hint = error.hint();
+        Failure::could_not_run(error).with_hint(hint)
+    })?;
     async_runtime()?.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
         let inside = match Inside::prepare(config, userland, &mut signals).await {

@@ -19,7 +19,10 @@ pub(super) async fn run(
     for (outside, inside) in connections.published() {
         say(&format!("{outside} leads to port {inside} inside"));
     }
-    let plan = plan(request).map_err(Failure::could_not_run)?;
+    let plan = plan(request).map_err(|error| {
+        let hint = error.hint();
+        Failure::could_not_run(error).with_hint(hint)
+    })?;
     let mut sandbox = launcher.launch(plan).map_err(not_launched)?;
     if let Some(warning) = sandbox.enforcement().warning() {
         say(&warning);

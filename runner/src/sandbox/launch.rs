@@ -17,12 +17,14 @@ use std::thread;
 
 use super::child;
 use super::handed_out::{Handed, HandedOut, SocketFactory};
+use super::isolation::{self, Standing};
 use super::landlock::{self, Ruleset, Tcp};
 use super::orders::{Init, Orders, Record};
-use super::plan::{Program, SandboxPlan, Search, Step};
+use super::plan::{Lenience, Program, SandboxPlan, Search, Step, plan_for};
+use super::process::Reach;
 use super::{
-    Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Network, NetworkDescriptors, Outbound, Output,
-    Protection, Sandbox, Stdio, idmap, sys,
+    Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, Isolation, LaunchError, Network, NetworkDescriptors, Outbound,
+    Output, Protection, Sandbox, Stdio, idmap, sys,
 };
 
 /// Starts sandboxes, one at a time. Cheap to clone; the thread behind it is the process's only one, and lives as long as the process: two of them
@@ -44,21 +46,24 @@ struct Job {
 
 impl Launcher {
     /// Starts the launching thread, unless it runs already.
-    pub fn start() -> io::Result<Self> {
+    pub fn start() -> Result<Self, LaunchError> {
         let mut running = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(launcher) = &*running {
             return Ok(launcher.clone());
         }
         let (jobs, received) = channel();
         let mut spawner = Spawner::new()?;
-        thread::Builder::new().name("launcher".into()).spawn(move || {
-            sys::block_all_signals();
-            spawner.serve(&received);
-            // Every child of this thread would be killed if it ended.
-            loop {
-                thread::park();
-            }
-        })?;
+        thread::Builder::new()
+            .name("launcher".into())
+            .spawn(move || {
+                sys::block_all_signals();
+                spawner.serve(&received);
+                // Every child of this thread would be killed if it ended.
+                loop {
+                    thread::park();
+                }
+            })
+            .map_err(prepare("start the launching thread"))?;
         Ok(running.insert(Self { jobs }).clone())
     }
 
@@ -144,33 +149,62 @@ impl InitPipes {
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 impl Spawner {
-    fn new() -> io::Result<Self> {
-        let parent = sys::above_standard(sys::pidfd_open(std::process::id() as libc::pid_t)?)?;
-        let mapper = if nix::unistd::geteuid().is_root() { Some(start_mapper()?) } else { None };
-        let init = sys::sealed_program(c"undocked-init", INIT)?;
-        let (stack, program_stack) = (sys::Stack::new()?, sys::Stack::new()?);
+    fn new() -> Result<Self, LaunchError> {
+        let parent = sys::pidfd_open(std::process::id() as libc::pid_t).and_then(sys::above_standard).map_err(prepare("open a pidfd"))?;
+        let mapper = nix::unistd::geteuid().is_root().then(start_mapper).transpose().map_err(prepare("start the mapping thread"))?;
+        let init = sys::sealed_program(c"undocked-init", INIT).map_err(prepare("put the init into memory (memfd_create)"))?;
+        let stack = || sys::Stack::new().map_err(prepare("map a stack"));
+        let (stack, program_stack) = (stack()?, stack()?);
         Ok(Self { stack, program_stack, init, parent, mounter: idmap::Mounter::default(), mapper })
     }
 
     fn serve(&mut self, jobs: &Receiver<Job>) {
         for job in jobs {
-            let answer = self.launch(&job.plan);
+            let answer = self.launch(job.plan);
             // A caller that went away drops the sandbox, which kills it.
             let _ = job.answer.send(answer);
         }
     }
 
-    fn launch(&mut self, plan: &SandboxPlan) -> Result<Sandbox, LaunchError> {
+    /// Launches what is planned, or where another isolation will do and the kernel refuses this one, the next lower one that it grants.
+    fn launch(&mut self, mut plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
+        let spare = plan.spare.take();
+        let first = match (self.attempt(&mut plan), spare) {
+            (Ok(sandbox), _) => return Ok(sandbox),
+            (Err(Refusal { error, lower_may_do: true }), Some(request)) => (error, request),
+            (Err(Refusal { error, .. }), _) => return Err(error),
+        };
+        let (first, request) = first;
+        for isolation in Standing::here().rungs_below(&request) {
+            let Ok(mut plan) = plan_for((*request).clone(), isolation) else { continue };
+            match self.attempt(&mut plan) {
+                Ok(sandbox) => return Ok(sandbox.because(&first)),
+                Err(Refusal { lower_may_do: true, .. }) => {}
+                Err(Refusal { error, .. }) => return Err(error),
+            }
+        }
+        // The host's network may do, or lead to a rung that has no other; whether it does is not for us to say.
+        Err(if request.network == Network::Host { first } else { LaunchError::NoNetwork { source: Box::new(first) } })
+    }
+
+    fn attempt(&mut self, plan: &mut SandboxPlan) -> Result<Sandbox, Refusal> {
         let mut degradations = Vec::new();
         let opened = self.open_sources(plan, &mut degradations)?;
         let mut slots: Vec<c_int> = plan.sources.iter().map(|_| -1).collect();
         for (slot, tree) in slots.iter_mut().zip(&opened) {
             *slot = tree.as_raw_fd();
         }
-        let ruleset = |tcp| landlock::ruleset(tcp).map_err(prepare("make a Landlock ruleset"));
+        let ruleset = |tcp| {
+            let made = landlock::ruleset(tcp).and_then(|made| made.map(|made| made.with_rules(plan.bare.as_ref())).transpose());
+            made.map_err(prepare("make a Landlock ruleset"))
+        };
         let supervised = if matches!(plan.network, Network::Private { .. }) { ruleset(Tcp::Supervised)? } else { None };
         let ruleset = ruleset(Tcp::Free)?;
-        let wiring = wire(plan, self.mapper.is_some()).map_err(prepare("make pipes"))?;
+        if ruleset.is_none() && plan.lenience == Lenience::Strict {
+            return Err(prepare("confine file access (Landlock)")(io::Error::from_raw_os_error(libc::ENOSYS)).into());
+        }
+        let reach = plan.reach(ruleset.as_ref());
+        let wiring = wire(plan).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
         let record = Record::default();
         let vectors = Vectors::new(plan, ruleset.is_some());
@@ -184,6 +218,7 @@ impl Spawner {
             stdio: [fd(&wiring.stdio[0]), fd(&wiring.stdio[1]), fd(&wiring.stdio[2])],
             maps_wanted: maps.as_ref().map_or(-1, |maps| maps.wanted.as_raw_fd()),
             maps_written: maps.as_ref().map_or(-1, |maps| maps.written.as_raw_fd()),
+            descriptors: sys::descriptor_limit(),
             parent: self.parent.as_raw_fd(),
             namespaces: plan.namespaces(),
             handed: [-1; Handed::COUNT],
@@ -197,32 +232,37 @@ impl Spawner {
             programs: &vectors.programs,
             starts: &vectors.starts,
             search: plan.search,
-            tolerant: plan.tolerant,
+            lenience: plan.lenience,
             omitted: plan.omitted,
             environment: vectors.environment.as_ptr(),
-            init: wiring.init.as_ref().map(|pipes| self.init_orders(pipes)),
+            init: wiring.init.as_ref().map(|pipes| self.init_orders(pipes, reach)),
             record: &record,
         };
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
-        let pid = self.clone_child(&mut orders, &child_pid).map_err(prepare("clone into new namespaces"))?;
-        let newborn = Newborn(pid);
+        let newborn = Newborn(self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?);
         drop(wiring.stdio);
         let handed_out = wiring.hand_over.filter(|_| !record.failed()).map(|(outside, _)| receive(&outside, plan)).transpose();
         // If this fails the newborn is gone before the pipes that its program waits for.
         let handed_out = handed_out.map_err(prepare("receive the sandbox's sockets"))?;
         let (status, factory) = wiring.init.map(|pipes| pipes.start_program(&record)).unzip();
-        if let Some(error) = failure(plan, &record, maps.as_ref()) {
-            return Err(error);
+        if let Some(refusal) = failure(plan, &record, maps.as_ref()) {
+            return Err(refusal);
         }
-        degradations.extend(refusals(plan, &record));
+        let isolation = reached(plan, &record, &mut degradations);
         let process = newborn.grown_up().map_err(prepare("open a pidfd"))?;
         let network = handed_out.zip(factory.flatten());
         let network = network.map(|((listener, outbound), factory)| NetworkDescriptors { listener, outbound, factory });
-        Ok(Sandbox::new(process, wiring.pipes, status, network, enforcement(plan, ruleset.as_ref(), degradations)))
+        let folder = plan.bare.as_mut().and_then(|bare| {
+            degradations.append(&mut bare.lacks);
+            bare.folder.take()
+        });
+        let enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
+        Ok(Sandbox::new(process, wiring.pipes, status, network, enforcement).held_by(reach, folder))
     }
 
-    fn init_orders(&self, pipes: &InitPipes) -> Init {
+    fn init_orders(&self, pipes: &InitPipes, reach: Reach) -> Init {
         Init {
+            scope: reach.letter(),
             executable: self.init.as_raw_fd(),
             status: pipes.status.1.as_raw_fd(),
             stack: self.program_stack.top(),
@@ -234,7 +274,7 @@ impl Spawner {
 
     /// Only under real root; an ordinary user's child opens them itself.
     fn open_sources(&mut self, plan: &SandboxPlan, degradations: &mut Vec<Degradation>) -> Result<Vec<OwnedFd>, LaunchError> {
-        if self.mapper.is_none() {
+        if !plan.privilege.parent_opens() {
             return Ok(Vec::new());
         }
         let open = |source| {
@@ -245,7 +285,7 @@ impl Spawner {
     }
 
     fn request_maps(&self, plan: &SandboxPlan) -> Result<Option<Maps>, LaunchError> {
-        let Some(mapper) = &self.mapper else { return Ok(None) };
+        let Some(mapper) = self.mapper.as_ref().filter(|_| plan.privilege.parent_maps()) else { return Ok(None) };
         let (job, maps) =
             MapJob::new(plan.identity, if plan.omitted.host_id { 0 } else { idmap::host_id() }).map_err(prepare("make pipes"))?;
         mapper.send(job).map_err(|_| prepare("reach the mapping thread")(io::ErrorKind::BrokenPipe.into()))?;
@@ -332,15 +372,16 @@ fn filter_program(filter: Option<&Filter>) -> libc::sock_fprog {
 }
 
 /// Opens standard input and output for the child.
-fn wire(plan: &SandboxPlan, root: bool) -> io::Result<Wiring> {
+fn wire(plan: &SandboxPlan) -> io::Result<Wiring> {
+    let owner = plan.privilege.host_ids();
     let input = match plan.stdio.input {
         Input::Null => Some(sys::above_standard(File::open("/dev/null")?.into())?),
         Input::Inherit => None,
     };
-    let (output_read, output) = pipe_out(plan.stdio.output, root)?;
+    let (output_read, output) = pipe_out(plan.stdio.output, owner)?;
     let (error_read, error) = match (plan.stdio.error, &output) {
         (Output::Joined, Some(output)) => (None, Some(sys::above_standard(output.try_clone()?)?)),
-        (own, _) => pipe_out(own, root)?,
+        (own, _) => pipe_out(own, owner)?,
     };
     let init = if plan.first_process == FirstProcess::Init { Some(InitPipes::new(plan.network)?) } else { None };
     let hand_over = if plan.network == Network::Host { None } else { Some(sys::stream_pair()?) };
@@ -348,14 +389,14 @@ fn wire(plan: &SandboxPlan, root: bool) -> io::Result<Wiring> {
 }
 
 /// The (read end, write end) of a pipe for an output stream, when one is wanted.
-fn pipe_out(output: Output, root: bool) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+fn pipe_out(output: Output, owner: Option<InnerIdentity>) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     if output != Output::Pipe {
         return Ok((None, None));
     }
     let (read, write) = sys::pipe()?;
-    if root {
+    if let Some(owner) = owner {
         // So that the function may open it again as /dev/stdout.
-        std::os::unix::fs::fchown(&write, Some(idmap::host_id()), Some(idmap::host_id()))?;
+        std::os::unix::fs::fchown(&write, Some(owner.uid), Some(owner.gid))?;
     }
     Ok((Some(read.into()), Some(write.into())))
 }
@@ -415,21 +456,41 @@ fn start_mapper() -> io::Result<Sender<MapJob>> {
     Ok(jobs)
 }
 
+/// Why a launch failed, and whether one of a lower isolation may do.
+struct Refusal {
+    error: LaunchError,
+    lower_may_do: bool,
+}
+
+impl From<LaunchError> for Refusal {
+    fn from(error: LaunchError) -> Self {
+        Self { error, lower_may_do: false }
+    }
+}
+
+impl Refusal {
+    fn of_clone(source: io::Error) -> Self {
+        let lower_may_do = source.raw_os_error().is_some_and(isolation::is_refusal);
+        Self { error: prepare("clone into new namespaces")(source), lower_may_do }
+    }
+}
+
 fn prepare(step: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
     move |source| LaunchError::Prepare { step, source }
 }
 
 /// Reads the child's record: why it did not execute its program.
-fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<LaunchError> {
+fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<Refusal> {
     let errno = record.errno.load(Ordering::Acquire);
     if errno == 0 {
         return None;
     }
     let source = io::Error::from_raw_os_error(errno);
     let Some(step) = plan.steps.get(record.step.load(Ordering::Relaxed) as usize) else {
-        return Some(LaunchError::Prepare { step: "read the child's record", source });
+        return Some(LaunchError::Prepare { step: "read the child's record", source }.into());
     };
-    Some(match step {
+    let lower_may_do = step.is_of_isolation() && isolation::is_refusal(errno);
+    let error = match step {
         Step::Execute => exec_failure(plan, record, source),
         Step::Open { slot, .. } => {
             LaunchError::Source { path: plan.sources.get(*slot).map_or_else(PathBuf::new, |source| source.path.clone()), source }
@@ -440,7 +501,8 @@ fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<L
             LaunchError::Step { step: "write the id maps".into(), source: io::Error::from_raw_os_error(errno) }
         }
         step => LaunchError::Step { step: step.name(), source },
-    })
+    };
+    Some(Refusal { error, lower_may_do })
 }
 
 fn exec_failure(plan: &SandboxPlan, record: &Record, source: io::Error) -> LaunchError {
@@ -451,16 +513,21 @@ fn exec_failure(plan: &SandboxPlan, record: &Record, source: io::Error) -> Launc
     }
 }
 
-/// The optional steps that were refused, by name.
-fn refusals(plan: &SandboxPlan, record: &Record) -> Vec<Degradation> {
-    let named = |(step, errno): (usize, c_int)| {
-        Some(Degradation { what: plan.steps.get(step)?.name(), why: io::Error::from_raw_os_error(errno).to_string() })
-    };
-    record.refusals().filter_map(named).collect()
+/// The isolation that was reached; adds the optional steps that were refused, by name.
+fn reached(plan: &SandboxPlan, record: &Record, degradations: &mut Vec<Degradation>) -> Isolation {
+    let mut isolation = plan.isolation;
+    for (step, errno) in record.refusals() {
+        let Some(step) = plan.steps.get(step) else { continue };
+        if let Some(lower) = step.isolation_without() {
+            isolation = isolation.max(lower);
+        }
+        degradations.push(Degradation::new(step.name(), &io::Error::from_raw_os_error(errno)));
+    }
+    isolation
 }
 
-fn enforcement(plan: &SandboxPlan, ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
-    let mut protections = vec![Protection::Namespaces];
+fn enforcement(isolation: Isolation, plan: &SandboxPlan, ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
+    let mut protections = if isolation.has_namespaces() { vec![Protection::Namespaces] } else { Vec::new() };
     match ruleset {
         Some(ruleset) => protections.push(Protection::Landlock { abi: ruleset.abi }),
         None => degradations.push(Degradation { what: "confine file access (Landlock)".into(), why: "this kernel has none".into() }),
@@ -469,7 +536,7 @@ fn enforcement(plan: &SandboxPlan, ruleset: Option<&Ruleset>, mut degradations: 
         Some(_) => protections.push(Protection::Seccomp),
         None => degradations.push(Degradation { what: "filter system calls (seccomp)".into(), why: "switched off".into() }),
     }
-    Enforcement { protections, degradations }
+    Enforcement { isolation, protections, degradations }
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ fn host_root() -> HostRoot {
 fn request(script: &str) -> SandboxRequest {
     let filter = shipped_filter();
     SandboxRequest {
+        isolation: crate::sandbox::IsolationChoice::Auto,
+        scratch: None,
         root: RootSource::Host(host_root()),
         command: Command::Line(["sh", "-c", script].map(String::from).to_vec()),
         environment: vec![CString::new("PATH=/usr/bin:/bin").unwrap()],

@@ -30,7 +30,7 @@ fn field(status: &str, name: &str) -> Option<u64> {
 }
 
 /// The children of all threads (`/proc/PID/task/TID/children`, proc(5)).
-fn children(pid: libc::pid_t) -> Vec<libc::pid_t> {
+pub(super) fn children(pid: libc::pid_t) -> Vec<libc::pid_t> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
     };

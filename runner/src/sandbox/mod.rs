@@ -5,11 +5,13 @@
 //! or of HTTP.
 
 mod addresses;
+mod bare;
 mod child;
 mod enforcement;
 mod filter;
 mod handed_out;
 mod idmap;
+mod isolation;
 mod landlock;
 mod launch;
 mod memory;
@@ -19,8 +21,10 @@ mod plan;
 pub mod probe;
 mod process;
 mod root;
+pub mod run_folder;
 mod sockets;
 mod step;
+mod stragglers;
 pub(crate) mod sys;
 mod weaken;
 
@@ -29,9 +33,11 @@ use std::io;
 use std::path::PathBuf;
 
 pub use addresses::{HOST_GATEWAY, MAX_NAME_SERVERS, SANDBOX_V4, SANDBOX_V6, name_server};
+pub use bare::BareError;
 pub use enforcement::{Degradation, Enforcement, Protection};
 pub use filter::{Filter, FilterError, compile_filter, shipped_filter};
 pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
+pub use isolation::{Isolation, IsolationChoice, ParseIsolationError};
 pub use launch::Launcher;
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
@@ -39,10 +45,14 @@ pub use sockets::SocketHolder;
 pub use weaken::UnknownProtection;
 
 /// What a sandbox is made of. Paths named `source` are on the host, `target` inside.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SandboxRequest {
     /// The root file system.
     pub root: RootSource,
+    /// How it is isolated.
+    pub isolation: IsolationChoice,
+    /// Where folders of runs may be made, for roots that are copied: best on the file system of the image and the volumes.
+    pub scratch: Option<PathBuf>,
     /// What PID 1 executes.
     pub command: Command,
     /// The whole environment, each string `NAME=value`; nothing of ours is inherited.
@@ -222,6 +232,12 @@ pub enum LaunchError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// No isolation that this machine grants has a network of its own.
+    #[error("cannot have a network of the sandbox's own")]
+    NoNetwork {
+        /// Why the best isolation failed.
+        source: Box<LaunchError>,
+    },
     /// A step inside failed.
     #[error("cannot set up the sandbox: {step}")]
     Step {
@@ -258,7 +274,7 @@ impl LaunchError {
     /// What the user can do about it, where we know.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Step { .. } | Self::Prepare { .. } => {
+            Self::Step { .. } | Self::Prepare { .. } | Self::NoNetwork { .. } => {
                 Some("`undocked doctor` tries every step and says what this machine refuses".to_owned())
             }
             Self::Source { .. } => Some("check that the path exists and that you may read it".to_owned()),

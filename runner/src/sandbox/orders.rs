@@ -4,7 +4,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::handed_out::Handed;
-use super::plan::{Search, Step};
+use super::plan::{Lenience, Search, Step};
 use super::weaken::Omitted;
 
 /// How many refused optional steps are remembered.
@@ -43,6 +43,8 @@ pub(super) struct Orders<'a> {
     /// Written to when the id maps are wanted, and read from when they are there (-1 without).
     pub(super) maps_wanted: c_int,
     pub(super) maps_written: c_int,
+    /// How many descriptors we may have.
+    pub(super) descriptors: u32,
     /// A pidfd of the parent.
     pub(super) parent: c_int,
     /// The namespaces it is born in, as flags of `clone(2)`.
@@ -67,7 +69,7 @@ pub(super) struct Orders<'a> {
     /// itself, since Landlock keeps it from executing us.
     pub(super) starts: &'a [*const *const c_char],
     pub(super) search: Search,
-    pub(super) tolerant: bool,
+    pub(super) lenience: Lenience,
     /// What a test left out.
     pub(super) omitted: Omitted,
     pub(super) environment: *const *const c_char,
@@ -81,6 +83,8 @@ pub(super) struct Init {
     pub(super) executable: c_int,
     /// The write end of the status pipe, above descriptor 3.
     pub(super) status: c_int,
+    /// How it tells the sandbox's processes from others where there is no pid namespace, as `init.rs` has it.
+    pub(super) scope: Option<u8>,
     /// Top of a stack for the process that becomes the program.
     pub(super) stack: *mut c_void,
     /// A pipe that nothing is written to: its end lets the program start.
@@ -89,6 +93,17 @@ pub(super) struct Init {
     pub(super) factory: c_int,
     /// The write end of a pipe that closes when the program is executed; written to if it cannot be.
     pub(super) started: c_int,
+}
+
+impl Orders<'_> {
+    /// Whether the sandbox is launched without a step that was refused.
+    pub(super) fn may_lack(&self, step: &Step) -> bool {
+        match self.lenience {
+            Lenience::Strict => !step.protects(),
+            Lenience::Usual => step.optional(),
+            Lenience::Probing => !matches!(step, Step::Execute),
+        }
+    }
 }
 
 impl Record {

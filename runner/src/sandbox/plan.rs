@@ -8,12 +8,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::addresses;
+use super::bare::{self, Bare};
 use super::filter::network_filter;
 use super::handed_out::Handed;
+use super::idmap;
+use super::isolation::{self, Standing};
+use super::landlock::Ruleset;
+use super::process::Reach;
 use super::root::{Assembly, Root};
-pub(crate) use super::step::{Step, TreeFlags};
+pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
-use super::{Access, Command, Filter, FirstProcess, InnerIdentity, Network, SandboxRequest, Stdio, Volume};
+use super::{
+    Access, BareError, Command, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Network, SandboxRequest, Stdio, Volume,
+};
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -34,23 +41,54 @@ pub struct SandboxPlan {
     pub(crate) network: Network,
     pub(crate) listen_inside: Option<u16>,
     pub(crate) working_dir: PathBuf,
-    /// Go on after a step that is refused, to see what becomes of the others: for finding out what a machine grants, never for a function.
-    pub(crate) tolerant: bool,
+    pub(crate) privilege: Privilege,
+    /// How the sandbox stands if nothing is refused.
+    pub(crate) isolation: Isolation,
+    pub(crate) lenience: Lenience,
     /// What a test left out.
     pub(crate) omitted: Omitted,
+    /// What a sandbox without namespaces is made of.
+    pub(crate) bare: Option<Bare>,
+    /// The request, where a lower isolation will do if this one is refused.
+    pub(crate) spare: Option<Box<SandboxRequest>>,
+}
+
+/// What becomes of a launch when a step is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lenience {
+    /// Every step that protects must be done.
+    Strict,
+    /// Optional ones need not.
+    Usual,
+    /// It goes on, to see what becomes of the others: for finding out what a machine grants, never for a function.
+    Probing,
 }
 
 impl SandboxPlan {
+    /// How its processes are told from others.
+    pub(super) fn reach(&self, ruleset: Option<&Ruleset>) -> Reach {
+        match self.privilege {
+            _ if self.isolation.has_namespaces() => Reach::PidNamespace,
+            Privilege::WithoutUserns(ids) => Reach::User(ids.uid),
+            _ => Reach::Descendants { signals_are_scoped: ruleset.is_some_and(|ruleset| ruleset.abi >= 6) },
+        }
+    }
+
     /// The namespaces that the child is born in, as flags of `clone(2)`.
     pub(crate) fn namespaces(&self) -> libc::c_int {
-        let always = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        let wanted = if self.network == Network::Host { always } else { always | libc::CLONE_NEWNET };
+        let always = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        let base = match self.isolation {
+            Isolation::Full | Isolation::ProcBind | Isolation::NoPivot => always | libc::CLONE_NEWUSER,
+            Isolation::RootWithoutUserns => always,
+            Isolation::Chroot | Isolation::InPlace => 0,
+        };
+        let wanted = if self.network == Network::Host { base } else { base | libc::CLONE_NEWNET };
         if self.omitted.pid_namespace { wanted & !libc::CLONE_NEWPID } else { wanted }
     }
 }
 
 /// Why a request cannot be planned.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// A path inside must be absolute, without `..` and without NUL.
     #[error("`{}` is not an absolute path inside the sandbox", .0.display())]
@@ -64,6 +102,25 @@ pub enum PlanError {
     /// There is nothing to execute.
     #[error("no command given")]
     NoCommand,
+    /// The isolation that was asked for cannot be had.
+    #[error("cannot isolate the function by `{isolation}`: {why}")]
+    Isolation {
+        /// What was asked for.
+        isolation: Isolation,
+        /// Why not.
+        why: &'static str,
+    },
+    /// What stands in for mounts could not be made.
+    #[error("cannot make a root for the function")]
+    Bare(#[source] BareError),
+}
+
+impl PlanError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let doctor = "`undocked doctor` says how functions can be isolated on this machine";
+        matches!(self, Self::Isolation { .. }).then(|| doctor.to_owned())
+    }
 }
 
 /// A host path that is mounted inside.
@@ -96,8 +153,60 @@ pub(crate) enum Search {
 pub(crate) enum Privilege {
     /// Real root: maps to an unprivileged host id written by the parent, mounts with shifted ids.
     Root,
+    /// Real root that may not mount outside of the sandbox (as in most containers): the child mounts before it takes the id, and ids are not shifted.
+    RootWithoutMounts,
     /// Anyone else: maps itself, to itself.
     Ordinary { uid: u32, gid: u32 },
+    /// Root without a user namespace: becomes this unprivileged id for good.
+    WithoutUserns(InnerIdentity),
+}
+
+impl Privilege {
+    /// Whether the parent opens the sources, which the child could not.
+    pub(crate) fn parent_opens(self) -> bool {
+        matches!(self, Self::Root | Self::WithoutUserns(_))
+    }
+
+    /// Whether the parent writes the id maps.
+    pub(crate) fn parent_maps(self) -> bool {
+        matches!(self, Self::Root | Self::RootWithoutMounts)
+    }
+
+    /// The program's ids on this machine, where they are not our own.
+    pub(crate) fn host_ids(self) -> Option<InnerIdentity> {
+        match self {
+            Self::Root | Self::RootWithoutMounts => Some(InnerIdentity { uid: idmap::host_id(), gid: idmap::host_id() }),
+            Self::WithoutUserns(ids) => Some(ids),
+            Self::Ordinary { .. } => None,
+        }
+    }
+}
+
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ground {
+    pub(crate) privilege: Privilege,
+    pub(crate) isolation: Isolation,
+    /// Whether another isolation will do where a step is refused.
+    pub(crate) choice: IsolationChoice,
+}
+
+impl Ground {
+    fn proc_from(self) -> ProcFrom {
+        match (self.choice, self.isolation) {
+            (IsolationChoice::Auto, _) | (_, Isolation::NoPivot | Isolation::RootWithoutUserns) => ProcFrom::NewElseOuter,
+            (_, Isolation::ProcBind) => ProcFrom::Outer,
+            _ => ProcFrom::New,
+        }
+    }
+
+    fn entrance(self) -> Entrance {
+        match (self.choice, self.isolation) {
+            (_, Isolation::NoPivot) => Entrance::Move,
+            (IsolationChoice::Auto, _) | (_, Isolation::RootWithoutUserns) => Entrance::PivotElseMove,
+            _ => Entrance::Pivot,
+        }
+    }
 }
 
 /// The device nodes of a sandbox, below `/dev`.
@@ -126,14 +235,31 @@ const PROC_HIDDEN: [&str; 9] = [
 /// Folders of `/proc` that do: Docker's list, and the pressure on the machine.
 const PROC_EMPTIED: [&str; 5] = ["proc/acpi", "proc/scsi", "proc/asound", "proc/pressure", "proc/firmware"];
 
-/// Plans a sandbox for this process as it is now: as real root, or as an ordinary user.
+/// Plans a sandbox for this process as it is now: as real root, or as an ordinary user. The roots of sandboxes without namespaces are made by it.
 pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
-    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    plan_as(request, if uid == 0 { Privilege::Root } else { Privilege::Ordinary { uid, gid } })
+    let choice = request.isolation;
+    match choice {
+        IsolationChoice::Auto => {
+            let spare = Box::new(request.clone());
+            let ground = Ground { privilege: Standing::here().with_userns(), isolation: Isolation::Full, choice };
+            Ok(SandboxPlan { spare: Some(spare), ..plan_on(request, ground)? })
+        }
+        IsolationChoice::Only(isolation) => plan_for(request, isolation),
+    }
 }
 
-/// Plans a sandbox for a process with the given privilege.
-pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<SandboxPlan, PlanError> {
+/// Plans a sandbox of this isolation and no other.
+pub(crate) fn plan_for(request: SandboxRequest, isolation: Isolation) -> Result<SandboxPlan, PlanError> {
+    let refused = |why| PlanError::Isolation { isolation, why };
+    isolation::suits(isolation, &request.root).map_err(refused)?;
+    let privilege = Standing::here().privilege(isolation).map_err(refused)?;
+    let ground = Ground { privilege, isolation, choice: IsolationChoice::Only(isolation) };
+    if isolation.has_namespaces() { plan_on(request, ground) } else { bare::plan(request, ground) }
+}
+
+/// Plans a sandbox with namespaces.
+pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<SandboxPlan, PlanError> {
+    let privilege = ground.privilege;
     let mut planner = Planner::default();
     planner.identity(request.identity, privilege);
     if request.network != Network::Host && request.first_process != FirstProcess::Init {
@@ -144,12 +270,28 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
     planner.steps.push(Step::MakePrivate);
     let root = Root::of(&request.root);
     let contents = planner.sources(&root, &request.volumes, privilege)?;
-    planner.mounts(&root, request.tmp_size_bytes, contents)?;
-    planner.confinement(&request)?;
+    if privilege == Privilege::RootWithoutMounts {
+        // As root, who may look into any folder of its own, until here. Other ids clear the parent-death signal.
+        planner.steps.extend([Step::Become(request.identity), Step::DieWithParent]);
+    }
+    planner.mounts(&root, request.tmp_size_bytes, contents, ground)?;
+    planner.confinement(&request, ground)?;
+    finish(planner.steps, planner.sources, request, ground, None)
+}
+
+/// What all plans have in common.
+pub(super) fn finish(
+    steps: Vec<Step>,
+    sources: Vec<Source>,
+    request: SandboxRequest,
+    ground: Ground,
+    bare: Option<Bare>,
+) -> Result<SandboxPlan, PlanError> {
     let (programs, search) = programs(&request)?;
+    let strict = ground.choice == IsolationChoice::Only(Isolation::Full);
     Ok(SandboxPlan {
-        steps: planner.steps,
-        sources: planner.sources,
+        steps,
+        sources,
         programs,
         search,
         environment: request.environment,
@@ -161,8 +303,12 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
         network: request.network,
         listen_inside: request.listen_inside,
         working_dir: request.working_dir,
-        tolerant: false,
+        privilege: ground.privilege,
+        isolation: ground.isolation,
+        lenience: if strict { Lenience::Strict } else { Lenience::Usual },
         omitted: Omitted::default(),
+        bare,
+        spare: None,
     })
 }
 
@@ -186,6 +332,8 @@ impl Planner {
         match privilege {
             // Twice: while it waits, and again since taking other ids clears the signal.
             Privilege::Root => self.steps.extend([Step::DieWithParent, Step::AwaitMaps, Step::Become(inner)]),
+            Privilege::RootWithoutMounts => self.steps.extend([Step::DieWithParent, Step::AwaitMaps]),
+            Privilege::WithoutUserns(_) => {}
             Privilege::Ordinary { uid, gid } => {
                 let own = |file: &str, text: String| Step::WriteOwn { file: constant(file), text };
                 self.steps.extend([
@@ -196,7 +344,11 @@ impl Planner {
                 ]);
             }
         }
-        self.steps.extend([Step::ForbidNesting, Step::NewSession, Step::DieWithParent, Step::WireStdio]);
+        if !matches!(privilege, Privilege::WithoutUserns(_)) {
+            // Else it would be forbidden to the whole machine.
+            self.steps.push(Step::ForbidNesting);
+        }
+        self.steps.extend([Step::NewSession, Step::DieWithParent, Step::WireStdio]);
     }
 
     /// While there are capabilities: the loopback device, addresses, and the sockets that the host will use.
@@ -252,20 +404,23 @@ impl Planner {
     fn open(&mut self, path: &Path, flags: TreeFlags, idmapped: bool, privilege: Privilege) -> Result<usize, PlanError> {
         let slot = self.sources.len();
         self.sources.push(Source { path: path.to_owned(), flags, idmapped });
-        if privilege != Privilege::Root {
+        if !privilege.parent_opens() {
             self.steps.push(Step::Open { slot, path: text(path.as_os_str().as_bytes())?, flags });
         }
         Ok(slot)
     }
 
     /// The root first, then what lies on it, shallow before deep; volumes last, so that a user may lay one over anything of ours.
-    fn mounts(&mut self, root: &Root, tmp_size_bytes: u64, contents: Contents) -> Result<(), PlanError> {
+    fn mounts(&mut self, root: &Root, tmp_size_bytes: u64, contents: Contents, ground: Ground) -> Result<(), PlanError> {
+        if ground.proc_from() != ProcFrom::New {
+            self.steps.push(Step::KeepOuterProc);
+        }
         match root {
             Root::Tree(_) => self.steps.extend(contents.root.map(|slot| Step::AttachRoot { slot })),
             Root::Assembled(assembly) => self.assemble(assembly)?,
         }
         self.attach(contents.binds);
-        self.steps.push(Step::AttachProc);
+        self.steps.push(Step::AttachProc(ground.proc_from()));
         self.attach(contents.devices);
         // After /dev, whose null node covers what is hidden.
         self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
@@ -277,7 +432,7 @@ impl Planner {
         if matches!(root, Root::Assembled(_)) {
             self.steps.push(Step::SealRoot);
         }
-        self.steps.push(Step::EnterRoot);
+        self.steps.push(Step::EnterRoot(ground.entrance()));
         Ok(())
     }
 
@@ -320,34 +475,41 @@ impl Planner {
 
     /// Rights go last, least harmful first: limits and names need capabilities, capabilities end, then no right can come back, then files are confined;
     /// the filter comes last, since it refuses what the steps before it do.
-    fn confinement(&mut self, request: &SandboxRequest) -> Result<(), PlanError> {
+    fn confinement(&mut self, request: &SandboxRequest, ground: Ground) -> Result<(), PlanError> {
         for (resource, value) in LIMITS {
             self.steps.push(Step::Limit { resource, value });
         }
-        let working_dir = absolute(&request.working_dir)?;
-        self.steps.extend([
-            Step::Umask(0o022),
-            Step::Hostname(text(request.hostname.as_bytes())?),
-            Step::ChangeDirectory(text(working_dir.as_os_str().as_bytes())?),
-            Step::DropCapabilities,
-            Step::NoNewPrivileges,
-        ]);
-        // Before Landlock, which keeps TCP from what is not supervised only where it is.
-        if matches!(request.network, Network::Private { .. }) {
-            self.steps.push(Step::SuperviseNetwork);
-        }
-        self.steps.extend([Step::ConfineFiles, Step::CloseOthers]);
-        if request.network != Network::Host {
-            self.steps.push(Step::HandOut);
-        }
-        self.steps.extend(request.filter.is_some().then_some(Step::Filter));
-        self.steps.push(Step::Execute);
+        self.steps.extend([Step::Umask(0o022), Step::Hostname(text(request.hostname.as_bytes())?)]);
+        self.steps.extend(last_steps(request, ground)?);
         Ok(())
     }
 }
 
+/// How every set-up ends.
+pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec<Step>, PlanError> {
+    let change = Step::ChangeDirectory(text(absolute(&request.working_dir)?.as_os_str().as_bytes())?);
+    let mut steps = match ground.privilege {
+        // The folder is entered with the program's own rights. Other ids clear the parent-death signal.
+        Privilege::WithoutUserns(ids) => vec![Step::DropToUser(ids), Step::DieWithParent, change],
+        _ if ground.isolation.has_namespaces() => vec![change, Step::DropCapabilities],
+        _ => vec![change, Step::EmptyCapabilities],
+    };
+    steps.push(Step::NoNewPrivileges);
+    // Before Landlock, which keeps TCP from what is not supervised only where it is.
+    if matches!(request.network, Network::Private { .. }) {
+        steps.push(Step::SuperviseNetwork);
+    }
+    steps.extend([Step::ConfineFiles, Step::CloseOthers]);
+    if request.network != Network::Host {
+        steps.push(Step::HandOut);
+    }
+    steps.extend(request.filter.is_some().then_some(Step::Filter));
+    steps.push(Step::Execute);
+    Ok(steps)
+}
+
 /// Limits as Lambda has them (measured there: NOFILE 1024, MEMLOCK 64 KiB, no core files kept here). Processes count per user namespace from Linux 5.14.
-const LIMITS: [(u32, u64); 4] =
+pub(super) const LIMITS: [(u32, u64); 4] =
     [(libc::RLIMIT_NOFILE, 1024), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_NPROC, 1024), (libc::RLIMIT_MEMLOCK, 65536)];
 
 /// The programs to try, and how.
@@ -401,7 +563,7 @@ fn absolute(path: &Path) -> Result<&Path, PlanError> {
     if path.is_absolute() && plain { Ok(path) } else { Err(PlanError::Target(path.to_owned())) }
 }
 
-fn text(bytes: &[u8]) -> Result<CString, PlanError> {
+pub(super) fn text(bytes: &[u8]) -> Result<CString, PlanError> {
     CString::new(bytes).map_err(|_| PlanError::Nul(String::from_utf8_lossy(bytes).replace('\0', "\\0")))
 }
 

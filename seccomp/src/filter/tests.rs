@@ -47,11 +47,38 @@ fn assert_same(policy: &Policy, architecture: Architecture, filter: &Filter, arg
 }
 
 #[test]
-fn the_shipped_filters_are_the_shipped_policies() {
+fn t23_the_shipped_filters_are_the_shipped_policies() {
     for policy in [Policy::lambda(), Policy::network()] {
         for architecture in Architecture::ALL {
             let filter = Filter::compile(&policy, architecture).unwrap();
             assert_same(&policy, architecture, &filter, &[[u64::MAX; 6], [0x5412; 6], [38; 6], [6; 6], [0x2000_0000; 6]]);
+        }
+    }
+}
+
+/// The test above would see it: whichever instruction of a shipped filter is another one, so is some verdict.
+#[test]
+fn t23_every_instruction_of_the_shipped_filters_matters() {
+    for (policy, architecture) in
+        [Policy::lambda(), Policy::network()].iter().flat_map(|policy| Architecture::ALL.map(|each| (policy, each)))
+    {
+        let filter = Filter::compile(policy, architecture).unwrap();
+        let mut calls = vec![Call { audit_architecture: 0, number: 0, arguments: [0; 6] }];
+        for number in numbers() {
+            let telling =
+                telling_arguments(policy, architecture, number).into_iter().chain([[u64::MAX; 6], [0x5412; 6], [0x2000_0000; 6], [16; 6]]);
+            calls.extend(telling.map(|arguments| call(architecture, number, arguments)));
+        }
+        let wanted: Vec<u32> = calls.iter().map(|call| run(filter.instructions(), call)).collect();
+        for place in 0..filter.instructions().len() {
+            let mut changed = filter.instructions().to_vec();
+            changed[place].k ^= match changed[place].code {
+                LOAD => 4,
+                AND => changed[place].k & changed[place].k.wrapping_neg(),
+                _ => 1,
+            };
+            let seen = calls.iter().zip(&wanted).any(|(call, wanted)| run(&changed, call) != *wanted);
+            assert!(seen, "{architecture:?}: {place}: {:?}", filter.instructions()[place]);
         }
     }
 }

@@ -59,7 +59,10 @@ fn main() {
         Some("--line") => arguments[2..].join(" ").split(" ; ").for_each(|line| probe.run(line)),
         Some("--answer") => probe.answer_all(),
         _ => {
-            let script = ["/var/task/script", "/opt/script", "/script"].iter().find_map(|path| fs::read_to_string(path).ok());
+            // Where there is no root of its own the task lies elsewhere.
+            let task = env::var("LAMBDA_TASK_ROOT").unwrap_or_else(|_| "/var/task".to_owned());
+            let places = [format!("{task}/script"), "/var/task/script".to_owned(), "/opt/script".to_owned(), "/script".to_owned()];
+            let script = places.iter().find_map(|path| fs::read_to_string(path).ok());
             script.unwrap_or_else(|| give_up("no script")).lines().for_each(|line| probe.run(line));
         }
     }

@@ -119,6 +119,8 @@ fn volume(text: &str, access: Access) -> Result<Volume, String> {
 
 fn request() -> SandboxRequest {
     SandboxRequest {
+        isolation: runner::sandbox::IsolationChoice::Only(runner::sandbox::Isolation::Full),
+        scratch: None,
         root: RootSource::Image { path: "/".into() },
         command: Command::Line(Vec::new()),
         environment: vec![c"PATH=/bin".to_owned()],

@@ -10,6 +10,29 @@ impl Child {
         Ok(())
     }
 
+    pub(super) fn keep_outer_proc(&mut self) -> Kernel<()> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        self.outer_proc = call!(SYS_openat, libc::AT_FDCWD, c"/proc".as_ptr(), flags, 0)? as c_int;
+        is_proc(self.outer_proc)
+    }
+
+    /// Where an outer container hides parts of its `/proc` the kernel grants no new one, but still the old one with what hides its parts.
+    pub(super) fn attach_proc(&mut self, from: ProcFrom, orders: &Orders<'_>) -> Kernel<()> {
+        if from != ProcFrom::Outer {
+            let mounted = self.mount_at(c"proc", c"proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, ptr::null());
+            match mounted {
+                Err(errno) if from == ProcFrom::NewElseOuter => self.note(orders, errno),
+                mounted => return mounted,
+            }
+        }
+        // The new root lies over it and would be copied with it: out of the way, over the old root.
+        call!(SYS_move_mount, self.root, c"".as_ptr(), libc::AT_FDCWD, c"/".as_ptr(), sys::MOVE_MOUNT_F_EMPTY_PATH)?;
+        self.over_root = true;
+        let flags = sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC | (libc::AT_RECURSIVE | libc::AT_EMPTY_PATH) as u32;
+        let tree = call!(SYS_open_tree, self.outer_proc, c"".as_ptr(), flags)? as c_int;
+        self.attach(tree, c"proc")
+    }
+
     pub(super) fn make_root(&mut self, options: &CStr) -> Kernel<()> {
         mount(c"tmpfs".as_ptr(), c"/proc", c"tmpfs".as_ptr(), libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr().cast())?;
         self.root = call!(SYS_openat, libc::AT_FDCWD, c"/proc".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC, 0)? as c_int;
@@ -58,7 +81,12 @@ impl Child {
     /// is not there on this kernel needs no mask.
     pub(super) fn mask_read_only(&mut self, path: &CStr) -> Kernel<()> {
         let Some(place) = self.proc_place(path)? else { return Ok(()) };
-        let tree = is_proc(place).and_then(|()| clone_tree(place));
+        if is_proc(place).is_err() {
+            // An outer container has laid something of its own there, which hides the part.
+            close(place);
+            return Ok(());
+        }
+        let tree = clone_tree(place);
         close(place);
         let tree = tree?;
         let attributes = MountAttr::of(TreeFlags { read_only: true, recursive: false, devices: false });
@@ -124,11 +152,26 @@ impl Child {
         set_attributes(self.root, &attributes, false)
     }
 
-    /// `pivot_root(".", ".")` stacks the old root on the new one; detaching it leaves nothing of the host (pivot_root(2), notes).
-    pub(super) fn enter_root(&mut self) -> Kernel<()> {
+    /// `pivot_root(".", ".")` stacks the old root on the new one; detaching it leaves nothing of the host (pivot_root(2), notes). Moved over the old root
+    /// instead, the new one hides it, and without CAP_SYS_CHROOT and mounts nobody inside gets below it.
+    pub(super) fn enter_root(&mut self, by: Entrance, orders: &Orders<'_>) -> Kernel<()> {
         call!(SYS_fchdir, self.root)?;
-        call!(SYS_pivot_root, c".".as_ptr(), c".".as_ptr())?;
-        call!(SYS_umount2, c".".as_ptr(), libc::MNT_DETACH)?;
+        let pivoted = if by == Entrance::Move { Err(0) } else { call!(SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) };
+        match pivoted {
+            Ok(_) => {
+                call!(SYS_umount2, c".".as_ptr(), libc::MNT_DETACH)?;
+            }
+            Err(errno) if by == Entrance::Pivot => return Err(errno),
+            Err(errno) => {
+                if by == Entrance::PivotElseMove {
+                    self.note(orders, errno);
+                }
+                if !self.over_root {
+                    mount(c".".as_ptr(), c"/", ptr::null(), libc::MS_MOVE, ptr::null())?;
+                }
+                call!(SYS_chroot, c".".as_ptr())?;
+            }
+        }
         call!(SYS_chdir, c"/".as_ptr())?;
         close(self.root);
         self.root = -1;
@@ -161,6 +204,13 @@ pub(super) fn open_slot(orders: &mut Orders<'_>, slot: usize, path: &CStr, flags
     set_attributes(tree, &MountAttr::of(flags), flags.recursive)?;
     *orders.slots.get_mut(slot).ok_or(libc::EBADF)? = tree;
     Ok(())
+}
+
+/// Enters a folder of ours as root.
+pub(super) fn change_root(path: &CStr) -> Kernel<()> {
+    call!(SYS_chdir, path.as_ptr())?;
+    call!(SYS_chroot, c".".as_ptr())?;
+    call!(SYS_chdir, c"/".as_ptr()).map(drop)
 }
 
 /// Not through links of `/proc`, which could lead out of the root (CVE-2024-21626).

@@ -60,6 +60,12 @@ impl RunFolder {
         &self.path
     }
 
+    /// Lets everybody see what is in it.
+    pub(super) fn open_to_all(&self) -> Result<(), RunFolderError> {
+        let opened = std::fs::set_permissions(&self.path, std::os::unix::fs::PermissionsExt::from_mode(0o755));
+        opened.map_err(|source| RunFolderError { parent: self.path.clone(), source })
+    }
+
     /// Writes a file into it that everybody inside may read.
     pub fn write(&self, name: &str, contents: &[u8]) -> Result<PathBuf, RunFolderError> {
         let path = self.path.join(name);
