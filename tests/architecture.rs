@@ -252,7 +252,8 @@ fn every_module_opens_with_its_purpose() {
 fn every_test_that_the_specification_names_exists() {
     let page = |name: &str| fs::read_to_string(project().join("docs").join(name)).unwrap_or_else(|error| panic!("docs/{name}: {error}"));
     let text = page("specification.md") + &page("threat-model.md");
-    let tests: BTreeSet<String> = CRATES.into_iter().chain(["tests", "fuzz"]).flat_map(sources).flat_map(|source| source.all_functions()).collect();
+    let tests: BTreeSet<String> =
+        CRATES.into_iter().chain(["tests", "fuzz"]).flat_map(sources).flat_map(|source| source.all_functions()).collect();
     let mut named = 0;
     let mut missing = Vec::new();
     for word in text.split('`').skip(1).step_by(2) {
