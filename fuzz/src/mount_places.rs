@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use runner::environment::mount_points;
 use runner::sandbox::{
-    Access, Command, FirstProcess, InnerIdentity, Input, Isolation, IsolationChoice, Launcher, Network, Output, RootSource, SandboxRequest,
-    Stdio, Volume, plan, shipped_filter,
+    Access, Command, FirstProcess, InnerIdentity, Input, IsolationChoice, Launcher, Network, Output, RootSource, SandboxRequest, Stdio,
+    Volume, plan, shipped_filter,
 };
 
 use crate::{Choices, Target};
@@ -114,7 +114,7 @@ fn launch(root: RootSource, volumes: Vec<Volume>) {
         return;
     }
     let request = SandboxRequest {
-        isolation: IsolationChoice::Only(Isolation::Full),
+        isolation: IsolationChoice::Auto,
         scratch: None,
         root,
         command: Command::FirstOf { candidates: vec!["/none/such".into()], arguments: Vec::new() },

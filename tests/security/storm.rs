@@ -24,7 +24,6 @@ fn request(root: &Path, results: &Path, number: u32) -> SandboxRequest {
     SandboxRequest {
         isolation: IsolationChoice::Auto,
         scratch: None,
-        listen_inside: None,
         root: RootSource::Image { path: root.to_owned() },
         command: Command::Line(["/bin/probe", "--line", &script].map(String::from).to_vec()),
         environment: Vec::new(),

@@ -84,6 +84,11 @@ pub enum EnvironmentError {
 }
 
 impl EnvironmentError {
+    /// Whether the host's network may do where the one that was asked for cannot be had.
+    pub fn is_of_network(&self) -> bool {
+        matches!(self, Self::Launch { source: LaunchError::NoNetwork { .. } } | Self::Plan { source: PlanError::NoNetwork { .. } })
+    }
+
     /// What the user can do about it, where we know.
     pub fn hint(&self) -> Option<String> {
         match self {

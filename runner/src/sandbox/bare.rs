@@ -65,7 +65,7 @@ pub(super) fn plan(request: SandboxRequest, ground: Ground) -> Result<SandboxPla
     let ground = Ground { privilege: apart(ground.privilege), ..ground };
     let mut steps = vec![Step::NewSession, Step::DieWithParent, Step::WireStdio];
     if request.network != Network::Host {
-        return Err(PlanError::Isolation { isolation: ground.isolation, why: "it has no network of its own: only `--network host`" });
+        return Err(PlanError::NoNetwork { isolation: ground.isolation });
     }
     let (request, bare) = if ground.isolation == Isolation::Chroot {
         let (root, bare) = copied(&request).map_err(PlanError::Bare)?;

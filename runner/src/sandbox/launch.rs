@@ -169,22 +169,22 @@ impl Spawner {
     /// Launches what is planned, or where another isolation will do and the kernel refuses this one, the next lower one that it grants.
     fn launch(&mut self, mut plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
         let spare = plan.spare.take();
-        let first = match (self.attempt(&mut plan), spare) {
-            (Ok(sandbox), _) => return Ok(sandbox),
-            (Err(Refusal { error, lower_may_do: true }), Some(request)) => (error, request),
-            (Err(Refusal { error, .. }), _) => return Err(error),
+        let first = match self.attempt(&mut plan) {
+            Ok(sandbox) => return Ok(sandbox),
+            Err(Refusal { error, lower_may_do: true }) => error,
+            Err(Refusal { error, .. }) => return Err(error),
         };
-        let (first, request) = first;
-        for isolation in Standing::here().rungs_below(&request) {
-            let Ok(mut plan) = plan_for((*request).clone(), isolation) else { continue };
+        let rungs = spare.iter().flat_map(|request| Standing::here().rungs_below(request));
+        for mut plan in rungs.filter_map(|isolation| plan_for((**spare.as_ref()?).clone(), isolation).ok()) {
             match self.attempt(&mut plan) {
                 Ok(sandbox) => return Ok(sandbox.because(&first)),
                 Err(Refusal { lower_may_do: true, .. }) => {}
                 Err(Refusal { error, .. }) => return Err(error),
             }
         }
-        // The host's network may do, or lead to a rung that has no other; whether it does is not for us to say.
-        Err(if request.network == Network::Host { first } else { LaunchError::NoNetwork { source: Box::new(first) } })
+        // Whether the host's network will do is not for us to say.
+        let may_want_host = matches!(plan.network, Network::Private { .. }) && plan.lenience == Lenience::Usual;
+        Err(if may_want_host { LaunchError::NoNetwork { source: Box::new(first) } } else { first })
     }
 
     fn attempt(&mut self, plan: &mut SandboxPlan) -> Result<Sandbox, Refusal> {
@@ -257,7 +257,7 @@ impl Spawner {
             bare.folder.take()
         });
         let enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
-        Ok(Sandbox::new(process, wiring.pipes, status, network, enforcement).held_by(reach, folder))
+        Ok(Sandbox::new(process, wiring.pipes, status, network, enforcement).held_by(reach, plan.privilege.user(), folder))
     }
 
     fn init_orders(&self, pipes: &InitPipes, reach: Reach) -> Init {

@@ -110,6 +110,12 @@ pub enum PlanError {
         /// Why not.
         why: &'static str,
     },
+    /// The network that was asked for cannot be had with the isolation that was asked for.
+    #[error("`{isolation}` has no network of its own")]
+    NoNetwork {
+        /// What was asked for.
+        isolation: Isolation,
+    },
     /// What stands in for mounts could not be made.
     #[error("cannot make a root for the function")]
     Bare(#[source] BareError),
@@ -119,7 +125,7 @@ impl PlanError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let doctor = "`undocked doctor` says how functions can be isolated on this machine";
-        matches!(self, Self::Isolation { .. }).then(|| doctor.to_owned())
+        matches!(self, Self::Isolation { .. } | Self::NoNetwork { .. }).then(|| doctor.to_owned())
     }
 }
 
@@ -170,6 +176,14 @@ impl Privilege {
     /// Whether the parent writes the id maps.
     pub(crate) fn parent_maps(self) -> bool {
         matches!(self, Self::Root | Self::RootWithoutMounts)
+    }
+
+    /// The user of the machine that nobody but the program is, and whose processes we may not look into for lack of a user namespace that is ours.
+    pub(crate) fn user(self) -> Option<u32> {
+        match self {
+            Self::WithoutUserns(ids) => Some(ids.uid),
+            _ => None,
+        }
     }
 
     /// The program's ids on this machine, where they are not our own.

@@ -26,6 +26,7 @@ pub struct Sandbox {
     peak_memory_bytes: u64,
     enforcement: Enforcement,
     reach: Reach,
+    user: Option<u32>,
     /// The root, where it was copied. Removed after the last process has ended.
     _folder: Option<RunFolder>,
 }
@@ -98,13 +99,15 @@ impl Sandbox {
             peak_memory_bytes: 0,
             enforcement,
             reach: Reach::PidNamespace,
+            user: None,
             _folder: None,
         }
     }
 
     /// The same sandbox where no pid namespace holds it together.
-    pub(super) fn held_by(mut self, reach: Reach, folder: Option<RunFolder>) -> Self {
+    pub(super) fn held_by(mut self, reach: Reach, user: Option<u32>, folder: Option<RunFolder>) -> Self {
         self.reach = reach;
+        self.user = user;
         self._folder = folder;
         self
     }
@@ -129,6 +132,11 @@ impl Sandbox {
     /// The id of PID 1 on the host. It stays ours until the sandbox is dropped or [`Sandbox::ended`] has answered.
     pub fn host_pid(&self) -> u32 {
         self.pid.unsigned_abs()
+    }
+
+    /// The user of the machine whose processes are the sandbox's and no others, if there is one.
+    pub(super) fn user(&self) -> Option<u32> {
+        self.user
     }
 
     /// What stands around it.

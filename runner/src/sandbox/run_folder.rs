@@ -62,8 +62,9 @@ impl RunFolder {
 
     /// Lets everybody see what is in it.
     pub(super) fn open_to_all(&self) -> Result<(), RunFolderError> {
-        let opened = std::fs::set_permissions(&self.path, std::os::unix::fs::PermissionsExt::from_mode(0o755));
-        opened.map_err(|source| RunFolderError { parent: self.path.clone(), source })
+        let open = |path: &Path, mode| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode));
+        let parent = self.path.parent().map_or(Ok(()), |parent| open(parent, 0o711));
+        parent.and_then(|()| open(&self.path, 0o755)).map_err(|source| RunFolderError { parent: self.path.clone(), source })
     }
 
     /// Writes a file into it that everybody inside may read.

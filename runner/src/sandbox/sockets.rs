@@ -1,9 +1,10 @@
 //! Whose socket a connection on the host's loopback is.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use super::{Sandbox, memory};
@@ -12,18 +13,54 @@ use super::{Sandbox, memory};
 #[derive(Debug, Clone, Copy)]
 pub struct SocketHolder {
     first_process: u32,
+    /// The user of the machine whose processes they are, where nobody else's are: then we may not be allowed to look into them.
+    user: Option<u32>,
 }
 
 impl SocketHolder {
     /// Those of a sandbox.
     pub fn of(sandbox: &Sandbox) -> Self {
-        Self { first_process: sandbox.host_pid() }
+        Self { first_process: sandbox.host_pid(), user: sandbox.user() }
     }
 
     /// Whether one of them holds the socket at `local` that is connected with `remote`. Some microseconds for each socket that they hold.
     pub fn holds(self, local: SocketAddr, remote: SocketAddr) -> bool {
+        if let Some(user) = self.user {
+            return table_entry(local, remote).is_some_and(|entry| entry.user == user);
+        }
         memory::family(self.first_process.cast_signed()).into_iter().any(|pid| process_holds(pid, local, remote))
     }
+}
+
+/// What the kernel's table of sockets says of one.
+struct TableEntry {
+    user: u32,
+    inode: u64,
+}
+
+/// The socket at `local` that is connected with `remote` (proc_net(5)).
+fn table_entry(local: SocketAddr, remote: SocketAddr) -> Option<TableEntry> {
+    ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().find_map(|table| {
+        let table = std::fs::read_to_string(table).ok()?;
+        table.lines().skip(1).find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let connects = table_address(fields.get(1)?)? == local && table_address(fields.get(2)?)? == remote;
+            connects.then_some(TableEntry { user: fields.get(7)?.parse().ok()?, inode: fields.get(9)?.parse().ok()? })
+        })
+    })
+}
+
+/// An address as those tables have it: words of 32 bits in this machine's order, in hexadecimal digits.
+fn table_address(text: &str) -> Option<SocketAddr> {
+    let (words, port) = text.split_once(':')?;
+    let word = |at: usize| Some(u32::from_str_radix(words.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    let ip = if words.len() == 8 {
+        IpAddr::from(word(0)?)
+    } else {
+        let bytes = [word(0)?, word(8)?, word(16)?, word(24)?].concat();
+        IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?).to_canonical()
+    };
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
 }
 
 fn process_holds(pid: libc::pid_t, local: SocketAddr, remote: SocketAddr) -> bool {
@@ -36,9 +73,20 @@ fn process_holds(pid: libc::pid_t, local: SocketAddr, remote: SocketAddr) -> boo
     entries.flatten().any(|entry| {
         is_socket(&entry.path())
             && entry.file_name().to_str().and_then(|number| number.parse().ok()).is_some_and(|number| {
-                pidfd_getfd(process.as_fd(), number, PidfdGetfdFlags::empty()).is_ok_and(|socket| connects(&socket, local, remote))
+                match pidfd_getfd(process.as_fd(), number, PidfdGetfdFlags::empty()) {
+                    Ok(socket) => connects(&socket, local, remote),
+                    // Outer containers refuse the call itself, the ptrace right for it or not.
+                    Err(Errno::PERM | Errno::NOSYS) => {
+                        table_entry(local, remote).is_some_and(|socket| is_inode(&entry.path(), socket.inode))
+                    }
+                    Err(_) => false,
+                }
             })
     })
+}
+
+fn is_inode(descriptor: &Path, inode: u64) -> bool {
+    descriptor.read_link().is_ok_and(|link| link.as_os_str().as_encoded_bytes() == format!("socket:[{inode}]").as_bytes())
 }
 
 fn is_socket(descriptor: &Path) -> bool {
@@ -67,11 +115,14 @@ mod tests {
         let remote = listener.local_addr().unwrap();
         let stream = TcpStream::connect(remote).unwrap();
         let local = stream.local_addr().unwrap();
-        let own = SocketHolder { first_process: std::process::id() };
+        let own = SocketHolder { first_process: std::process::id(), user: None };
         assert!(own.holds(local, remote));
+        let of = |user| SocketHolder { first_process: 0, user: Some(user) };
+        let uid = nix::unistd::geteuid().as_raw();
+        assert!(of(uid).holds(local, remote) && !of(uid + 1).holds(local, remote) && !of(uid).holds(local, "127.0.0.1:1".parse().unwrap()));
         assert!(!own.holds(local, "127.0.0.1:1".parse().unwrap()));
         let mut other = std::process::Command::new("sleep").arg("5").spawn().unwrap();
-        assert!(!SocketHolder { first_process: other.id() }.holds(local, remote));
+        assert!(!SocketHolder { first_process: other.id(), user: None }.holds(local, remote));
         other.kill().unwrap();
         other.wait().unwrap();
     }

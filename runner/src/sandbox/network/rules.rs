@@ -170,6 +170,11 @@ pub struct NetworkRules {
 }
 
 impl NetworkRules {
+    /// Whether nothing was asked for: what is denied by itself is denied all the same.
+    pub fn are_empty(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
+
     /// Of the rules of `--allow-net` and `--deny-net`.
     pub fn new(allow: Vec<Rule>, deny: Vec<Rule>) -> Self {
         Self { allow, deny }
