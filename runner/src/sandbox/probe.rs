@@ -1,5 +1,8 @@
 //! Finds out what this machine grants, by doing: launches a sandbox that does nothing and asks of every step what became of it.
 
+mod machine;
+mod rungs;
+
 use std::ffi::CString;
 use std::io;
 use std::path::Path;
@@ -10,6 +13,9 @@ use super::{
     Command, Ended, Filter, FirstProcess, HostRoot, InnerIdentity, Input, LaunchError, Launcher, Network, Output, RootSource, SandboxPlan,
     SandboxRequest, Stdio, landlock, plan,
 };
+
+pub use machine::{calls, rest};
+pub use rungs::{Rung, network, rungs};
 
 /// What became of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
