@@ -24,7 +24,6 @@ fn request(root: &Path, results: &Path, number: u32) -> SandboxRequest {
     SandboxRequest {
         isolation: IsolationChoice::Auto,
         scratch: None,
-        listen_inside: None,
         root: RootSource::Image { path: root.to_owned() },
         command: Command::Line(["/bin/probe", "--line", &script].map(String::from).to_vec()),
         environment: Vec::new(),
@@ -36,6 +35,7 @@ fn request(root: &Path, results: &Path, number: u32) -> SandboxRequest {
         stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
         network: Network::Host,
         first_process: if number.is_multiple_of(2) { FirstProcess::Init } else { FirstProcess::Program },
+        listen_inside: None,
         filter: Some(shipped_filter()),
     }
 }

@@ -6,6 +6,8 @@
 //! The script is `/var/task/script`, else `/opt/script`, else `/script`; or the words after `--line`, commands parted by ` ; `.
 //! An argument `--answer` needs no script: it answers every event with `null`, as fast as it can.
 
+#[path = "probe/connections.rs"]
+mod connections;
 #[path = "probe/http.rs"]
 mod http;
 #[path = "probe/notes.rs"]
@@ -301,6 +303,7 @@ impl Probe {
             ("syscall", [number_text, arguments @ ..]) => {
                 self.notes.text(name, &outcome(system::raw(number(number_text), arguments, number)));
             }
+            ("connections", [what, arguments @ ..]) => self.notes.set(name, &connections::attempt(what, arguments)),
             ("clone", [flags]) => self.notes.text(name, &outcome(system::clone_and_exit(number(flags)))),
             ("int80", [number_text]) => self.notes.text(name, &system::int80(number(number_text))),
             _ => give_up(&format!("unknown command: {command} {name} {rest}")),
