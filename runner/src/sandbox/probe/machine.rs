@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
 
-use super::{Finding, Verdict};
+use super::{Finding, Verdict, words};
 use crate::sandbox::sys;
 
 /// Calls that are answered, if only with a complaint about nonsense, where they exist. `ENOSYS` says that they do not, and for those that take no right
@@ -81,9 +81,4 @@ fn executable(cache: &Path) -> Verdict {
         Ok(_) => Verdict::Granted(None),
         Err(errno) => Verdict::Refused(errno.desc().into()),
     }
-}
-
-fn words(error: &std::io::Error) -> String {
-    let words = error.to_string();
-    words.split_once(" (os error").map_or(words.as_str(), |(words, _)| words).to_owned()
 }

@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Finding, Verdict, ended, explain, request};
+use super::{Finding, Verdict, ended, explain, program, request};
 use crate::sandbox::plan::plan;
-use crate::sandbox::{
-    Command, Ended, Filter, HostRoot, Isolation, IsolationChoice, LaunchError, Launcher, Network, RootSource, SandboxRequest,
-};
+use crate::sandbox::{Filter, HostRoot, Isolation, IsolationChoice, LaunchError, Launcher, Network, RootSource, SandboxRequest};
 
 /// What became of one isolation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,32 +25,26 @@ pub fn rungs(filter: &Arc<Filter>, scratch: Option<PathBuf>) -> Vec<Rung> {
 /// Tries a network of the sandbox's own.
 pub fn network(filter: &Arc<Filter>) -> Finding {
     let wanted = SandboxRequest { network: Network::private(), isolation: IsolationChoice::Auto, ..request(Arc::clone(filter)) };
-    Finding::new("have a network of its own, with a way out", launch(wanted, Ended::Exited(0)), true)
+    Finding::new("have a network of its own, with a way out", launch(wanted), true)
 }
 
 fn attempt(isolation: Isolation, filter: &Arc<Filter>, scratch: Option<PathBuf>) -> Verdict {
     let wanted = SandboxRequest { isolation: IsolationChoice::Only(isolation), scratch, ..request(Arc::clone(filter)) };
     if isolation != Isolation::Chroot {
-        return launch(wanted, Ended::Exited(0));
+        return launch(wanted);
     }
-    // This machine's userland is not copied: a root with one program that needs no other file.
-    let program = ("/program".into(), crate::sandbox::launch::INIT.to_vec(), 0o755);
-    let root = HostRoot { places: vec!["/".into()], files: vec![program], ..HostRoot::default() };
-    let command = Command::Line(vec!["/program".into()]);
-    // It is the init, which wants to be process 1.
-    launch(SandboxRequest { root: RootSource::Host(root), command, ..wanted }, Ended::Exited(127))
+    // This machine's userland is not copied.
+    let root = HostRoot { places: vec!["/".into()], files: vec![program()], ..HostRoot::default() };
+    launch(SandboxRequest { root: RootSource::Host(root), ..wanted })
 }
 
-fn launch(wanted: SandboxRequest, expected: Ended) -> Verdict {
+fn launch(wanted: SandboxRequest) -> Verdict {
     let plan = match plan(wanted) {
         Ok(plan) => plan,
         Err(error) => return Verdict::Refused(error.to_string()),
     };
     match Launcher::start().and_then(|launcher| launcher.launch(plan)) {
-        Ok(mut sandbox) => match sandbox.wait() {
-            Ok(end) if end == expected => Verdict::Granted(None),
-            end => ended(end),
-        },
+        Ok(mut sandbox) => ended(sandbox.wait()),
         Err(LaunchError::NoNetwork { source }) => refused(&source),
         Err(error) => refused(&error),
     }
