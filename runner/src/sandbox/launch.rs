@@ -146,7 +146,7 @@ impl InitPipes {
 }
 
 /// The sandbox's PID 1, compiled by `build.rs` from `init/init.rs`.
-const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+pub(super) const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 impl Spawner {
     fn new() -> Result<Self, LaunchError> {
@@ -188,6 +188,10 @@ impl Spawner {
     }
 
     fn attempt(&mut self, plan: &mut SandboxPlan) -> Result<Sandbox, Refusal> {
+        if matches!(plan.network, Network::Private { .. }) {
+            // Without it the sandbox could not be connected; an outer container may refuse it though nobody else is concerned.
+            sys::copies_descriptors(self.parent.as_fd()).map_err(Refusal::of_supervision)?;
+        }
         let mut degradations = Vec::new();
         let opened = self.open_sources(plan, &mut degradations)?;
         let mut slots: Vec<c_int> = plan.sources.iter().map(|_| -1).collect();
@@ -469,6 +473,10 @@ impl From<LaunchError> for Refusal {
 }
 
 impl Refusal {
+    fn of_supervision(source: io::Error) -> Self {
+        Self { error: prepare("copy a socket of the sandbox (pidfd_getfd)")(source), lower_may_do: true }
+    }
+
     fn of_clone(source: io::Error) -> Self {
         let lower_may_do = source.raw_os_error().is_some_and(isolation::is_refusal);
         Self { error: prepare("clone into new namespaces")(source), lower_may_do }

@@ -255,7 +255,9 @@ pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
     match choice {
         IsolationChoice::Auto => {
             let spare = Box::new(request.clone());
-            let ground = Ground { privilege: Standing::here().with_userns(), isolation: Isolation::Full, choice };
+            let isolation = Isolation::Full;
+            let privilege = Standing::here().with_userns().map_err(|why| PlanError::Isolation { isolation, why })?;
+            let ground = Ground { privilege, isolation, choice };
             Ok(SandboxPlan { spare: Some(spare), ..plan_on(request, ground)? })
         }
         IsolationChoice::Only(isolation) => plan_for(request, isolation),
