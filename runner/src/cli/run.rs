@@ -7,10 +7,10 @@ use rootfs_cache::pull::{PullOptions, PullPolicy};
 use rootfs_cache::reference::Platform;
 use rootfs_cache::source::RegistryAccess;
 
-use super::args::{ColorWhen, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, TalkArgs};
+use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, TalkArgs};
 use super::env::OwnEnvironment;
 use super::variables;
-use crate::config::{self, Color, ImageSource, Loudness, ResultFormat, RunConfig, Stdin, Talk};
+use crate::config::{self, Color, CpuRule, ImageSource, Loudness, ResultFormat, RunConfig, Stdin, Talk};
 use crate::exit_code::Failure;
 
 pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, Failure> {
@@ -39,7 +39,12 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         own_settings: own.settings(),
         layers: config::layers(&args.layers, &volumes).map_err(bad_config)?,
         volumes,
-        memory: args.memory.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
+        memory: config::memory(size("--memory", args.memory)?).map_err(bad_config)?,
+        tmp_size: config::tmp_size(size("--tmp-size", args.tmp_size)?),
+        cpu: match args.cpu {
+            CpuChoice::Unlimited => CpuRule::Unlimited,
+            CpuChoice::Lambda => CpuRule::Lambda,
+        },
         timeout: args.timeout.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
         stdin: if args.interactive == Some(true) { Stdin::Inherit } else { Stdin::Null },
         result: if args.json { ResultFormat::Json } else { ResultFormat::Line },
@@ -47,6 +52,19 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         search_path: own.search_path(),
         images: image_source(args.registry, policy(args.pull), own)?,
     })
+}
+
+/// The value of an option that is a size.
+fn size(option: &'static str, given: Option<String>) -> Result<Option<config::MemorySize>, Failure> {
+    given.map(|text| text.parse()).transpose().map_err(|source| Failure::usage(BadOption { option, source }))
+}
+
+/// Which option is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("`{option}` cannot be used")]
+struct BadOption {
+    option: &'static str,
+    source: config::ParseMemorySizeError,
 }
 
 fn refused(error: impl std::error::Error + 'static, is_usage: bool) -> Failure {

@@ -18,11 +18,8 @@ use crate::environment::mount_points;
 use crate::environment::run_folder::{self, RunFolder};
 use crate::exit_code::Failure;
 use crate::sandbox::{
-    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Network, RootSource, SandboxRequest, Stdio, Volume, shipped_filter,
+    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Limits, Network, RootSource, SandboxRequest, Stdio, Volume, shipped_filter,
 };
-
-/// `/tmp` on Lambda, when nothing else is configured.
-const TMP_BYTES: u64 = 512 << 20;
 
 /// What a sandbox shows. The folder of the run is removed with this value.
 #[derive(Debug)]
@@ -31,6 +28,8 @@ pub(super) struct Inside {
     volumes: Vec<Volume>,
     identity: InnerIdentity,
     working_dir: PathBuf,
+    tmp_size_bytes: u64,
+    limits: Limits,
     filter: Arc<Filter>,
     /// While it is held, the image stays in the cache.
     _rootfs: Option<Rootfs>,
@@ -62,7 +61,12 @@ impl From<Failure> for NotInside {
 
 impl Inside {
     /// Puts it together; layers may have to be copied, until a signal comes.
-    pub(super) async fn prepare(config: &RunConfig, userland: Userland, signals: &mut Signals) -> Result<Self, NotInside> {
+    pub(super) async fn prepare(
+        config: &RunConfig,
+        userland: Userland,
+        limits: Limits,
+        signals: &mut Signals,
+    ) -> Result<Self, NotInside> {
         let mut folder = LazyFolder { source: &config.images, made: None };
         places::check(&config.volumes, &userland)?;
         let mut volumes = config.volumes.clone();
@@ -89,7 +93,8 @@ impl Inside {
             }
         };
         let filter = shipped_filter().map_err(Failure::could_not_run)?;
-        Ok(Self { root, volumes, identity: ids, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
+        let tmp_size_bytes = config.tmp_size.bytes();
+        Ok(Self { root, volumes, identity: ids, working_dir, tmp_size_bytes, limits, filter, _rootfs: rootfs, _folder: folder.made })
     }
 
     /// What the sandbox is asked to be.
@@ -102,7 +107,8 @@ impl Inside {
             volumes: self.volumes.clone(),
             identity: self.identity,
             hostname: "lambda".to_owned(),
-            tmp_size_bytes: TMP_BYTES,
+            tmp_size_bytes: self.tmp_size_bytes,
+            limits: self.limits,
             stdio,
             network: Network::Host,
             // As on Lambda the runtime is not process 1, which signals of its own making would not reach.

@@ -24,7 +24,7 @@ use crate::sandbox::{Command, Input, Launcher, Output, Stdio, plan};
 
 /// Runs what `config` says.
 pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
-    let Work { userland, command, variables, purpose, note } = match &config.image {
+    let Work { userland, command, variables, purpose, limits, note } = match &config.image {
         ImageReference::Host => work::on_host(config)?,
         image => work::in_image(config, pull::find(image, &config.images, config.talk)?)?,
     };
@@ -36,7 +36,7 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
     let launcher = Launcher::start().map_err(Failure::could_not_run)?;
     async_runtime()?.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
-        let inside = match Inside::prepare(config, userland, &mut signals).await {
+        let inside = match Inside::prepare(config, userland, limits, &mut signals).await {
             Ok(inside) => inside,
             Err(NotInside::Failed(failure)) => return Err(failure),
             Err(NotInside::Interrupted(signal)) => return Ok(ExitCode::from_signal(signal)),

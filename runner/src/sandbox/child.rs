@@ -17,7 +17,7 @@ use super::sys::{self, MountAttr};
 use mounts::{change_directory, mount, open_slot, slot_fd};
 use network::{configure_network, hand_out, make_socket, raise_loopback, supervise};
 use programs::{execute, wire_stdio};
-use rights::{await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, limit, write_own};
+use rights::{await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, join_cgroups, limit, write_own};
 
 /// A system call's result, or its errno.
 type Kernel<T> = Result<T, c_int>;
@@ -156,6 +156,10 @@ impl Child {
             Step::MakeSocket { handed, domain, kind, protocol } => {
                 make_socket(orders.handed.get_mut(*handed as usize), *domain, *kind, *protocol)
             }
+            Step::JoinCgroups => join_cgroups(orders.cgroups),
+            Step::OpenForWatch { .. } | Step::Backstop { .. } if orders.memory_held => Ok(()),
+            Step::OpenForWatch { handed, path, flags } => self.open_for_host(orders.handed.get_mut(*handed as usize), path, *flags),
+            Step::Backstop { bytes } => limit(libc::RLIMIT_DATA, *bytes),
             Step::SealRoot => self.seal_root(),
             Step::EnterRoot => self.enter_root(),
             Step::Limit { resource, value } => limit(*resource, *value),
@@ -173,6 +177,7 @@ impl Child {
                 confine_files(if notify < 0 { orders.ruleset } else { orders.supervised_ruleset }, orders.allowed)
             }
             Step::CloseOthers => call!(SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).map(drop),
+            Step::HandOut if orders.hand_over < 0 => Ok(()),
             Step::HandOut => hand_out(orders.hand_over, &orders.handed),
             Step::Filter => call!(SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, ptr::from_ref(orders.filter)).map(drop),
             Step::Execute if orders.init.is_some() => execute_under_init(orders),

@@ -17,6 +17,7 @@ use std::thread;
 use super::child;
 use super::handed_out::{Handed, HandedOut, SocketFactory};
 use super::landlock::{self, Ruleset, Tcp};
+use super::limits::{self, Guard, Limiter};
 use super::orders::{Init, Orders, Record};
 use super::plan::{SandboxPlan, Step};
 use super::{
@@ -78,6 +79,7 @@ struct Spawner {
     parent: OwnedFd,
     mounter: idmap::Mounter,
     mapper: Option<Sender<MapJob>>,
+    limiter: Limiter,
 }
 
 /// Descriptors of one launch that the child takes over.
@@ -124,7 +126,7 @@ impl Spawner {
         let mapper = if nix::unistd::geteuid().is_root() { Some(start_mapper()?) } else { None };
         let init = sys::sealed_program(c"undocked-init", INIT)?;
         let (stack, program_stack) = (sys::Stack::new()?, sys::Stack::new()?);
-        Ok(Self { stack, program_stack, init, parent, mounter: idmap::Mounter::default(), mapper })
+        Ok(Self { stack, program_stack, init, parent, mounter: idmap::Mounter::default(), mapper, limiter: Limiter::default() })
     }
 
     fn serve(&mut self, jobs: &Receiver<Job>) {
@@ -145,7 +147,9 @@ impl Spawner {
         let ruleset = |tcp| landlock::ruleset(tcp).map_err(prepare("make a Landlock ruleset"));
         let supervised = if matches!(plan.network, Network::Private { .. }) { ruleset(Tcp::Supervised)? } else { None };
         let ruleset = ruleset(Tcp::Free)?;
-        let wiring = wire(plan, self.mapper.is_some()).map_err(prepare("make pipes"))?;
+        let cgroup = self.limiter.cgroup(&plan.limits, &mut degradations);
+        let memory_held = limits::holds_memory(cgroup.as_ref());
+        let wiring = wire(plan, self.mapper.is_some(), memory_held).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
 
         let record = Record::default();
@@ -162,6 +166,8 @@ impl Spawner {
             maps_written: maps.as_ref().map_or(-1, |maps| maps.written.as_raw_fd()),
             parent: self.parent.as_raw_fd(),
             namespaces: plan.namespaces(),
+            cgroups: &limits::joins(cgroup.as_ref()),
+            memory_held,
             handed: [-1; Handed::COUNT],
             hand_over: wiring.hand_over.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
             network_filter: network_filter.as_ref(),
@@ -192,7 +198,11 @@ impl Spawner {
         let handed_out = wiring.hand_over.map(|(outside, _)| HandedOut::receive(&outside)).transpose();
         let mut handed_out = handed_out.map_err(prepare("receive the sandbox's descriptors"))?.unwrap_or_default();
         let network = handed_out.network(factory.flatten());
-        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, network, enforcement(ruleset.as_ref(), degradations)))
+        let (guard, refused) = Guard::begin(&plan.limits, cgroup, handed_out.inside(), pidfd.as_fd());
+        degradations.extend(refused);
+        let mut enforcement = enforcement(ruleset.as_ref(), degradations);
+        enforcement.protections.extend(guard.protection());
+        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, network, (guard, enforcement)))
     }
 
     fn init_orders(&self, pipes: &InitPipes) -> Init {
@@ -263,7 +273,7 @@ fn filter_program(filter: &Filter) -> libc::sock_fprog {
 }
 
 /// Opens standard input and output for the child.
-fn wire(plan: &SandboxPlan, root: bool) -> io::Result<Wiring> {
+fn wire(plan: &SandboxPlan, root: bool, memory_held: bool) -> io::Result<Wiring> {
     let input = match plan.stdio.input {
         Input::Null => Some(sys::above_standard(File::open("/dev/null")?.into())?),
         Input::Inherit => None,
@@ -274,7 +284,9 @@ fn wire(plan: &SandboxPlan, root: bool) -> io::Result<Wiring> {
         (own, _) => pipe_out(own, root)?,
     };
     let init = if plan.first_process == FirstProcess::Init { Some(InitPipes::new(plan.network)?) } else { None };
-    let hand_over = if plan.network == Network::Host { None } else { Some(sys::stream_pair()?) };
+    // The descriptors for the watcher are not wanted where a cgroup holds the memory.
+    let hands_out = plan.network != Network::Host || (plan.limits.memory_bytes.is_some() && !memory_held);
+    let hand_over = if hands_out { Some(sys::stream_pair()?) } else { None };
     Ok(Wiring { stdio: [input, output, error], pipes: (output_read, error_read), init, hand_over })
 }
 

@@ -12,6 +12,7 @@ mod handed_out;
 mod idmap;
 mod landlock;
 mod launch;
+mod limits;
 mod memory;
 mod orders;
 mod plan;
@@ -30,6 +31,7 @@ pub use enforcement::{Degradation, Enforcement, Protection};
 pub use filter::{Filter, FilterError, shipped_filter};
 pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
 pub use launch::Launcher;
+pub use limits::{CpuShare, Limits};
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
 
@@ -52,6 +54,8 @@ pub struct SandboxRequest {
     pub hostname: String,
     /// The size of `/tmp` in bytes.
     pub tmp_size_bytes: u64,
+    /// What it may use of memory and processors.
+    pub limits: Limits,
     /// Standard input, output and error.
     pub stdio: Stdio,
     /// What the processes reach over the network.

@@ -11,7 +11,7 @@ use super::addresses;
 use super::handed_out::Handed;
 use super::root::{Assembly, Root};
 pub(crate) use super::step::{Step, TreeFlags};
-use super::{Access, Command, Filter, FirstProcess, InnerIdentity, Network, SandboxRequest, Stdio, Volume};
+use super::{Access, Command, Filter, FirstProcess, InnerIdentity, Limits, Network, SandboxRequest, Stdio, Volume};
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -29,6 +29,7 @@ pub struct SandboxPlan {
     /// The filter that supervises a private network.
     pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
     pub(crate) network: Network,
+    pub(crate) limits: Limits,
     pub(crate) working_dir: PathBuf,
     /// Go on after a step that is refused, to see what becomes of the others: for finding out what a machine grants, never for a function.
     pub(crate) tolerant: bool,
@@ -115,6 +116,7 @@ pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
 /// Plans a sandbox for a process with the given privilege.
 pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<SandboxPlan, PlanError> {
     let mut planner = Planner::default();
+    planner.limits(&request.limits);
     planner.identity(request.identity, privilege);
     if request.network != Network::Host && request.first_process != FirstProcess::Init {
         return Err(PlanError::NetworkWithoutInit);
@@ -124,7 +126,7 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
     planner.steps.push(Step::MakePrivate);
     let root = Root::of(&request.root);
     let contents = planner.sources(&root, &request.volumes, privilege)?;
-    planner.mounts(&root, request.tmp_size_bytes, contents)?;
+    planner.mounts(&root, &request, contents)?;
     planner.confinement(&request)?;
     let (programs, search) = programs(&request)?;
     Ok(SandboxPlan {
@@ -139,6 +141,7 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
         filter: request.filter,
         network_filter: None,
         network: request.network,
+        limits: request.limits,
         working_dir: request.working_dir,
         tolerant: false,
     })
@@ -175,6 +178,26 @@ impl Planner {
             }
         }
         self.steps.extend([Step::ForbidNesting, Step::NewSession, Step::DieWithParent, Step::WireStdio]);
+    }
+
+    /// First of all, so that whatever the child makes is counted; and with the host's ids, to which the cgroups belong.
+    fn limits(&mut self, limits: &Limits) {
+        if *limits != Limits::default() {
+            self.steps.push(Step::JoinCgroups);
+        }
+    }
+
+    /// For the watcher. Only a `/tmp` of the sandbox's own is its memory, not a folder of the host that is shown there.
+    fn watch(&mut self, request: &SandboxRequest) {
+        if request.limits.memory_bytes.is_none() {
+            return;
+        }
+        let open = |handed, path, flags| Step::OpenForWatch { handed, path: constant(path), flags };
+        self.steps.push(open(Handed::Proc, "proc", libc::O_PATH | libc::O_DIRECTORY));
+        self.steps.push(open(Handed::Segments, "proc/sysvipc/shm", libc::O_RDONLY));
+        if request.volumes.iter().all(|volume| volume.target != Path::new("/tmp")) {
+            self.steps.push(open(Handed::Tmp, "tmp", libc::O_PATH | libc::O_DIRECTORY));
+        }
     }
 
     /// While there are capabilities: the loopback device, addresses, and the sockets that the host will use.
@@ -236,7 +259,7 @@ impl Planner {
     }
 
     /// The root first, then what lies on it, shallow before deep; volumes last, so that a user may lay one over anything of ours.
-    fn mounts(&mut self, root: &Root, tmp_size_bytes: u64, contents: Contents) -> Result<(), PlanError> {
+    fn mounts(&mut self, root: &Root, request: &SandboxRequest, contents: Contents) -> Result<(), PlanError> {
         match root {
             Root::Tree(_) => self.steps.extend(contents.root.map(|slot| Step::AttachRoot { slot })),
             Root::Assembled(assembly) => self.assemble(assembly)?,
@@ -247,12 +270,13 @@ impl Planner {
         // After /dev, whose null node covers what is hidden.
         self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
         self.steps.extend(PROC_HIDDEN.map(|path| Step::MaskNull { path: constant(path) }));
-        let options = constant(&format!("mode=1777,size={tmp_size_bytes}"));
+        let options = constant(&format!("mode=1777,size={}", request.tmp_size_bytes));
         self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options });
         self.attach(contents.volumes);
         if matches!(root, Root::Assembled(_)) {
             self.steps.push(Step::SealRoot);
         }
+        self.watch(request);
         self.steps.push(Step::EnterRoot);
         Ok(())
     }
@@ -300,6 +324,7 @@ impl Planner {
         for (resource, value) in LIMITS {
             self.steps.push(Step::Limit { resource, value });
         }
+        self.steps.extend(request.limits.memory().map(|bytes| Step::Backstop { bytes: Limits::backstop(bytes) }));
         let working_dir = absolute(&request.working_dir)?;
         self.steps.extend([
             Step::Umask(0o022),
@@ -313,7 +338,7 @@ impl Planner {
             self.steps.push(Step::SuperviseNetwork);
         }
         self.steps.extend([Step::ConfineFiles, Step::CloseOthers]);
-        if request.network != Network::Host {
+        if request.network != Network::Host || request.limits.memory_bytes.is_some() {
             self.steps.push(Step::HandOut);
         }
         self.steps.extend([Step::Filter, Step::Execute]);

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::io::unix::AsyncFd;
 
+use super::limits::Guard;
 use super::{Enforcement, NetworkDescriptors, memory, sys};
 
 /// A running sandbox. Dropping it kills and reaps all that runs inside.
@@ -23,6 +24,7 @@ pub struct Sandbox {
     status: Option<File>,
     ended: Option<Ended>,
     peak_memory_bytes: u64,
+    guard: Guard,
     enforcement: Enforcement,
 }
 
@@ -56,9 +58,9 @@ impl Sandbox {
         (stdout, stderr): (Option<OwnedFd>, Option<OwnedFd>),
         status: Option<File>,
         network: Option<NetworkDescriptors>,
-        enforcement: Enforcement,
+        (guard, enforcement): (Guard, Enforcement),
     ) -> Self {
-        Self { stdout, stderr, network, pid, pidfd, status, ended: None, peak_memory_bytes: 0, enforcement }
+        Self { stdout, stderr, network, pid, pidfd, status, ended: None, peak_memory_bytes: 0, guard, enforcement }
     }
 
     /// Something to wait on: readable once PID 1 has ended. Must run within a tokio runtime.
@@ -111,6 +113,9 @@ impl Sandbox {
     fn reap(&mut self, block: bool) -> io::Result<Option<Ended>> {
         if self.ended.is_none() {
             self.ended = sys::wait_for(self.pid, block)?.map(|status| Ended::of(self.program_status().unwrap_or(status)));
+            if self.ended.is_some() {
+                self.guard.settle();
+            }
         }
         Ok(self.ended)
     }
@@ -132,12 +137,19 @@ impl Sandbox {
         }
     }
 
-    /// The most memory seen in use so far, in bytes; takes a sample now.
+    /// Whether everything inside was killed since it used more memory than it may. Known once it has ended.
+    pub fn killed_for_memory(&self) -> bool {
+        let killed = matches!(self.ended, Some(Ended::Signaled { signal: libc::SIGKILL, .. }));
+        killed && self.guard.killed_for_memory()
+    }
+
+    /// The most memory seen in use so far, in bytes: what a cgroup counted, if there is one; else takes a sample now.
     pub fn peak_memory_bytes(&mut self) -> u64 {
-        if self.ended.is_none() {
+        let counted = self.guard.peak_bytes();
+        if self.ended.is_none() && !self.guard.counts_all() {
             self.peak_memory_bytes = self.peak_memory_bytes.max(memory::peak_resident_bytes(self.pid));
         }
-        self.peak_memory_bytes
+        if self.guard.counts_all() { counted.unwrap_or(0) } else { self.peak_memory_bytes.max(counted.unwrap_or(0)) }
     }
 }
 

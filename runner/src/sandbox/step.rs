@@ -73,6 +73,18 @@ pub(crate) enum Step {
         kind: i32,
         protocol: i32,
     },
+    /// Enter the cgroups that were made for the sandbox, if any were.
+    JoinCgroups,
+    /// Open a file or folder of the new root for the host, which watches the memory where no cgroup does.
+    OpenForWatch {
+        handed: Handed,
+        path: CString,
+        flags: i32,
+    },
+    /// Limit what each process may reserve, where no cgroup holds the memory of all.
+    Backstop {
+        bytes: u64,
+    },
     SealRoot,
     EnterRoot,
     Limit {
@@ -117,6 +129,9 @@ impl Step {
             Self::RaiseLoopback => "bring up the loopback device".into(),
             Self::ConfigureNetwork { .. } => "set up the private network's addresses".into(),
             Self::MakeSocket { handed, .. } => format!("make a socket inside ({handed:?})"),
+            Self::JoinCgroups => "join the sandbox's cgroup".into(),
+            Self::OpenForWatch { path, .. } => format!("show the host /{}", show(path)),
+            Self::Backstop { .. } => "limit each process's memory".into(),
             Self::SealRoot => "make the root read-only".into(),
             Self::EnterRoot => "enter the new root (pivot_root)".into(),
             Self::Limit { .. } => "set resource limits".into(),
@@ -136,7 +151,16 @@ impl Step {
 
     /// Whether the sandbox still stands when this step is refused: then it is reported as a degradation, by name.
     pub(crate) fn optional(&self) -> bool {
-        matches!(self, Self::ForbidNesting | Self::SuperviseNetwork | Self::Hostname(_) | Self::MaskReadOnly { .. } | Self::MaskNull { .. })
+        matches!(
+            self,
+            Self::ForbidNesting
+                | Self::SuperviseNetwork
+                | Self::Hostname(_)
+                | Self::MaskReadOnly { .. }
+                | Self::MaskNull { .. }
+                | Self::OpenForWatch { .. }
+                | Self::Backstop { .. }
+        )
     }
 }
 
