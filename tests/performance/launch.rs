@@ -64,7 +64,7 @@ impl Scene {
             identity: InnerIdentity { uid: 993, gid: 990 },
             hostname: "lambda".to_owned(),
             tmp_size_bytes: 512 << 20,
-            limits: Limits::default(),
+            limits: sandbox::Limits::default(),
             stdio: sandbox::Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
             network: runner::sandbox::Network::Host,
             first_process,

@@ -18,7 +18,8 @@ use crate::environment::mount_points;
 use crate::environment::run_folder::{self, RunFolder};
 use crate::exit_code::Failure;
 use crate::sandbox::{
-    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Limits, Network, RootSource, SandboxRequest, Stdio, Volume, shipped_filter,
+    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Limits, Network, RootSource, SandboxRequest, Stdio, Volume,
+    shipped_filter,
 };
 
 /// What a sandbox shows. The folder of the run is removed with this value.
@@ -61,12 +62,7 @@ impl From<Failure> for NotInside {
 
 impl Inside {
     /// Puts it together; layers may have to be copied, until a signal comes.
-    pub(super) async fn prepare(
-        config: &RunConfig,
-        userland: Userland,
-        limits: Limits,
-        signals: &mut Signals,
-    ) -> Result<Self, NotInside> {
+    pub(super) async fn prepare(config: &RunConfig, userland: Userland, limits: Limits, signals: &mut Signals) -> Result<Self, NotInside> {
         let mut folder = LazyFolder { source: &config.images, made: None };
         places::check(&config.volumes, &userland)?;
         let mut volumes = config.volumes.clone();

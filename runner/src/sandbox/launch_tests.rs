@@ -35,7 +35,7 @@ fn request(script: &str) -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "sandbox".into(),
         tmp_size_bytes: 1 << 20,
-        limits: Limits::default(),
+        limits: crate::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         network: Network::Host,
         first_process: FirstProcess::Program,

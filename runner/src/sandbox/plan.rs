@@ -348,7 +348,7 @@ impl Planner {
 
 /// Limits as Lambda has them (measured there: NOFILE 1024, MEMLOCK 64 KiB, no core files kept here). Processes count per user namespace from Linux 5.14.
 const LIMITS: [(u32, u64); 4] =
-    [(libc::RLIMIT_NOFILE, 1024), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_NPROC, 1024), (libc::RLIMIT_MEMLOCK, 65536)];
+    [(libc::RLIMIT_NOFILE, 1024), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_NPROC, Limits::PROCESSES), (libc::RLIMIT_MEMLOCK, 65536)];
 
 /// The programs to try, and how.
 fn programs(request: &SandboxRequest) -> Result<(Vec<Program>, Search), PlanError> {

@@ -53,8 +53,7 @@ pub(super) fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failu
         has_legacy_server: image.holds(LEGACY_SERVER),
         sources,
     });
-    let Decided { command, variables, purpose, limits } =
-        decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
+    let Decided { command, variables, purpose, limits } = decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
     Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, limits, note: None })
 }
 

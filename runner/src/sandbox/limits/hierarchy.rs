@@ -104,12 +104,10 @@ pub(super) fn parents(leaf: &str) -> io::Result<Vec<Parent>> {
     for controller in Controller::ALL {
         let version_1 = |mount: &&Mount| mount.controllers.as_ref().is_some_and(|names| names.iter().any(|name| name == controller.name()));
         let folder = mounts.iter().filter(version_1).find_map(|mount| own_folder(mount, &own_now)).filter(|folder| writable(folder));
-        match (folder, found.iter_mut()) {
-            (Some(folder), mut known) => match known.find(|parent| parent.folder == folder) {
-                Some(parent) => parent.controllers.push(controller),
-                None => found.push(Parent { folder, version: Version::One, controllers: vec![controller], own_leaf: false }),
-            },
-            (None, _) => {}
+        let Some(folder) = folder else { continue };
+        match found.iter_mut().find(|parent| parent.folder == folder) {
+            Some(parent) => parent.controllers.push(controller),
+            None => found.push(Parent { folder, version: Version::One, controllers: vec![controller], own_leaf: false }),
         }
     }
     let missing: Vec<_> = Controller::ALL.into_iter().filter(|one| found.iter().all(|parent| !parent.controllers.contains(one))).collect();
@@ -177,8 +175,7 @@ fn hand_down(folder: PathBuf, missing: &[Controller], own_leaf: bool) -> Option<
 
 fn handed_down(folder: PathBuf, missing: &[Controller], own_leaf: bool) -> Option<Parent> {
     let names = fs::read_to_string(folder.join("cgroup.subtree_control")).unwrap_or_default();
-    let controllers: Vec<_> =
-        missing.iter().copied().filter(|one| names.split_whitespace().any(|name| name == one.name())).collect();
+    let controllers: Vec<_> = missing.iter().copied().filter(|one| names.split_whitespace().any(|name| name == one.name())).collect();
     (!controllers.is_empty() || own_leaf).then_some(Parent { folder, version: Version::Two, controllers, own_leaf })
 }
 
@@ -251,7 +248,10 @@ mod tests {
         let mount = Mount { root: "/".into(), point: top.path().to_owned(), controllers: None };
         let own = top.path().join("mine.scope");
         fake(top.path(), &[("cgroup.controllers", "cpu memory pids\n")]);
-        fake(&own, &[("cgroup.controllers", "memory pids\n"), ("cgroup.type", "domain"), ("cgroup.procs", &std::process::id().to_string())]);
+        fake(
+            &own,
+            &[("cgroup.controllers", "memory pids\n"), ("cgroup.type", "domain"), ("cgroup.procs", &std::process::id().to_string())],
+        );
         // A real one lists what was written.
         fake(&own, &[("cgroup.subtree_control", "")]);
         let found = unified(&mount, || Ok("0::/mine.scope\n".into()), &Controller::ALL, "undocked-1-").unwrap();

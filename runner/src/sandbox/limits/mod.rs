@@ -82,8 +82,8 @@ impl Limiter {
             degradations.push(Degradation { what: "limit the CPU share".into(), why });
         }
         if let Some(cgroup) = &cgroup {
-            // Beside RLIMIT_NPROC, which holds as well.
-            let _ = cgroup.limit_processes(Limits::PROCESSES);
+            // Behind RLIMIT_NPROC, which refuses at less cost: a fork bomb is mostly refusals.
+            let _ = cgroup.limit_processes(Limits::PROCESSES + 64);
         }
         cgroup
     }
@@ -103,7 +103,12 @@ pub(super) struct Guard {
 impl Guard {
     /// Puts the memory limit into force, now that nothing of the sandbox shares our memory any more: the kernel kills everyone who shares the memory of
     /// its victim.
-    pub(super) fn begin(limits: &Limits, cgroup: Option<Cgroup>, inside: Option<Inside>, pidfd: BorrowedFd<'_>) -> (Self, Option<Degradation>) {
+    pub(super) fn begin(
+        limits: &Limits,
+        cgroup: Option<Cgroup>,
+        inside: Option<Inside>,
+        pidfd: BorrowedFd<'_>,
+    ) -> (Self, Option<Degradation>) {
         let mut guard = Self { cgroup, ..Self::default() };
         let held = limits.memory().map(|bytes| guard.hold_memory(bytes, inside, pidfd));
         let refused = held.and_then(Result::err).map(|why| Degradation { what: "limit memory".into(), why });

@@ -61,7 +61,13 @@ fn enter_scope(bus: &Path, name: &str) -> Result<(), ScopeError> {
         Ok(stream)
     };
     let mut stream = connect().map_err(failed)?;
-    let hello = Call { serial: 1, service: "org.freedesktop.DBus", object: "/org/freedesktop/DBus", interface: "org.freedesktop.DBus", method: "Hello" };
+    let hello = Call {
+        serial: 1,
+        service: "org.freedesktop.DBus",
+        object: "/org/freedesktop/DBus",
+        interface: "org.freedesktop.DBus",
+        method: "Hello",
+    };
     let start = Call {
         serial: 2,
         service: "org.freedesktop.systemd1",

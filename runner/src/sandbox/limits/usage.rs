@@ -240,7 +240,6 @@ fn counts_alone(mapping: &str, open: &HashMap<u64, u64>) -> bool {
     path == "/dev/zero" || path.starts_with(MEMORY_FILE) && !open.contains_key(&inode)
 }
 
-
 #[cfg(test)]
 #[path = "usage_tests.rs"]
 mod tests;
