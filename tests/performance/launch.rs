@@ -53,7 +53,7 @@ impl Scene {
         Scene { root, task, layer, filter: Arc::new(filter) }
     }
 
-    fn request(&self, first_process: FirstProcess) -> SandboxRequest {
+    fn request(&self, first_process: FirstProcess, limits: sandbox::Limits) -> SandboxRequest {
         let volume = |source: &Path, target: &str| Volume { source: source.to_owned(), target: target.into(), access: Access::ReadOnly };
         SandboxRequest {
             root: RootSource::Image { path: self.root.clone() },
@@ -64,7 +64,7 @@ impl Scene {
             identity: InnerIdentity { uid: 993, gid: 990 },
             hostname: "lambda".to_owned(),
             tmp_size_bytes: 512 << 20,
-            limits: sandbox::Limits::default(),
+            limits,
             stdio: sandbox::Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
             network: runner::sandbox::Network::Host,
             first_process,
@@ -106,17 +106,18 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts");
     let launcher = Launcher::start().expect("the launcher starts");
     let nothing = place::nothing();
-    let sandboxed = |first_process| {
+    let limited = |first_process, limits| {
         let (runtime, scene, launcher) = (&runtime, &scene, &launcher);
         move || {
             runtime.block_on(async {
                 let start = Instant::now();
-                let mut sandbox = launcher.launch(plan(scene.request(first_process)).expect("a sound request")).expect("it launches");
+                let mut sandbox = launcher.launch(plan(scene.request(first_process, limits)).expect("a sound request")).expect("it launches");
                 sandbox.ended().await.expect("it ends");
                 start.elapsed()
             })
         }
     };
+    let sandboxed = |first_process| limited(first_process, sandbox::Limits::default());
     let mut variants = vec![
         Variant::timed("bare posix_spawn of the program", || {
             assert!(Command::new(&nothing).stdin(Stdio::null()).status().is_ok_and(|status| status.success()));
@@ -130,6 +131,9 @@ fn main() {
     } else {
         println!("no bubblewrap here (Debian package bubblewrap): that ratio is missing");
     }
+    // By a cgroup or by a watcher, as this user may.
+    let limits = sandbox::Limits { memory_bytes: Some(128 << 20), cpu: None };
+    variants.push(Variant::new("full sandbox with init and a memory limit", limited(FirstProcess::Init, limits)));
     let figures = compare("Launch to end of a program that does nothing", ROUNDS, variants);
     let ms = |at: usize| figures[at].min.as_secs_f64() * 1e3;
     verdict("full sandbox, minimum, against 1.5 x the floor of 0.2 ms on a quiet machine", ms(1), 0.3, "ms");
