@@ -202,7 +202,7 @@ impl Child {
                 confine_files(if notify < 0 { orders.ruleset } else { orders.supervised_ruleset }, orders.allowed)
             }
             Step::CloseOthers => close_others(orders.descriptors),
-            Step::HandOut if orders.hand_over < 0 => Ok(()),
+            Step::HandOut if !orders.hands_out() => Ok(()),
             Step::HandOut => hand_out(orders.hand_over, &orders.handed),
             Step::Filter => call!(SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, ptr::from_ref(orders.filter)).map(drop),
             Step::Execute if orders.init.is_some() => execute_under_init(orders),

@@ -69,7 +69,7 @@ impl HandedOut {
     /// What the memory watcher needs; `None` if it was not handed out.
     pub(super) fn inside(&mut self) -> Option<Inside> {
         let (proc, tmp, segments) = (self.take(Handed::Proc)?, self.take(Handed::Tmp), self.take(Handed::Segments));
-        Some(Inside { proc, tmp, segments: segments.map(File::from) })
+        Some(Inside { proc, first: None, tmp, segments: segments.map(File::from) })
     }
 
     pub(super) fn take(&mut self, what: Handed) -> Option<OwnedFd> {

@@ -251,7 +251,8 @@ impl Spawner {
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
         let newborn = Newborn(self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?);
         drop(wiring.stdio);
-        let handed_over = wiring.hand_over.filter(|_| !record.failed()).map(|(outside, _)| receive(&outside, plan)).transpose();
+        let handed_over =
+            wiring.hand_over.filter(|_| !record.failed() && orders.hands_out()).map(|(outside, _)| receive(&outside, plan)).transpose();
         // If this fails the newborn is gone before the pipes that its program waits for.
         let handed_over = handed_over.map_err(prepare("receive the sandbox's descriptors"))?;
         let (status, factory) = wiring.init.map(|pipes| pipes.start_program(&record)).unzip();
@@ -266,7 +267,7 @@ impl Spawner {
             degradations.append(&mut bare.lacks);
             bare.folder.take()
         });
-        let (guard, refused) = Guard::begin(&plan.limits, cgroup, inside, process.1.as_fd());
+        let (guard, refused) = Guard::begin(&plan.limits, cgroup, inside, &process);
         degradations.extend(refused);
         let mut enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
         enforcement.protections.extend(guard.protection());

@@ -81,6 +81,13 @@ pub(super) struct Orders<'a> {
     pub(super) record: &'a Record,
 }
 
+impl Orders<'_> {
+    /// Whether the child has opened anything for the host.
+    pub(super) fn hands_out(&self) -> bool {
+        self.handed.iter().any(|descriptor| *descriptor >= 0)
+    }
+}
+
 /// What it takes to become an init beside the program.
 pub(super) struct Init {
     /// The init's executable, above descriptor 3.

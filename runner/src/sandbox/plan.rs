@@ -373,9 +373,7 @@ impl Planner {
 
     /// First of all, so that whatever the child makes is counted; and with the host's ids, to which the cgroups belong.
     fn limits(&mut self, limits: &Limits) {
-        if *limits != Limits::default() {
-            self.steps.push(Step::JoinCgroups);
-        }
+        self.steps.extend(join_cgroups(limits));
     }
 
     /// For the watcher. Only a `/tmp` of the sandbox's own is its memory, not a folder of the host that is shown there.
@@ -520,11 +518,21 @@ impl Planner {
         for (resource, value) in LIMITS {
             self.steps.push(Step::Limit { resource, value });
         }
-        self.steps.extend(request.limits.memory().map(|bytes| Step::Backstop { bytes: Limits::backstop(bytes) }));
+        self.steps.extend(backstop(&request.limits));
         self.steps.extend([Step::Umask(0o022), Step::Hostname(text(request.hostname.as_bytes())?)]);
         self.steps.extend(last_steps(request, ground)?);
         Ok(())
     }
+}
+
+/// Into the cgroups, if there can be any.
+pub(super) fn join_cgroups(limits: &Limits) -> Option<Step> {
+    (*limits != Limits::default()).then_some(Step::JoinCgroups)
+}
+
+/// What stands behind the watcher.
+pub(super) fn backstop(limits: &Limits) -> Option<Step> {
+    limits.memory().map(|bytes| Step::Backstop { bytes: Limits::backstop(bytes) })
 }
 
 /// How every set-up ends.
