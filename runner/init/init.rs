@@ -8,15 +8,21 @@
 //!
 //! Descriptor 4, if there is one, is a socket to undocked: each request on it, 12 bytes of domain, type and protocol, is answered by a socket of this
 //! network namespace (unix(7): SCM_RIGHTS) and 4 bytes of errno.
+//!
+//! Where there is no pid namespace an argument says how all processes of the sandbox are told from others, and what the child's pid is: `u` and `t`, see
+//! [`Scope`]. Signals to be passed on then come from undocked, our parent, whose end is told by `SIGPWR`.
+//!
+//! With the word `start` as its first argument it is the process that becomes the program instead, where no Landlock keeps that from executing
+//! undocked through `/proc/self/exe`: whoever names that here gets this file, which then does nothing. More at [`start`].
 #![no_std]
 #![no_main]
 
 use core::arch::{asm, global_asm};
 
-const CHILD: usize = 2;
 const STATUS_PIPE: usize = 3;
 const FACTORY: usize = 4;
 const SIGCHLD: u32 = 17;
+const SIGPWR: u32 = 30;
 const POLLIN: i16 = 1;
 const POLLNVAL: i16 = 0x20;
 const CLOEXEC: usize = 0o2_000_000;
@@ -26,10 +32,15 @@ mod number {
     pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
+    pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
+    pub const GETPPID: usize = 110;
+    pub const OPENAT: usize = 257;
     pub const SENDMSG: usize = 46;
+    pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
+    pub const FCNTL: usize = 72;
     pub const EXIT_GROUP: usize = 231;
     pub const PPOLL: usize = 271;
     pub const SIGNALFD4: usize = 289;
@@ -37,6 +48,7 @@ mod number {
 
 #[cfg(target_arch = "aarch64")]
 mod number {
+    pub const FCNTL: usize = 25;
     pub const CLOSE: usize = 57;
     pub const READ: usize = 63;
     pub const WRITE: usize = 64;
@@ -44,8 +56,12 @@ mod number {
     pub const SIGNALFD4: usize = 74;
     pub const EXIT_GROUP: usize = 94;
     pub const KILL: usize = 129;
+    pub const GETPID: usize = 172;
     pub const SOCKET: usize = 198;
+    pub const GETPPID: usize = 173;
+    pub const OPENAT: usize = 56;
     pub const SENDMSG: usize = 211;
+    pub const EXECVE: usize = 221;
     pub const WAIT4: usize = 260;
 }
 
@@ -74,11 +90,12 @@ unsafe fn call(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
     result
 }
 
-// The kernel enters with an aligned stack and no return address.
+// The kernel enters with an aligned stack and no return address. On the stack are the number of arguments, their addresses, a null, those of the
+// environment, and a null.
 #[cfg(target_arch = "x86_64")]
-global_asm!(".globl _start", "_start:", "xor ebp, ebp", "and rsp, -16", "call {main}", main = sym main);
+global_asm!(".globl _start", "_start:", "xor ebp, ebp", "mov rdi, rsp", "and rsp, -16", "call {main}", main = sym main);
 #[cfg(target_arch = "aarch64")]
-global_asm!(".globl _start", "_start:", "mov x29, xzr", "bl {main}", main = sym main);
+global_asm!(".globl _start", "_start:", "mov x29, xzr", "mov x0, sp", "bl {main}", main = sym main);
 
 /// The head of `struct signalfd_siginfo`, 128 bytes: number, errno, code, sender.
 #[repr(C, align(8))]
@@ -98,7 +115,107 @@ struct Poll {
     revents: i16,
 }
 
-extern "C" fn main() -> ! {
+/// What belongs to the sandbox.
+#[derive(Clone, Copy)]
+struct Scope {
+    /// The process that matters.
+    child: usize,
+    /// Whom we kill with it.
+    all: All,
+}
+
+#[derive(Clone, Copy)]
+enum All {
+    /// The kernel does it: we are PID 1.
+    Namespace,
+    /// Whom we may send signals to: our user's processes, or those in our Landlock domain (`u`).
+    MaySignal,
+    /// Our descendants: orphans become our children (`t`).
+    Descendants,
+}
+
+impl Scope {
+    /// # Safety
+    /// `stack` must be the stack that the kernel starts a program with: the count of the arguments, then pointers to them, which end with a null.
+    unsafe fn read(stack: *const usize) -> Self {
+        let namespace = Self { child: 2, all: All::Namespace };
+        // SAFETY: the caller's promise: argument 0, or the null in its place, follows the count, and argument 1 or the null after that.
+        let (count, argument) = unsafe { (*stack, *stack.add(2) as *const u8) };
+        if count < 2 {
+            return namespace;
+        }
+        // SAFETY: the argument is a string that ends with a zero byte, and is not read past it.
+        let byte = |index: usize| unsafe { *argument.add(index) };
+        let all = if byte(0) == b'u' { All::MaySignal } else { All::Descendants };
+        let (mut child, mut index) = (0, 1);
+        while byte(0) != 0 && byte(index).is_ascii_digit() {
+            child = child * 10 + usize::from(byte(index) - b'0');
+            index += 1;
+        }
+        Self { child, all }
+    }
+
+    /// Kills and reaps everything. That no child is left means that no descendant is, since each becomes our child with its parent's end.
+    fn end(self) {
+        const ANYONE: usize = usize::MAX;
+        const SIGKILL: usize = 9;
+        loop {
+            match self.all {
+                All::Namespace => return,
+                // SAFETY: takes integers and touches no memory.
+                All::MaySignal => drop(unsafe { call(number::KILL, ANYONE, SIGKILL, 0, 0) }),
+                All::Descendants => each_child(|pid| {
+                    // SAFETY: as above; a child that we have not reaped is still that process.
+                    unsafe { call(number::KILL, pid, SIGKILL, 0, 0) };
+                }),
+            }
+            // SAFETY: without status and usage the kernel writes nothing.
+            if unsafe { call(number::WAIT4, ANYONE, 0, 0, 0) } < 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// Goes through the list that `/proc` has of our children (proc(5)).
+fn each_child(mut with: impl FnMut(usize)) {
+    const HERE: usize = -100_isize as usize;
+    let path = b"/proc/thread-self/children\0";
+    // SAFETY: the path ends with a zero byte.
+    let file = unsafe { call(number::OPENAT, HERE, path.as_ptr() as usize, CLOEXEC, 0) };
+    if file < 0 {
+        return;
+    }
+    // Not filled before it is read into: that would take a library.
+    let mut text = core::mem::MaybeUninit::<[u8; 4096]>::uninit();
+    // SAFETY: the kernel writes at most the bytes of `text`. What does not fit comes next time.
+    let length = unsafe { call(number::READ, file as usize, text.as_mut_ptr() as usize, 4096, 0) };
+    // SAFETY: takes an integer and touches no memory.
+    unsafe { call(number::CLOSE, file as usize, 0, 0, 0) };
+    let mut pid = 0;
+    // Each number has a space behind it; one that was cut off has not.
+    // SAFETY: the kernel has written that many bytes.
+    let text = unsafe { core::slice::from_raw_parts(text.as_ptr().cast::<u8>(), length.max(0) as usize) };
+    for byte in text {
+        if byte.is_ascii_digit() {
+            pid = pid * 10 + usize::from(byte - b'0');
+        } else if pid != 0 {
+            with(pid);
+            pid = 0;
+        }
+    }
+}
+
+extern "C" fn main(stack: *const usize) -> ! {
+    if is_start(stack) {
+        start(stack);
+    }
+    // SAFETY: `_start` passes the stack on as the kernel made it.
+    let scope = unsafe { Scope::read(stack) };
+    // SAFETY: takes no pointer.
+    if matches!(scope.all, All::Namespace) && unsafe { call(number::GETPID, 0, 0, 0, 0) } != 1 {
+        exit(127);
+    }
     let all = u64::MAX;
     // The end of the program's input and output must not depend on us.
     for standard in 0..3 {
@@ -111,13 +228,13 @@ extern "C" fn main() -> ! {
         Poll { descriptor: signals as i32, events: POLLIN, revents: 0 },
         Poll { descriptor: FACTORY as i32, events: POLLIN, revents: 0 },
     ];
-    reap();
+    reap(scope);
     loop {
         // SAFETY: `polls` is an array of 2; without time-out and mask nothing else is read.
         unsafe { call(number::PPOLL, polls.as_mut_ptr() as usize, polls.len(), 0, 0) };
         let [signal, request] = &mut polls;
         if signal.revents != 0 {
-            take_signal(signals as usize);
+            take_signal(signals as usize, scope);
         }
         if request.revents & POLLNVAL != 0 || (request.revents != 0 && !make_socket()) {
             // There is none, or undocked has no more use for it.
@@ -126,18 +243,78 @@ extern "C" fn main() -> ! {
     }
 }
 
-fn take_signal(signals: usize) {
+/// Ends the process.
+fn exit(code: usize) -> ! {
+    loop {
+        // SAFETY: takes an integer; does not return.
+        unsafe { call(number::EXIT_GROUP, code, 0, 0, 0) };
+    }
+}
+
+/// Whether the first argument is the word `start`.
+fn is_start(stack: *const usize) -> bool {
+    // SAFETY: the kernel puts the number of arguments there, and as many addresses of NUL-terminated strings behind it.
+    let first = unsafe { (*stack > 0).then(|| *stack.add(1) as *const u8) };
+    // SAFETY: the string has a NUL, at which the comparison ends at the latest.
+    first.is_some_and(|first| c"start".to_bytes_with_nul().iter().enumerate().all(|(at, byte)| unsafe { *first.add(at) } == *byte))
+}
+
+/// Executes the first of some paths that can be, as `execvp` does. Arguments: `start`, the paths, an empty string, and the program's own arguments.
+/// If none can be: which one it was and the errno, 4 bytes each, go to descriptor 3; it closes when one is.
+fn start(stack: *const usize) -> ! {
+    const F_SETFD: usize = 2;
+    const FD_CLOEXEC: usize = 1;
+    const ENOENT: isize = 2;
+    const EACCES: isize = 13;
+    const ENOTDIR: isize = 20;
+    // SAFETY: takes integers and touches no memory.
+    unsafe { call(number::FCNTL, STATUS_PIPE, F_SETFD, FD_CLOEXEC, 0) };
+    // SAFETY: what the kernel put there, as above; the environment comes after the arguments and a null.
+    let (count, arguments) = unsafe { (*stack, stack.add(1)) };
+    // SAFETY: as above.
+    let environment = unsafe { arguments.add(count + 1) };
+    // SAFETY: `at` is below the number of arguments, each of which is a string.
+    let argument = |at: usize| unsafe { *arguments.add(at) as *const u8 };
+    // SAFETY: every string has at least its NUL.
+    let is_empty = |at: usize| unsafe { *argument(at) } == 0;
+    let paths = (1..count).take_while(|at| !is_empty(*at)).count();
+    let mut refused = (paths as i32, ENOENT);
+    for path in 0..paths {
+        let own = arguments.wrapping_add(paths + 2);
+        // SAFETY: a string, and two lists of strings that end with a null, since the lists of the kernel do.
+        let errno = unsafe { -call(number::EXECVE, argument(path + 1) as usize, own as usize, environment as usize, 0) };
+        let goes_on = errno == ENOENT || errno == EACCES || errno == ENOTDIR;
+        if !goes_on || paths == 1 || (errno == EACCES && refused.1 != EACCES) {
+            refused = (path as i32, errno);
+        }
+        if !goes_on {
+            break;
+        }
+    }
+    let report = [refused.0, refused.1 as i32];
+    // SAFETY: the kernel reads the 8 bytes of `report`.
+    unsafe { call(number::WRITE, STATUS_PIPE, report.as_ptr() as usize, 8, 0) };
+    exit(127)
+}
+
+fn take_signal(signals: usize, scope: Scope) {
     let mut info = Siginfo { signal: 0, errno: 0, code: 0, sender: 0, rest: [0; 112] };
     // SAFETY: the kernel writes at most the 128 bytes that it is told of, which `Siginfo` has.
     let length = unsafe { call(number::READ, signals, &raw mut info as usize, size_of::<Siginfo>(), 0) };
     if length <= 0 {
         return;
     }
+    // SAFETY: takes nothing and touches no memory. In a pid namespace a parent outside is 0, as is a sender outside.
+    let parent = unsafe { call(number::GETPPID, 0, 0, 0, 0) };
     if info.signal == SIGCHLD {
-        reap();
-    } else if info.sender == 0 {
+        reap(scope);
+    } else if info.signal == SIGPWR && !matches!(scope.all, All::Namespace) {
+        scope.end();
+        // SAFETY: takes an integer; does not return.
+        unsafe { call(number::EXIT_GROUP, 0, 0, 0, 0) };
+    } else if info.sender as isize == parent {
         // SAFETY: takes integers and touches no memory.
-        unsafe { call(number::KILL, CHILD, info.signal as usize, 0, 0) };
+        unsafe { call(number::KILL, scope.child, info.signal as usize, 0, 0) };
     }
 }
 
@@ -168,7 +345,7 @@ fn make_socket() -> bool {
 }
 
 /// Reaps all that have ended; with the child's own end, ends everything.
-fn reap() {
+fn reap(scope: Scope) {
     const WNOHANG: usize = 1;
     loop {
         let mut status = 0_i32;
@@ -176,7 +353,8 @@ fn reap() {
         let mut usage = core::mem::MaybeUninit::<[u64; 18]>::uninit();
         // SAFETY: the kernel writes 4 bytes of status and 144 of usage.
         let pid = unsafe { call(number::WAIT4, usize::MAX, &raw mut status as usize, WNOHANG, usage.as_mut_ptr() as usize) };
-        if pid == CHILD as isize {
+        if pid == scope.child as isize {
+            scope.end();
             // SAFETY: the kernel has filled it, since it answered a process.
             let largest_kib = unsafe { usage.assume_init() }[4];
             let end = [status as u64, largest_kib];

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rootfs_cache::pull::PullOptions;
 use rootfs_cache::reference::ImageReference;
@@ -11,12 +12,17 @@ use rootfs_cache::reference::ImageReference;
 pub use crate::function::{MemorySize, ParseMemorySizeError};
 
 use crate::function::Timeout;
-use crate::sandbox::Volume;
+use crate::sandbox::network::{HostEntry, Networking};
+use crate::sandbox::{Filter, IsolationChoice, Volume};
 
+mod filter;
 mod limits;
+mod network;
 mod volume;
 
+pub use filter::{PolicyError, filter};
 pub use limits::{CpuRule, memory, tmp_size};
+pub use network::{NetworkError, NetworkOptions, networking};
 pub use volume::{VolumeError, volumes};
 
 /// One run.
@@ -36,6 +42,12 @@ pub struct RunConfig {
     pub own_settings: Vec<(String, OsString)>,
     /// Host files and folders shown inside.
     pub volumes: Vec<Volume>,
+    /// How the sandbox is connected.
+    pub networking: Networking,
+    /// What `/etc/hosts` inside has besides.
+    pub added_hosts: Vec<HostEntry>,
+    /// How the function is isolated.
+    pub isolation: IsolationChoice,
     /// Folders that make up `/opt`, later ones over earlier ones.
     pub layers: Vec<PathBuf>,
     /// The memory limit, if asked for; it is the function's memory, too.
@@ -46,6 +58,8 @@ pub struct RunConfig {
     pub cpu: CpuRule,
     /// The function's timeout, if asked for.
     pub timeout: Option<Timeout>,
+    /// The system-call filter; none when it was switched off.
+    pub filter: Option<Arc<Filter>>,
     /// What plain commands have as standard input.
     pub stdin: Stdin,
     /// The form of the result on stdout.

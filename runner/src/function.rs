@@ -6,6 +6,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+/// Where the Runtime API is on a network of the sandbox's own: where docker-lambda's images expect it.
+pub const INNER_API_PORT: u16 = 9001;
+
 /// One function, as its configuration in AWS would have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {

@@ -11,6 +11,7 @@ mod interpreter;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use thiserror::Error;
@@ -54,7 +55,7 @@ pub struct Instruction {
 /// A policy compiled for one architecture. The kernel's checker accepts it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
-    instructions: Vec<Instruction>,
+    instructions: Cow<'static, [Instruction]>,
 }
 
 /// Why a policy cannot be compiled.
@@ -93,7 +94,12 @@ impl Filter {
         if instructions.len() > MOST_INSTRUCTIONS {
             return Err(CompileError::TooLong { instructions: instructions.len() });
         }
-        Ok(Filter { instructions })
+        Ok(Filter { instructions: instructions.into() })
+    }
+
+    /// A filter whose [`Filter::instructions`] were compiled when the program was built.
+    pub const fn precompiled(instructions: &'static [Instruction]) -> Filter {
+        Filter { instructions: Cow::Borrowed(instructions) }
     }
 
     /// The program, first instruction first.
@@ -261,10 +267,11 @@ impl Program {
     }
 
     fn verdict(&mut self, action: Action) -> Label {
-        // linux/seccomp.h: SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO | errno, SECCOMP_RET_KILL_PROCESS
+        // linux/seccomp.h: SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO | errno, SECCOMP_RET_USER_NOTIF, SECCOMP_RET_KILL_PROCESS
         let value = match action {
             Action::Allow => 0x7fff_0000,
             Action::Errno(errno) => 0x0005_0000 | u32::from(errno.number()),
+            Action::Notify => 0x7fc0_0000,
             Action::Kill => 0x8000_0000,
         };
         match self.returns.get(&value) {

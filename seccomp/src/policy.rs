@@ -15,6 +15,9 @@ use crate::numbers::{Architecture, SystemCall};
 /// The text of the policy that functions run under.
 const LAMBDA: &str = include_str!("../policies/lambda.policy");
 
+/// The text of the policy that hands the calls of a private network to whoever makes its connections.
+const NETWORK: &str = include_str!("../policies/network.policy");
+
 /// A whole policy. Every rule in it can take effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -27,6 +30,17 @@ impl Policy {
     /// The shipped policy that functions run under.
     pub fn lambda() -> Policy {
         LAMBDA.parse().expect("the text is part of the program, and a test parses it")
+    }
+
+    /// The shipped policy of a private network with a way out, installed under [`Policy::lambda`]'s: of two filters the kernel takes the
+    /// stricter verdict.
+    pub fn network() -> Policy {
+        NETWORK.parse().expect("the text is part of the program, and a test parses it")
+    }
+
+    /// Whether some call may be handed to a supervisor. A filter of such a policy is useless without one: the calls fail with ENOSYS.
+    pub fn notifies(&self) -> bool {
+        self.default == Action::Notify || self.rules.iter().any(|rule| rule.action == Action::Notify)
     }
 
     /// The architectures it was written for.
@@ -89,6 +103,8 @@ pub enum Action {
     Allow,
     /// It fails with this error and has no other effect.
     Errno(Errno),
+    /// The caller waits for what a supervisor outside answers, who holds the filter's notification descriptor (seccomp_unotify(2)).
+    Notify,
     /// The process dies as by SIGSYS, all its threads with it.
     Kill,
 }
@@ -107,6 +123,8 @@ pub enum Errno {
     EINVAL = 22,
     /// Function not implemented.
     ENOSYS = 38,
+    /// Protocol not available.
+    ENOPROTOOPT = 92,
     /// Protocol not supported.
     EPROTONOSUPPORT = 93,
     /// Operation not supported.
@@ -116,12 +134,13 @@ pub enum Errno {
 }
 
 impl Errno {
-    pub(crate) const NAMED: [(&'static str, Errno); 8] = [
+    pub(crate) const NAMED: [(&'static str, Errno); 9] = [
         ("EPERM", Errno::EPERM),
         ("ENOENT", Errno::ENOENT),
         ("EACCES", Errno::EACCES),
         ("EINVAL", Errno::EINVAL),
         ("ENOSYS", Errno::ENOSYS),
+        ("ENOPROTOOPT", Errno::ENOPROTOOPT),
         ("EPROTONOSUPPORT", Errno::EPROTONOSUPPORT),
         ("EOPNOTSUPP", Errno::EOPNOTSUPP),
         ("EAFNOSUPPORT", Errno::EAFNOSUPPORT),

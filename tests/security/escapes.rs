@@ -6,10 +6,11 @@ use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::image::{Image, Packing, sha256};
-use tests::leftovers::processes_named;
+use tests::leftovers::{eventually, processes_named};
 use tests::skip::is_root;
 use tests::tar::{Header, Tar, kind};
 use tests::{Fixture, Run, place, skip, skip_for_this_user};
@@ -25,7 +26,7 @@ fn hash_of(path: &std::path::Path) -> String {
 
 /// CVE-2019-5736: `/proc/self/exe` of the process that execs is the host's own binary.
 #[test]
-fn cve_2019_5736_the_hosts_binary_is_neither_run_nor_written() {
+fn t1_cve_2019_5736_the_hosts_binary_is_neither_run_nor_written() {
     let Some(fixture) = Fixture::new() else { return };
     let before = hash_of(place::undocked());
     let bootstrap = fixture.task().join("bootstrap");
@@ -58,7 +59,7 @@ fn cve_2019_5736_the_hosts_binary_is_neither_run_nor_written() {
 
 /// CVE-2024-21626: descriptors and working directories of the host that leak in.
 #[test]
-fn cve_2024_21626_only_the_three_streams_are_open() {
+fn t2_cve_2024_21626_only_the_three_streams_are_open() {
     let Some(fixture) = Fixture::new() else { return };
     // A parent that holds 200 descriptors without close-on-exec, one of them of the host's root folder: a shell opens them for us.
     let shell = r#"for n in $(seq 3 202); do eval "exec $n</etc/hostname"; done; exec 203</; exec "$0" "$@""#;
@@ -72,9 +73,30 @@ fn cve_2024_21626_only_the_three_streams_are_open() {
     assert_eq!(notes["cwd"], "/var/task");
 }
 
+/// CVE-2024-21626 again: a folder as one of the three streams would be a way to what lies beneath it.
+#[test]
+fn t2_cve_2024_21626_a_folder_as_a_stream_is_refused() {
+    let Some(fixture) = Fixture::new() else { return };
+    let image = fixture.image("provided");
+    for (redirection, name) in [("</etc", "stdin"), ("1</etc", "stdout"), ("2</etc", "stderr")] {
+        let run = Run::new("bash").args(["-c", &format!(r#"exec "$0" "$@" {redirection}"#)]).arg(place::undocked());
+        let ran =
+            run.args(["run", "-i", "--entrypoint", "/var/task/bootstrap", "-v"]).arg(format!("{}:/var/task:ro", fixture.task().display()));
+        let ran = ran.args([&image, "--line", "list fd /proc/self/fd/0 ; print-notes"]);
+        let ran = ran.env("UNDOCKED_CACHE", fixture.cache()).env("HOME", fixture.path().join("home")).finish().expect_code(125);
+        assert!(ran.out().is_empty(), "{}", ran.out());
+        // Standard error as a folder cannot be written to.
+        assert!(
+            name == "stderr" || ran.err().contains(&format!("cannot use `/dev/{name}` in the sandbox: Is a directory")),
+            "{}",
+            ran.err()
+        );
+    }
+}
+
 /// CVE-2024-21626 again: a working directory that leads through a descriptor.
 #[test]
-fn cve_2024_21626_a_working_directory_in_proc_is_refused() {
+fn t2_cve_2024_21626_a_working_directory_in_proc_is_refused() {
     let Some(fixture) = Fixture::new() else { return };
     fixture.script("note-cwd cwd\nlist up ../../../..\nnext\nrespond-notes\nnext");
     let honest = fixture.run(&["-w", "/opt"], &[]).finish().expect_code(0).json();
@@ -100,7 +122,7 @@ fn cve_2024_21626_a_working_directory_in_proc_is_refused() {
 
 /// CVE-2026-55686: a working directory through a symlink makes folders on the host.
 #[test]
-fn cve_2026_55686_a_working_directory_through_a_symlink_stays_inside() {
+fn t2_cve_2026_55686_a_working_directory_through_a_symlink_stays_inside() {
     let Some(fixture) = Fixture::new() else { return };
     let outside = fixture.path().join("outside");
     fs::create_dir(&outside).expect("made");
@@ -264,7 +286,16 @@ fn t11_cve_2020_15257_abstract_sockets_of_the_host_are_out_of_reach() {
     let address = SocketAddr::from_abstract_name(fixture.marker()).expect("a short name");
     let listener = UnixListener::bind_addr(&address).expect("a name of our own");
     listener.set_nonblocking(true).expect("set");
-    let notes = seen(&fixture, &format!("connect-abstract host {}", fixture.marker()));
+    fixture.script(&format!("connect-abstract host {}\nnext\nrespond-notes\nnext", fixture.marker()));
+    // With the host's network, where abstract names are shared, Landlock is the wall; else the network namespace is.
+    for network in ["host", "none"] {
+        let ran = fixture.run(&["--network", network], &[]).finish().expect_code(0);
+        expect_no_abstract_socket(&fixture, &ran.json());
+    }
+    assert!(listener.accept().is_err(), "nobody came");
+}
+
+fn expect_no_abstract_socket(fixture: &Fixture, notes: &Value) {
     if notes["host"] == "ok" {
         let doctor = fixture.undocked(&["doctor"]).finish();
         assert!(
@@ -275,7 +306,6 @@ fn t11_cve_2020_15257_abstract_sockets_of_the_host_are_out_of_reach() {
         tests::skip!("this kernel's Landlock cannot scope abstract sockets (ABI 6)");
     }
     assert!(notes["host"] == "EPERM" || notes["host"] == "ECONNREFUSED", "{}", notes["host"]);
-    assert!(listener.accept().is_err(), "nobody came");
 }
 
 /// T13: nothing but `/tmp` can be written, not by detours either.
@@ -327,6 +357,40 @@ fn t14_the_page_cache_of_a_shared_file_is_not_written() {
     let files: Vec<PathBuf> = images.flatten().map(|image| image.path().join("rootfs/opt/data")).filter(|path| path.exists()).collect();
     assert_eq!(files.len(), 1);
     assert_eq!(fs::read(&files[0]).expect("there"), vec![b'd'; 8192]);
+}
+
+/// T19: a program hears its own signals, as it would not as PID 1, and orphans are reaped.
+#[test]
+fn t19_the_first_process_passes_signals_on_and_reaps_orphans() {
+    let Some(fixture) = Fixture::new() else { return };
+    // Each `capture` leaves an orphan behind, which ends at once.
+    let orphans = "capture x spawn exit 0\n".repeat(20);
+    let looks = "list now /proc\nsleep 10\n".repeat(100);
+    let notes = seen(&fixture, &format!("note-pid own\n{orphans}{looks}"));
+    let ids: Vec<&str> =
+        notes["now"].as_array().expect("a list").iter().filter_map(Value::as_str).filter(|name| name.parse::<u32>().is_ok()).collect();
+    assert_eq!((notes["own"].as_u64(), ids.len()), (Some(2), 2), "zombies are left: {ids:?}");
+    let ran = fixture.invoke("next\nkill-self 15\nrespond {}").expect_code(1);
+    assert!(ran.json()["errorMessage"].as_str().is_some_and(|text| text.contains("signal: terminated")), "{}", ran.out());
+}
+
+/// T20: a line that never ends is carried in bounded memory.
+#[test]
+fn t20_a_flood_of_output_takes_no_memory() {
+    let Some(fixture) = Fixture::new() else { return };
+    let marks = fixture.path().join("marks");
+    fs::create_dir(&marks).expect("made");
+    fixture.script("next\nout-fill 268435456\nwrite done /mnt/done y\nhang");
+    let volumes = [format!("{}:/var/task:ro", fixture.task().display()), format!("{}:/mnt:rw", marks.display())];
+    let run = Run::new("bash").args(["-c", r#"exec "$0" "$@" 2>/dev/null"#]).arg(place::undocked());
+    let run = run.args(["run", "-v", &volumes[0], "-v", &volumes[1], &fixture.image("provided")]);
+    let running = run.env("UNDOCKED_CACHE", fixture.cache()).env("HOME", fixture.path().join("home")).start();
+    eventually(Duration::from_secs(80), "the flood is over", || marks.join("done").exists());
+    let most = tests::leftovers::status_field(running.id(), "VmHWM:").expect("it runs");
+    let kib: u64 = most.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number");
+    running.signal(nix::sys::signal::Signal::SIGTERM);
+    running.finish();
+    assert!(kib < 64 << 10, "{most}");
 }
 
 /// The network of this release is the host's: the function can reach what runs there, and that is documented, not hidden.

@@ -101,8 +101,20 @@ impl Fixture {
 
     /// `undocked` with this world's folders and nothing else in its environment.
     pub fn undocked(&self, arguments: &[&str]) -> Run {
-        Run::new(place::undocked())
-            .args(arguments)
+        self.start_with(Run::new(place::undocked()), arguments)
+    }
+
+    /// The same on a machine that grants less; `lacks` as `degraded` takes it.
+    pub fn degraded(&self, lacks: &[&str], arguments: &[&str]) -> Run {
+        self.start_with(Run::new(place::degraded()).args(lacks).arg("--").arg(place::undocked()), arguments)
+    }
+
+    fn start_with(&self, run: Run, arguments: &[&str]) -> Run {
+        let isolation = place::isolation().filter(|_| arguments.first() == Some(&"run"));
+        let (first, rest) = arguments.split_at(arguments.len().min(1));
+        run.args(first)
+            .args(isolation.iter().flat_map(|isolation| ["--isolation", isolation]))
+            .args(rest)
             .env("HOME", self.path().join("home"))
             .env("TMPDIR", self.path().join("tmp"))
             .env("XDG_RUNTIME_DIR", self.path().join("run"))

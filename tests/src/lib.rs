@@ -5,8 +5,10 @@
 
 pub mod bench;
 pub mod broken_registry;
+pub mod docker;
 pub mod fixture;
 pub mod image;
+pub mod launching;
 pub mod leftovers;
 pub mod place;
 pub mod real;
@@ -14,7 +16,9 @@ pub mod real_registry;
 pub mod run;
 pub mod skip;
 pub mod tar;
+pub mod weakened;
 pub mod wire;
 
 pub use fixture::Fixture;
 pub use run::{Ran, Run};
+pub use weakened::Weakened;

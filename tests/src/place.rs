@@ -38,6 +38,31 @@ fn build_undocked() -> PathBuf {
     profile_folder.join("undocked")
 }
 
+/// The program that starts sandboxes less some protections; cargo builds it with every test.
+///
+/// # Panics
+/// When it is not where cargo puts it.
+pub fn weakened() -> PathBuf {
+    // <target>/<profile>/deps/<test>
+    let beside = || env::current_exe().expect("the kernel tells our own path").ancestors().nth(2).map(|profile| profile.join("weakened"));
+    told("UNDOCKED_WEAKENED").or_else(beside).expect("cargo puts tests into <profile>/deps")
+}
+
+/// The program that starts another one as on a machine that grants less.
+///
+/// # Panics
+/// When it is not where cargo puts it.
+pub fn degraded() -> PathBuf {
+    // <target>/<profile>/deps/<test>
+    let beside = || env::current_exe().expect("the kernel tells our own path").ancestors().nth(2).map(|profile| profile.join("degraded"));
+    told("UNDOCKED_DEGRADED").or_else(beside).expect("cargo puts tests into <profile>/deps")
+}
+
+/// The isolation that every run of a test asks for, where a suite is run in another than the best one.
+pub fn isolation() -> Option<String> {
+    env::var("UNDOCKED_TESTS_ISOLATION").ok().filter(|isolation| !isolation.is_empty())
+}
+
 /// The statically linked probe.
 pub fn probe() -> PathBuf {
     told("UNDOCKED_PROBE").unwrap_or_else(|| PathBuf::from(env!("STATIC_PROBE")))

@@ -8,6 +8,7 @@ mod route;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,8 +33,14 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long to wait when the system has no connection to give, as with too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Serves the Runtime API until `shutdown`, then closes all connections. Calls go to `calls`, whose owner answers them.
-pub async fn serve(listener: TcpListener, calls: mpsc::Sender<Input<Ticket>>, shutdown: impl Future<Output = ()>) {
+/// Serves the Runtime API until `shutdown`, then closes all connections. Calls go to `calls`, whose owner answers them. A peer that `admits` does not
+/// know is not listened to.
+pub async fn serve(
+    listener: TcpListener,
+    calls: mpsc::Sender<Input<Ticket>>,
+    admits: impl Fn(SocketAddr) -> bool,
+    shutdown: impl Future<Output = ()>,
+) {
     let mut connections = JoinSet::new();
     let accepting = async {
         loop {
@@ -42,7 +49,8 @@ pub async fn serve(listener: TcpListener, calls: mpsc::Sender<Input<Ticket>>, sh
                 connections.join_next().await;
             }
             match listener.accept().await {
-                Ok((stream, _)) => drop(connections.spawn(serve_connection(stream, calls.clone()))),
+                Ok((stream, peer)) if admits(peer) => drop(connections.spawn(serve_connection(stream, calls.clone()))),
+                Ok(_) => {}
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
         }

@@ -27,7 +27,7 @@ fn invocation() -> Invocation {
 
 /// A server whose environment only answers, and tells the results it decided on.
 struct Served {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     decided: mpsc::UnboundedReceiver<Result<Bytes, FunctionError>>,
     _tasks: JoinSet<()>,
 }
@@ -39,7 +39,7 @@ impl Served {
         let (calls, mut received) = mpsc::channel(1);
         let (results, decided) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, calls, std::future::pending()));
+        tasks.spawn(serve(listener, calls, |_| true, std::future::pending()));
         tasks.spawn(async move {
             let now = || Now { instant: Instant::now(), since_epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap() };
             let mut lifecycle = Lifecycle::new(Arc::new(Function::sample("3")));
@@ -381,7 +381,7 @@ async fn shutdown_closes_connections() {
     let address = listener.local_addr().unwrap();
     let (calls, mut received) = mpsc::channel(1);
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, calls, async { drop(stopped.await) }));
+    let server = tokio::spawn(serve(listener, calls, |_| true, async { drop(stopped.await) }));
     let mut client = Client(TcpStream::connect(address).await.unwrap());
     client.send("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n").await;
     let _waiting = received.recv().await.unwrap();
@@ -395,7 +395,7 @@ async fn a_dropped_ticket_closes_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (calls, mut received) = mpsc::channel(1);
-    tokio::spawn(serve(listener, calls, std::future::pending()));
+    tokio::spawn(serve(listener, calls, |_| true, std::future::pending()));
     let mut client = Client(TcpStream::connect(address).await.unwrap());
     client.send("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n").await;
     drop(received.recv().await.unwrap());

@@ -82,9 +82,42 @@ pub(super) struct RunArgs {
     /// The working directory inside
     #[arg(short = 'w', long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
-    /// The network inside: only `host` in this release
+    /// The network inside: `private` (its own, with a way out), `none` or `host`
     #[arg(long, alias = "net", value_name = "NETWORK")]
     pub network: Option<String>,
+    /// Let a port of this machine lead to one inside
+    #[arg(short = 'p', long, value_name = "[[IP:]OUTSIDE:]INSIDE[/udp]")]
+    pub publish: Vec<String>,
+    /// Allow connections to this host, and to no others but name servers
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub allow_net: Vec<String>,
+    /// Refuse connections to this host
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub deny_net: Vec<String>,
+    /// Say every connection that is wanted
+    #[arg(long)]
+    pub log_net: bool,
+    /// Give a name to an address; `host-gateway` is this machine
+    #[arg(long, value_name = "NAME:IP")]
+    pub add_host: Vec<String>,
+    /// How the function is isolated: `auto` takes the best that this machine grants; `full`, `proc-bind`, `no-pivot`, `root-without-userns`, `chroot`, `in-place` take that or refuse
+    #[arg(long, value_name = "ISOLATION", default_value = "auto", hide_default_value = true)]
+    pub isolation: String,
+    /// Which system calls the sandbox may make: a policy's file in place of the shipped one, or `off`
+    #[arg(long, value_name = "FILE|off")]
+    pub seccomp: Option<OsString>,
+    /// docker's `seccomp=unconfined` and `seccomp=FILE`; `no-new-privileges` always holds
+    #[arg(long, value_name = "OPTION")]
+    pub security_opt: Vec<OsString>,
+    /// Refused: a function has no capabilities
+    #[arg(long, value_name = "CAPABILITY", hide = true)]
+    pub cap_add: Vec<String>,
+    /// Accepted: a function has no capabilities
+    #[arg(long, value_name = "CAPABILITY", hide = true)]
+    pub cap_drop: Vec<String>,
+    /// Refused: a function has no privileges
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub privileged: Option<bool>,
     /// Keep stdin open for plain commands
     #[arg(short = 'i', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub interactive: Option<bool>,

@@ -10,16 +10,19 @@ use rootfs_cache::source::RegistryAccess;
 use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, TalkArgs};
 use super::env::OwnEnvironment;
 use super::variables;
-use crate::config::{self, Color, CpuRule, ImageSource, Loudness, ResultFormat, RunConfig, Stdin, Talk};
+use crate::config::{self, Color, CpuRule, ImageSource, Loudness, NetworkOptions, ResultFormat, RunConfig, Stdin, Talk};
 use crate::exit_code::Failure;
+use crate::sandbox::network::{HostEntry, Networking};
 
 pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, Failure> {
+    let (networking, added_hosts) = networking(&args)?;
     let (image, arguments) = image_and_arguments(args.image)?;
     let image = image.parse().map_err(Failure::usage)?;
-    if let Some(network) = args.network.filter(|network| network != "host") {
-        let error = format!("the network `{network}` is not supported by this release");
-        return Err(Failure::could_not_run(error).with_hint(Some("only `--network host`, which is also the default".to_owned())));
-    }
+    refuse_privileges(&args.cap_add, args.privileged)?;
+    let filter = config::filter(args.seccomp.as_deref(), &args.security_opt).map_err(|error| {
+        let (hint, is_usage) = (error.hint(), error.is_usage());
+        refused(error, is_usage).with_hint(hint)
+    })?;
     let current_dir =
         std::env::current_dir().map_err(|error| Failure::could_not_run(error).with_hint(Some("the current folder is gone".to_owned())))?;
     let volumes = config::volumes(&args.volumes, &current_dir).map_err(|error| {
@@ -37,6 +40,9 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         working_dir: config::working_dir(args.workdir).map_err(bad_config)?,
         variables: variables::given(&args.variables, &args.env_file, own).map_err(Failure::usage)?,
         own_settings: own.settings(),
+        networking,
+        added_hosts,
+        isolation: args.isolation.parse().map_err(Failure::usage)?,
         layers: config::layers(&args.layers, &volumes).map_err(bad_config)?,
         volumes,
         memory: config::memory(size("--memory", args.memory)?).map_err(bad_config)?,
@@ -46,6 +52,7 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
             CpuChoice::Lambda => CpuRule::Lambda,
         },
         timeout: args.timeout.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
+        filter,
         stdin: if args.interactive == Some(true) { Stdin::Inherit } else { Stdin::Null },
         result: if args.json { ResultFormat::Json } else { ResultFormat::Line },
         talk: talk(&args.talk, own),
@@ -65,6 +72,33 @@ fn size(option: &'static str, given: Option<String>) -> Result<Option<config::Me
 struct BadOption {
     option: &'static str,
     source: config::ParseMemorySizeError,
+}
+
+/// What docker grants a container, and nobody a function.
+fn refuse_privileges(cap_add: &[String], privileged: Option<bool>) -> Result<(), Failure> {
+    let option = match (cap_add, privileged) {
+        ([capability, ..], _) => format!("`--cap-add {capability}`"),
+        ([], Some(true)) => "`--privileged`".to_owned(),
+        ([], _) => return Ok(()),
+    };
+    let error = format!("{option} is not supported: a function has no capabilities, on Lambda as here");
+    let hint = "leave it out; debuggers work without, and `--seccomp FILE` allows system calls that the shipped policy refuses";
+    Err(Failure::could_not_run(error).with_hint(Some(hint.to_owned())))
+}
+
+fn networking(args: &RunArgs) -> Result<(Networking, Vec<HostEntry>), Failure> {
+    let options = NetworkOptions {
+        network: args.network.as_deref(),
+        publish: &args.publish,
+        allow: &args.allow_net,
+        deny: &args.deny_net,
+        add_host: &args.add_host,
+        log: args.log_net,
+    };
+    config::networking(&options).map_err(|error| {
+        let hint = error.hint();
+        Failure::usage(error).with_hint(hint)
+    })
 }
 
 fn refused(error: impl std::error::Error + 'static, is_usage: bool) -> Failure {

@@ -99,6 +99,14 @@ fn lines_as_docker_users_type_them() {
 }
 
 #[test]
+fn the_filter_is_the_shipped_one_or_the_users_choice() {
+    assert!(run(&["host"]).filter.is_some());
+    assert!(run(&["--cap-drop", "ALL", "--privileged=false", "--security-opt=no-new-privileges", "host"]).filter.is_some());
+    assert!(run(&["--seccomp", "off", "host"]).filter.is_none());
+    assert!(run(&["--security-opt", "seccomp=unconfined", "host"]).filter.is_none());
+}
+
+#[test]
 fn how_images_are_found() {
     let config = run(&[
         "--pull",
@@ -174,6 +182,15 @@ fn refusals() {
         (&["run", "-v", "data:/x", "host"], 125, "named volumes do not exist here", "./data"),
         (&["run", "-e", "=x", "host"], 2, "`=x` names no variable", ""),
         (&["run", "--network", "bridge", "host"], 125, "the network `bridge` is not supported", "--network host"),
+        (
+            &["run", "--cap-add", "SYS_ADMIN", "host"],
+            125,
+            "`--cap-add SYS_ADMIN` is not supported: a function has no capabilities",
+            "leave it out",
+        ),
+        (&["run", "--privileged", "host"], 125, "`--privileged` is not supported", "leave it out"),
+        (&["run", "--seccomp", "/none/such", "host"], 125, "cannot read the seccomp policy `/none/such`", "`off`"),
+        (&["run", "--security-opt", "systempaths=unconfined", "host"], 125, "`--security-opt systempaths=unconfined`", "seccomp="),
         (&["run", "-v", "/none/such:/x", "host"], 125, "the host path `/none/such` of a volume does not exist", "docker would make"),
         (&["run", "-v", "/tmp:/opt", "--layer", "/usr", "host"], 2, "`--layer` and a volume both want `/opt`", "--layer"),
         (&["run", "UPPER CASE"], 2, "image reference", ""),

@@ -1,12 +1,18 @@
 //! Several layer folders made into one for `/opt`, as Lambda does: in order, a later one's file in place of an earlier one's.
 //!
-//! Files are copied with `copy_file_range`, which shares their blocks where the file system can. The target is a folder nobody else can reach.
+//! Files are copied with `copy_file_range`, which shares their blocks where the file system can. The target is a folder nobody else can reach; a layer may
+//! be changed by others while it is copied, so that it is walked through folder handles and no link of it is ever followed.
 
-use std::fs::{File, FileTimes, Metadata};
+use std::ffi::{CStr, OsStr};
+use std::fs::{File, FileTimes, OpenOptions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, readlinkat, statat};
 
 /// Why layers could not be merged.
 #[derive(Debug, thiserror::Error)]
@@ -36,33 +42,51 @@ pub fn merge(layers: &[PathBuf], target: &Path, stop: &AtomicBool) -> Result<(),
         if target.starts_with(layer) {
             return Err(MergeError::Loop { path: layer.clone() });
         }
-        copy_folder(layer, target, stop)?;
+        let folder = File::open(layer).map_err(|source| MergeError::Copy { path: layer.clone(), source })?;
+        copy_folder((folder.as_fd(), layer), target, stop)?;
     }
     Ok(())
 }
 
-fn copy_folder(from: &Path, to: &Path, stop: &AtomicBool) -> Result<(), MergeError> {
+/// Copies what is in a folder; its path is for messages alone.
+fn copy_folder((folder, path): (BorrowedFd<'_>, &Path), to: &Path, stop: &AtomicBool) -> Result<(), MergeError> {
     let at = |path: &Path| {
         let path = path.to_owned();
         move |source| MergeError::Copy { path, source }
     };
-    for entry in std::fs::read_dir(from).map_err(at(from))? {
+    for entry in Dir::read_from(folder).map_err(|error| at(path)(error.into()))? {
         if stop.load(Ordering::Relaxed) {
             return Err(MergeError::Interrupted);
         }
-        let entry = entry.map_err(at(from))?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let metadata = entry.metadata().map_err(at(&source))?;
-        if metadata.is_dir() {
-            make_folder(&target).map_err(at(&source))?;
-            copy_folder(&source, &target, stop)?;
-            // Last: a folder may be closed to writing.
-            std::fs::set_permissions(&target, metadata.permissions()).map_err(at(&source))?;
-        } else {
-            clear(&target).and_then(|()| copy_file(&source, &target, &metadata)).map_err(at(&source))?;
+        let entry = entry.map_err(|error| at(path)(error.into()))?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let (source, target) = (path.join(OsStr::from_bytes(name.to_bytes())), to.join(OsStr::from_bytes(name.to_bytes())));
+        match kind(folder, name).map_err(at(&source))? {
+            FileType::Directory => {
+                let inner = open(folder, name, OFlags::DIRECTORY).map_err(at(&source))?;
+                make_folder(&target).map_err(at(&source))?;
+                copy_folder((inner.as_fd(), &source), &target, stop)?;
+                // Last: a folder may be closed to writing.
+                let permissions = inner.metadata().map_err(at(&source))?.permissions();
+                std::fs::set_permissions(&target, permissions).map_err(at(&source))?;
+            }
+            kind => clear(&target).and_then(|()| copy_entry(folder, name, kind, &target)).map_err(at(&source))?,
         }
     }
     Ok(())
+}
+
+fn kind(folder: BorrowedFd<'_>, name: &CStr) -> io::Result<FileType> {
+    Ok(FileType::from_raw_mode(statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode))
+}
+
+/// Opens what was there a moment ago; a link in its place is an error, and a pipe does not hold us up.
+fn open(folder: BorrowedFd<'_>, name: &CStr, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(openat(folder, name, flags, Mode::empty())?.into())
 }
 
 /// An earlier layer's folder is gone into, anything else of it gives way.
@@ -84,16 +108,23 @@ fn clear(target: &Path) -> io::Result<()> {
 }
 
 /// Sockets, pipes and devices are no content of a layer. Times are kept: Python looks at them to know whether its compiled files are good.
-fn copy_file(source: &Path, target: &Path, metadata: &Metadata) -> io::Result<()> {
-    if metadata.is_symlink() {
-        return std::os::unix::fs::symlink(std::fs::read_link(source)?, target);
+fn copy_entry(folder: BorrowedFd<'_>, name: &CStr, kind: FileType, target: &Path) -> io::Result<()> {
+    if kind == FileType::Symlink {
+        let link = readlinkat(folder, name, Vec::new())?;
+        return std::os::unix::fs::symlink(OsStr::from_bytes(link.to_bytes()), target);
     }
+    if kind != FileType::RegularFile {
+        return Ok(());
+    }
+    let mut source = open(folder, name, OFlags::empty())?;
+    let metadata = source.metadata()?;
     if !metadata.is_file() {
         return Ok(());
     }
-    std::fs::copy(source, target)?;
-    // Times can be set on any file that is ours, however it was opened.
-    File::open(target)?.set_times(FileTimes::new().set_modified(metadata.modified()?))
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target)?;
+    io::copy(&mut source, &mut copy)?;
+    copy.set_permissions(metadata.permissions())?;
+    copy.set_times(FileTimes::new().set_modified(metadata.modified()?))
 }
 
 #[cfg(test)]
@@ -165,6 +196,27 @@ mod tests {
         assert_eq!((metadata.permissions().mode() & 0o777, metadata.modified().unwrap()), (0o555, then));
         assert!(opt.path().join("dir/more").exists());
         std::fs::set_permissions(first.path().join("dir"), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    /// A writer beside us swaps a file for a link while we copy: never does the link's target come along.
+    #[test]
+    fn a_swapped_link_is_not_followed() {
+        let folder = layer(&[("file", "own"), ("dir/file", "own")]);
+        let secret = layer(&[("secret", "secret")]);
+        symlink(secret.path().join("secret"), folder.path().join("link")).unwrap();
+        symlink(secret.path(), folder.path().join("way")).unwrap();
+        let handle = File::open(folder.path()).unwrap();
+        // As if it had been a file, and a folder, when it was looked at.
+        let refused = copy_entry(handle.as_fd(), c"link", FileType::RegularFile, &folder.path().join("copy")).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::ELOOP));
+        assert_eq!(open(handle.as_fd(), c"way", OFlags::DIRECTORY).unwrap_err().raw_os_error(), Some(libc::ENOTDIR));
+        // As if the folder above had been swapped: its handle leads to what it was.
+        let inner = open(handle.as_fd(), c"dir", OFlags::DIRECTORY).unwrap();
+        std::fs::rename(folder.path().join("dir"), folder.path().join("gone")).unwrap();
+        symlink(secret.path(), folder.path().join("dir")).unwrap();
+        let target = tempfile::tempdir().unwrap();
+        copy_folder((inner.as_fd(), Path::new("dir")), target.path(), &AtomicBool::new(false)).unwrap();
+        assert_eq!(std::fs::read_dir(target.path()).unwrap().count(), 1);
     }
 
     #[test]

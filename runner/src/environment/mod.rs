@@ -2,6 +2,7 @@
 //!
 //! One task owns all state. It waits for calls, output, the runtime's end and the clock, asks the lifecycle, and does what that says.
 
+pub mod connections;
 pub mod entry;
 pub mod host;
 pub mod identity;
@@ -10,7 +11,6 @@ pub mod layers;
 mod logs;
 pub mod mount_points;
 mod once;
-pub mod run_folder;
 mod runtime;
 mod task;
 #[cfg(test)]

@@ -1,20 +1,19 @@
 //! Single execution: the runtime is started at once, gets its one event when it asks for it, and nothing is left afterwards.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
+use super::connections::{self, Connections, PublishError};
 use super::ids;
 use super::task::{Environment, Start};
-use crate::api;
 use crate::function::Function;
 use crate::lambda::{Input, Invocation, Outcome, ReportFigures};
 use crate::report::Report;
+use crate::sandbox::network::Networking;
 use crate::sandbox::{LaunchError, Launcher, PlanError, SandboxPlan};
 
 /// Calls that wait for the environment's task. Bounded: a connection that is ahead of it waits.
@@ -27,6 +26,8 @@ pub struct Run<'a> {
     pub function: &'a Function,
     /// Its one event.
     pub event: Bytes,
+    /// How its sandbox is connected.
+    pub networking: &'a Networking,
 }
 
 /// What came of it.
@@ -44,6 +45,15 @@ pub enum EnvironmentError {
     /// There is no socket for the Runtime API.
     #[error("cannot serve the Runtime API on 127.0.0.1")]
     Listen {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A port cannot be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    /// The sandbox runs and cannot be connected.
+    #[error("cannot connect the sandbox")]
+    Connect {
         /// What the kernel said.
         source: io::Error,
     },
@@ -74,10 +84,17 @@ pub enum EnvironmentError {
 }
 
 impl EnvironmentError {
+    /// Whether the host's network may do where the one that was asked for cannot be had.
+    pub fn is_of_network(&self) -> bool {
+        matches!(self, Self::Launch { source: LaunchError::NoNetwork { .. } } | Self::Plan { source: PlanError::NoNetwork { .. } })
+    }
+
     /// What the user can do about it, where we know.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Launch { source } => source.hint(),
+            Self::Publish(_) => Some("another program may have that port; `-p INSIDE` alone takes any that is free".to_owned()),
+            Self::Plan { source } => source.hint(),
             _ => None,
         }
     }
@@ -93,15 +110,14 @@ pub async fn run_once(
     stop: impl Future<Output = i32>,
 ) -> Result<Ran, EnvironmentError> {
     let listen = |source| EnvironmentError::Listen { source };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(listen)?;
-    let runtime_api = listener.local_addr().map_err(listen)?;
+    let (outside, runtime_api) = connections::outside(run.networking.network).map_err(listen)?;
+    let connections = Connections::open(run.networking)?;
+    for (outside, inside) in connections.published() {
+        report.note(&format!("undocked: {outside} leads to port {inside} inside"));
+    }
     let (calls, received) = mpsc::channel(CALLS_AHEAD);
-    // Dropping the set ends the server with its connections.
-    let mut servers = JoinSet::new();
-    servers.spawn(api::serve(listener, calls, std::future::pending()));
-
     let invocation = invocation(&run).map_err(|source| EnvironmentError::Random { source })?;
-    let start = Start { launcher, make_plan, runtime_api };
+    let start = Start { launcher, make_plan, runtime_api, connections, outside, calls };
     let mut environment = Environment::new(start, Arc::new(run.function.clone()), report);
     environment.apply([Input::Begin, Input::Invoke(invocation)])?;
     let interrupted = environment.serve(received, stop).await?;

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use tokio::io::unix::AsyncFd;
 
+use super::connections::Serving;
 use super::logs::Logs;
 use crate::lambda::{PlatformError, RuntimeEnd};
 use crate::sandbox::{Ended, LaunchError, Sandbox};
@@ -20,13 +21,15 @@ pub(super) struct RuntimeProcess {
     sandbox: Sandbox,
     /// The sandbox's end, registered once for all waits.
     end: AsyncFd<OwnedFd>,
+    /// What it is connected by, for as long as it runs.
+    _serving: Serving,
 }
 
 impl RuntimeProcess {
-    pub(super) fn new(mut sandbox: Sandbox) -> io::Result<Self> {
+    pub(super) fn new(mut sandbox: Sandbox, serving: Serving) -> io::Result<Self> {
         let logs = Logs::new(sandbox.stdout.take(), sandbox.stderr.take())?;
         let end = sandbox.watch_end()?;
-        Ok(Self { logs, sandbox, end })
+        Ok(Self { logs, sandbox, end, _serving: serving })
     }
 
     /// Waits until the process has ended. May be dropped and called anew at any time.

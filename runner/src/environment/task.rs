@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -12,12 +12,14 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use super::EnvironmentError;
+use super::connections::Connections;
 use super::logs::Stream;
 use super::runtime::{RuntimeProcess, function_fault};
 use crate::api::Ticket;
 use crate::function::Function;
 use crate::lambda::{Effect, FunctionError, Input, Lifecycle, LogEvent, Now, ReportFigures};
 use crate::report::Report;
+use crate::sandbox::network::Connection;
 use crate::sandbox::{Launcher, PlanError, SandboxPlan};
 
 /// How often memory is looked at, beside the runtime's calls.
@@ -28,6 +30,11 @@ pub(super) struct Start<'a, P> {
     pub(super) launcher: &'a Launcher,
     pub(super) make_plan: P,
     pub(super) runtime_api: SocketAddr,
+    pub(super) connections: Connections<'a>,
+    /// The Runtime API's listener on the host's loopback, if it is there.
+    pub(super) outside: Option<TcpListener>,
+    /// Where its calls go.
+    pub(super) calls: mpsc::Sender<Input<Ticket>>,
 }
 
 /// An execution environment.
@@ -52,6 +59,7 @@ enum Wake {
     Ended,
     Output(Stream),
     Room,
+    Connection(Connection),
 }
 
 impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a, P> {
@@ -89,6 +97,7 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
                 () = has_ended(&self.runtime) => Wake::Ended,
                 stream = has_output(&self.runtime), if has_room => Wake::Output(stream),
                 () = self.report.room(), if !has_room => Wake::Room,
+                connection = self.start.connections.logged(), if has_room => Wake::Connection(connection),
             };
             match wake {
                 Wake::Stop(signal) => return Ok(Some(signal)),
@@ -101,6 +110,7 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
                 Wake::Ended => self.reap().await?,
                 Wake::Output(stream) => self.take_output(stream),
                 Wake::Room => {}
+                Wake::Connection(connection) => self.report.note(&format!("undocked: {connection}")),
             }
         }
         Ok(None)
@@ -150,12 +160,14 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
     fn launch(&mut self) -> Result<Option<Input<Ticket>>, EnvironmentError> {
         let plan = (self.start.make_plan)(self.start.runtime_api).map_err(|source| EnvironmentError::Plan { source })?;
         match self.start.launcher.launch(plan) {
-            Ok(sandbox) => {
+            Ok(mut sandbox) => {
+                let serving = self.start.connections.serve(&mut sandbox, self.start.outside.as_ref(), self.start.calls.clone());
+                let serving = serving.map_err(|source| EnvironmentError::Connect { source })?;
                 if let Some(warning) = sandbox.enforcement().warning().filter(|_| !self.warned) {
                     self.report.note(&format!("undocked: {warning}"));
                     self.warned = true;
                 }
-                self.runtime = Some(RuntimeProcess::new(sandbox).map_err(watch)?);
+                self.runtime = Some(RuntimeProcess::new(sandbox, serving).map_err(watch)?);
             }
             Err(error) => {
                 let fault = function_fault(error).map_err(|source| EnvironmentError::Launch { source })?;

@@ -16,6 +16,7 @@ use super::{Ran, Run, run_once};
 use crate::function::Function;
 use crate::lambda::{Outcome, PlatformError, RuntimeEnd};
 use crate::report::{CarriageReturns, Color, Report};
+use crate::sandbox::network::Networking;
 use crate::sandbox::{Command, FirstProcess, HostRoot, InnerIdentity, Input, Launcher, Output, RootSource, SandboxRequest, Stdio, plan};
 
 /// A Runtime API client: `call METHOD PATH BODY` prints the answer, `next` sets `$id`.
@@ -138,6 +139,8 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
     let files = [("/opt/plain", "no program", 0o644), ("/opt/badformat", "no program", 0o755), ("/opt/noloader", "#!/no/such\n", 0o755)];
     let variables = ["PATH=/usr/bin:/bin".to_owned(), format!("AWS_LAMBDA_RUNTIME_API={runtime_api}")];
     SandboxRequest {
+        isolation: crate::sandbox::IsolationChoice::Auto,
+        scratch: None,
         root: RootSource::Host(host_root(&files)),
         command: command.clone(),
         environment: variables.into_iter().map(|variable| CString::new(variable).unwrap()).collect(),
@@ -149,15 +152,17 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
         limits: crate::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Joined },
         network: crate::sandbox::Network::Host,
+        listen_inside: None,
         first_process: FirstProcess::Init,
-        filter: Arc::new(filter),
+        filter: Some(Arc::new(filter)),
     }
 }
 
 async fn run_with(command: Command, timeout: &str, report: &mut Report, stop: impl Future<Output = i32>) -> Ran {
     let launcher = Launcher::start().unwrap();
     let function = Function::sample(timeout);
-    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}") };
+    let networking = Networking::plain(crate::sandbox::Network::Host);
+    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}"), networking: &networking };
     run_once(&launcher, |runtime_api| plan(request(&command, runtime_api)), run, report, stop).await.unwrap()
 }
 

@@ -12,8 +12,8 @@ use serde::Serialize;
 
 use super::{open_cache, print};
 use crate::config::{ImageSource, Listing};
-use crate::environment::run_folder;
 use crate::exit_code::{ExitCode, Failure};
+use crate::sandbox::run_folder;
 
 /// One image with one of its names.
 #[derive(Debug, Serialize)]

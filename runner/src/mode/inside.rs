@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rootfs_cache::rootfs::Rootfs;
 
+mod names;
 mod places;
 
 use super::cache_root;
@@ -15,12 +16,16 @@ use crate::config::{ImageSource, RunConfig};
 use crate::environment::identity::{HOST_IDENTITY, Identity, ImageRoot};
 use crate::environment::layers::{self, MergeError};
 use crate::environment::mount_points;
-use crate::environment::run_folder::{self, RunFolder};
 use crate::exit_code::Failure;
+use crate::function::INNER_API_PORT;
+use crate::sandbox::run_folder::{self, RunFolder};
 use crate::sandbox::{
-    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, Limits, Network, RootSource, SandboxRequest, Stdio, Volume,
-    shipped_filter,
+    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, IsolationChoice, Limits, Network, RootSource, SandboxRequest, Stdio,
+    Volume,
 };
+
+/// The host name inside.
+const HOSTNAME: &str = "lambda";
 
 /// What a sandbox shows. The folder of the run is removed with this value.
 #[derive(Debug)]
@@ -28,10 +33,13 @@ pub(super) struct Inside {
     root: RootSource,
     volumes: Vec<Volume>,
     identity: InnerIdentity,
+    network: Network,
     working_dir: PathBuf,
     tmp_size_bytes: u64,
     limits: Limits,
-    filter: Arc<Filter>,
+    filter: Option<Arc<Filter>>,
+    isolation: IsolationChoice,
+    scratch: Option<PathBuf>,
     /// While it is held, the image stays in the cache.
     _rootfs: Option<Rootfs>,
     _folder: Option<RunFolder>,
@@ -70,9 +78,17 @@ impl Inside {
             volumes.push(read_only(opt, "/opt"));
         }
         let working_dir = working_dir(config, &userland);
+        let names = names::files(config);
         let (root, ids, rootfs) = match userland {
-            Userland::Host(root) => (RootSource::Host(places::on_host(root, &config.volumes)), HOST_IDENTITY, None),
+            Userland::Host(mut root) => {
+                names::show_on_host(&mut root, names);
+                (RootSource::Host(places::on_host(root, &config.volumes)), HOST_IDENTITY, None)
+            }
             Userland::Image(rootfs, image) => {
+                for (target, text) in names.into_iter().filter(|(target, _)| image.holds(target)) {
+                    let file = target.trim_start_matches('/').replace('/', "-");
+                    add_missing(&mut volumes, [read_only(folder.write(&file, text.as_bytes())?, target)]);
+                }
                 let found = image.name_resolution().into_iter();
                 add_missing(&mut volumes, found.map(|(source, target)| read_only(source, target)));
                 let Identity { ids, databases } = image.identity();
@@ -88,28 +104,42 @@ impl Inside {
                 (root, ids, Some(rootfs))
             }
         };
-        let filter = shipped_filter().map_err(Failure::could_not_run)?;
-        let tmp_size_bytes = config.tmp_size.bytes();
-        Ok(Self { root, volumes, identity: ids, working_dir, tmp_size_bytes, limits, filter, _rootfs: rootfs, _folder: folder.made })
+        Ok(Self {
+            root,
+            volumes,
+            identity: ids,
+            network: config.networking.network,
+            working_dir,
+            tmp_size_bytes: config.tmp_size.bytes(),
+            limits,
+            filter: config.filter.clone(),
+            isolation: config.isolation,
+            scratch: config.images.cache.as_deref().map(run_folder::parent),
+            _rootfs: rootfs,
+            _folder: folder.made,
+        })
     }
 
     /// What the sandbox is asked to be.
     pub(super) fn request(&self, command: Command, environment: Vec<CString>, stdio: Stdio) -> SandboxRequest {
         SandboxRequest {
+            isolation: self.isolation,
+            scratch: self.scratch.clone(),
             root: self.root.clone(),
             command,
             environment,
             working_dir: self.working_dir.clone(),
             volumes: self.volumes.clone(),
             identity: self.identity,
-            hostname: "lambda".to_owned(),
+            hostname: HOSTNAME.to_owned(),
             tmp_size_bytes: self.tmp_size_bytes,
             limits: self.limits,
             stdio,
-            network: Network::Host,
+            network: self.network,
+            listen_inside: (self.network != Network::Host).then_some(INNER_API_PORT),
             // As on Lambda the runtime is not process 1, which signals of its own making would not reach.
             first_process: FirstProcess::Init,
-            filter: Arc::clone(&self.filter),
+            filter: self.filter.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Read};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use rootfs_cache::pull::PullPolicy;
 use rootfs_cache::reference::ImageReference;
 
 mod work;
@@ -20,37 +21,92 @@ use crate::environment::{EnvironmentError, Ran, Run, run_once};
 use crate::exit_code::{ExitCode, Failure};
 use crate::lambda::Outcome;
 use crate::report::{self, Report, RunResult, result_line};
-use crate::sandbox::{Command, Input, Launcher, Output, Stdio, plan};
+use crate::sandbox::{Command, Input, Launcher, Network, Output, Stdio, plan};
 
-/// Runs what `config` says.
+/// Why a run was not done.
+#[derive(Debug)]
+pub(super) struct NotRun {
+    failure: Failure,
+    /// Whether the host's network may do where the one that was asked for cannot be had.
+    is_of_network: bool,
+}
+
+impl NotRun {
+    pub(super) fn new(failure: Failure, is_of_network: bool) -> Self {
+        Self { failure, is_of_network }
+    }
+}
+
+impl From<Failure> for NotRun {
+    fn from(failure: Failure) -> Self {
+        Self { failure, is_of_network: false }
+    }
+}
+
+/// Runs what `config` says; on the host's network where none of its own is granted and nothing that was asked for hangs on it.
 pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
+    let mut event = None;
+    let not_run = match attempt(config, &mut event, None) {
+        Ok(code) => return Ok(code),
+        Err(not_run) => not_run,
+    };
+    let networking = &config.networking;
+    if !not_run.is_of_network || !networking.published.is_empty() || !networking.rules.are_empty() {
+        return Err(not_run.failure);
+    }
+    let why = format!("no network of its own is granted ({}): it has this machine's, `--network host`", not_run.failure);
+    let mut config = config.clone();
+    config.networking.network = Network::Host;
+    // It was asked for at the first attempt.
+    config.images.options.policy = PullPolicy::Missing;
+    attempt(&config, &mut event, Some(&why)).map_err(|not_run| not_run.failure)
+}
+
+/// One attempt; `said` is said of it. The event is read once.
+fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) -> Result<ExitCode, NotRun> {
     let Work { userland, command, variables, purpose, limits, note } = match &config.image {
         ImageReference::Host => work::on_host(config)?,
         image => work::in_image(config, pull::find(image, &config.images, config.talk)?)?,
     };
     // Read while signals still end us: nobody else would stop a read of a terminal.
-    let event = match &purpose {
-        Purpose::Function { event, .. } => read(event)?,
-        Purpose::Plain => Bytes::new(),
+    let event = match (&purpose, &*known) {
+        (_, Some(event)) => event.clone(),
+        (Purpose::Function { event, .. }, None) => read(event)?,
+        (Purpose::Plain, None) => Bytes::new(),
     };
-    let launcher = Launcher::start().map_err(Failure::could_not_run)?;
+    *known = Some(event.clone());
+    let launcher = Launcher::start().map_err(|error| {
+        let hint = error.hint();
+        Failure::could_not_run(error).with_hint(hint)
+    })?;
     async_runtime()?.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
         let inside = match Inside::prepare(config, userland, limits, &mut signals).await {
             Ok(inside) => inside,
-            Err(NotInside::Failed(failure)) => return Err(failure),
+            Err(NotInside::Failed(failure)) => return Err(failure.into()),
             Err(NotInside::Interrupted(signal)) => return Ok(ExitCode::from_signal(signal)),
         };
         let start = Start { launcher: &launcher, inside: &inside, command, variables };
         match purpose {
-            Purpose::Plain => start.plain(config.stdin, signals).await,
+            Purpose::Plain => {
+                if let Some(said) = said {
+                    shell::say(said);
+                }
+                start.plain(config, signals).await
+            }
             Purpose::Function { function, carriage_returns, .. } => {
                 let mut report = Report::to_stderr(color(config), carriage_returns);
                 if let Some(note) = note.filter(|_| config.talk.loudness == Loudness::Normal) {
                     report.note(&format!("undocked: {note}"));
                 }
-                let ran = start.function(Run { function: &function, event }, &mut report, signals).await.map_err(not_run)?;
-                finish(&ran, &report, config.result)
+                if let Some(said) = said {
+                    report.note(&format!("undocked: {said}"));
+                }
+                let ran = start
+                    .function(Run { function: &function, event, networking: &config.networking }, &mut report, signals)
+                    .await
+                    .map_err(not_run)?;
+                Ok(finish(&ran, &report, config.result)?)
             }
         }
     })
@@ -65,14 +121,14 @@ struct Start<'a> {
 }
 
 impl Start<'_> {
-    async fn plain(self, stdin: Stdin, mut signals: Signals) -> Result<ExitCode, Failure> {
-        let input = match stdin {
+    async fn plain(self, config: &RunConfig, mut signals: Signals) -> Result<ExitCode, NotRun> {
+        let input = match config.stdin {
             Stdin::Inherit => Input::Inherit,
             Stdin::Null => Input::Null,
         };
         let stdio = Stdio { input, output: Output::Inherit, error: Output::Inherit };
         let request = self.inside.request(self.command, self.variables.to_c_strings(), stdio);
-        shell::run(self.launcher, request, signals.next()).await
+        shell::run(self.launcher, request, &config.networking, signals.next()).await
     }
 
     async fn function(self, run: Run<'_>, report: &mut Report, mut signals: Signals) -> Result<Ran, EnvironmentError> {
@@ -125,7 +181,7 @@ fn finish(ran: &Ran, report: &Report, format: ResultFormat) -> Result<ExitCode, 
     Ok(code)
 }
 
-fn not_run(error: EnvironmentError) -> Failure {
-    let hint = error.hint();
-    Failure::could_not_run(error).with_hint(hint)
+fn not_run(error: EnvironmentError) -> NotRun {
+    let (hint, is_of_network) = (error.hint(), error.is_of_network());
+    NotRun::new(Failure::could_not_run(error).with_hint(hint), is_of_network)
 }

@@ -1,23 +1,40 @@
 //! A plain command in the sandbox: our standard streams are its own, and its exit code is ours.
 
 use std::io::Write;
+use std::pin::pin;
 
+use super::once::NotRun;
+use crate::environment::connections::Connections;
 use crate::exit_code::{ExitCode, Failure};
-use crate::sandbox::{Ended, LaunchError, Launcher, SandboxRequest, plan};
+use crate::sandbox::network::Networking;
+use crate::sandbox::{Ended, LaunchError, Launcher, PlanError, SandboxRequest, plan};
 
 /// Runs the command; `stop` gives the number of a signal that ends it.
-pub(super) async fn run(launcher: &Launcher, request: SandboxRequest, stop: impl Future<Output = i32>) -> Result<ExitCode, Failure> {
-    let plan = plan(request).map_err(Failure::could_not_run)?;
+pub(super) async fn run(
+    launcher: &Launcher,
+    request: SandboxRequest,
+    networking: &Networking,
+    stop: impl Future<Output = i32>,
+) -> Result<ExitCode, NotRun> {
+    let mut connections = Connections::open(networking).map_err(Failure::could_not_run)?;
+    for (outside, inside) in connections.published() {
+        say(&format!("{outside} leads to port {inside} inside"));
+    }
+    let plan = plan(request).map_err(not_planned)?;
     let mut sandbox = launcher.launch(plan).map_err(not_launched)?;
     if let Some(warning) = sandbox.enforcement().warning() {
-        // Its error stream is ours: a write that fails is its affair as well.
-        let _ = writeln!(std::io::stderr(), "undocked: {warning}");
+        say(&warning);
     }
-    let (ended, signal) = tokio::select! {
-        ended = sandbox.ended() => (ended, None),
-        signal = stop => {
-            sandbox.kill();
-            (sandbox.ended().await, Some(signal))
+    let _serving = connections.serve_plain(&mut sandbox).map_err(Failure::could_not_run)?;
+    let mut stop = pin!(stop);
+    let (ended, signal) = loop {
+        tokio::select! {
+            ended = sandbox.ended() => break (ended, None),
+            signal = &mut stop => {
+                sandbox.kill();
+                break (sandbox.ended().await, Some(signal));
+            }
+            connection = connections.logged() => say(&connection.to_string()),
         }
     };
     if sandbox.killed_for_memory() {
@@ -30,14 +47,24 @@ pub(super) async fn run(launcher: &Launcher, request: SandboxRequest, stop: impl
     })
 }
 
+/// The sandbox's error stream is ours: a write that fails is its affair as well.
+pub(super) fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "undocked: {what}");
+}
+
+fn not_planned(error: PlanError) -> NotRun {
+    let (hint, is_of_network) = (error.hint(), matches!(error, PlanError::NoNetwork { .. }));
+    NotRun::new(Failure::could_not_run(error).with_hint(hint), is_of_network)
+}
+
 /// Docker's exit codes for a command that is not there, or is no program.
-fn not_launched(error: LaunchError) -> Failure {
-    let hint = error.hint();
+fn not_launched(error: LaunchError) -> NotRun {
+    let (hint, is_of_network) = (error.hint(), matches!(error, LaunchError::NoNetwork { .. }));
     let code = match &error {
         LaunchError::Exec { source, .. } if source.raw_os_error() == Some(libc::ENOENT) => ExitCode::NOT_FOUND,
         LaunchError::Exec { .. } => ExitCode::NOT_EXECUTABLE,
         LaunchError::NoCandidate { .. } => ExitCode::NOT_FOUND,
         _ => ExitCode::COULD_NOT_RUN,
     };
-    Failure::could_not_run(error).with_code(code).with_hint(hint)
+    NotRun::new(Failure::could_not_run(error).with_code(code).with_hint(hint), is_of_network)
 }

@@ -43,7 +43,6 @@ const FRA_PRIORITY: u16 = 6;
 const FRA_IP_PROTO: u16 = 22;
 const FR_ACT_TO_TBL: u8 = 1;
 const FR_ACT_BLACKHOLE: u8 = 6;
-const FIB_RULE_INVERT: u32 = 2;
 const RT_TABLE_LOCAL: u8 = 255;
 const RTPROT_BOOT: u8 = 3;
 const RT_SCOPE_HOST: u8 = 254;
@@ -101,16 +100,17 @@ impl Messages {
     /// Nobody listens inside on a far address's port, and the kernel would say so to whoever sent there. The rule that drops those messages must
     /// come before the lookup of local addresses, which is therefore moved down.
     fn no_errors_from_afar(&mut self, family: &Family) {
-        let rule = |action: u8, table: u8, source_length: u8, flags: u32| {
-            [&[family.number, 0, source_length, 0, table, 0, 0, action], flags.to_ne_bytes().as_slice()].concat()
-        };
-        let local = rule(FR_ACT_TO_TBL, RT_TABLE_LOCAL, 0, 0);
-        self.push(RTM_NEWRULE, CREATE, &local, &[(FRA_PRIORITY, &100_u32.to_ne_bytes())]);
-        self.push(RTM_DELRULE, 0, &local, &[(FRA_PRIORITY, &0_u32.to_ne_bytes())]);
+        let rule = |action: u8, table: u8, source_length: u8| [family.number, 0, source_length, 0, table, 0, 0, action, 0, 0, 0, 0];
+        let local = rule(FR_ACT_TO_TBL, RT_TABLE_LOCAL, 0);
+        let priority = |priority: u32| priority.to_ne_bytes();
+        self.push(RTM_NEWRULE, CREATE, &local, &[(FRA_PRIORITY, &priority(100))]);
+        self.push(RTM_DELRULE, 0, &local, &[(FRA_PRIORITY, &priority(0))]);
+        // Those of the loopback addresses are the truth.
         let (network, length) = family.loopback;
-        let errors = rule(FR_ACT_BLACKHOLE, 0, length, FIB_RULE_INVERT);
-        let attributes: [(u16, &[u8]); 3] = [(FRA_PRIORITY, &1_u32.to_ne_bytes()), (FRA_SRC, network), (FRA_IP_PROTO, &[family.icmp])];
-        self.push(RTM_NEWRULE, CREATE, &errors, &attributes);
+        let icmp: (u16, &[u8]) = (FRA_IP_PROTO, &[family.icmp]);
+        let own = rule(FR_ACT_TO_TBL, RT_TABLE_LOCAL, length);
+        self.push(RTM_NEWRULE, CREATE, &own, &[(FRA_PRIORITY, &priority(1)), (FRA_SRC, network), icmp]);
+        self.push(RTM_NEWRULE, CREATE, &rule(FR_ACT_BLACKHOLE, 0, 0), &[(FRA_PRIORITY, &priority(2)), icmp]);
     }
 
     /// A header, the body and attributes, each padded to 4 bytes (netlink(7)).
@@ -140,12 +140,12 @@ mod tests {
 
     #[test]
     fn messages_follow_one_another_by_their_lengths() {
-        for (ipv6, expected) in [(false, 5), (true, 10)] {
+        for (ipv6, expected) in [(false, 6), (true, 12)] {
             let (bytes, count) = messages(ipv6);
             let (mut at, mut seen) = (0, 0);
             while at < bytes.len() {
                 let length = u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
-                assert!(length >= 28 && length % 4 == 0, "{length}");
+                assert!(length >= 28 && length.is_multiple_of(4), "{length}");
                 seen += 1;
                 assert_eq!(u32::from_ne_bytes(bytes[at + 8..at + 12].try_into().unwrap()), seen);
                 at += length;

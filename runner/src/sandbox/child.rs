@@ -12,12 +12,15 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use super::InnerIdentity;
 use super::handed_out::Handed;
 use super::orders::{Init, Orders};
-use super::plan::{Search, Step, TreeFlags};
+use super::plan::{Entrance, ProcFrom, Search, Step, TreeFlags};
 use super::sys::{self, MountAttr};
-use mounts::{change_directory, mount, open_slot, slot_fd};
+use mounts::{change_directory, change_root, mount, open_slot, slot_fd};
 use network::{configure_network, hand_out, make_socket, raise_loopback, supervise};
-use programs::{execute, wire_stdio};
-use rights::{await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, join_cgroups, limit, write_own};
+use programs::{execute, start_from_init, wire_stdio};
+use rights::{
+    await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, drop_own_capabilities, drop_to_user, join_cgroups, limit,
+    write_own,
+};
 
 /// A system call's result, or its errno.
 type Kernel<T> = Result<T, c_int>;
@@ -106,15 +109,15 @@ pub(super) fn start(stack: &sys::Stack, orders: &mut Orders<'_>, child_pid: &Ato
 extern "C" fn run(argument: *mut c_void) -> c_int {
     // SAFETY: `argument` is the `Orders` that the parent passed to `clone` and keeps alive while it is suspended; nobody else uses it meanwhile.
     let orders = unsafe { &mut *argument.cast::<Orders<'_>>() };
-    let mut child = Child { root: -1, refused: 0 };
+    let resolve = if orders.omitted.lookups { 0 } else { libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS };
+    let mut child = Child { root: -1, over_root: false, outer_proc: -1, refused: 0, resolve, has_proc: false, null: -1, empty: -1 };
     let steps = orders.steps;
     for (index, step) in steps.iter().enumerate() {
         let index = index as u32;
         orders.record.step.store(index, Ordering::Relaxed);
         let Err(errno) = child.perform(step, orders) else { continue };
-        if step.optional() || (orders.tolerant && !matches!(step, Step::Execute)) {
-            orders.record.refuse(child.refused, index, errno);
-            child.refused += 1;
+        if orders.may_lack(step) {
+            child.note(orders, errno);
             continue;
         }
         orders.record.errno.store(errno, Ordering::Release);
@@ -126,16 +129,33 @@ extern "C" fn run(argument: *mut c_void) -> c_int {
 struct Child {
     /// The root of the sandbox, once there is one.
     root: c_int,
+    /// Whether it lies over the old root already.
+    over_root: bool,
+    /// The outer `/proc`, where it may be needed.
+    outer_proc: c_int,
     refused: usize,
+    /// How paths inside are looked up.
+    resolve: u64,
+    /// Whether `/proc` inside has been looked at.
+    has_proc: bool,
+    /// `/dev/null` inside, and an empty folder, once they have been used.
+    null: c_int,
+    empty: c_int,
 }
 
 impl Child {
+    /// Notes that the step at hand was refused, and the sandbox stands without it.
+    fn note(&mut self, orders: &Orders<'_>, errno: c_int) {
+        orders.record.refuse(self.refused, orders.record.step.load(Ordering::Relaxed), errno);
+        self.refused += 1;
+    }
+
     fn perform(&mut self, step: &Step, orders: &mut Orders<'_>) -> Kernel<()> {
         match step {
             Step::AwaitMaps => await_maps(orders.maps_wanted, orders.maps_written),
             Step::Become(identity) => become_inner(*identity),
-            Step::WriteOwn { file, text } => write_own(file, text.as_bytes()),
-            Step::ForbidNesting => write_own(c"/proc/sys/user/max_user_namespaces", b"0"),
+            Step::WriteOwn { file, text } => write_own(file, text.as_bytes(), orders.omitted.proc_check),
+            Step::ForbidNesting => write_own(c"/proc/sys/user/max_user_namespaces", b"0", orders.omitted.proc_check),
             Step::NewSession => call!(SYS_setsid).map(drop),
             Step::DieWithParent => die_with_parent(orders.parent),
             Step::WireStdio => wire_stdio(orders.stdio, orders.signals),
@@ -147,10 +167,12 @@ impl Child {
             Step::MakeLink { path, target } => call!(SYS_symlinkat, target.as_ptr(), self.root, path.as_ptr()).map(drop),
             Step::MakeFile { path, contents, mode } => self.make_file(path, contents, *mode),
             Step::AttachTmpfs { target, options } => self.mount_at(target, c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr()),
-            Step::AttachProc => self.mount_at(c"proc", c"proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, ptr::null()),
+            Step::KeepOuterProc => self.keep_outer_proc(),
+            Step::AttachProc(from) => self.attach_proc(*from, orders),
             Step::Attach { slot, target } => self.attach(slot_fd(orders, *slot)?, target),
-            Step::MaskReadOnly { path } => self.mask(path, path, true),
-            Step::MaskNull { path } => self.mask(c"dev/null", path, false),
+            Step::MaskReadOnly { path } => self.mask_read_only(path),
+            Step::MaskNull { path } => self.mask_null(path),
+            Step::MaskEmpty { path } => self.mask_empty(path),
             Step::RaiseLoopback => raise_loopback(),
             Step::ConfigureNetwork { messages, count } => configure_network(messages, *count),
             Step::MakeSocket { handed, domain, kind, protocol } => {
@@ -161,12 +183,15 @@ impl Child {
             Step::OpenForWatch { handed, path, flags } => self.open_for_host(orders.handed.get_mut(*handed as usize), path, *flags),
             Step::Backstop { bytes } => limit(libc::RLIMIT_DATA, *bytes),
             Step::SealRoot => self.seal_root(),
-            Step::EnterRoot => self.enter_root(),
+            Step::EnterRoot(by) => self.enter_root(*by, orders),
+            Step::ChangeRoot(path) => change_root(path),
+            Step::DropToUser(identity) => drop_to_user(*identity),
             Step::Limit { resource, value } => limit(*resource, *value),
             Step::Umask(mask) => call!(SYS_umask, *mask).map(drop),
             Step::Hostname(name) => call!(SYS_sethostname, name.as_ptr(), name.count_bytes()).map(drop),
-            Step::ChangeDirectory(path) => change_directory(path),
+            Step::ChangeDirectory(path) => change_directory(path, self.resolve & libc::RESOLVE_NO_MAGICLINKS),
             Step::DropCapabilities => drop_capabilities(),
+            Step::EmptyCapabilities => drop_own_capabilities(),
             Step::NoNewPrivileges => call!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).map(drop),
             Step::SuperviseNetwork => {
                 let [notify, ..] = &mut orders.handed;
@@ -176,8 +201,8 @@ impl Child {
                 let [notify, ..] = orders.handed;
                 confine_files(if notify < 0 { orders.ruleset } else { orders.supervised_ruleset }, orders.allowed)
             }
-            Step::CloseOthers => call!(SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).map(drop),
-            Step::HandOut if orders.hand_over < 0 => Ok(()),
+            Step::CloseOthers => close_others(orders.descriptors),
+            Step::HandOut if !orders.hands_out() => Ok(()),
             Step::HandOut => hand_out(orders.hand_over, &orders.handed),
             Step::Filter => call!(SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, ptr::from_ref(orders.filter)).map(drop),
             Step::Execute if orders.init.is_some() => execute_under_init(orders),
@@ -188,6 +213,20 @@ impl Child {
 
 fn close(fd: c_int) {
     let _ = call!(SYS_close, fd);
+}
+
+/// All but the standard streams end with the exec. Without `close_range` one by one, up to the limit that they were made under.
+fn close_others(limit: u32) -> Kernel<()> {
+    match call!(SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) {
+        Err(libc::ENOSYS | libc::EPERM) => {
+            for descriptor in 3..limit {
+                // Most are not open.
+                let _ = call!(SYS_fcntl, descriptor, libc::F_SETFD, libc::FD_CLOEXEC);
+            }
+            Ok(())
+        }
+        closed => closed.map(drop),
+    }
 }
 
 fn write_all(file: c_int, mut bytes: &[u8]) -> Kernel<()> {
@@ -235,7 +274,7 @@ fn is_null(file: c_int) -> Kernel<()> {
 ///
 /// The second process waits until this one has left our memory: a program that ran earlier could read it through `/proc/1/mem`.
 fn execute_under_init(orders: &mut Orders<'_>) -> Kernel<()> {
-    let Some(Init { executable, status, stack, factory, .. }) = orders.init else {
+    let Some(Init { executable, status, stack, factory, scope, .. }) = orders.init else {
         return Err(libc::EINVAL);
     };
     // SAFETY: the stack is that process's alone, and the parent waits for its end or exec before it lets go of the orders.
@@ -250,21 +289,53 @@ fn execute_under_init(orders: &mut Orders<'_>) -> Kernel<()> {
     if factory >= 0 {
         call!(SYS_dup3, factory, 4, 0)?;
     }
-    let arguments = [c"init".as_ptr(), ptr::null()];
+    let mut argument = [0_u8; 16];
+    let mut arguments = [c"init".as_ptr(), ptr::null(), ptr::null()];
+    if let (Some(scope), [_, second, _]) = (scope, &mut arguments) {
+        // No namespace ends with it: it is told of our end instead, and gets the orphans.
+        call!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)?;
+        call!(SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGPWR, 0, 0, 0)?;
+        *second = scope_argument(&mut argument, scope, pid);
+    }
     let environment: [*const c_char; 1] = [ptr::null()];
     call!(SYS_execveat, executable, c"".as_ptr(), arguments.as_ptr(), environment.as_ptr(), libc::AT_EMPTY_PATH).map(drop)
+}
+
+/// The init's argument: a letter and a process id, in decimal digits.
+fn scope_argument(place: &mut [u8; 16], scope: u8, pid: c_int) -> *const c_char {
+    let mut left = pid.unsigned_abs();
+    let mut start = place.len() - 1;
+    loop {
+        start -= 1;
+        if let Some(digit) = place.get_mut(start) {
+            *digit = b'0' + (left % 10) as u8;
+        }
+        left /= 10;
+        if left == 0 {
+            break;
+        }
+    }
+    start -= 1;
+    if let Some(letter) = place.get_mut(start) {
+        *letter = scope;
+    }
+    place.as_ptr().wrapping_add(start).cast()
 }
 
 /// The second process. The write ends of the gate close when the init is executed and the parent goes on.
 extern "C" fn program(argument: *mut c_void) -> c_int {
     // SAFETY: `argument` is the orders that `execute_under_init` passed; it and the parent only read them until this process is gone from our memory.
     let orders = unsafe { &mut *argument.cast::<Orders<'_>>() };
-    let Some(Init { gate, started, .. }) = orders.init else { exit() };
+    let Some(Init { gate, started, scope, .. }) = orders.init else { exit() };
+    if scope.is_some() && call!(SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0).is_err() {
+        exit();
+    }
     close(gate.1);
     let mut byte = 0_u8;
     // Ends with the end of the pipe.
     let _ = call!(SYS_read, gate.0, ptr::from_mut(&mut byte), 1);
-    if let Err(errno) = execute(orders) {
+    let executed = if orders.starts.is_empty() { execute(orders) } else { start_from_init(orders) };
+    if let Err(errno) = executed {
         orders.record.errno.store(errno, Ordering::Release);
         let _ = write_all(started, b"x");
     }

@@ -1,8 +1,14 @@
 //! What the kernel granted: which protections stand around a sandbox, and which optional ones were refused.
 
+use std::io;
+
+use super::Isolation;
+
 /// The protections around one sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Enforcement {
+    /// How the sandbox stands.
+    pub isolation: Isolation,
     /// What stands.
     pub protections: Vec<Protection>,
     /// What was asked for and refused.
@@ -13,8 +19,10 @@ impl Enforcement {
     /// What the user should hear of what was refused, in one line; nothing if nothing was.
     pub fn warning(&self) -> Option<String> {
         let refused: Vec<_> = self.degradations.iter().map(|refused| format!("{} ({})", refused.what, refused.why)).collect();
-        let list = refused.join(", ");
-        (!refused.is_empty()).then(|| format!("this sandbox protects less than it should, refused were: {list}; see `undocked doctor`"))
+        let list = if refused.is_empty() { String::new() } else { format!(", refused were: {}", refused.join(", ")) };
+        let lacks = self.isolation.lacks().map(|lacks| format!(" (isolation `{}`: {lacks})", self.isolation)).unwrap_or_default();
+        let says = !(list.is_empty() && lacks.is_empty());
+        says.then(|| format!("this sandbox protects less than it should{lacks}{list}; see `undocked doctor`"))
     }
 }
 
@@ -43,6 +51,15 @@ pub struct Degradation {
     pub what: String,
     /// Why: the kernel's words.
     pub why: String,
+}
+
+impl Degradation {
+    /// A refusal in the kernel's words, without the number that the standard library puts behind them.
+    pub(super) fn new(what: impl Into<String>, error: &io::Error) -> Self {
+        let words = error.to_string();
+        let words = words.split_once(" (os error").map_or(words.as_str(), |(words, _)| words);
+        Self { what: what.into(), why: words.to_owned() }
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,55 @@
-//! The system-call filter that programs get.
+//! The system-call filters that programs get. The shipped ones are compiled by `build.rs`: to parse and compile a policy takes as long as a launch.
 
 use std::sync::Arc;
 
+pub use seccomp::filter::Filter;
+use seccomp::filter::{CompileError, Instruction};
 use seccomp::numbers::Architecture;
-use seccomp::policy::Policy;
+use seccomp::policy::{ParsePolicyError, Policy};
 
-pub use seccomp::filter::{CompileError as FilterError, Filter};
+include!(concat!(env!("OUT_DIR"), "/filters.rs"));
 
-/// Compiles the shipped policy for this machine.
-pub fn shipped_filter() -> Result<Arc<Filter>, FilterError> {
-    Filter::compile(&Policy::lambda(), Architecture::HOST).map(Arc::new)
+/// The shipped policy for functions, compiled for this machine.
+pub fn shipped_filter() -> Arc<Filter> {
+    Arc::new(Filter::precompiled(LAMBDA))
+}
+
+/// The shipped policy of a private network with a way out, to be installed before [`shipped_filter`].
+pub(crate) fn network_filter() -> Arc<Filter> {
+    Arc::new(Filter::precompiled(NETWORK))
+}
+
+/// Why a text gives no filter.
+#[derive(Debug, thiserror::Error)]
+pub enum FilterError {
+    /// It is no policy.
+    #[error(transparent)]
+    Policy(#[from] ParsePolicyError),
+    /// The policy is not for this machine, or too long.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// It hands calls to a supervisor.
+    #[error("`notify` has nobody to answer it")]
+    Notifies,
+}
+
+/// Compiles the text of a policy for this machine.
+pub fn compile_filter(text: &str) -> Result<Arc<Filter>, FilterError> {
+    let policy: Policy = text.parse()?;
+    if policy.notifies() {
+        return Err(FilterError::Notifies);
+    }
+    Ok(Arc::new(Filter::compile(&policy, Architecture::HOST)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_filters_are_the_shipped_texts() {
+        for (built_in, policy) in [(LAMBDA, Policy::lambda()), (NETWORK, Policy::network())] {
+            assert_eq!(built_in, Filter::compile(&policy, Architecture::HOST).unwrap().instructions());
+        }
+    }
 }

@@ -20,8 +20,8 @@ use super::sys;
 pub(crate) enum Handed {
     /// The seccomp notification descriptor.
     Notify,
-    /// A TCP socket for the Runtime API.
-    Api,
+    /// A TCP socket for the host to listen on.
+    Listener,
     /// Raw sockets that see every datagram sent inside.
     RawV4,
     RawV6,
@@ -69,49 +69,42 @@ impl HandedOut {
     /// What the memory watcher needs; `None` if it was not handed out.
     pub(super) fn inside(&mut self) -> Option<Inside> {
         let (proc, tmp, segments) = (self.take(Handed::Proc)?, self.take(Handed::Tmp), self.take(Handed::Segments));
-        Some(Inside { proc, tmp, segments: segments.map(File::from) })
+        Some(Inside { proc, first: None, tmp, segments: segments.map(File::from) })
     }
 
     pub(super) fn take(&mut self, what: Handed) -> Option<OwnedFd> {
         self.0.get_mut(what as usize).and_then(Option::take)
     }
 
-    /// What belongs to a network namespace of the sandbox's own; `None` if it has none.
-    pub(super) fn network(&mut self, factory: Option<SocketFactory>) -> Option<NetworkDescriptors> {
-        let api = self.take(Handed::Api)?;
+    /// Listens, from outside, on a port of the sandbox's 127.0.0.1.
+    pub(super) fn listen(&mut self, port: u16) -> io::Result<Option<TcpListener>> {
+        let Some(socket) = self.take(Handed::Listener) else { return Ok(None) };
+        bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+        // As many in waiting as the standard library's listeners.
+        listen(&socket, 128)?;
+        let listener = TcpListener::from(socket);
+        listener.set_nonblocking(true)?;
+        Ok(Some(listener))
+    }
+
+    /// What the way out is made of, if all of it is there.
+    pub(super) fn outbound(&mut self) -> Option<Outbound> {
         let parts = (self.take(Handed::Notify), self.take(Handed::RawV4), self.take(Handed::InjectV4));
-        let outbound = match parts {
-            (Some(notify), Some(raw_v4), Some(inject_v4)) => {
-                let (raw_v6, inject_v6) = (self.take(Handed::RawV6), self.take(Handed::InjectV6));
-                Some(Outbound { notify, raw_v4, raw_v6, inject_v4, inject_v6 })
-            }
-            _ => None,
-        };
-        Some(NetworkDescriptors { api, outbound, factory: factory? })
+        let (Some(notify), Some(raw_v4), Some(inject_v4)) = parts else { return None };
+        let (raw_v6, inject_v6) = (self.take(Handed::RawV6), self.take(Handed::InjectV6));
+        Some(Outbound { notify, raw_v4, raw_v6, inject_v4, inject_v6 })
     }
 }
 
 /// What the host holds of a network namespace of the sandbox's own.
 #[derive(Debug)]
 pub struct NetworkDescriptors {
-    /// A TCP socket inside, for the Runtime API.
-    api: OwnedFd,
+    /// What listens on the port inside that was asked for.
+    pub listener: Option<TcpListener>,
     /// What the way out is made of, where there is one.
     pub outbound: Option<Outbound>,
     /// Makes more sockets inside.
     pub factory: SocketFactory,
-}
-
-impl NetworkDescriptors {
-    /// Listens on `port` of the sandbox's own 127.0.0.1, from outside.
-    pub fn listen(self, port: u16) -> io::Result<(TcpListener, Option<Outbound>, SocketFactory)> {
-        bind(&self.api, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
-        // As the standard library's listeners.
-        listen(&self.api, 128)?;
-        let listener = TcpListener::from(self.api);
-        listener.set_nonblocking(true)?;
-        Ok((listener, self.outbound, self.factory))
-    }
 }
 
 /// What the way out of a private network is made of. All are of the sandbox's namespace; see `docs/decisions/private-network.md`.

@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::plan::Source;
 use super::sys::{self, MountAttr};
@@ -23,15 +24,56 @@ pub(super) fn host_id() -> u32 {
     FIRST + std::process::id()
 }
 
+/// The ids that a program runs as without a user namespace of its own: on the machine itself the one above, in an outer container's the last that it has.
+pub(super) fn unprivileged_ids(initial: bool) -> Option<InnerIdentity> {
+    if initial {
+        return Some(InnerIdentity { uid: host_id(), gid: host_id() });
+    }
+    let last = |file: &str| last_id(&fs::read_to_string(file).unwrap_or_default());
+    Some(InnerIdentity { uid: last("/proc/self/uid_map")?, gid: last("/proc/self/gid_map")? })
+}
+
+/// The last id of a map, unless that is root.
+fn last_id(map: &str) -> Option<u32> {
+    let last = |line: &str| {
+        let mut fields = line.split_whitespace().map(str::parse::<u32>);
+        let (first, _, count) = (fields.next()?.ok()?, fields.next()?.ok()?, fields.next()?.ok()?);
+        first.checked_add(count.checked_sub(1)?)
+    };
+    map.lines().filter_map(last).max().filter(|id| *id != 0)
+}
+
+/// Ids for one sandbox among those of this process, where no namespace keeps their processes apart. Those of an outer container are few and stay.
+pub(super) fn apart(ids: InnerIdentity) -> InnerIdentity {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    if ids.uid != host_id() {
+        return ids;
+    }
+    // Above the bits of the process id; below the last id that counts as a signed number.
+    let id = host_id() + ((COUNT.fetch_add(1, Ordering::Relaxed) % 32) << 22);
+    InnerIdentity { uid: id, gid: id }
+}
+
 /// Writes the maps of a child of real root's: a child may not do it itself when the ids are not its own.
-pub(super) fn write_maps(pid: libc::pid_t, inner: InnerIdentity) -> io::Result<()> {
-    fs::write(format!("/proc/{pid}/uid_map"), format!("{} {} 1", inner.uid, host_id()))?;
-    fs::write(format!("/proc/{pid}/gid_map"), format!("{} {} 1", inner.gid, host_id()))
+pub(super) fn write_maps(pid: libc::pid_t, inner: InnerIdentity, host_id: u32) -> io::Result<()> {
+    write_proc(&format!("/proc/{pid}/uid_map"), &format!("{} {host_id} 1", inner.uid))?;
+    write_proc(&format!("/proc/{pid}/gid_map"), &format!("{} {host_id} 1", inner.gid))
+}
+
+/// Writes a file of `/proc`, after making sure that it is one (CVE-2025-52881: redirected writes).
+fn write_proc(path: &str, text: &str) -> io::Result<()> {
+    let mut file = File::options().write(true).open(path)?;
+    if rustix::fs::fstatfs(&file)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return Err(io::Error::from_raw_os_error(libc::EXDEV));
+    }
+    file.write_all(text.as_bytes())
 }
 
 /// Opens mounts for real root. One user namespace is kept per owner (user id and group id on disk).
 #[derive(Default)]
 pub(super) struct Mounter {
+    /// Whether no namespace can be had: then ids are not shifted at all, which is said once.
+    refused: bool,
     namespaces: HashMap<(u32, u32), File>,
 }
 
@@ -42,11 +84,11 @@ impl Mounter {
         let path = CString::new(source.path.as_os_str().as_bytes())?;
         let tree = sys::clone_tree(&path, source.flags.recursive)?;
         sys::set_mount_attributes(tree.as_fd(), &MountAttr::of(source.flags), source.flags.recursive)?;
-        if source.idmapped {
+        if source.idmapped && !self.refused {
             let owner = fs::metadata(&source.path)?;
             if let Err(error) = self.shift(&tree, (owner.uid(), owner.gid()), source.flags.recursive) {
-                degradations
-                    .push(Degradation { what: format!("show {} as the function's own", source.path.display()), why: error.to_string() });
+                let what = if self.refused { "files".to_owned() } else { source.path.display().to_string() };
+                degradations.push(Degradation::new(format!("show {what} as the function's own"), &error));
             }
         }
         sys::above_standard(tree)
@@ -55,7 +97,13 @@ impl Mounter {
     fn shift(&mut self, tree: &OwnedFd, owner: (u32, u32), recursive: bool) -> io::Result<()> {
         let namespace = match self.namespaces.entry(owner) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => entry.insert(shifting_namespace(owner)?),
+            std::collections::hash_map::Entry::Vacant(entry) => match shifting_namespace(owner) {
+                Ok(namespace) => entry.insert(namespace),
+                Err(error) => {
+                    self.refused = true;
+                    return Err(error);
+                }
+            },
         };
         let attributes = MountAttr { attr_set: sys::MOUNT_ATTR_IDMAP, userns_fd: namespace.as_raw_fd() as u64, ..MountAttr::default() };
         let shifted = sys::set_mount_attributes(tree.as_fd(), &attributes, recursive);
@@ -71,7 +119,20 @@ impl Mounter {
 fn shifting_namespace((uid, gid): (u32, u32)) -> io::Result<File> {
     let holder = sys::NamespaceHolder::start()?;
     let pid = holder.pid();
-    fs::write(format!("/proc/{pid}/uid_map"), format!("{uid} {} 1", host_id()))?;
-    fs::write(format!("/proc/{pid}/gid_map"), format!("{gid} {} 1", host_id()))?;
+    write_proc(&format!("/proc/{pid}/uid_map"), &format!("{uid} {} 1", host_id()))?;
+    write_proc(&format!("/proc/{pid}/gid_map"), &format!("{gid} {} 1", host_id()))?;
     File::open(format!("/proc/{pid}/ns/user"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn t4_cve_2025_52881_only_files_of_proc_are_written() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = write_proc(&file.path().display().to_string(), "0 0 1").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EXDEV));
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "");
+    }
 }

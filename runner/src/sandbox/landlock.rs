@@ -3,8 +3,12 @@
 //! The ruleset is made outside; the child adds the root, which does not exist before, and restricts itself.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+
+use super::bare::{Bare, Rights};
 use super::sys;
 
 /// A ruleset for one launch.
@@ -50,6 +54,34 @@ pub(super) enum Tcp {
     /// The sandbox neither binds nor connects by itself: the supervisor does. So a call that the supervisor lets through since it concerns a unix
     /// socket cannot be turned on a TCP one in the meantime.
     Supervised,
+}
+
+impl Ruleset {
+    /// With rules for the paths of a sandbox without mounts, if it is one: then nothing else is allowed. A path that is not there needs no rule.
+    pub(super) fn with_rules(mut self, bare: Option<&Bare>) -> io::Result<Self> {
+        let Some(bare) = bare else { return Ok(self) };
+        for rule in &bare.rules {
+            let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+            let Ok(path) = nix::fcntl::open(&rule.path, flags, Mode::empty()) else { continue };
+            let is_folder = nix::sys::stat::fstat(&path)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+            let rights = self.allowed & rights(rule.rights) & if is_folder { u64::MAX } else { OF_FILES };
+            sys::landlock_allow_beneath(self.fd.as_fd(), path.as_fd(), rights)?;
+        }
+        self.allowed = 0;
+        Ok(self)
+    }
+}
+
+/// Executing, writing, reading, truncating, and ioctls of devices: what a rule for a file may say.
+const OF_FILES: u64 = 0b111 | 1 << 14 | 1 << 15;
+
+fn rights(rights: Rights) -> u64 {
+    match rights {
+        // Executing and reading of files, listing of folders.
+        Rights::Read => 0b1101,
+        Rights::Device => OF_FILES & !1,
+        Rights::All => u64::MAX,
+    }
 }
 
 /// Makes a ruleset, or `None` where the kernel has no Landlock.

@@ -6,6 +6,7 @@
 use std::ffi::{CString, c_char, c_int};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -16,12 +17,15 @@ use std::thread;
 
 use super::child;
 use super::handed_out::{Handed, HandedOut, SocketFactory};
+use super::isolation::{self, Standing};
 use super::landlock::{self, Ruleset, Tcp};
-use super::limits::{self, Guard, Limiter};
+use super::limits::{self, Guard, Inside, Limiter};
 use super::orders::{Init, Orders, Record};
-use super::plan::{SandboxPlan, Step};
+use super::plan::{Lenience, Program, SandboxPlan, Search, Step, plan_for};
+use super::process::Reach;
 use super::{
-    Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Network, Output, Protection, Sandbox, idmap, sys,
+    Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, Isolation, LaunchError, Network, NetworkDescriptors, Outbound,
+    Output, Protection, Sandbox, Stdio, idmap, sys,
 };
 
 /// Starts sandboxes, one at a time. Cheap to clone; the thread behind it is the process's only one, and lives as long as the process: two of them
@@ -43,32 +47,53 @@ struct Job {
 
 impl Launcher {
     /// Starts the launching thread, unless it runs already.
-    pub fn start() -> io::Result<Self> {
+    pub fn start() -> Result<Self, LaunchError> {
         let mut running = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(launcher) = &*running {
             return Ok(launcher.clone());
         }
         let (jobs, received) = channel();
         let mut spawner = Spawner::new()?;
-        thread::Builder::new().name("launcher".into()).spawn(move || {
-            sys::block_all_signals();
-            spawner.serve(&received);
-            // Every child of this thread would be killed if it ended.
-            loop {
-                thread::park();
-            }
-        })?;
+        thread::Builder::new()
+            .name("launcher".into())
+            .spawn(move || {
+                sys::block_all_signals();
+                spawner.serve(&received);
+                // Every child of this thread would be killed if it ended.
+                loop {
+                    thread::park();
+                }
+            })
+            .map_err(prepare("start the launching thread"))?;
         Ok(running.insert(Self { jobs }).clone())
     }
 
     /// Starts a sandbox. Blocks for the fraction of a millisecond that it takes.
     pub fn launch(&self, plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
+        refuse_folders(plan.stdio)?;
         let gone = || LaunchError::Prepare { step: "reach the launching thread", source: io::ErrorKind::BrokenPipe.into() };
         // One answer: the launching thread never waits for us.
         let (answer, answered) = sync_channel(1);
         self.jobs.send(Job { plan, answer }).map_err(|_| gone())?;
         answered.recv().map_err(|_| gone())?
     }
+}
+
+/// A stream of ours that is a folder would be a way to all that lies beneath it, past every wall inside.
+fn refuse_folders(stdio: Stdio) -> Result<(), LaunchError> {
+    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
+    let inherited = [
+        ("/dev/stdin", stdio.input == Input::Inherit, input.as_fd()),
+        ("/dev/stdout", stdio.output == Output::Inherit, output.as_fd()),
+        ("/dev/stderr", stdio.error != Output::Pipe, error.as_fd()),
+    ];
+    for (name, is_inherited, stream) in inherited {
+        let is_folder = || nix::sys::stat::fstat(stream).is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFDIR);
+        if is_inherited && is_folder() {
+            return Err(LaunchError::Source { path: name.into(), source: io::Error::from_raw_os_error(libc::EISDIR) });
+        }
+    }
+    Ok(())
 }
 
 /// What the thread owns.
@@ -107,12 +132,17 @@ impl InitPipes {
     }
 
     /// Lets the program start now that the init has left our memory, and waits until it has left it too. Answers the pipe of its end, and the socket
-    /// factory.
-    fn start_program(self) -> (File, Option<SocketFactory>) {
+    /// factory. If it was the init's file that could not execute it, that goes into the record as if the child had told it.
+    fn start_program(self, record: &Record) -> (File, Option<SocketFactory>) {
         drop((self.status.1, self.gate, self.started.1));
         let mut started = self.started.0;
-        // Either way of its end tells: the record says whether the program was executed.
-        let _ = started.read(&mut [0]);
+        let mut report = [0; 8];
+        // Either way of its end tells: no report means that the program was executed, or that the record says why not.
+        if started.read_exact(&mut report).is_ok() {
+            let [a, b, c, d, e, f, g, h] = report;
+            record.program.fetch_add(u32::from_ne_bytes([a, b, c, d]), Ordering::Relaxed);
+            record.errno.store(i32::from_ne_bytes([e, f, g, h]), Ordering::Release);
+        }
         (self.status.0, self.factory.map(|(outside, _)| SocketFactory::new(outside)))
     }
 }
@@ -121,41 +151,69 @@ impl InitPipes {
 const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 impl Spawner {
-    fn new() -> io::Result<Self> {
-        let parent = sys::above_standard(sys::pidfd_open(std::process::id() as libc::pid_t)?)?;
-        let mapper = if nix::unistd::geteuid().is_root() { Some(start_mapper()?) } else { None };
-        let init = sys::sealed_program(c"undocked-init", INIT)?;
-        let (stack, program_stack) = (sys::Stack::new()?, sys::Stack::new()?);
+    fn new() -> Result<Self, LaunchError> {
+        let parent = sys::pidfd_open(std::process::id() as libc::pid_t).and_then(sys::above_standard).map_err(prepare("open a pidfd"))?;
+        let mapper = nix::unistd::geteuid().is_root().then(start_mapper).transpose().map_err(prepare("start the mapping thread"))?;
+        let init = sys::sealed_program(c"undocked-init", INIT).map_err(prepare("put the init into memory (memfd_create)"))?;
+        let stack = || sys::Stack::new().map_err(prepare("map a stack"));
+        let (stack, program_stack) = (stack()?, stack()?);
         Ok(Self { stack, program_stack, init, parent, mounter: idmap::Mounter::default(), mapper, limiter: Limiter::default() })
     }
 
     fn serve(&mut self, jobs: &Receiver<Job>) {
         for job in jobs {
-            let answer = self.launch(&job.plan);
+            let answer = self.launch(job.plan);
             // A caller that went away drops the sandbox, which kills it.
             let _ = job.answer.send(answer);
         }
     }
 
-    fn launch(&mut self, plan: &SandboxPlan) -> Result<Sandbox, LaunchError> {
+    /// Launches what is planned, or where another isolation will do and the kernel refuses this one, the next lower one that it grants.
+    fn launch(&mut self, mut plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
+        let spare = plan.spare.take();
+        let first = match self.attempt(&mut plan) {
+            Ok(sandbox) => return Ok(sandbox),
+            Err(Refusal { error, lower_may_do: true }) => error,
+            Err(Refusal { error, .. }) => return Err(error),
+        };
+        let rungs = spare.iter().flat_map(|request| Standing::here().rungs_below(request));
+        for mut plan in rungs.filter_map(|isolation| plan_for((**spare.as_ref()?).clone(), isolation).ok()) {
+            match self.attempt(&mut plan) {
+                Ok(sandbox) => return Ok(sandbox.because(&first)),
+                Err(Refusal { lower_may_do: true, .. }) => {}
+                Err(Refusal { error, .. }) => return Err(error),
+            }
+        }
+        // Whether the host's network will do is not for us to say.
+        let may_want_host = matches!(plan.network, Network::Private { .. }) && plan.lenience == Lenience::Usual;
+        Err(if may_want_host { LaunchError::NoNetwork { source: Box::new(first) } } else { first })
+    }
+
+    fn attempt(&mut self, plan: &mut SandboxPlan) -> Result<Sandbox, Refusal> {
         let mut degradations = Vec::new();
         let opened = self.open_sources(plan, &mut degradations)?;
         let mut slots: Vec<c_int> = plan.sources.iter().map(|_| -1).collect();
         for (slot, tree) in slots.iter_mut().zip(&opened) {
             *slot = tree.as_raw_fd();
         }
-        let ruleset = |tcp| landlock::ruleset(tcp).map_err(prepare("make a Landlock ruleset"));
+        let ruleset = |tcp| {
+            let made = landlock::ruleset(tcp).and_then(|made| made.map(|made| made.with_rules(plan.bare.as_ref())).transpose());
+            made.map_err(prepare("make a Landlock ruleset"))
+        };
         let supervised = if matches!(plan.network, Network::Private { .. }) { ruleset(Tcp::Supervised)? } else { None };
         let ruleset = ruleset(Tcp::Free)?;
+        if ruleset.is_none() && plan.lenience == Lenience::Strict {
+            return Err(prepare("confine file access (Landlock)")(io::Error::from_raw_os_error(libc::ENOSYS)).into());
+        }
+        let reach = plan.reach(ruleset.as_ref());
         let cgroup = self.limiter.cgroup(&plan.limits, &mut degradations);
         let memory_held = limits::holds_memory(cgroup.as_ref());
-        let wiring = wire(plan, self.mapper.is_some(), memory_held).map_err(prepare("make pipes"))?;
+        let wiring = wire(plan, memory_held).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
-
         let record = Record::default();
-        let vectors = Vectors::new(plan);
-        let filter = filter_program(&plan.filter);
-        let network_filter = plan.network_filter.as_deref().map(filter_program);
+        let vectors = Vectors::new(plan, ruleset.is_some());
+        let filter = filter_program(plan.filter.as_deref());
+        let network_filter = filter_program(plan.network_filter.as_deref());
         let signals = sys::signals_not_default();
         let fd = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut orders = Orders {
@@ -164,49 +222,57 @@ impl Spawner {
             stdio: [fd(&wiring.stdio[0]), fd(&wiring.stdio[1]), fd(&wiring.stdio[2])],
             maps_wanted: maps.as_ref().map_or(-1, |maps| maps.wanted.as_raw_fd()),
             maps_written: maps.as_ref().map_or(-1, |maps| maps.written.as_raw_fd()),
+            descriptors: sys::descriptor_limit(),
             parent: self.parent.as_raw_fd(),
             namespaces: plan.namespaces(),
             cgroups: &limits::joins(cgroup.as_ref()),
             memory_held,
             handed: [-1; Handed::COUNT],
             hand_over: wiring.hand_over.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
-            network_filter: network_filter.as_ref(),
+            network_filter: &network_filter,
             ruleset: ruleset.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             supervised_ruleset: supervised.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             allowed: ruleset.as_ref().map_or(0, |ruleset| ruleset.allowed),
             filter: &filter,
             signals: &signals,
             programs: &vectors.programs,
+            starts: &vectors.starts,
             search: plan.search,
-            tolerant: plan.tolerant,
+            lenience: plan.lenience,
+            omitted: plan.omitted,
             environment: vectors.environment.as_ptr(),
-            init: wiring.init.as_ref().map(|pipes| self.init_orders(pipes)),
+            init: wiring.init.as_ref().map(|pipes| self.init_orders(pipes, reach)),
             record: &record,
         };
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
-        let pid = self.clone_child(&mut orders, &child_pid).map_err(prepare("clone into new namespaces"))?;
+        let newborn = Newborn(self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?);
         drop(wiring.stdio);
-        let (status, factory) = wiring.init.map(InitPipes::start_program).unzip();
-        if let Some(error) = failure(plan, &record, maps.as_ref()) {
-            // With an init, only the program failed; without, it is gone already.
-            let _ = sys::pidfd_open(pid).and_then(|pidfd| sys::pidfd_kill(pidfd.as_fd(), libc::SIGKILL));
-            let _ = sys::wait_for(pid, true);
-            return Err(error);
+        let handed_out =
+            wiring.hand_over.filter(|_| !record.failed() && orders.hands_out()).map(|(outside, _)| receive(&outside, plan)).transpose();
+        // If this fails the newborn is gone before the pipes that its program waits for.
+        let handed_out = handed_out.map_err(prepare("receive the sandbox's sockets"))?;
+        let (status, factory) = wiring.init.map(|pipes| pipes.start_program(&record)).unzip();
+        if let Some(refusal) = failure(plan, &record, maps.as_ref()) {
+            return Err(refusal);
         }
-        degradations.extend(refusals(plan, &record));
-        let pidfd = sys::pidfd_open(pid).map_err(prepare("open a pidfd"))?;
-        let handed_out = wiring.hand_over.map(|(outside, _)| HandedOut::receive(&outside)).transpose();
-        let mut handed_out = handed_out.map_err(prepare("receive the sandbox's descriptors"))?.unwrap_or_default();
-        let network = handed_out.network(factory.flatten());
-        let (guard, refused) = Guard::begin(&plan.limits, cgroup, handed_out.inside(), pidfd.as_fd());
+        let isolation = reached(plan, &record, &mut degradations);
+        let process = newborn.grown_up().map_err(prepare("open a pidfd"))?;
+        let (listener, outbound, inside) = handed_out.unwrap_or_default();
+        let network = factory.flatten().map(|factory| NetworkDescriptors { listener, outbound, factory });
+        let (guard, refused) = Guard::begin(&plan.limits, cgroup, inside, &process);
         degradations.extend(refused);
-        let mut enforcement = enforcement(ruleset.as_ref(), degradations);
+        let folder = plan.bare.as_mut().and_then(|bare| {
+            degradations.append(&mut bare.lacks);
+            bare.folder.take()
+        });
+        let mut enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
         enforcement.protections.extend(guard.protection());
-        Ok(Sandbox::new((pid, pidfd), wiring.pipes, status, network, (guard, enforcement)))
+        Ok(Sandbox::new(process, wiring.pipes, status, network, (guard, enforcement)).held_by(reach, plan.privilege.user(), folder))
     }
 
-    fn init_orders(&self, pipes: &InitPipes) -> Init {
+    fn init_orders(&self, pipes: &InitPipes, reach: Reach) -> Init {
         Init {
+            scope: reach.letter(),
             executable: self.init.as_raw_fd(),
             status: pipes.status.1.as_raw_fd(),
             stack: self.program_stack.top(),
@@ -218,7 +284,7 @@ impl Spawner {
 
     /// Only under real root; an ordinary user's child opens them itself.
     fn open_sources(&mut self, plan: &SandboxPlan, degradations: &mut Vec<Degradation>) -> Result<Vec<OwnedFd>, LaunchError> {
-        if self.mapper.is_none() {
+        if !plan.privilege.parent_opens() {
             return Ok(Vec::new());
         }
         let open = |source| {
@@ -229,8 +295,9 @@ impl Spawner {
     }
 
     fn request_maps(&self, plan: &SandboxPlan) -> Result<Option<Maps>, LaunchError> {
-        let Some(mapper) = &self.mapper else { return Ok(None) };
-        let (job, maps) = MapJob::new(plan.identity).map_err(prepare("make pipes"))?;
+        let Some(mapper) = self.mapper.as_ref().filter(|_| plan.privilege.parent_maps()) else { return Ok(None) };
+        let (job, maps) =
+            MapJob::new(plan.identity, if plan.omitted.host_id { 0 } else { idmap::host_id() }).map_err(prepare("make pipes"))?;
         mapper.send(job).map_err(|_| prepare("reach the mapping thread")(io::ErrorKind::BrokenPipe.into()))?;
         Ok(Some(maps))
     }
@@ -246,19 +313,61 @@ impl Spawner {
     }
 }
 
+/// A first process that is not a sandbox yet: killed and reaped when dropped, with the program of an init, which has then not begun or has failed.
+struct Newborn(libc::pid_t);
+
+impl Newborn {
+    fn grown_up(self) -> io::Result<(libc::pid_t, OwnedFd)> {
+        let pidfd = sys::pidfd_open(self.0)?;
+        Ok((std::mem::ManuallyDrop::new(self).0, pidfd))
+    }
+}
+
+impl Drop for Newborn {
+    fn drop(&mut self) {
+        // Without an init it may be gone already.
+        let _ = sys::pidfd_open(self.0).and_then(|pidfd| sys::pidfd_kill(pidfd.as_fd(), libc::SIGKILL));
+        let _ = sys::wait_for(self.0, true);
+    }
+}
+
+/// Receives what the child has handed out, and listens where the program will expect it.
+fn receive(socket: &UnixStream, plan: &SandboxPlan) -> io::Result<(Option<TcpListener>, Option<Outbound>, Option<Inside>)> {
+    let mut handed_out = HandedOut::receive(socket)?;
+    let listener = plan.listen_inside.map(|port| handed_out.listen(port)).transpose()?.flatten();
+    Ok((listener, handed_out.outbound(), handed_out.inside()))
+}
+
 /// The child's argument vectors and environment, as the kernel takes them. Points into the plan.
 struct Vectors {
     programs: Vec<(*const c_char, *const *const c_char)>,
+    /// See [`Orders::starts`].
+    starts: Vec<*const *const c_char>,
     environment: Vec<*const c_char>,
     _arguments: Vec<Vec<*const c_char>>,
 }
 
 impl Vectors {
-    fn new(plan: &SandboxPlan) -> Self {
+    fn new(plan: &SandboxPlan, has_landlock: bool) -> Self {
         let arguments: Vec<_> = plan.programs.iter().map(|program| vector(&program.arguments)).collect();
         let programs =
             plan.programs.iter().zip(&arguments).map(|(program, arguments)| (program.path.as_ptr(), arguments.as_ptr())).collect();
-        Self { programs, environment: vector(&plan.environment), _arguments: arguments }
+        let starting = if plan.executes_directly(has_landlock) { Vec::new() } else { start_vectors(plan) };
+        let starts = starting.iter().map(Vec::as_ptr).collect();
+        Self { programs, starts, environment: vector(&plan.environment), _arguments: arguments.into_iter().chain(starting).collect() }
+    }
+}
+
+/// How the init's file is told what to start (`init/init.rs`): each program that exists by itself, or all that are tried.
+fn start_vectors(plan: &SandboxPlan) -> Vec<Vec<*const c_char>> {
+    let start = |programs: &[Program]| {
+        let paths = programs.iter().map(|program| program.path.as_ptr());
+        let arguments = programs.first().map(|program| vector(&program.arguments)).unwrap_or_default();
+        [c"start".as_ptr()].into_iter().chain(paths).chain([c"".as_ptr()]).chain(arguments).collect()
+    };
+    match plan.search {
+        Search::Existing => plan.programs.chunks(1).map(start).collect(),
+        Search::Executable => vec![start(&plan.programs)],
     }
 }
 
@@ -266,22 +375,23 @@ fn vector(strings: &[CString]) -> Vec<*const c_char> {
     strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-fn filter_program(filter: &Filter) -> libc::sock_fprog {
-    let instructions = filter.instructions();
+fn filter_program(filter: Option<&Filter>) -> libc::sock_fprog {
+    let instructions = filter.map_or(&[][..], Filter::instructions);
     // The kernel's limit is 4096 instructions, which the compiler holds.
     libc::sock_fprog { len: instructions.len() as u16, filter: instructions.as_ptr().cast::<libc::sock_filter>().cast_mut() }
 }
 
 /// Opens standard input and output for the child.
-fn wire(plan: &SandboxPlan, root: bool, memory_held: bool) -> io::Result<Wiring> {
+fn wire(plan: &SandboxPlan, memory_held: bool) -> io::Result<Wiring> {
+    let owner = plan.privilege.host_ids();
     let input = match plan.stdio.input {
         Input::Null => Some(sys::above_standard(File::open("/dev/null")?.into())?),
         Input::Inherit => None,
     };
-    let (output_read, output) = pipe_out(plan.stdio.output, root)?;
+    let (output_read, output) = pipe_out(plan.stdio.output, owner)?;
     let (error_read, error) = match (plan.stdio.error, &output) {
         (Output::Joined, Some(output)) => (None, Some(sys::above_standard(output.try_clone()?)?)),
-        (own, _) => pipe_out(own, root)?,
+        (own, _) => pipe_out(own, owner)?,
     };
     let init = if plan.first_process == FirstProcess::Init { Some(InitPipes::new(plan.network)?) } else { None };
     // The descriptors for the watcher are not wanted where a cgroup holds the memory.
@@ -291,14 +401,14 @@ fn wire(plan: &SandboxPlan, root: bool, memory_held: bool) -> io::Result<Wiring>
 }
 
 /// The (read end, write end) of a pipe for an output stream, when one is wanted.
-fn pipe_out(output: Output, root: bool) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+fn pipe_out(output: Output, owner: Option<InnerIdentity>) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
     if output != Output::Pipe {
         return Ok((None, None));
     }
     let (read, write) = sys::pipe()?;
-    if root {
+    if let Some(owner) = owner {
         // So that the function may open it again as /dev/stdout.
-        std::os::unix::fs::fchown(&write, Some(idmap::host_id()), Some(idmap::host_id()))?;
+        std::os::unix::fs::fchown(&write, Some(owner.uid), Some(owner.gid))?;
     }
     Ok((Some(read.into()), Some(write.into())))
 }
@@ -318,14 +428,15 @@ struct MapJob {
     pid: Arc<AtomicI32>,
     errno: Arc<AtomicI32>,
     identity: InnerIdentity,
+    host_id: u32,
 }
 
 impl MapJob {
-    fn new(identity: InnerIdentity) -> io::Result<(Self, Maps)> {
+    fn new(identity: InnerIdentity, host_id: u32) -> io::Result<(Self, Maps)> {
         let (wanted_read, wanted_write) = sys::pipe()?;
         let (written_read, written_write) = sys::pipe()?;
         let (pid, errno) = (Arc::new(AtomicI32::new(0)), Arc::new(AtomicI32::new(0)));
-        let job = Self { wanted: wanted_read, written: written_write, pid: Arc::clone(&pid), errno: Arc::clone(&errno), identity };
+        let job = Self { wanted: wanted_read, written: written_write, pid: Arc::clone(&pid), errno: Arc::clone(&errno), identity, host_id };
         Ok((job, Maps { wanted: wanted_write, written: written_read, pid, errno }))
     }
 
@@ -335,7 +446,7 @@ impl MapJob {
         if self.wanted.read(&mut word).unwrap_or(0) == 0 {
             return;
         }
-        let answer = match idmap::write_maps(self.pid.load(Ordering::Acquire), self.identity) {
+        let answer = match idmap::write_maps(self.pid.load(Ordering::Acquire), self.identity, self.host_id) {
             Ok(()) => b'g',
             Err(error) => {
                 self.errno.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
@@ -357,21 +468,41 @@ fn start_mapper() -> io::Result<Sender<MapJob>> {
     Ok(jobs)
 }
 
+/// Why a launch failed, and whether one of a lower isolation may do.
+struct Refusal {
+    error: LaunchError,
+    lower_may_do: bool,
+}
+
+impl From<LaunchError> for Refusal {
+    fn from(error: LaunchError) -> Self {
+        Self { error, lower_may_do: false }
+    }
+}
+
+impl Refusal {
+    fn of_clone(source: io::Error) -> Self {
+        let lower_may_do = source.raw_os_error().is_some_and(isolation::is_refusal);
+        Self { error: prepare("clone into new namespaces")(source), lower_may_do }
+    }
+}
+
 fn prepare(step: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
     move |source| LaunchError::Prepare { step, source }
 }
 
 /// Reads the child's record: why it did not execute its program.
-fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<LaunchError> {
+fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<Refusal> {
     let errno = record.errno.load(Ordering::Acquire);
     if errno == 0 {
         return None;
     }
     let source = io::Error::from_raw_os_error(errno);
     let Some(step) = plan.steps.get(record.step.load(Ordering::Relaxed) as usize) else {
-        return Some(LaunchError::Prepare { step: "read the child's record", source });
+        return Some(LaunchError::Prepare { step: "read the child's record", source }.into());
     };
-    Some(match step {
+    let lower_may_do = step.is_of_isolation() && isolation::is_refusal(errno);
+    let error = match step {
         Step::Execute => exec_failure(plan, record, source),
         Step::Open { slot, .. } => {
             LaunchError::Source { path: plan.sources.get(*slot).map_or_else(PathBuf::new, |source| source.path.clone()), source }
@@ -382,33 +513,42 @@ fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<L
             LaunchError::Step { step: "write the id maps".into(), source: io::Error::from_raw_os_error(errno) }
         }
         step => LaunchError::Step { step: step.name(), source },
-    })
+    };
+    Some(Refusal { error, lower_may_do })
 }
 
 fn exec_failure(plan: &SandboxPlan, record: &Record, source: io::Error) -> LaunchError {
-    let path = |program: &super::plan::Program| program.path.to_string_lossy().into_owned();
+    let path = |program: &Program| program.path.to_string_lossy().into_owned();
     match plan.programs.get(record.program.load(Ordering::Relaxed) as usize) {
         Some(program) => LaunchError::Exec { path: path(program), source },
         None => LaunchError::NoCandidate { tried: plan.programs.iter().map(path).collect() },
     }
 }
 
-/// The optional steps that were refused, by name.
-fn refusals(plan: &SandboxPlan, record: &Record) -> Vec<Degradation> {
-    let named = |(step, errno): (usize, c_int)| {
-        Some(Degradation { what: plan.steps.get(step)?.name(), why: io::Error::from_raw_os_error(errno).to_string() })
-    };
-    record.refusals().filter_map(named).collect()
+/// The isolation that was reached; adds the optional steps that were refused, by name.
+fn reached(plan: &SandboxPlan, record: &Record, degradations: &mut Vec<Degradation>) -> Isolation {
+    let mut isolation = plan.isolation;
+    for (step, errno) in record.refusals() {
+        let Some(step) = plan.steps.get(step) else { continue };
+        if let Some(lower) = step.isolation_without() {
+            isolation = isolation.max(lower);
+        }
+        degradations.push(Degradation::new(step.name(), &io::Error::from_raw_os_error(errno)));
+    }
+    isolation
 }
 
-fn enforcement(ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
-    let mut protections = vec![Protection::Namespaces];
+fn enforcement(isolation: Isolation, plan: &SandboxPlan, ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
+    let mut protections = if isolation.has_namespaces() { vec![Protection::Namespaces] } else { Vec::new() };
     match ruleset {
         Some(ruleset) => protections.push(Protection::Landlock { abi: ruleset.abi }),
         None => degradations.push(Degradation { what: "confine file access (Landlock)".into(), why: "this kernel has none".into() }),
     }
-    protections.push(Protection::Seccomp);
-    Enforcement { protections, degradations }
+    match plan.filter {
+        Some(_) => protections.push(Protection::Seccomp),
+        None => degradations.push(Degradation { what: "filter system calls (seccomp)".into(), why: "switched off".into() }),
+    }
+    Enforcement { isolation, protections, degradations }
 }
 
 #[cfg(test)]

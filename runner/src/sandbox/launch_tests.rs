@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::sandbox::{
-    Access, Command, Ended, FirstProcess, HostRoot, Input, Output, RootSource, SandboxRequest, Stdio, Volume, plan, shipped_filter,
+    Access, Command, Ended, FirstProcess, HostRoot, Input, Output, RootSource, SANDBOX_V4, SandboxRequest, Stdio, Volume, plan,
+    shipped_filter,
 };
 
 /// The parts of this machine's userland that a shell needs.
@@ -25,8 +26,10 @@ fn host_root() -> HostRoot {
 }
 
 fn request(script: &str) -> SandboxRequest {
-    let filter = shipped_filter().unwrap();
+    let filter = shipped_filter();
     SandboxRequest {
+        isolation: crate::sandbox::IsolationChoice::Auto,
+        scratch: None,
         root: RootSource::Host(host_root()),
         command: Command::Line(["sh", "-c", script].map(String::from).to_vec()),
         environment: vec![CString::new("PATH=/usr/bin:/bin").unwrap()],
@@ -38,8 +41,9 @@ fn request(script: &str) -> SandboxRequest {
         limits: crate::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         network: Network::Host,
+        listen_inside: None,
         first_process: FirstProcess::Program,
-        filter,
+        filter: Some(filter),
     }
 }
 
@@ -140,6 +144,7 @@ fn a_small_tmp_is_full() {
     assert!(error.contains("No space left"), "{error}");
 }
 
+/// Whoever executes the program: the first process, the second, or the init's file where there is no Landlock.
 #[test]
 fn what_cannot_be_executed() {
     if !supported() {
@@ -147,22 +152,34 @@ fn what_cannot_be_executed() {
     }
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("plain"), "text").unwrap();
-    let launch = |command| {
-        let volumes = vec![Volume { source: folder.path().to_owned(), target: "/var/task".into(), access: Access::ReadOnly }];
-        Launcher::start().unwrap().launch(plan(SandboxRequest { command, volumes, ..request("") }).unwrap()).unwrap_err()
-    };
     let first =
         |candidates: &[&str]| Command::FirstOf { candidates: candidates.iter().map(ToString::to_string).collect(), arguments: Vec::new() };
+    let line = |word: &str| Command::Line(vec![word.into()]);
     let errno = |error| match error {
         LaunchError::Exec { path, source } => (path, source.raw_os_error().unwrap()),
         other => panic!("{other:?}"),
     };
-    assert!(matches!(launch(first(&["/var/task/none", "/usr"])), LaunchError::NoCandidate { tried } if tried.len() == 2));
-    assert_eq!(errno(launch(first(&["/var/task/none", "/var/task/plain"]))), ("/var/task/plain".into(), libc::EACCES));
-    assert_eq!(errno(launch(Command::Line(vec!["/none".into()]))), ("/none".into(), libc::ENOENT));
-    assert!(matches!(launch(Command::Line(vec!["none".into()])), LaunchError::NoCandidate { .. }));
-    let under_init = SandboxRequest { command: Command::Line(vec!["/none".into()]), first_process: FirstProcess::Init, ..request("") };
-    assert_eq!(errno(Launcher::start().unwrap().launch(plan(under_init).unwrap()).unwrap_err()), ("/none".into(), libc::ENOENT));
+    let ways = [(FirstProcess::Program, &[][..]), (FirstProcess::Init, &[]), (FirstProcess::Init, &["confine file access (Landlock)"])];
+    for (first_process, without) in ways {
+        let plan = |command| {
+            let volumes = vec![Volume { source: folder.path().to_owned(), target: "/var/task".into(), access: Access::ReadOnly }];
+            let environment = vec![c"PATH=/var/task:/none:/usr/bin:/bin".to_owned()];
+            plan(SandboxRequest { command, volumes, first_process, environment, ..request("") }).unwrap().without(without).unwrap()
+        };
+        let refused = |command| Launcher::start().unwrap().launch(plan(command)).unwrap_err();
+        assert!(matches!(refused(first(&["/var/task/none", "/usr"])), LaunchError::NoCandidate { tried } if tried.len() == 2));
+        assert_eq!(errno(refused(first(&["/var/task/none", "/var/task/plain"]))), ("/var/task/plain".into(), libc::EACCES));
+        assert_eq!(errno(refused(line("/none"))), ("/none".into(), libc::ENOENT));
+        assert_eq!(errno(refused(line("plain"))), ("/var/task/plain".into(), libc::EACCES));
+        assert!(matches!(refused(line("none")), LaunchError::NoCandidate { .. }));
+        for command in [
+            line("true"),
+            Command::FirstOf { candidates: vec!["/none".into(), "/bin/sh".into()], arguments: vec!["-c".into(), "exit 0".into()] },
+        ] {
+            let mut sandbox = Launcher::start().unwrap().launch(plan(command)).unwrap();
+            assert_eq!(sandbox.wait().unwrap(), Ended::Exited(0));
+        }
+    }
 }
 
 #[test]
@@ -236,4 +253,45 @@ fn dropping_kills() {
     let pid = sandbox.host_pid();
     drop(sandbox);
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn a_network_of_its_own_is_held_from_outside() {
+    let script = r#"import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+closed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+closed.sendto(b"nobody", ("127.0.0.1", 9))
+s.sendto(b"there", ("192.0.2.7", 53))
+print(s.recvfrom(99))
+"#;
+    let command = Command::Line(vec!["python3".into(), "-ISc".into(), script.into()]);
+    let private = Network::Private { ipv6: true };
+    let base = SandboxRequest { command, first_process: FirstProcess::Init, network: private, listen_inside: Some(9001), ..request("") };
+    if !supported() {
+        return;
+    }
+    let mut sandbox = Launcher::start().unwrap().launch(plan(base).unwrap()).unwrap();
+    assert!(sandbox.enforcement().degradations.is_empty(), "{:?}", sandbox.enforcement());
+    let NetworkDescriptors { listener, outbound, mut factory } = sandbox.network.take().expect("it has its own");
+    let listener = listener.expect("it was asked for");
+    assert_eq!(listener.local_addr().unwrap().to_string(), "127.0.0.1:9001");
+    // A socket of the same namespace reaches the listener, and the host's own namespace does not know it.
+    let inside = factory.socket(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap();
+    rustix::net::connect(&inside, &listener.local_addr().unwrap()).unwrap();
+    assert_eq!(factory.socket(libc::AF_INET, 99, 0).unwrap_err().raw_os_error(), Some(libc::EINVAL));
+    let outbound = outbound.expect("there is a way out");
+    let mut packet = [0_u8; 256];
+    let (length, _) = rustix::net::recv(&outbound.raw_v4, &mut packet[..], rustix::net::RecvFlags::empty()).unwrap();
+    assert_eq!(&packet[28..length], b"nobody");
+    // An IPv4 header of 20 bytes and one of UDP's of 8.
+    let mut packet = [0_u8; 256];
+    let (length, _) = rustix::net::recv(&outbound.raw_v4, &mut packet[..], rustix::net::RecvFlags::empty()).unwrap();
+    assert_eq!((&packet[16..20], &packet[28..length]), (&[192, 0, 2, 7][..], &b"there"[..]));
+    let ports = [packet[22], packet[23], packet[20], packet[21]];
+    let header = [0x45, 0, 0, 31, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 7, 198, 18, 111, 2];
+    let answer = [&header[..], &ports, &[0, 11, 0, 0], b"yes"].concat();
+    let to: std::net::SocketAddr = (SANDBOX_V4, 0).into();
+    rustix::net::sendto(&outbound.inject_v4, &answer, rustix::net::SendFlags::empty(), &to).unwrap();
+    let output = io::read_to_string(File::from(sandbox.stdout.take().unwrap())).unwrap();
+    assert_eq!((output.as_str(), sandbox.wait().unwrap()), ("(b'yes', ('192.0.2.7', 53))\n", Ended::Exited(0)));
 }

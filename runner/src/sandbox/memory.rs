@@ -4,13 +4,19 @@ use std::fs;
 
 /// The sum of the largest resident sets (`VmHWM`) of a process and all its descendants that live, in bytes. Pages shared by several count once for each.
 pub(super) fn peak_resident_bytes(pid: libc::pid_t) -> u64 {
-    let mut total = 0;
-    let mut left = vec![pid];
-    while let Some(pid) = left.pop() {
-        total += peak_resident_bytes_of(pid);
-        left.extend(children(pid));
+    family(pid).into_iter().map(peak_resident_bytes_of).sum()
+}
+
+/// A process and all its descendants that live.
+pub(super) fn family(pid: libc::pid_t) -> Vec<libc::pid_t> {
+    let mut found = vec![pid];
+    let mut at = 0;
+    while let Some(pid) = found.get(at) {
+        let born = children(*pid);
+        found.extend(born);
+        at += 1;
     }
-    total
+    found
 }
 
 /// The largest resident set of one process, in bytes; 0 when it is gone.
@@ -24,7 +30,7 @@ fn field(status: &str, name: &str) -> Option<u64> {
 }
 
 /// The children of all threads (`/proc/PID/task/TID/children`, proc(5)).
-fn children(pid: libc::pid_t) -> Vec<libc::pid_t> {
+pub(super) fn children(pid: libc::pid_t) -> Vec<libc::pid_t> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
     };

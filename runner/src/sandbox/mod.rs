@@ -5,41 +5,56 @@
 //! or of HTTP.
 
 mod addresses;
+mod bare;
 mod child;
 mod enforcement;
 mod filter;
 mod handed_out;
 mod idmap;
+mod isolation;
 mod landlock;
 mod launch;
 mod limits;
 mod memory;
+pub mod network;
 mod orders;
 mod plan;
 pub mod probe;
 mod process;
 mod root;
+pub mod run_folder;
+mod sockets;
 mod step;
+mod stragglers;
 pub(crate) mod sys;
+mod weaken;
 
 use std::ffi::CString;
 use std::io;
 use std::path::PathBuf;
 
 pub use addresses::{HOST_GATEWAY, MAX_NAME_SERVERS, SANDBOX_V4, SANDBOX_V6, name_server};
+pub use bare::BareError;
 pub use enforcement::{Degradation, Enforcement, Protection};
-pub use filter::{Filter, FilterError, shipped_filter};
+pub use filter::{Filter, FilterError, compile_filter, shipped_filter};
 pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
+pub use isolation::{Isolation, IsolationChoice, ParseIsolationError};
 pub use launch::Launcher;
 pub use limits::{CpuShare, Limits};
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
+pub use sockets::SocketHolder;
+pub use weaken::UnknownProtection;
 
 /// What a sandbox is made of. Paths named `source` are on the host, `target` inside.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SandboxRequest {
     /// The root file system.
     pub root: RootSource,
+    /// How it is isolated.
+    pub isolation: IsolationChoice,
+    /// Where folders of runs may be made, for roots that are copied: best on the file system of the image and the volumes.
+    pub scratch: Option<PathBuf>,
     /// What PID 1 executes.
     pub command: Command,
     /// The whole environment, each string `NAME=value`; nothing of ours is inherited.
@@ -60,10 +75,12 @@ pub struct SandboxRequest {
     pub stdio: Stdio,
     /// What the processes reach over the network.
     pub network: Network,
+    /// A TCP port of the sandbox's own 127.0.0.1 on which the host listens before the program starts; not with [`Network::Host`].
+    pub listen_inside: Option<u16>,
     /// Whether the program is PID 1 itself.
     pub first_process: FirstProcess,
-    /// The compiled seccomp filter.
-    pub filter: std::sync::Arc<Filter>,
+    /// The compiled seccomp filter; none only where the user wants none, which is said as a degradation.
+    pub filter: Option<std::sync::Arc<Filter>>,
 }
 
 /// Where the root file system comes from.
@@ -219,6 +236,12 @@ pub enum LaunchError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// No isolation that this machine grants has a network of its own.
+    #[error("cannot have a network of the sandbox's own")]
+    NoNetwork {
+        /// Why the best isolation failed.
+        source: Box<LaunchError>,
+    },
     /// A step inside failed.
     #[error("cannot set up the sandbox: {step}")]
     Step {
@@ -255,7 +278,7 @@ impl LaunchError {
     /// What the user can do about it, where we know.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Step { .. } | Self::Prepare { .. } => {
+            Self::Step { .. } | Self::Prepare { .. } | Self::NoNetwork { .. } => {
                 Some("`undocked doctor` tries every step and says what this machine refuses".to_owned())
             }
             Self::Source { .. } => Some("check that the path exists and that you may read it".to_owned()),

@@ -4,7 +4,8 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use super::handed_out::Handed;
-use super::plan::{Search, Step};
+use super::plan::{Lenience, Search, Step};
+use super::weaken::Omitted;
 
 /// How many refused optional steps are remembered.
 const REFUSALS: usize = 64;
@@ -42,6 +43,8 @@ pub(super) struct Orders<'a> {
     /// Written to when the id maps are wanted, and read from when they are there (-1 without).
     pub(super) maps_wanted: c_int,
     pub(super) maps_written: c_int,
+    /// How many descriptors we may have.
+    pub(super) descriptors: u32,
     /// A pidfd of the parent.
     pub(super) parent: c_int,
     /// The namespaces it is born in, as flags of `clone(2)`.
@@ -55,7 +58,7 @@ pub(super) struct Orders<'a> {
     /// The socket it is sent over; -1 without.
     pub(super) hand_over: c_int,
     /// The filter that asks us about connections.
-    pub(super) network_filter: Option<&'a libc::sock_fprog>,
+    pub(super) network_filter: &'a libc::sock_fprog,
     /// The Landlock ruleset and what it allows beneath the root; -1 without Landlock. The second one also keeps TCP from what is not supervised.
     pub(super) ruleset: c_int,
     pub(super) supervised_ruleset: c_int,
@@ -66,11 +69,23 @@ pub(super) struct Orders<'a> {
     pub(super) signals: &'a [c_int],
     /// Programs as (path, argument vector).
     pub(super) programs: &'a [(*const c_char, *const *const c_char)],
+    /// Argument vectors by which the init's file starts the programs; as many as there are ways to start, or none where the child may execute the program
+    /// itself, since Landlock keeps it from executing us.
+    pub(super) starts: &'a [*const *const c_char],
     pub(super) search: Search,
-    pub(super) tolerant: bool,
+    pub(super) lenience: Lenience,
+    /// What a test left out.
+    pub(super) omitted: Omitted,
     pub(super) environment: *const *const c_char,
     pub(super) init: Option<Init>,
     pub(super) record: &'a Record,
+}
+
+impl Orders<'_> {
+    /// Whether the child has opened anything for the host.
+    pub(super) fn hands_out(&self) -> bool {
+        self.handed.iter().any(|descriptor| *descriptor >= 0)
+    }
 }
 
 /// What it takes to become an init beside the program.
@@ -79,6 +94,8 @@ pub(super) struct Init {
     pub(super) executable: c_int,
     /// The write end of the status pipe, above descriptor 3.
     pub(super) status: c_int,
+    /// How it tells the sandbox's processes from others where there is no pid namespace, as `init.rs` has it.
+    pub(super) scope: Option<u8>,
     /// Top of a stack for the process that becomes the program.
     pub(super) stack: *mut c_void,
     /// A pipe that nothing is written to: its end lets the program start.
@@ -89,7 +106,23 @@ pub(super) struct Init {
     pub(super) started: c_int,
 }
 
+impl Orders<'_> {
+    /// Whether the sandbox is launched without a step that was refused.
+    pub(super) fn may_lack(&self, step: &Step) -> bool {
+        match self.lenience {
+            Lenience::Strict => !step.protects(),
+            Lenience::Usual => step.optional(),
+            Lenience::Probing => !matches!(step, Step::Execute),
+        }
+    }
+}
+
 impl Record {
+    /// Whether a step has failed that had to be done.
+    pub(super) fn failed(&self) -> bool {
+        self.errno.load(Ordering::Acquire) != 0
+    }
+
     /// Notes that an optional step was refused; `count` were before.
     pub(super) fn refuse(&self, count: usize, step: u32, errno: c_int) {
         if let Some(place) = self.refused.get(count) {

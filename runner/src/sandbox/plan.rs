@@ -8,10 +8,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::addresses;
+use super::bare::{self, Bare};
+use super::filter::network_filter;
 use super::handed_out::Handed;
+use super::idmap;
+use super::isolation::{self, Standing};
+use super::landlock::Ruleset;
+use super::process::Reach;
 use super::root::{Assembly, Root};
-pub(crate) use super::step::{Step, TreeFlags};
-use super::{Access, Command, Filter, FirstProcess, InnerIdentity, Limits, Network, SandboxRequest, Stdio, Volume};
+pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
+use super::weaken::Omitted;
+use super::{
+    Access, BareError, Command, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, Network, SandboxRequest, Stdio,
+    Volume,
+};
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -25,26 +35,62 @@ pub struct SandboxPlan {
     pub(crate) identity: InnerIdentity,
     pub(crate) stdio: Stdio,
     pub(crate) first_process: FirstProcess,
-    pub(crate) filter: std::sync::Arc<Filter>,
+    /// Installed by [`Step::Filter`], which is among the steps if this is here.
+    pub(crate) filter: Option<std::sync::Arc<Filter>>,
     /// The filter that supervises a private network.
     pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
     pub(crate) network: Network,
     pub(crate) limits: Limits,
+    pub(crate) listen_inside: Option<u16>,
     pub(crate) working_dir: PathBuf,
-    /// Go on after a step that is refused, to see what becomes of the others: for finding out what a machine grants, never for a function.
-    pub(crate) tolerant: bool,
+    pub(crate) privilege: Privilege,
+    /// How the sandbox stands if nothing is refused.
+    pub(crate) isolation: Isolation,
+    pub(crate) lenience: Lenience,
+    /// What a test left out.
+    pub(crate) omitted: Omitted,
+    /// What a sandbox without namespaces is made of.
+    pub(crate) bare: Option<Bare>,
+    /// The request, where a lower isolation will do if this one is refused.
+    pub(crate) spare: Option<Box<SandboxRequest>>,
+}
+
+/// What becomes of a launch when a step is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lenience {
+    /// Every step that protects must be done.
+    Strict,
+    /// Optional ones need not.
+    Usual,
+    /// It goes on, to see what becomes of the others: for finding out what a machine grants, never for a function.
+    Probing,
 }
 
 impl SandboxPlan {
+    /// How its processes are told from others.
+    pub(super) fn reach(&self, ruleset: Option<&Ruleset>) -> Reach {
+        match self.privilege {
+            _ if self.isolation.has_namespaces() => Reach::PidNamespace,
+            Privilege::WithoutUserns(ids) => Reach::User(ids.uid),
+            _ => Reach::Descendants { signals_are_scoped: ruleset.is_some_and(|ruleset| ruleset.abi >= 6) },
+        }
+    }
+
     /// The namespaces that the child is born in, as flags of `clone(2)`.
     pub(crate) fn namespaces(&self) -> libc::c_int {
-        let always = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        if self.network == Network::Host { always } else { always | libc::CLONE_NEWNET }
+        let always = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        let base = match self.isolation {
+            Isolation::Full | Isolation::ProcBind | Isolation::NoPivot => always | libc::CLONE_NEWUSER,
+            Isolation::RootWithoutUserns => always,
+            Isolation::Chroot | Isolation::InPlace => 0,
+        };
+        let wanted = if self.network == Network::Host { base } else { base | libc::CLONE_NEWNET };
+        if self.omitted.pid_namespace { wanted & !libc::CLONE_NEWPID } else { wanted }
     }
 }
 
 /// Why a request cannot be planned.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     /// A path inside must be absolute, without `..` and without NUL.
     #[error("`{}` is not an absolute path inside the sandbox", .0.display())]
@@ -58,6 +104,31 @@ pub enum PlanError {
     /// There is nothing to execute.
     #[error("no command given")]
     NoCommand,
+    /// The isolation that was asked for cannot be had.
+    #[error("cannot isolate the function by `{isolation}`: {why}")]
+    Isolation {
+        /// What was asked for.
+        isolation: Isolation,
+        /// Why not.
+        why: &'static str,
+    },
+    /// The network that was asked for cannot be had with the isolation that was asked for.
+    #[error("`{isolation}` has no network of its own")]
+    NoNetwork {
+        /// What was asked for.
+        isolation: Isolation,
+    },
+    /// What stands in for mounts could not be made.
+    #[error("cannot make a root for the function")]
+    Bare(#[source] BareError),
+}
+
+impl PlanError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let doctor = "`undocked doctor` says how functions can be isolated on this machine";
+        matches!(self, Self::Isolation { .. } | Self::NoNetwork { .. }).then(|| doctor.to_owned())
+    }
 }
 
 /// A host path that is mounted inside.
@@ -90,8 +161,68 @@ pub(crate) enum Search {
 pub(crate) enum Privilege {
     /// Real root: maps to an unprivileged host id written by the parent, mounts with shifted ids.
     Root,
+    /// Real root that may not mount outside of the sandbox (as in most containers): the child mounts before it takes the id, and ids are not shifted.
+    RootWithoutMounts,
     /// Anyone else: maps itself, to itself.
     Ordinary { uid: u32, gid: u32 },
+    /// Root without a user namespace: becomes this unprivileged id for good.
+    WithoutUserns(InnerIdentity),
+}
+
+impl Privilege {
+    /// Whether the parent opens the sources, which the child could not.
+    pub(crate) fn parent_opens(self) -> bool {
+        matches!(self, Self::Root | Self::WithoutUserns(_))
+    }
+
+    /// Whether the parent writes the id maps.
+    pub(crate) fn parent_maps(self) -> bool {
+        matches!(self, Self::Root | Self::RootWithoutMounts)
+    }
+
+    /// The user of the machine that nobody but the program is, and whose processes we may not look into for lack of a user namespace that is ours.
+    pub(crate) fn user(self) -> Option<u32> {
+        match self {
+            Self::WithoutUserns(ids) => Some(ids.uid),
+            _ => None,
+        }
+    }
+
+    /// The program's ids on this machine, where they are not our own.
+    pub(crate) fn host_ids(self) -> Option<InnerIdentity> {
+        match self {
+            Self::Root | Self::RootWithoutMounts => Some(InnerIdentity { uid: idmap::host_id(), gid: idmap::host_id() }),
+            Self::WithoutUserns(ids) => Some(ids),
+            Self::Ordinary { .. } => None,
+        }
+    }
+}
+
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ground {
+    pub(crate) privilege: Privilege,
+    pub(crate) isolation: Isolation,
+    /// Whether another isolation will do where a step is refused.
+    pub(crate) choice: IsolationChoice,
+}
+
+impl Ground {
+    fn proc_from(self) -> ProcFrom {
+        match (self.choice, self.isolation) {
+            (IsolationChoice::Auto, _) | (_, Isolation::NoPivot | Isolation::RootWithoutUserns) => ProcFrom::NewElseOuter,
+            (_, Isolation::ProcBind) => ProcFrom::Outer,
+            _ => ProcFrom::New,
+        }
+    }
+
+    fn entrance(self) -> Entrance {
+        match (self.choice, self.isolation) {
+            (_, Isolation::NoPivot) => Entrance::Move,
+            (IsolationChoice::Auto, _) | (_, Isolation::RootWithoutUserns) => Entrance::PivotElseMove,
+            _ => Entrance::Pivot,
+        }
+    }
 }
 
 /// The device nodes of a sandbox, below `/dev`.
@@ -104,34 +235,80 @@ pub(crate) const DEVICE_LINKS: [(&str, &str); 4] =
 /// Parts of `/proc` that nobody inside writes to: with an ordinary host id the kernel refuses anyway, this holds if it should not.
 const PROC_READ_ONLY: [&str; 5] = ["proc/sys", "proc/irq", "proc/bus", "proc/fs", "proc/sysrq-trigger"];
 
-/// Parts of `/proc` that tell of the host.
-const PROC_HIDDEN: [&str; 5] = ["proc/kcore", "proc/keys", "proc/timer_list", "proc/kmsg", "proc/latency_stats"];
+/// Files of `/proc` that tell of the host, Docker's list and the kernel's configuration; most kernels have only some.
+const PROC_HIDDEN: [&str; 9] = [
+    "proc/kcore",
+    "proc/keys",
+    "proc/timer_list",
+    "proc/kmsg",
+    "proc/latency_stats",
+    "proc/interrupts",
+    "proc/config.gz",
+    "proc/sched_debug",
+    "proc/timer_stats",
+];
 
-/// Plans a sandbox for this process as it is now: as real root, or as an ordinary user.
+/// Folders of `/proc` that do: Docker's list, and the pressure on the machine.
+const PROC_EMPTIED: [&str; 5] = ["proc/acpi", "proc/scsi", "proc/asound", "proc/pressure", "proc/firmware"];
+
+/// Plans a sandbox for this process as it is now: as real root, or as an ordinary user. The roots of sandboxes without namespaces are made by it.
 pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
-    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    plan_as(request, if uid == 0 { Privilege::Root } else { Privilege::Ordinary { uid, gid } })
+    let choice = request.isolation;
+    match choice {
+        IsolationChoice::Auto => {
+            let spare = Box::new(request.clone());
+            let ground = Ground { privilege: Standing::here().with_userns(), isolation: Isolation::Full, choice };
+            Ok(SandboxPlan { spare: Some(spare), ..plan_on(request, ground)? })
+        }
+        IsolationChoice::Only(isolation) => plan_for(request, isolation),
+    }
 }
 
-/// Plans a sandbox for a process with the given privilege.
-pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<SandboxPlan, PlanError> {
+/// Plans a sandbox of this isolation and no other.
+pub(crate) fn plan_for(request: SandboxRequest, isolation: Isolation) -> Result<SandboxPlan, PlanError> {
+    let refused = |why| PlanError::Isolation { isolation, why };
+    isolation::suits(isolation, &request.root).map_err(refused)?;
+    let privilege = Standing::here().privilege(isolation).map_err(refused)?;
+    let ground = Ground { privilege, isolation, choice: IsolationChoice::Only(isolation) };
+    if isolation.has_namespaces() { plan_on(request, ground) } else { bare::plan(request, ground) }
+}
+
+/// Plans a sandbox with namespaces.
+pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<SandboxPlan, PlanError> {
+    let privilege = ground.privilege;
     let mut planner = Planner::default();
     planner.limits(&request.limits);
     planner.identity(request.identity, privilege);
     if request.network != Network::Host && request.first_process != FirstProcess::Init {
         return Err(PlanError::NetworkWithoutInit);
     }
-    planner.network(request.network);
+    planner.network(request.network, request.listen_inside);
     // Nothing of the host's can be named once its root is gone, and a mount of ours may lie over a source's path: so all sources are opened first.
     planner.steps.push(Step::MakePrivate);
     let root = Root::of(&request.root);
     let contents = planner.sources(&root, &request.volumes, privilege)?;
-    planner.mounts(&root, &request, contents)?;
-    planner.confinement(&request)?;
+    if privilege == Privilege::RootWithoutMounts {
+        // As root, who may look into any folder of its own, until here. Other ids clear the parent-death signal.
+        planner.steps.extend([Step::Become(request.identity), Step::DieWithParent]);
+    }
+    planner.mounts(&root, &request, contents, ground)?;
+    planner.confinement(&request, ground)?;
+    finish(planner.steps, planner.sources, request, ground, None)
+}
+
+/// What all plans have in common.
+pub(super) fn finish(
+    steps: Vec<Step>,
+    sources: Vec<Source>,
+    request: SandboxRequest,
+    ground: Ground,
+    bare: Option<Bare>,
+) -> Result<SandboxPlan, PlanError> {
     let (programs, search) = programs(&request)?;
+    let strict = ground.choice == IsolationChoice::Only(Isolation::Full);
     Ok(SandboxPlan {
-        steps: planner.steps,
-        sources: planner.sources,
+        steps,
+        sources,
         programs,
         search,
         environment: request.environment,
@@ -139,11 +316,17 @@ pub(crate) fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<S
         stdio: request.stdio,
         first_process: request.first_process,
         filter: request.filter,
-        network_filter: None,
+        network_filter: matches!(request.network, Network::Private { .. }).then(network_filter),
         network: request.network,
         limits: request.limits,
+        listen_inside: request.listen_inside,
         working_dir: request.working_dir,
-        tolerant: false,
+        privilege: ground.privilege,
+        isolation: ground.isolation,
+        lenience: if strict { Lenience::Strict } else { Lenience::Usual },
+        omitted: Omitted::default(),
+        bare,
+        spare: None,
     })
 }
 
@@ -167,6 +350,8 @@ impl Planner {
         match privilege {
             // Twice: while it waits, and again since taking other ids clears the signal.
             Privilege::Root => self.steps.extend([Step::DieWithParent, Step::AwaitMaps, Step::Become(inner)]),
+            Privilege::RootWithoutMounts => self.steps.extend([Step::DieWithParent, Step::AwaitMaps]),
+            Privilege::WithoutUserns(_) => {}
             Privilege::Ordinary { uid, gid } => {
                 let own = |file: &str, text: String| Step::WriteOwn { file: constant(file), text };
                 self.steps.extend([
@@ -177,14 +362,16 @@ impl Planner {
                 ]);
             }
         }
-        self.steps.extend([Step::ForbidNesting, Step::NewSession, Step::DieWithParent, Step::WireStdio]);
+        if !matches!(privilege, Privilege::WithoutUserns(_)) {
+            // Else it would be forbidden to the whole machine.
+            self.steps.push(Step::ForbidNesting);
+        }
+        self.steps.extend([Step::NewSession, Step::DieWithParent, Step::WireStdio]);
     }
 
     /// First of all, so that whatever the child makes is counted; and with the host's ids, to which the cgroups belong.
     fn limits(&mut self, limits: &Limits) {
-        if *limits != Limits::default() {
-            self.steps.push(Step::JoinCgroups);
-        }
+        self.steps.extend(join_cgroups(limits));
     }
 
     /// For the watcher. Only a `/tmp` of the sandbox's own is its memory, not a folder of the host that is shown there.
@@ -201,12 +388,13 @@ impl Planner {
     }
 
     /// While there are capabilities: the loopback device, addresses, and the sockets that the host will use.
-    fn network(&mut self, network: Network) {
+    fn network(&mut self, network: Network, listen_inside: Option<u16>) {
         if network == Network::Host {
             return;
         }
         let socket = |handed, domain, kind, protocol| Step::MakeSocket { handed, domain, kind, protocol };
-        self.steps.extend([Step::RaiseLoopback, socket(Handed::Api, libc::AF_INET, libc::SOCK_STREAM, 0)]);
+        self.steps.push(Step::RaiseLoopback);
+        self.steps.extend(listen_inside.map(|_| socket(Handed::Listener, libc::AF_INET, libc::SOCK_STREAM, 0)));
         let Network::Private { ipv6 } = network else { return };
         let (messages, count) = addresses::messages(ipv6);
         self.steps.extend([
@@ -252,24 +440,28 @@ impl Planner {
     fn open(&mut self, path: &Path, flags: TreeFlags, idmapped: bool, privilege: Privilege) -> Result<usize, PlanError> {
         let slot = self.sources.len();
         self.sources.push(Source { path: path.to_owned(), flags, idmapped });
-        if privilege != Privilege::Root {
+        if !privilege.parent_opens() {
             self.steps.push(Step::Open { slot, path: text(path.as_os_str().as_bytes())?, flags });
         }
         Ok(slot)
     }
 
     /// The root first, then what lies on it, shallow before deep; volumes last, so that a user may lay one over anything of ours.
-    fn mounts(&mut self, root: &Root, request: &SandboxRequest, contents: Contents) -> Result<(), PlanError> {
+    fn mounts(&mut self, root: &Root, request: &SandboxRequest, contents: Contents, ground: Ground) -> Result<(), PlanError> {
+        if ground.proc_from() != ProcFrom::New {
+            self.steps.push(Step::KeepOuterProc);
+        }
         match root {
             Root::Tree(_) => self.steps.extend(contents.root.map(|slot| Step::AttachRoot { slot })),
             Root::Assembled(assembly) => self.assemble(assembly)?,
         }
         self.attach(contents.binds);
-        self.steps.push(Step::AttachProc);
+        self.steps.push(Step::AttachProc(ground.proc_from()));
         self.attach(contents.devices);
         // After /dev, whose null node covers what is hidden.
         self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
         self.steps.extend(PROC_HIDDEN.map(|path| Step::MaskNull { path: constant(path) }));
+        self.steps.extend(PROC_EMPTIED.map(|path| Step::MaskEmpty { path: constant(path) }));
         let options = constant(&format!("mode=1777,size={}", request.tmp_size_bytes));
         self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options });
         self.attach(contents.volumes);
@@ -277,7 +469,7 @@ impl Planner {
             self.steps.push(Step::SealRoot);
         }
         self.watch(request);
-        self.steps.push(Step::EnterRoot);
+        self.steps.push(Step::EnterRoot(ground.entrance()));
         Ok(())
     }
 
@@ -320,34 +512,52 @@ impl Planner {
 
     /// Rights go last, least harmful first: limits and names need capabilities, capabilities end, then no right can come back, then files are confined;
     /// the filter comes last, since it refuses what the steps before it do.
-    fn confinement(&mut self, request: &SandboxRequest) -> Result<(), PlanError> {
+    fn confinement(&mut self, request: &SandboxRequest, ground: Ground) -> Result<(), PlanError> {
         for (resource, value) in LIMITS {
             self.steps.push(Step::Limit { resource, value });
         }
-        self.steps.extend(request.limits.memory().map(|bytes| Step::Backstop { bytes: Limits::backstop(bytes) }));
-        let working_dir = absolute(&request.working_dir)?;
-        self.steps.extend([
-            Step::Umask(0o022),
-            Step::Hostname(text(request.hostname.as_bytes())?),
-            Step::ChangeDirectory(text(working_dir.as_os_str().as_bytes())?),
-            Step::DropCapabilities,
-            Step::NoNewPrivileges,
-        ]);
-        // Before Landlock, which keeps TCP from what is not supervised only where it is.
-        if matches!(request.network, Network::Private { .. }) {
-            self.steps.push(Step::SuperviseNetwork);
-        }
-        self.steps.extend([Step::ConfineFiles, Step::CloseOthers]);
-        if request.network != Network::Host || request.limits.memory_bytes.is_some() {
-            self.steps.push(Step::HandOut);
-        }
-        self.steps.extend([Step::Filter, Step::Execute]);
+        self.steps.extend(backstop(&request.limits));
+        self.steps.extend([Step::Umask(0o022), Step::Hostname(text(request.hostname.as_bytes())?)]);
+        self.steps.extend(last_steps(request, ground)?);
         Ok(())
     }
 }
 
+/// Into the cgroups, if there can be any.
+pub(super) fn join_cgroups(limits: &Limits) -> Option<Step> {
+    (*limits != Limits::default()).then_some(Step::JoinCgroups)
+}
+
+/// What stands behind the watcher.
+pub(super) fn backstop(limits: &Limits) -> Option<Step> {
+    limits.memory().map(|bytes| Step::Backstop { bytes: Limits::backstop(bytes) })
+}
+
+/// How every set-up ends.
+pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec<Step>, PlanError> {
+    let change = Step::ChangeDirectory(text(absolute(&request.working_dir)?.as_os_str().as_bytes())?);
+    let mut steps = match ground.privilege {
+        // The folder is entered with the program's own rights. Other ids clear the parent-death signal.
+        Privilege::WithoutUserns(ids) => vec![Step::DropToUser(ids), Step::DieWithParent, change],
+        _ if ground.isolation.has_namespaces() => vec![change, Step::DropCapabilities],
+        _ => vec![change, Step::EmptyCapabilities],
+    };
+    steps.push(Step::NoNewPrivileges);
+    // Before Landlock, which keeps TCP from what is not supervised only where it is.
+    if matches!(request.network, Network::Private { .. }) {
+        steps.push(Step::SuperviseNetwork);
+    }
+    steps.extend([Step::ConfineFiles, Step::CloseOthers]);
+    if request.network != Network::Host || request.limits.memory_bytes.is_some() {
+        steps.push(Step::HandOut);
+    }
+    steps.extend(request.filter.is_some().then_some(Step::Filter));
+    steps.push(Step::Execute);
+    Ok(steps)
+}
+
 /// Limits as Lambda has them (measured there: NOFILE 1024, MEMLOCK 64 KiB, no core files kept here). Processes count per user namespace from Linux 5.14.
-const LIMITS: [(u32, u64); 4] =
+pub(super) const LIMITS: [(u32, u64); 4] =
     [(libc::RLIMIT_NOFILE, 1024), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_NPROC, Limits::PROCESSES), (libc::RLIMIT_MEMLOCK, 65536)];
 
 /// The programs to try, and how.
@@ -401,7 +611,7 @@ fn absolute(path: &Path) -> Result<&Path, PlanError> {
     if path.is_absolute() && plain { Ok(path) } else { Err(PlanError::Target(path.to_owned())) }
 }
 
-fn text(bytes: &[u8]) -> Result<CString, PlanError> {
+pub(super) fn text(bytes: &[u8]) -> Result<CString, PlanError> {
     CString::new(bytes).map_err(|_| PlanError::Nul(String::from_utf8_lossy(bytes).replace('\0', "\\0")))
 }
 

@@ -2,8 +2,10 @@ use super::*;
 use crate::sandbox::{HostRoot, Input, Output, RootSource, shipped_filter};
 
 fn request(root: RootSource) -> SandboxRequest {
-    let filter = shipped_filter().unwrap();
+    let filter = shipped_filter();
     SandboxRequest {
+        isolation: IsolationChoice::Auto,
+        scratch: None,
         root,
         command: Command::Line(vec!["run".into()]),
         environment: vec![CString::new("PATH=/a:/b/::/c").unwrap()],
@@ -18,9 +20,15 @@ fn request(root: RootSource) -> SandboxRequest {
         limits: Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         network: Network::Host,
+        listen_inside: None,
         first_process: FirstProcess::Program,
-        filter,
+        filter: Some(filter),
     }
+}
+
+fn plan_as(request: SandboxRequest, privilege: Privilege) -> Result<SandboxPlan, PlanError> {
+    let isolation = Isolation::Full;
+    plan_on(request, Ground { privilege, isolation, choice: IsolationChoice::Only(isolation) })
 }
 
 fn image() -> RootSource {
@@ -122,11 +130,11 @@ fn bad_requests() {
     let bad = |change: fn(&mut SandboxRequest)| {
         let mut request = request(image());
         change(&mut request);
-        plan_as(request, Privilege::Root).unwrap_err()
+        plan_as(request, Privilege::Root).unwrap_err().to_string()
     };
-    assert_eq!(bad(|r| r.volumes[0].target = "var".into()), PlanError::Target("var".into()));
-    assert_eq!(bad(|r| r.volumes[0].target = "/a/../..".into()), PlanError::Target("/a/../..".into()));
-    assert_eq!(bad(|r| r.working_dir = "proc".into()), PlanError::Target("proc".into()));
-    assert_eq!(bad(|r| r.command = Command::Line(vec![])), PlanError::NoCommand);
-    assert_eq!(bad(|r| r.command = Command::Line(vec!["a\0".into()])), PlanError::Nul("/a/a\\0".into()));
+    assert_eq!(bad(|r| r.volumes[0].target = "var".into()), PlanError::Target("var".into()).to_string());
+    assert_eq!(bad(|r| r.volumes[0].target = "/a/../..".into()), PlanError::Target("/a/../..".into()).to_string());
+    assert_eq!(bad(|r| r.working_dir = "proc".into()), PlanError::Target("proc".into()).to_string());
+    assert_eq!(bad(|r| r.command = Command::Line(vec![])), PlanError::NoCommand.to_string());
+    assert_eq!(bad(|r| r.command = Command::Line(vec!["a\0".into()])), PlanError::Nul("/a/a\\0".into()).to_string());
 }

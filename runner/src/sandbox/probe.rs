@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::plan::Step;
+use super::plan::{Lenience, Step};
 use super::{
     Command, Ended, Filter, FirstProcess, HostRoot, InnerIdentity, Input, LaunchError, Launcher, Network, Output, RootSource, SandboxPlan,
     SandboxRequest, Stdio, landlock, plan,
@@ -50,11 +50,9 @@ pub fn findings(filter: Arc<Filter>) -> Vec<Finding> {
         Ok(plan) => plan,
         Err(error) => return vec![Finding::new("plan a sandbox", Verdict::Refused(error.to_string()), false)],
     };
-    plan.tolerant = true;
+    plan.lenience = Lenience::Probing;
     let names = steps(&plan);
-    let launched = Launcher::start()
-        .map_err(|source| LaunchError::Prepare { step: "start the launching thread", source })
-        .and_then(|launcher| launcher.launch(plan));
+    let launched = Launcher::start().and_then(|launcher| launcher.launch(plan));
     let mut found = match launched {
         Ok(mut sandbox) => {
             let refused = &sandbox.enforcement().degradations;
@@ -140,6 +138,8 @@ fn request(filter: Arc<Filter>) -> SandboxRequest {
     }
     SandboxRequest {
         root: RootSource::Host(root),
+        isolation: super::IsolationChoice::Only(super::Isolation::Full),
+        scratch: None,
         command: Command::Line(vec!["true".into()]),
         environment: Vec::<CString>::new(),
         working_dir: "/".into(),
@@ -150,8 +150,9 @@ fn request(filter: Arc<Filter>) -> SandboxRequest {
         limits: super::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
         network: Network::Host,
+        listen_inside: None,
         first_process: FirstProcess::Init,
-        filter,
+        filter: Some(filter),
     }
 }
 
@@ -162,7 +163,7 @@ mod tests {
 
     #[test]
     fn every_step_is_named_once_and_answered() {
-        let filter = shipped_filter().unwrap();
+        let filter = shipped_filter();
         let found = findings(filter);
         assert!(found.len() > 30, "{found:#?}");
         let mut names: Vec<_> = found.iter().map(|finding| finding.step.as_str()).collect();

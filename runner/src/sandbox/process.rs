@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use tokio::io::unix::AsyncFd;
 
 use super::limits::Guard;
-use super::{Enforcement, NetworkDescriptors, memory, sys};
+use super::run_folder::RunFolder;
+use super::{Degradation, Enforcement, LaunchError, NetworkDescriptors, memory, stragglers, sys};
 
 /// A running sandbox. Dropping it kills and reaps all that runs inside.
 #[derive(Debug)]
@@ -26,6 +27,10 @@ pub struct Sandbox {
     peak_memory_bytes: u64,
     guard: Guard,
     enforcement: Enforcement,
+    reach: Reach,
+    user: Option<u32>,
+    /// The root, where it was copied. Removed after the last process has ended.
+    _folder: Option<RunFolder>,
 }
 
 /// How the program ended; with it everything in the sandbox did.
@@ -40,6 +45,31 @@ pub enum Ended {
         /// Whether the kernel wrote a core file.
         core_dumped: bool,
     },
+}
+
+/// How the processes of a sandbox are told from others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// They are those of a pid namespace, which end with its first one.
+    PidNamespace,
+    /// They are all of this user of the machine.
+    User(u32),
+    /// They are the first one and its descendants, whose orphans it gets.
+    Descendants {
+        /// Whether Landlock lets their signals reach nobody else.
+        signals_are_scoped: bool,
+    },
+}
+
+impl Reach {
+    /// The init's word for it.
+    pub(super) fn letter(self) -> Option<u8> {
+        match self {
+            Self::PidNamespace => None,
+            Self::User(_) | Self::Descendants { signals_are_scoped: true } => Some(b'u'),
+            Self::Descendants { signals_are_scoped: false } => Some(b't'),
+        }
+    }
 }
 
 impl Ended {
@@ -60,7 +90,41 @@ impl Sandbox {
         network: Option<NetworkDescriptors>,
         (guard, enforcement): (Guard, Enforcement),
     ) -> Self {
-        Self { stdout, stderr, network, pid, pidfd, status, ended: None, peak_memory_bytes: 0, guard, enforcement }
+        Self {
+            stdout,
+            stderr,
+            network,
+            pid,
+            pidfd,
+            status,
+            ended: None,
+            peak_memory_bytes: 0,
+            guard,
+            enforcement,
+            reach: Reach::PidNamespace,
+            user: None,
+            _folder: None,
+        }
+    }
+
+    /// The same sandbox where no pid namespace holds it together.
+    pub(super) fn held_by(mut self, reach: Reach, user: Option<u32>, folder: Option<RunFolder>) -> Self {
+        self.reach = reach;
+        self.user = user;
+        self._folder = folder;
+        self
+    }
+
+    /// The same sandbox, with the reason why it stands no higher.
+    pub(super) fn because(mut self, refused: &LaunchError) -> Self {
+        let degradation = match refused {
+            LaunchError::Step { step, source } => Degradation::new(step.clone(), source),
+            LaunchError::Prepare { step, source } => Degradation::new(*step, source),
+            LaunchError::Source { path, source } => Degradation::new(format!("mount {}", path.display()), source),
+            other => Degradation { what: other.to_string(), why: "it cannot be isolated so".to_owned() },
+        };
+        self.enforcement.degradations.insert(0, degradation);
+        self
     }
 
     /// Something to wait on: readable once PID 1 has ended. Must run within a tokio runtime.
@@ -73,6 +137,11 @@ impl Sandbox {
         self.pid.unsigned_abs()
     }
 
+    /// The user of the machine whose processes are the sandbox's and no others, if there is one.
+    pub(super) fn user(&self) -> Option<u32> {
+        self.user
+    }
+
     /// What stands around it.
     pub fn enforcement(&self) -> &Enforcement {
         &self.enforcement
@@ -81,8 +150,18 @@ impl Sandbox {
     /// Kills PID 1, and with it, by the kernel's rule for pid namespaces, every process inside. Await [`Sandbox::ended`] afterwards.
     pub fn kill(&self) {
         if self.ended.is_none() {
+            self.kill_others();
             // Fails only when it has ended already.
             let _ = sys::pidfd_kill(self.pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
+
+    /// Without a pid namespace: all but the first process, which gets the orphans until then.
+    fn kill_others(&self) {
+        match self.reach {
+            Reach::PidNamespace => {}
+            Reach::User(uid) => stragglers::kill(|| stragglers::of_user(uid, self.pid)),
+            Reach::Descendants { .. } => stragglers::kill(|| stragglers::descendants(self.pid)),
         }
     }
 
@@ -113,6 +192,10 @@ impl Sandbox {
     fn reap(&mut self, block: bool) -> io::Result<Option<Ended>> {
         if self.ended.is_none() {
             self.ended = sys::wait_for(self.pid, block)?.map(|status| Ended::of(self.program_status().unwrap_or(status)));
+            if self.ended.is_some() && matches!(self.reach, Reach::User(_)) {
+                // The first process could be killed by the others.
+                self.kill_others();
+            }
             if self.ended.is_some() {
                 self.guard.settle();
             }

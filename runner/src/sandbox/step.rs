@@ -2,8 +2,8 @@
 
 use std::ffi::CString;
 
-use super::InnerIdentity;
 use super::handed_out::Handed;
+use super::{InnerIdentity, Isolation};
 
 /// One thing done inside, by the child, with raw system calls.
 #[derive(Debug)]
@@ -49,7 +49,9 @@ pub(crate) enum Step {
         target: CString,
         options: CString,
     },
-    AttachProc,
+    /// Keep hold of the outer `/proc`, which the new root will lie over.
+    KeepOuterProc,
+    AttachProc(ProcFrom),
     Attach {
         slot: usize,
         target: CString,
@@ -58,6 +60,9 @@ pub(crate) enum Step {
         path: CString,
     },
     MaskNull {
+        path: CString,
+    },
+    MaskEmpty {
         path: CString,
     },
     /// Bring up the loopback device of a network namespace of its own.
@@ -86,7 +91,11 @@ pub(crate) enum Step {
         bytes: u64,
     },
     SealRoot,
-    EnterRoot,
+    EnterRoot(Entrance),
+    /// Enter a folder as root, without any mount.
+    ChangeRoot(CString),
+    /// Take an unprivileged id of the machine for good, with all capabilities gone.
+    DropToUser(InnerIdentity),
     Limit {
         resource: u32,
         value: u64,
@@ -95,6 +104,8 @@ pub(crate) enum Step {
     Hostname(CString),
     ChangeDirectory(CString),
     DropCapabilities,
+    /// Only those in hand, of a process that never was root of anything.
+    EmptyCapabilities,
     NoNewPrivileges,
     SuperviseNetwork,
     ConfineFiles,
@@ -122,10 +133,12 @@ impl Step {
             Self::MakeRoot { .. } => "mount a tmpfs as root".into(),
             Self::MakeDir { path, .. } | Self::MakeLink { path, .. } | Self::MakeFile { path, .. } => format!("make /{}", show(path)),
             Self::AttachTmpfs { target, .. } => format!("mount a tmpfs on /{}", show(target)),
-            Self::AttachProc => "mount /proc".into(),
+            Self::KeepOuterProc => "keep the outer /proc".into(),
+            Self::AttachProc(ProcFrom::Outer) => "bind the outer /proc".into(),
+            Self::AttachProc(_) => "mount /proc".into(),
             Self::Attach { target, .. } => format!("mount on /{}", show(target)),
             Self::MaskReadOnly { path } => format!("make /{} read-only", show(path)),
-            Self::MaskNull { path } => format!("hide /{}", show(path)),
+            Self::MaskNull { path } | Self::MaskEmpty { path } => format!("hide /{}", show(path)),
             Self::RaiseLoopback => "bring up the loopback device".into(),
             Self::ConfigureNetwork { .. } => "set up the private network's addresses".into(),
             Self::MakeSocket { handed, .. } => format!("make a socket inside ({handed:?})"),
@@ -133,12 +146,15 @@ impl Step {
             Self::OpenForWatch { path, .. } => format!("show the host /{}", show(path)),
             Self::Backstop { .. } => "limit each process's memory".into(),
             Self::SealRoot => "make the root read-only".into(),
-            Self::EnterRoot => "enter the new root (pivot_root)".into(),
+            Self::EnterRoot(Entrance::Move) => "enter the new root (move and chroot)".into(),
+            Self::EnterRoot(_) => "enter the new root (pivot_root)".into(),
+            Self::ChangeRoot(_) => "enter the copied root (chroot)".into(),
+            Self::DropToUser(_) => "take an unprivileged user's id".into(),
             Self::Limit { .. } => "set resource limits".into(),
             Self::Umask(_) => "set the umask".into(),
             Self::Hostname(_) => "set the host name".into(),
             Self::ChangeDirectory(path) => format!("change to {}", show(path)),
-            Self::DropCapabilities => "drop capabilities".into(),
+            Self::DropCapabilities | Self::EmptyCapabilities => "drop capabilities".into(),
             Self::NoNewPrivileges => "set no_new_privs".into(),
             Self::SuperviseNetwork => "supervise the network (seccomp notification)".into(),
             Self::ConfineFiles => "confine file access (Landlock)".into(),
@@ -160,8 +176,55 @@ impl Step {
                 | Self::MaskNull { .. }
                 | Self::OpenForWatch { .. }
                 | Self::Backstop { .. }
+                | Self::MaskEmpty { .. }
         )
     }
+
+    /// The isolation that is reached without this step.
+    pub(crate) fn isolation_without(&self) -> Option<Isolation> {
+        match self {
+            Self::AttachProc(_) => Some(Isolation::ProcBind),
+            Self::EnterRoot(_) => Some(Isolation::NoPivot),
+            _ => None,
+        }
+    }
+
+    /// Whether an isolation is made of it: a lower one may do without.
+    pub(crate) fn is_of_isolation(&self) -> bool {
+        let ids = matches!(self, Self::AwaitMaps | Self::Become(_) | Self::WriteOwn { .. } | Self::DropToUser(_));
+        let new_mounts = matches!(self, Self::MakePrivate | Self::Open { .. } | Self::MakeRoot { .. } | Self::AttachTmpfs { .. });
+        let moved = matches!(self, Self::AttachRoot { .. } | Self::Attach { .. } | Self::SealRoot | Self::KeepOuterProc);
+        let entered = matches!(self, Self::AttachProc(_) | Self::EnterRoot(_) | Self::ChangeRoot(_));
+        let network = matches!(self, Self::RaiseLoopback | Self::ConfigureNetwork { .. } | Self::MakeSocket { .. });
+        ids || new_mounts || moved || entered || network
+    }
+
+    /// Whether the sandbox would protect less without it.
+    pub(crate) fn protects(&self) -> bool {
+        !matches!(self, Self::Hostname(_))
+    }
+}
+
+/// Which `/proc` the sandbox gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProcFrom {
+    /// A new one, of its own processes.
+    New,
+    /// The one outside, with all that is mounted on it.
+    Outer,
+    /// A new one, or the one outside where the kernel grants no new one, which is noted as a refusal of this step.
+    NewElseOuter,
+}
+
+/// How the new root becomes `/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    /// By `pivot_root`; nothing of the old root is left.
+    Pivot,
+    /// Moved over the old root, and entered by `chroot`.
+    Move,
+    /// By `pivot_root`, or moved where that is refused, which is noted as a refusal of this step.
+    PivotElseMove,
 }
 
 /// How a tree is mounted.

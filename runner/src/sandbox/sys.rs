@@ -14,6 +14,8 @@ use tokio::io::unix::AsyncFd;
 
 use super::plan::TreeFlags;
 
+pub(super) mod network;
+
 // Constants of `linux/mount.h` that the libc crate does not have for this target.
 pub(super) const OPEN_TREE_CLONE: u32 = 1;
 pub(super) const OPEN_TREE_CLOEXEC: u32 = libc::O_CLOEXEC as u32;
@@ -277,6 +279,25 @@ pub(super) struct LandlockRuleset {
 pub(super) fn landlock_create(attr: &LandlockRuleset, size: usize) -> io::Result<OwnedFd> {
     // SAFETY: the callee reads `size` bytes, at most the structure's own size by the `min`.
     owned(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::from_ref(attr), size.min(size_of::<LandlockRuleset>()), 0) })
+}
+
+/// One more than the largest number that a descriptor of ours can have.
+pub(super) fn descriptor_limit() -> u32 {
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    limit.map_or(u32::MAX, |(_, most)| u32::try_from(most).unwrap_or(u32::MAX))
+}
+
+/// `landlock_add_rule(2)`: allows `rights` beneath a path.
+pub(super) fn landlock_allow_beneath(ruleset: BorrowedFd<'_>, path: BorrowedFd<'_>, rights: u64) -> io::Result<()> {
+    // struct landlock_path_beneath_attr is packed: 8 bytes of rights, 4 of descriptor.
+    let mut rule = [0_u8; 12];
+    let (first, second) = rule.split_at_mut(8);
+    first.copy_from_slice(&rights.to_ne_bytes());
+    second.copy_from_slice(&path.as_raw_fd().to_ne_bytes());
+    const PATH_BENEATH: c_int = 1;
+    // SAFETY: the callee reads the 12 bytes of that structure, which outlive the call.
+    check(unsafe { libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), PATH_BENEATH, rule.as_ptr(), 0) })?;
+    Ok(())
 }
 
 /// A descriptor of at least 5, so that wiring the standard streams and the init's status pipe and socket factory cannot overwrite it.

@@ -15,6 +15,7 @@ use crate::oracle::{Call, telling_arguments, verdict};
 fn returned(value: u32) -> Action {
     match value {
         0x7fff_0000 => Action::Allow,
+        0x7fc0_0000 => Action::Notify,
         0x8000_0000 => Action::Kill,
         _ => {
             let errno = Errno::NAMED.into_iter().map(|(_, errno)| errno).find(|errno| value == 0x0005_0000 + u32::from(errno.number()));
@@ -46,19 +47,47 @@ fn assert_same(policy: &Policy, architecture: Architecture, filter: &Filter, arg
 }
 
 #[test]
-fn the_shipped_filter_is_the_shipped_policy() {
-    let policy = Policy::lambda();
-    for architecture in Architecture::ALL {
-        let filter = Filter::compile(&policy, architecture).unwrap();
-        assert_same(&policy, architecture, &filter, &[[u64::MAX; 6], [0x5412; 6], [38; 6]]);
+fn t23_the_shipped_filters_are_the_shipped_policies() {
+    for policy in [Policy::lambda(), Policy::network()] {
+        for architecture in Architecture::ALL {
+            let filter = Filter::compile(&policy, architecture).unwrap();
+            assert_same(&policy, architecture, &filter, &[[u64::MAX; 6], [0x5412; 6], [38; 6], [6; 6], [0x2000_0000; 6]]);
+        }
+    }
+}
+
+/// The test above would see it: whichever instruction of a shipped filter is another one, so is some verdict.
+#[test]
+fn t23_every_instruction_of_the_shipped_filters_matters() {
+    for (policy, architecture) in
+        [Policy::lambda(), Policy::network()].iter().flat_map(|policy| Architecture::ALL.map(|each| (policy, each)))
+    {
+        let filter = Filter::compile(policy, architecture).unwrap();
+        let mut calls = vec![Call { audit_architecture: 0, number: 0, arguments: [0; 6] }];
+        for number in numbers() {
+            let telling =
+                telling_arguments(policy, architecture, number).into_iter().chain([[u64::MAX; 6], [0x5412; 6], [0x2000_0000; 6], [16; 6]]);
+            calls.extend(telling.map(|arguments| call(architecture, number, arguments)));
+        }
+        let wanted: Vec<u32> = calls.iter().map(|call| run(filter.instructions(), call)).collect();
+        for place in 0..filter.instructions().len() {
+            let mut changed = filter.instructions().to_vec();
+            changed[place].k ^= match changed[place].code {
+                LOAD => 4,
+                AND => changed[place].k & changed[place].k.wrapping_neg(),
+                _ => 1,
+            };
+            let seen = calls.iter().zip(&wanted).any(|(call, wanted)| run(&changed, call) != *wanted);
+            assert!(seen, "{architecture:?}: {place}: {:?}", filter.instructions()[place]);
+        }
     }
 }
 
 #[test]
 fn another_architectures_calls_kill() {
-    let policy = Policy::lambda();
-    for architecture in Architecture::ALL {
-        let filter = Filter::compile(&policy, architecture).unwrap();
+    let both = [Policy::lambda(), Policy::network()];
+    for (policy, architecture) in both.iter().flat_map(|policy| Architecture::ALL.map(|architecture| (policy, architecture))) {
+        let filter = Filter::compile(policy, architecture).unwrap();
         // i386 (int 0x80), arm, the two of ours, and nonsense.
         for audit_architecture in [0x4000_0003, 0x4000_0028, 0xc000_003e, 0xc000_00b7, 0, u32::MAX] {
             for number in numbers() {
@@ -79,6 +108,9 @@ fn the_shipped_filter_is_flat_and_short() {
         assert!(filter.depth() <= 11, "{architecture:?}: {}", filter.depth());
         // A third of them are the tests of modes, beside the search.
         assert!(filter.instructions().len() <= 170, "{architecture:?}: {}", filter.instructions().len());
+        let network = Filter::compile(&Policy::network(), architecture).unwrap();
+        assert!(network.depth() <= 9, "{architecture:?}: {}", network.depth());
+        assert!(network.instructions().len() <= 70, "{architecture:?}: {}", network.instructions().len());
     }
 }
 
@@ -215,7 +247,7 @@ fn allowed() -> impl Strategy<Value = Allowed> {
 
 fn action() -> impl Strategy<Value = String> {
     let errno = select(Errno::NAMED.to_vec()).prop_map(|(name, _)| format!("errno {name}"));
-    prop_oneof![3 => Just("allow".to_owned()), 1 => Just("kill".to_owned()), 3 => errno]
+    prop_oneof![3 => Just("allow".to_owned()), 1 => Just("kill".to_owned()), 1 => Just("notify".to_owned()), 3 => errno]
 }
 
 /// The text of a random policy: some rules with tests first, then some without.

@@ -8,6 +8,8 @@
 
 #[path = "probe/bombs.rs"]
 mod bombs;
+#[path = "probe/connections.rs"]
+mod connections;
 #[path = "probe/http.rs"]
 mod http;
 #[path = "probe/notes.rs"]
@@ -59,7 +61,10 @@ fn main() {
         Some("--line") => arguments[2..].join(" ").split(" ; ").for_each(|line| probe.run(line)),
         Some("--answer") => probe.answer_all(),
         _ => {
-            let script = ["/var/task/script", "/opt/script", "/script"].iter().find_map(|path| fs::read_to_string(path).ok());
+            // Where there is no root of its own the task lies elsewhere.
+            let task = env::var("LAMBDA_TASK_ROOT").unwrap_or_else(|_| "/var/task".to_owned());
+            let places = [format!("{task}/script"), "/var/task/script".to_owned(), "/opt/script".to_owned(), "/script".to_owned()];
+            let script = places.iter().find_map(|path| fs::read_to_string(path).ok());
             script.unwrap_or_else(|| give_up("no script")).lines().for_each(|line| probe.run(line));
         }
     }
@@ -325,6 +330,7 @@ impl Probe {
             ("syscall", [number_text, arguments @ ..]) => {
                 self.notes.text(name, &outcome(system::raw(number(number_text), arguments, number)));
             }
+            ("connections", [what, arguments @ ..]) => self.notes.set(name, &connections::attempt(what, arguments)),
             ("clone", [flags]) => self.notes.text(name, &outcome(system::clone_and_exit(number(flags)))),
             ("int80", [number_text]) => self.notes.text(name, &system::int80(number(number_text))),
             _ => give_up(&format!("unknown command: {command} {name} {rest}")),

@@ -10,6 +10,29 @@ impl Child {
         Ok(())
     }
 
+    pub(super) fn keep_outer_proc(&mut self) -> Kernel<()> {
+        let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
+        self.outer_proc = call!(SYS_openat, libc::AT_FDCWD, c"/proc".as_ptr(), flags, 0)? as c_int;
+        is_proc(self.outer_proc)
+    }
+
+    /// Where an outer container hides parts of its `/proc` the kernel grants no new one, but still the old one with what hides its parts.
+    pub(super) fn attach_proc(&mut self, from: ProcFrom, orders: &Orders<'_>) -> Kernel<()> {
+        if from != ProcFrom::Outer {
+            let mounted = self.mount_at(c"proc", c"proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, ptr::null());
+            match mounted {
+                Err(errno) if from == ProcFrom::NewElseOuter => self.note(orders, errno),
+                mounted => return mounted,
+            }
+        }
+        // The new root lies over it and would be copied with it: out of the way, over the old root.
+        call!(SYS_move_mount, self.root, c"".as_ptr(), libc::AT_FDCWD, c"/".as_ptr(), sys::MOVE_MOUNT_F_EMPTY_PATH)?;
+        self.over_root = true;
+        let flags = sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC | (libc::AT_RECURSIVE | libc::AT_EMPTY_PATH) as u32;
+        let tree = call!(SYS_open_tree, self.outer_proc, c"".as_ptr(), flags)? as c_int;
+        self.attach(tree, c"proc")
+    }
+
     pub(super) fn make_root(&mut self, options: &CStr) -> Kernel<()> {
         mount(c"tmpfs".as_ptr(), c"/proc", c"tmpfs".as_ptr(), libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr().cast())?;
         self.root = call!(SYS_openat, libc::AT_FDCWD, c"/proc".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC, 0)? as c_int;
@@ -33,7 +56,7 @@ impl Child {
 
     /// A mount point, looked up inside the new root: neither a symbolic link nor `..` leads out of it, and links of `/proc` are refused.
     pub(super) fn target(&self, path: &CStr) -> Kernel<c_int> {
-        open_path(self.root, path, libc::O_PATH, libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS)
+        open_path(self.root, path, libc::O_PATH, self.resolve)
     }
 
     /// A file or folder inside, for the host.
@@ -60,35 +83,74 @@ impl Child {
         mount(kind.as_ptr(), c".", kind.as_ptr(), flags, options.cast())
     }
 
-    /// Shows a part of `/proc` read-only, or `/dev/null` in its place. Both are looked up inside the root: a link of the image's at `proc` or `dev` must lead
-    /// to nothing of the host's. What is not there on this kernel needs no mask.
-    pub(super) fn mask(&self, source: &CStr, target: &CStr, read_only: bool) -> Kernel<()> {
-        let source = match self.target(source) {
-            Err(libc::ENOENT) => return self.must_be_proc(),
-            source => source?,
-        };
-        let known = if read_only { is_proc(source) } else { is_null(source) };
-        let flags = sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32;
-        let tree = known.and_then(|()| call!(SYS_open_tree, source, c"".as_ptr(), flags));
-        close(source);
-        let tree = tree? as c_int;
-        let attributes = MountAttr::of(TreeFlags { read_only, recursive: false, devices: !read_only });
+    /// Shows a part of `/proc` read-only. It is looked up inside the root: a link of the image's at `proc` or `dev` must lead to nothing of the host's. What
+    /// is not there on this kernel needs no mask.
+    pub(super) fn mask_read_only(&mut self, path: &CStr) -> Kernel<()> {
+        let Some(place) = self.proc_place(path)? else { return Ok(()) };
+        if is_proc(place).is_err() {
+            // An outer container has laid something of its own there, which hides the part.
+            close(place);
+            return Ok(());
+        }
+        let tree = clone_tree(place);
+        close(place);
+        let tree = tree?;
+        let attributes = MountAttr::of(TreeFlags { read_only: true, recursive: false, devices: false });
         if let Err(errno) = set_attributes(tree, &attributes, false) {
             close(tree);
             return Err(errno);
         }
-        match self.attach(tree, target) {
-            Err(libc::ENOENT) => self.must_be_proc(),
-            attached => attached,
-        }
+        self.attach(tree, path)
     }
 
-    /// Whether `/proc` inside is the one that was mounted there.
-    pub(super) fn must_be_proc(&self) -> Kernel<()> {
-        let proc = self.target(c"proc")?;
-        let known = is_proc(proc);
-        close(proc);
-        known
+    /// Shows the sandbox's own `/dev/null`, as it was mounted there, in the place of a file of `/proc`.
+    pub(super) fn mask_null(&mut self, path: &CStr) -> Kernel<()> {
+        if self.null < 0 {
+            self.null = self.target(c"dev/null")?;
+        }
+        self.cover(path, is_null(self.null).map(|()| self.null))
+    }
+
+    /// Shows an empty folder in the place of a folder of `/proc`: one that is made for the first and cloned for the others.
+    pub(super) fn mask_empty(&mut self, path: &CStr) -> Kernel<()> {
+        if self.empty >= 0 {
+            return self.cover(path, Ok(self.empty));
+        }
+        let Some(place) = self.proc_place(path)? else { return Ok(()) };
+        close(place);
+        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC | libc::MS_RDONLY;
+        self.mount_at(path, c"tmpfs", flags, c"mode=555,size=4k,nr_inodes=1".as_ptr())?;
+        self.empty = self.target(path)?;
+        Ok(())
+    }
+
+    /// Attaches a clone of a mount over a part of `/proc`.
+    fn cover(&mut self, path: &CStr, mount: Kernel<c_int>) -> Kernel<()> {
+        let Some(place) = self.proc_place(path)? else { return Ok(()) };
+        let moved = mount.and_then(clone_tree).and_then(|tree| {
+            let flags = sys::MOVE_MOUNT_F_EMPTY_PATH | sys::MOVE_MOUNT_T_EMPTY_PATH;
+            let moved = call!(SYS_move_mount, tree, c"".as_ptr(), place, c"".as_ptr(), flags);
+            close(tree);
+            moved
+        });
+        close(place);
+        moved.map(drop)
+    }
+
+    /// A place in `/proc`, if it is there. Fails where `/proc` inside is not the one that was mounted there.
+    fn proc_place(&mut self, path: &CStr) -> Kernel<Option<c_int>> {
+        if !self.has_proc {
+            let proc = self.target(c"proc")?;
+            let known = is_proc(proc);
+            close(proc);
+            known?;
+            self.has_proc = true;
+        }
+        match self.target(path) {
+            Ok(place) => Ok(Some(place)),
+            Err(libc::ENOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
     pub(super) fn seal_root(&self) -> Kernel<()> {
@@ -96,11 +158,26 @@ impl Child {
         set_attributes(self.root, &attributes, false)
     }
 
-    /// `pivot_root(".", ".")` stacks the old root on the new one; detaching it leaves nothing of the host (pivot_root(2), notes).
-    pub(super) fn enter_root(&mut self) -> Kernel<()> {
+    /// `pivot_root(".", ".")` stacks the old root on the new one; detaching it leaves nothing of the host (pivot_root(2), notes). Moved over the old root
+    /// instead, the new one hides it, and without CAP_SYS_CHROOT and mounts nobody inside gets below it.
+    pub(super) fn enter_root(&mut self, by: Entrance, orders: &Orders<'_>) -> Kernel<()> {
         call!(SYS_fchdir, self.root)?;
-        call!(SYS_pivot_root, c".".as_ptr(), c".".as_ptr())?;
-        call!(SYS_umount2, c".".as_ptr(), libc::MNT_DETACH)?;
+        let pivoted = if by == Entrance::Move { Err(0) } else { call!(SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) };
+        match pivoted {
+            Ok(_) => {
+                call!(SYS_umount2, c".".as_ptr(), libc::MNT_DETACH)?;
+            }
+            Err(errno) if by == Entrance::Pivot => return Err(errno),
+            Err(errno) => {
+                if by == Entrance::PivotElseMove {
+                    self.note(orders, errno);
+                }
+                if !self.over_root {
+                    mount(c".".as_ptr(), c"/", ptr::null(), libc::MS_MOVE, ptr::null())?;
+                }
+                call!(SYS_chroot, c".".as_ptr())?;
+            }
+        }
         call!(SYS_chdir, c"/".as_ptr())?;
         close(self.root);
         self.root = -1;
@@ -116,6 +193,12 @@ pub(super) fn mount(source: *const c_char, target: &CStr, kind: *const c_char, f
     call!(SYS_mount, source, target.as_ptr(), kind, flags, data).map(drop)
 }
 
+/// A detached clone of the mount that something lies on, with that as its root.
+fn clone_tree(place: c_int) -> Kernel<c_int> {
+    let flags = sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32;
+    Ok(call!(SYS_open_tree, place, c"".as_ptr(), flags)? as c_int)
+}
+
 pub(super) fn set_attributes(tree: c_int, attributes: &MountAttr, recursive: bool) -> Kernel<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     call!(SYS_mount_setattr, tree, c"".as_ptr(), flags, ptr::from_ref(attributes), size_of::<MountAttr>()).map(drop)
@@ -129,9 +212,16 @@ pub(super) fn open_slot(orders: &mut Orders<'_>, slot: usize, path: &CStr, flags
     Ok(())
 }
 
+/// Enters a folder of ours as root.
+pub(super) fn change_root(path: &CStr) -> Kernel<()> {
+    call!(SYS_chdir, path.as_ptr())?;
+    call!(SYS_chroot, c".".as_ptr())?;
+    call!(SYS_chdir, c"/".as_ptr()).map(drop)
+}
+
 /// Not through links of `/proc`, which could lead out of the root (CVE-2024-21626).
-pub(super) fn change_directory(path: &CStr) -> Kernel<()> {
-    let folder = open_path(libc::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY, libc::RESOLVE_NO_MAGICLINKS)?;
+pub(super) fn change_directory(path: &CStr, resolve: u64) -> Kernel<()> {
+    let folder = open_path(libc::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY, resolve)?;
     let entered = call!(SYS_fchdir, folder);
     close(folder);
     entered.map(drop)

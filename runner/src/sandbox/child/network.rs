@@ -49,10 +49,10 @@ pub(super) fn make_socket(place: Option<&mut c_int>, domain: c_int, kind: c_int,
 
 /// Installs the filter that asks about connections, and answers its notification descriptor. Another one outside, which the kernel allows only one
 /// of, is `EBUSY` (seccomp_unotify(2)).
-pub(super) fn supervise(filter: Option<&libc::sock_fprog>) -> Kernel<c_int> {
+pub(super) fn supervise(filter: &libc::sock_fprog) -> Kernel<c_int> {
     // Linux 5.19; younger than the libc crate's list for this target.
     const WAIT_KILLABLE_RECV: u64 = 1 << 5;
-    let filter = ptr::from_ref(filter.ok_or(libc::ENOSYS)?);
+    let filter = ptr::from_ref(filter);
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     let installed = match call!(SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, listener | WAIT_KILLABLE_RECV, filter) {
         Err(libc::EINVAL) => call!(SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, listener, filter),

@@ -42,6 +42,18 @@ pub(super) fn execute(orders: &mut Orders<'_>) -> Kernel<()> {
     Err(errno)
 }
 
+/// Becomes the init's file, which then executes the program: from here on `/proc/self/exe` is that one, should the program, or what interprets it, be
+/// called so (CVE-2019-5736). Returns only if that is not to be.
+pub(super) fn start_from_init(orders: &mut Orders<'_>) -> Kernel<()> {
+    let Some(Init { executable, started, .. }) = orders.init else { return Err(libc::EINVAL) };
+    let exists = |(path, _): &(*const c_char, *const *const c_char)| is_file(*path);
+    let program = if orders.search == Search::Existing { orders.programs.iter().position(exists) } else { Some(0) };
+    orders.record.program.store(program.unwrap_or(orders.programs.len()) as u32, Ordering::Relaxed);
+    let arguments = *program.and_then(|program| orders.starts.get(program)).ok_or(libc::ENOENT)?;
+    call!(SYS_dup3, started, 3, 0)?;
+    call!(SYS_execveat, executable, c"".as_ptr(), arguments, orders.environment, libc::AT_EMPTY_PATH).map(drop)
+}
+
 /// Whether something that is no folder lies there.
 pub(super) fn is_file(path: *const c_char) -> bool {
     status_of(libc::AT_FDCWD, path, 0).is_ok_and(|status| status.st_mode & libc::S_IFMT != libc::S_IFDIR)

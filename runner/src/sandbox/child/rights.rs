@@ -25,10 +25,21 @@ pub(super) fn become_inner(identity: InnerIdentity) -> Kernel<()> {
     call!(SYS_setresuid, identity.uid, identity.uid, identity.uid).map(drop)
 }
 
+/// Without a user namespace: an id that owns nothing, and no way back. A root without CAP_SETPCAP keeps the bounding set.
+pub(super) fn drop_to_user(identity: InnerIdentity) -> Kernel<()> {
+    match drop_bounding_set() {
+        Ok(()) | Err(libc::EPERM) => {}
+        Err(errno) => return Err(errno),
+    }
+    become_inner(identity)?;
+    drop_own_capabilities()
+}
+
 /// Writes a file of `/proc` in one call, after making sure that it is one (CVE-2025-52881: redirected writes).
-pub(super) fn write_own(path: &CStr, text: &[u8]) -> Kernel<()> {
+pub(super) fn write_own(path: &CStr, text: &[u8], unchecked: bool) -> Kernel<()> {
     let file = call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_WRONLY | libc::O_NOFOLLOW | libc::O_CLOEXEC, 0)? as c_int;
-    let result = is_proc(file).and_then(|()| call!(SYS_write, file, text.as_ptr(), text.len()));
+    let known = if unchecked { Ok(()) } else { is_proc(file) };
+    let result = known.and_then(|()| call!(SYS_write, file, text.as_ptr(), text.len()));
     close(file);
     result.map(drop)
 }
@@ -55,6 +66,11 @@ pub(super) fn limit(resource: u32, value: u64) -> Kernel<()> {
 
 /// The bounding set, which an exec could draw on; the ambient set; then all others.
 pub(super) fn drop_capabilities() -> Kernel<()> {
+    drop_bounding_set()?;
+    drop_own_capabilities()
+}
+
+fn drop_bounding_set() -> Kernel<()> {
     for capability in 0..64 {
         match call!(SYS_prctl, libc::PR_CAPBSET_DROP, capability, 0, 0, 0) {
             Ok(_) => {}
@@ -63,6 +79,11 @@ pub(super) fn drop_capabilities() -> Kernel<()> {
             Err(errno) => return Err(errno),
         }
     }
+    Ok(())
+}
+
+/// The capabilities in hand. Without the right to empty the bounding set it stays, and is of no use once no_new_privs is set.
+pub(super) fn drop_own_capabilities() -> Kernel<()> {
     call!(SYS_prctl, libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)?;
     // struct __user_cap_header_struct {version 3, pid 0}, and two of struct __user_cap_data_struct.
     let header: [u32; 2] = [0x2008_0522, 0];
@@ -74,6 +95,10 @@ pub(super) fn drop_capabilities() -> Kernel<()> {
 pub(super) fn confine_files(ruleset: c_int, allowed: u64) -> Kernel<()> {
     if ruleset < 0 {
         return Ok(());
+    }
+    if allowed == 0 {
+        // The rules are in it already.
+        return call!(SYS_landlock_restrict_self, ruleset, 0).map(drop);
     }
     let root = call!(SYS_openat, libc::AT_FDCWD, c"/".as_ptr(), libc::O_PATH | libc::O_CLOEXEC, 0)? as c_int;
     // struct landlock_path_beneath_attr is packed: 8 bytes of rights, 4 of descriptor.

@@ -9,7 +9,7 @@ mod systemd;
 mod usage;
 mod watch;
 
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use cgroup::{Cgroup, Site};
 use hierarchy::Controller;
@@ -107,15 +107,16 @@ impl Guard {
         limits: &Limits,
         cgroup: Option<Cgroup>,
         inside: Option<Inside>,
-        pidfd: BorrowedFd<'_>,
+        process: &(libc::pid_t, OwnedFd),
     ) -> (Self, Option<Degradation>) {
         let mut guard = Self { cgroup, ..Self::default() };
-        let held = limits.memory().map(|bytes| guard.hold_memory(bytes, inside, pidfd));
+        let held = limits.memory().map(|bytes| guard.hold_memory(bytes, inside, process));
         let refused = held.and_then(Result::err).map(|why| Degradation { what: "limit memory".into(), why });
         (guard, refused)
     }
 
-    fn hold_memory(&mut self, bytes: u64, inside: Option<Inside>, pidfd: BorrowedFd<'_>) -> Result<(), String> {
+    fn hold_memory(&mut self, bytes: u64, inside: Option<Inside>, (first, pidfd): &(libc::pid_t, OwnedFd)) -> Result<(), String> {
+        let pidfd = pidfd.as_fd();
         let failed = |error: std::io::Error| error.to_string();
         self.watch = match (&self.cgroup, inside) {
             (Some(cgroup), _) if cgroup.holds(Controller::Memory) => {
@@ -124,8 +125,11 @@ impl Guard {
                 let kills = cgroup.counts_single_kills().map(KernelKills::new);
                 kills.map(|kills| Watch::start(kills, pidfd)).transpose().map_err(failed)?
             }
-            (_, Some(inside)) => Some(Watch::start(inside.gauge(bytes), pidfd).map_err(failed)?),
-            (_, None) => return Err("neither a cgroup can be made nor the sandbox's /proc be watched".into()),
+            (_, inside) => {
+                let seen = inside.and_then(|inside| inside.narrowed(*first)).or_else(|| Inside::from_outside(*first));
+                let seen = seen.ok_or("neither a cgroup can be made nor /proc be watched")?;
+                Some(Watch::start(seen.gauge(bytes), pidfd).map_err(failed)?)
+            }
         };
         Ok(())
     }

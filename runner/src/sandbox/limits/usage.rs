@@ -10,7 +10,7 @@ use std::io::{self, Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstatfs, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstat, fstatfs, openat, readlinkat, statat};
 
 use super::watch::{Gauge, Look, Verdict};
 
@@ -19,6 +19,8 @@ use super::watch::{Gauge, Look, Verdict};
 pub(in crate::sandbox) struct Inside {
     /// The sandbox's own `/proc`, as a folder.
     pub(in crate::sandbox) proc: OwnedFd,
+    /// Its first process, where that `/proc` is not its own: then its descendants alone are looked at.
+    pub(in crate::sandbox) first: Option<libc::pid_t>,
     /// Its `/tmp`, if that is a memory file system of its own.
     pub(in crate::sandbox) tmp: Option<OwnedFd>,
     /// `/proc/sysvipc/shm`, opened inside: it shows the segments of whoever opened it.
@@ -26,6 +28,34 @@ pub(in crate::sandbox) struct Inside {
 }
 
 impl Inside {
+    /// From our own `/proc`, for a sandbox that has none of its own.
+    pub(in crate::sandbox) fn from_outside(first: libc::pid_t) -> Option<Self> {
+        Some(Self { proc: File::open("/proc").ok()?.into(), first: Some(first), tmp: None, segments: None })
+    }
+
+    /// Where `/proc` inside is the one outside, everybody would be seen.
+    pub(super) fn narrowed(mut self, first: libc::pid_t) -> Option<Self> {
+        let outside = Self::from_outside(first)?;
+        if fstat(&self.proc).ok()?.st_dev == fstat(&outside.proc).ok()?.st_dev {
+            (self.proc, self.first) = (outside.proc, outside.first);
+        }
+        Some(self)
+    }
+
+    fn processes(&self) -> Vec<String> {
+        let Some(first) = self.first else { return numbers(&self.proc, ".") };
+        let mut found = vec![first.to_string()];
+        let mut next = 0;
+        while let Some(process) = found.get(next).cloned() {
+            let threads = numbers(&self.proc, &format!("{process}/task"));
+            let children = threads.iter().filter_map(|thread| read(&self.proc, &format!("{process}/task/{thread}/children")).ok());
+            let children: Vec<String> = children.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
+            found.extend(children);
+            next += 1;
+        }
+        found
+    }
+
     /// Something that says when more than so much is in use.
     pub(super) fn gauge(self, limit_bytes: u64) -> Usage {
         Usage { inside: self, limit_bytes, confirm_after: Instant::now() }
@@ -103,7 +133,7 @@ impl Objects {
 
 impl Quick {
     fn of(inside: &mut Inside) -> Self {
-        let mut seen = Self { processes: numbers(&inside.proc, "."), ..Self::default() };
+        let mut seen = Self { processes: inside.processes(), ..Self::default() };
         seen.objects.systems = inside.tmp.as_ref().map_or(0, used_of_file_system) + inside.segments.as_mut().map_or(0, segments);
         let page = rustix::param::page_size() as u64;
         for process in &seen.processes {

@@ -9,7 +9,7 @@ fn folder(path: &str) -> OwnedFd {
 
 /// What is to be looked at: one process of this machine, as if it were alone in a sandbox.
 fn quick_of(processes: &[&Child]) -> (Inside, Quick) {
-    let inside = Inside { proc: folder("/proc"), tmp: None, segments: None };
+    let inside = Inside { proc: folder("/proc"), first: None, tmp: None, segments: None };
     let mut seen = Quick::default();
     let page = rustix::param::page_size() as u64;
     for process in processes {
@@ -24,7 +24,7 @@ fn quick_of(processes: &[&Child]) -> (Inside, Quick) {
 
 #[test]
 fn our_own_memory_is_seen_whole_and_every_page_once() {
-    let mut inside = Inside { proc: folder("/proc"), tmp: None, segments: None };
+    let mut inside = Inside { proc: folder("/proc"), first: None, tmp: None, segments: None };
     let ballast = vec![1_u8; 64 << 20];
     let all = Quick::of(&mut inside);
     let own = std::process::id().to_string();
@@ -101,7 +101,7 @@ fn segments_are_summed() {
 
 #[test]
 fn looks_come_closer_together_near_the_limit() {
-    let inside = Inside { proc: folder("/proc"), tmp: None, segments: None };
+    let inside = Inside { proc: folder("/proc"), first: None, tmp: None, segments: None };
     let usage = inside.gauge(100 << 20);
     for (used, pause) in [(0, 25), (60 << 20, 10), (99 << 20, 5), (200 << 20, 5)] {
         assert_eq!(usage.within(used).verdict, Verdict::Within(Duration::from_millis(pause)), "{used}");

@@ -6,11 +6,12 @@
 use std::ffi::{CString, c_int, c_long};
 use std::fs::File;
 use std::io;
-use std::os::fd::FromRawFd;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
+use std::sync::atomic::AtomicU32;
 
 unsafe extern "C" {
     fn syscall(number: c_long, ...) -> c_long;
@@ -49,8 +50,15 @@ pub fn errno_name(error: &io::Error) -> String {
         Some(32) => "EPIPE",
         Some(38) => "ENOSYS",
         Some(40) => "ELOOP",
+        Some(92) => "ENOPROTOOPT",
+        Some(95) => "EOPNOTSUPP",
         Some(97) => "EAFNOSUPPORT",
+        Some(101) => "ENETUNREACH",
+        Some(106) => "EISCONN",
+        Some(107) => "ENOTCONN",
         Some(111) => "ECONNREFUSED",
+        Some(114) => "EALREADY",
+        Some(115) => "EINPROGRESS",
         Some(other) => return format!("errno {other}"),
         None => return format!("{error}"),
     };
@@ -84,6 +92,40 @@ pub fn raw(number: u64, arguments: &[&str], parse: fn(&str) -> u64) -> io::Resul
     // other argument is a number that the kernel checks itself.
     let result = unsafe { syscall(number as c_long, a, b, c, d, e, f) };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result as u64) }
+}
+
+/// An argument of a system call.
+pub enum Word<'a> {
+    Number(u64),
+    /// What the kernel reads.
+    Bytes(&'a [u8]),
+    /// What it reads while others change it.
+    Shared(&'a [AtomicU32]),
+    /// What it writes to.
+    Room(&'a mut [u8]),
+}
+
+/// A system call whose numbers are no pointers.
+pub fn call<const N: usize>(number: u64, arguments: [Word<'_>; N]) -> io::Result<u64> {
+    let mut words = [0; 6];
+    for (word, argument) in words.iter_mut().zip(arguments) {
+        *word = match argument {
+            Word::Number(number) => number,
+            Word::Bytes(bytes) => bytes.as_ptr() as u64,
+            Word::Shared(words) => words.as_ptr() as u64,
+            Word::Room(bytes) => bytes.as_mut_ptr() as u64,
+        };
+    }
+    let [a, b, c, d, e, f] = words;
+    // SAFETY: the kernel demands that pointers it writes through be ours alone: that is what `Room` borrows; it only reads the others.
+    let result = unsafe { syscall(number as c_long, a, b, c, d, e, f) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result as u64) }
+}
+
+/// Owns a descriptor that a system call has just made.
+pub fn own(number: c_int) -> OwnedFd {
+    // SAFETY: the callee demands a descriptor that nobody else owns; the kernel has just made it for us.
+    unsafe { OwnedFd::from_raw_fd(number) }
 }
 
 /// `clone` in its fork-like form; a child that comes to be ends at once.

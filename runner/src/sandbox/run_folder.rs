@@ -60,6 +60,13 @@ impl RunFolder {
         &self.path
     }
 
+    /// Lets everybody see what is in it.
+    pub(super) fn open_to_all(&self) -> Result<(), RunFolderError> {
+        let open = |path: &Path, mode| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode));
+        let parent = self.path.parent().map_or(Ok(()), |parent| open(parent, 0o711));
+        parent.and_then(|()| open(&self.path, 0o755)).map_err(|source| RunFolderError { parent: self.path.clone(), source })
+    }
+
     /// Writes a file into it that everybody inside may read.
     pub fn write(&self, name: &str, contents: &[u8]) -> Result<PathBuf, RunFolderError> {
         let path = self.path.join(name);

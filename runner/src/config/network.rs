@@ -1,0 +1,222 @@
+//! The network options of `undocked run`: `--network`, `-p` and `--add-host` as docker reads them, and rules for what may be reached.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use crate::function::INNER_API_PORT;
+use crate::sandbox::Network;
+use crate::sandbox::network::{
+    HostAddress, HostEntry, LogConnections, NameServers, NetworkRules, Networking, ParseRuleError, Protocol, PublishedPort, Rule,
+};
+
+/// The network options as given.
+#[derive(Debug, Default)]
+pub struct NetworkOptions<'a> {
+    /// `--network`.
+    pub network: Option<&'a str>,
+    /// `-p`.
+    pub publish: &'a [String],
+    /// `--allow-net`.
+    pub allow: &'a [String],
+    /// `--deny-net`.
+    pub deny: &'a [String],
+    /// `--add-host`.
+    pub add_host: &'a [String],
+    /// `--log-net`.
+    pub log: bool,
+}
+
+/// Why a network option makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// A network that docker would have made.
+    #[error("there is no network `{network}`")]
+    Network {
+        /// As given.
+        network: String,
+    },
+    /// A rule.
+    #[error("the rule `{rule}`")]
+    Rule {
+        /// As given.
+        rule: String,
+        /// What is wrong with it.
+        source: ParseRuleError,
+    },
+    /// A published port.
+    #[error("the published port `{port}` is not of the form [[IP:]OUTSIDE:]INSIDE[/tcp|/udp]")]
+    Port {
+        /// As given.
+        port: String,
+    },
+    /// The Runtime API must not be reached from outside.
+    #[error("the published port `{port}` leads to port {inside} inside, where the Runtime API is")]
+    RuntimeApi {
+        /// As given.
+        port: String,
+        /// The port inside.
+        inside: u16,
+    },
+    /// A name for `/etc/hosts`.
+    #[error("`--add-host {entry}` is not of the form NAME:IP or NAME:host-gateway")]
+    Host {
+        /// As given.
+        entry: String,
+    },
+    /// Rules that nothing would hold.
+    #[error("rules for connections need a private network, not `{network}`")]
+    RulesWithout {
+        /// The network.
+        network: String,
+    },
+}
+
+impl NetworkError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Network { .. } => "`--network private` (the default), `none` or `host`".to_owned(),
+            Self::Rule { .. } => {
+                "HOST or HOST:PORT, where HOST is a name, `*.example.com`, an address or a network like 10.0.0.0/8".to_owned()
+            }
+            Self::Port { .. } => "one port each, such as `-p 8080:8080` or `-p 127.0.0.1:5300:53/udp`".to_owned(),
+            Self::RuntimeApi { .. } => "any other port will do".to_owned(),
+            Self::Host { .. } => return None,
+            Self::RulesWithout { .. } => "leave `--network` out".to_owned(),
+        })
+    }
+}
+
+/// How the sandbox is connected, and what its `/etc/hosts` has besides.
+pub fn networking(options: &NetworkOptions<'_>) -> Result<(Networking, Vec<HostEntry>), NetworkError> {
+    let network = match options.network {
+        // What docker's default network is to a container.
+        None | Some("private" | "bridge" | "default") => Network::private(),
+        Some("none") => Network::None,
+        Some("host") => Network::Host,
+        Some(other) => return Err(NetworkError::Network { network: other.to_owned() }),
+    };
+    if network == Network::Host && !(options.allow.is_empty() && options.deny.is_empty()) {
+        return Err(NetworkError::RulesWithout { network: "host".to_owned() });
+    }
+    let rules = |given: &[String]| given.iter().map(|rule| self::rule(rule)).collect::<Result<Vec<_>, _>>();
+    let rules = NetworkRules::new(rules(options.allow)?, rules(options.deny)?);
+    let published = options.publish.iter().map(|port| published(port)).collect::<Result<_, _>>()?;
+    let log = if options.log { LogConnections::Yes } else { LogConnections::No };
+    let added = options.add_host.iter().map(|entry| host_entry(entry)).collect::<Result<_, _>>()?;
+    // Without the file a resolver asks this host (resolv.conf(5)).
+    let name_servers = NameServers::parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+    Ok((Networking { network, rules, name_servers, published, log }, added))
+}
+
+fn rule(text: &str) -> Result<Rule, NetworkError> {
+    text.parse().map_err(|source| NetworkError::Rule { rule: text.to_owned(), source })
+}
+
+/// `[[IP:]OUTSIDE:]INSIDE[/PROTOCOL]`; an address of IPv6 is in brackets.
+fn published(text: &str) -> Result<PublishedPort, NetworkError> {
+    let wrong = || NetworkError::Port { port: text.to_owned() };
+    let (ports, protocol) = match text.split_once('/') {
+        None => (text, Protocol::Tcp),
+        Some((ports, "tcp")) => (ports, Protocol::Tcp),
+        Some((ports, "udp")) => (ports, Protocol::Udp),
+        Some(_) => return Err(wrong()),
+    };
+    let (outside, inside) = ports.rsplit_once(':').map_or((None, ports), |(outside, inside)| (Some(outside), inside));
+    let inside = port(inside).filter(|port| *port != 0).ok_or_else(wrong)?;
+    let outside = match outside {
+        None => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        Some(outside) => self::outside(outside).ok_or_else(wrong)?,
+    };
+    if inside == INNER_API_PORT && protocol == Protocol::Tcp {
+        return Err(NetworkError::RuntimeApi { port: text.to_owned(), inside });
+    }
+    Ok(PublishedPort { outside, inside, protocol })
+}
+
+/// `[IP:]PORT`, or `IP:` for any free port.
+fn outside(text: &str) -> Option<SocketAddr> {
+    let Some((address, number)) = text.rsplit_once(':') else {
+        return Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port(text)?));
+    };
+    let bracketed = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let address: IpAddr = match bracketed {
+        Some(address) => IpAddr::V6(address.parse().ok()?),
+        None => IpAddr::V4(address.parse().ok()?),
+    };
+    Some(SocketAddr::new(address, if number.is_empty() { 0 } else { port(number)? }))
+}
+
+fn port(text: &str) -> Option<u16> {
+    // `parse` would take a sign.
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { u16::from_str(text).ok() } else { None }
+}
+
+/// `NAME:IP` or `NAME=IP`; an address of IPv6 may be in brackets.
+fn host_entry(text: &str) -> Result<HostEntry, NetworkError> {
+    let wrong = || NetworkError::Host { entry: text.to_owned() };
+    let (name, address) = text.split_once(['=', ':']).ok_or_else(wrong)?;
+    // It becomes a line of a file.
+    let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    let address = match address {
+        "host-gateway" => HostAddress::Gateway,
+        address => {
+            let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+            HostAddress::Ip(bare.parse().map_err(|_| wrong())?)
+        }
+    };
+    if is_name { Ok(HostEntry { name: name.to_owned(), address }) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_ports_as_docker_has_them() {
+        for (text, outside, inside, protocol) in [
+            ("80", "0.0.0.0:0", 80, Protocol::Tcp),
+            ("8080:80", "0.0.0.0:8080", 80, Protocol::Tcp),
+            ("127.0.0.1:5300:53/udp", "127.0.0.1:5300", 53, Protocol::Udp),
+            ("127.0.0.1::80", "127.0.0.1:0", 80, Protocol::Tcp),
+            ("[::1]:8080:80/tcp", "[::1]:8080", 80, Protocol::Tcp),
+            ("9001:9001/udp", "0.0.0.0:9001", 9001, Protocol::Udp),
+        ] {
+            let port = PublishedPort { outside: outside.parse().unwrap(), inside, protocol };
+            assert_eq!(published(text).unwrap(), port, "{text}");
+        }
+        for text in ["", "0", ":80", "80:", "x:80", "80/sctp", "1.2.3:80:80", "80:80:80:80", "+80", "70000", "8000-8001:8000-8001"] {
+            assert!(matches!(published(text), Err(NetworkError::Port { .. })), "{text}");
+        }
+        assert!(matches!(published("9001:9001"), Err(NetworkError::RuntimeApi { .. })));
+    }
+
+    #[test]
+    fn hosts_as_docker_has_them() {
+        let ip = |text: &str| HostAddress::Ip(text.parse().unwrap());
+        for (text, name, address) in [
+            ("db:10.0.0.1", "db", ip("10.0.0.1")),
+            ("me:host-gateway", "me", HostAddress::Gateway),
+            ("six:fd00::1", "six", ip("fd00::1")),
+            ("six=[fd00::1]", "six", ip("fd00::1")),
+        ] {
+            assert_eq!(host_entry(text).unwrap(), HostEntry { name: name.into(), address });
+        }
+        for text in ["", "db", "db:", "db:x", ":1.2.3.4", "a b:1.2.3.4", "a\nb:1.2.3.4"] {
+            assert!(host_entry(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn networks_and_what_goes_with_them() {
+        let with = |network| networking(&NetworkOptions { network, ..NetworkOptions::default() }).map(|(networking, _)| networking.network);
+        assert!(matches!(with(None), Ok(Network::Private { .. })) && matches!(with(Some("bridge")), Ok(Network::Private { .. })));
+        assert!(matches!(with(Some("host")), Ok(Network::Host)) && matches!(with(Some("none")), Ok(Network::None)));
+        for bad in ["mine", "container:x", ""] {
+            assert!(matches!(with(Some(bad)), Err(NetworkError::Network { .. })), "{bad}");
+        }
+        let rules = ["1.2.3.4".to_owned()];
+        let options = NetworkOptions { network: Some("host"), deny: &rules, ..NetworkOptions::default() };
+        assert!(matches!(networking(&options), Err(NetworkError::RulesWithout { .. })));
+    }
+}

@@ -1,0 +1,146 @@
+//! What connects a sandbox with the world: the Runtime API, and on a private network the way out and published ports.
+//!
+//! On the host's network the Runtime API is on the host's loopback, where everybody could ask it: each connection is looked up among the sandbox's own
+//! sockets before it is answered. On a network of its own it is on the sandbox's loopback, which nobody else has.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::api::{self, Ticket};
+use crate::function::INNER_API_PORT;
+use crate::lambda::Input;
+use crate::sandbox::network::{Connection, LogConnections, Networking, Protocol, Published, PublishedPort, Supervision, Supervisor};
+use crate::sandbox::{Network, NetworkDescriptors, Outbound, Sandbox, SocketFactory, SocketHolder};
+
+/// Connections that wait to be logged. Bounded: a sandbox that is ahead of its log waits.
+const LOG_AHEAD: usize = 64;
+
+/// A port that cannot be published.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot publish {outside}")]
+pub struct PublishError {
+    /// Where the host should have listened.
+    pub outside: SocketAddr,
+    /// What the kernel said.
+    pub source: io::Error,
+}
+
+/// What listens on the host already; sandboxes are connected with it as they come.
+#[derive(Debug)]
+pub struct Connections<'a> {
+    networking: &'a Networking,
+    published: Vec<Published>,
+    log: Option<mpsc::Sender<Connection>>,
+    /// What is logged.
+    logged: Option<mpsc::Receiver<Connection>>,
+}
+
+/// What serves one sandbox. Dropping it ends that.
+#[derive(Debug)]
+pub struct Serving {
+    _api: JoinSet<()>,
+    _supervisor: Option<Supervisor>,
+}
+
+impl<'a> Connections<'a> {
+    /// Binds the published ports.
+    pub fn open(networking: &'a Networking) -> Result<Self, PublishError> {
+        let (log, logged) = match networking.log {
+            LogConnections::Yes => Some(mpsc::channel(LOG_AHEAD)).unzip(),
+            LogConnections::No => (None, None),
+        };
+        let published = match networking.network {
+            Network::Host => Vec::new(),
+            Network::None | Network::Private { .. } => networking.published.iter().map(publish).collect::<Result<_, _>>()?,
+        };
+        Ok(Self { networking, published, log, logged })
+    }
+
+    /// The published ports as they are: what the host listens on, and the port inside.
+    pub fn published(&self) -> impl Iterator<Item = (SocketAddr, u16)> {
+        self.published.iter().filter_map(|published| match published {
+            Published::Tcp { listener, inside } => Some((listener.local_addr().ok()?, *inside)),
+            Published::Udp { socket, inside } => Some((socket.local_addr().ok()?, *inside)),
+        })
+    }
+
+    /// The next connection to be logged; never answers if none are.
+    pub async fn logged(&mut self) -> Connection {
+        match &mut self.logged {
+            Some(logged) => match logged.recv().await {
+                Some(connection) => connection,
+                None => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Connects a sandbox that runs no function.
+    pub fn serve_plain(&self, sandbox: &mut Sandbox) -> io::Result<Serving> {
+        let Some(network) = sandbox.network.take() else { return Ok(Serving { _api: JoinSet::new(), _supervisor: None }) };
+        let (outbound, factory) = (network.outbound, network.factory);
+        Ok(Serving { _api: JoinSet::new(), _supervisor: Some(Supervisor::start(self.supervision(outbound, factory)?)?) })
+    }
+
+    /// Connects a sandbox whose runtime asks the Runtime API. `outside` is the API's listener on the host's loopback.
+    pub(super) fn serve(
+        &self,
+        sandbox: &mut Sandbox,
+        outside: Option<&TcpListener>,
+        calls: mpsc::Sender<Input<Ticket>>,
+    ) -> io::Result<Serving> {
+        let mut tasks = JoinSet::new();
+        let mut supervisor = None;
+        match (sandbox.network.take(), outside) {
+            (Some(NetworkDescriptors { listener: Some(listener), outbound, factory }), _) => {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                tasks.spawn(api::serve(listener, calls, |_| true, std::future::pending()));
+                supervisor = Some(Supervisor::start(self.supervision(outbound, factory)?)?);
+            }
+            (None, Some(outside)) => {
+                let listener = tokio::net::TcpListener::from_std(outside.try_clone()?)?;
+                let (holder, local) = (SocketHolder::of(sandbox), listener.local_addr()?);
+                tasks.spawn(api::serve(listener, calls, move |peer| holder.holds(peer, local), std::future::pending()));
+            }
+            _ => return Err(io::Error::other("the sandbox has no network to serve the Runtime API on")),
+        }
+        Ok(Serving { _api: tasks, _supervisor: supervisor })
+    }
+
+    fn supervision(&self, outbound: Option<Outbound>, factory: SocketFactory) -> io::Result<Supervision> {
+        let Networking { rules, name_servers, .. } = self.networking;
+        let published = self.published.iter().map(again).collect::<io::Result<_>>()?;
+        Ok(Supervision { outbound, factory, rules: rules.clone(), name_servers: name_servers.clone(), published, log: self.log.clone() })
+    }
+}
+
+/// The Runtime API's listener on the host's loopback, for sandboxes on the host's network.
+pub(super) fn outside(network: Network) -> io::Result<(Option<TcpListener>, SocketAddr)> {
+    if network != Network::Host {
+        return Ok((None, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), INNER_API_PORT)));
+    }
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    Ok((Some(listener), address))
+}
+
+fn publish(port: &PublishedPort) -> Result<Published, PublishError> {
+    let PublishedPort { outside, inside, protocol } = *port;
+    let bound = match protocol {
+        Protocol::Tcp => TcpListener::bind(outside).map(|listener| Published::Tcp { listener, inside }),
+        Protocol::Udp => UdpSocket::bind(outside).map(|socket| Published::Udp { socket, inside }),
+    };
+    bound.map_err(|source| PublishError { outside, source })
+}
+
+/// A runtime may be started more than once.
+fn again(published: &Published) -> io::Result<Published> {
+    Ok(match published {
+        Published::Tcp { listener, inside } => Published::Tcp { listener: listener.try_clone()?, inside: *inside },
+        Published::Udp { socket, inside } => Published::Udp { socket: socket.try_clone()?, inside: *inside },
+    })
+}

@@ -1,0 +1,110 @@
+//! Sandboxes without namespaces: a private copy of the root entered by `chroot`, or this machine's userland as it is.
+//!
+//! Where nothing can be mounted, folders are made in place of mounts, and what may be written to is a matter of file rights and of Landlock, whose rules
+//! are made here for each path that the program may use.
+
+use std::path::{Path, PathBuf};
+
+use super::plan::{self, Ground, LIMITS, PlanError, Privilege, SandboxPlan, Step, text};
+use super::run_folder::{RunFolder, RunFolderError};
+use super::{Degradation, Isolation, Network, SandboxRequest, idmap};
+
+mod copy;
+mod in_place;
+
+/// What a sandbox without namespaces is made of, beside its plan.
+#[derive(Debug)]
+pub(crate) struct Bare {
+    /// Holds the copied root, or files made for the run; removed after the sandbox.
+    pub(super) folder: Option<RunFolder>,
+    /// What Landlock lets it use. What is not there needs no rule.
+    pub(super) rules: Vec<Rule>,
+    /// What could not be made.
+    pub(super) lacks: Vec<Degradation>,
+}
+
+/// A file or folder that may be used, with all that lies beneath it.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) path: PathBuf,
+    pub(super) rights: Rights,
+}
+
+/// What may be done beneath a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rights {
+    /// Reading and executing.
+    Read,
+    /// Reading and writing of a device.
+    Device,
+    /// Everything.
+    All,
+}
+
+/// Why there is no root without mounts.
+#[derive(Debug, thiserror::Error)]
+pub enum BareError {
+    /// Nobody said where it may be made.
+    #[error("there is no place for it: neither a cache nor a home folder")]
+    NoPlace,
+    /// The folder for it.
+    #[error("cannot make a folder for it")]
+    Folder(#[from] RunFolderError),
+    /// A part of it.
+    #[error("cannot make `{}` in it", path.display())]
+    Copy {
+        /// The path inside.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+}
+
+/// Plans a sandbox without namespaces, and makes what it needs.
+pub(super) fn plan(request: SandboxRequest, ground: Ground) -> Result<SandboxPlan, PlanError> {
+    let ground = Ground { privilege: apart(ground.privilege), ..ground };
+    let mut steps: Vec<Step> = plan::join_cgroups(&request.limits).into_iter().collect();
+    steps.extend([Step::NewSession, Step::DieWithParent, Step::WireStdio]);
+    if request.network != Network::Host {
+        return Err(PlanError::NoNetwork { isolation: ground.isolation });
+    }
+    let (request, bare) = if ground.isolation == Isolation::Chroot {
+        let (root, bare) = copied(&request).map_err(PlanError::Bare)?;
+        steps.push(Step::ChangeRoot(text(root.as_os_str().as_encoded_bytes())?));
+        (request, bare)
+    } else {
+        in_place::adapt(request).map_err(PlanError::Bare)?
+    };
+    // An ordinary user's other processes count as well: its own limit of them stays.
+    let shares_user = matches!(ground.privilege, Privilege::Ordinary { .. });
+    let limits = LIMITS.into_iter().filter(|(resource, _)| !shares_user || *resource != libc::RLIMIT_NPROC);
+    steps.extend(limits.map(|(resource, value)| Step::Limit { resource, value }));
+    steps.extend(plan::backstop(&request.limits));
+    steps.push(Step::Umask(0o022));
+    steps.extend(plan::last_steps(&request, ground)?);
+    plan::finish(steps, Vec::new(), request, ground, Some(bare))
+}
+
+/// No namespace keeps the processes of two sandboxes apart, so their ids must.
+fn apart(privilege: Privilege) -> Privilege {
+    match privilege {
+        Privilege::WithoutUserns(ids) => Privilege::WithoutUserns(idmap::apart(ids)),
+        other => other,
+    }
+}
+
+/// Copies the root into a folder of its own.
+fn copied(request: &SandboxRequest) -> Result<(PathBuf, Bare), BareError> {
+    let folder = RunFolder::create(request.scratch.as_deref().ok_or(BareError::NoPlace)?)?;
+    let root = folder.path().join("root");
+    let lacks = copy::root(&request.root, &request.volumes, &root)?;
+    let below = |path: &str, rights| Rule { path: root.join(path), rights };
+    let devices = plan::DEVICES.map(|name| below(&format!("dev/{name}"), Rights::Device));
+    let rules = [below("", Rights::Read), below("tmp", Rights::All)].into_iter().chain(devices).collect();
+    Ok((root, Bare { folder: Some(folder), rules, lacks }))
+}
+
+/// A path inside, below the folder that stands for the root.
+fn below(root: &Path, inside: &Path) -> PathBuf {
+    root.join(inside.strip_prefix("/").unwrap_or(inside))
+}

@@ -1,0 +1,122 @@
+//! This machine's userland as it is: what would be shown at a place inside is used where it lies.
+//!
+//! Paths in the command and in variables that lead to a volume are rewritten to the volume's source; a program with such a path of its own is not helped.
+
+use std::ffi::CString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use super::{Bare, BareError, Rights, Rule};
+use crate::sandbox::plan::DEVICES;
+use crate::sandbox::run_folder::RunFolder;
+use crate::sandbox::{Access, Command, HostRoot, RootSource, SandboxRequest, Volume};
+
+/// Read by name services and libraries; in a sandbox with a root of its own they are made for it.
+const NAMES: [&str; 6] = ["/etc/passwd", "/etc/group", "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/os-release"];
+
+/// Where root's folders of runs are made, since a cache in its home folder is closed to others.
+const ROOTS_SCRATCH: &str = "/tmp/undocked-runs";
+
+/// Rewrites a request, and says what it may use.
+pub(super) fn adapt(mut request: SandboxRequest) -> Result<(SandboxRequest, Bare), BareError> {
+    let host = match &request.root {
+        RootSource::Host(host) => host.clone(),
+        RootSource::Image { .. } => HostRoot::default(),
+    };
+    let (folder, files) = files(&host, &request)?;
+    let mut volumes: Vec<Volume> = request.volumes.iter().cloned().chain(files).collect();
+    // The deepest target decides.
+    volumes.sort_by_key(|volume| std::cmp::Reverse(volume.target.components().count()));
+    let rules = rules(&host, &volumes);
+    request.command = match request.command {
+        Command::FirstOf { candidates, arguments } => {
+            Command::FirstOf { candidates: translated(&candidates, &volumes), arguments: translated(&arguments, &volumes) }
+        }
+        Command::Line(words) => Command::Line(translated(&words, &volumes)),
+    };
+    for variable in &mut request.environment {
+        let bytes = variable.as_bytes();
+        let value = bytes.iter().position(|&byte| byte == b'=').map_or(0, |equals| equals + 1);
+        let (name, value) = bytes.split_at(value);
+        if let Ok(rewritten) = CString::new([name, &translate(value, &volumes)].concat()) {
+            *variable = rewritten;
+        }
+    }
+    let working_dir = translate(request.working_dir.as_os_str().as_bytes(), &volumes);
+    request.working_dir = std::ffi::OsString::from_vec(working_dir).into();
+    Ok((request, Bare { folder, rules, lacks: Vec::new() }))
+}
+
+/// Files that are made for the run, as volumes from a folder of its own. Those below `/etc` are this machine's.
+fn files(host: &HostRoot, request: &SandboxRequest) -> Result<(Option<RunFolder>, Vec<Volume>), BareError> {
+    let wanted: Vec<_> = host.files.iter().filter(|(path, contents, _)| !path.starts_with("/etc") && !contents.is_empty()).collect();
+    if wanted.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    // Root's program is nobody, who must get there.
+    let scratch = if nix::unistd::geteuid().is_root() { Some(Path::new(ROOTS_SCRATCH)) } else { request.scratch.as_deref() };
+    let folder = RunFolder::create(scratch.ok_or(BareError::NoPlace)?)?;
+    let mut volumes = Vec::new();
+    for (target, contents, _) in wanted {
+        // The name is kept: an interpreter knows by it what the file is.
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let source = folder.write(&name, contents)?;
+        volumes.push(Volume { source, target: target.clone(), access: Access::ReadOnly });
+    }
+    folder.open_to_all()?;
+    Ok((Some(folder), volumes))
+}
+
+fn rules(host: &HostRoot, volumes: &[Volume]) -> Vec<Rule> {
+    let read = |path: &Path| Rule { path: path.to_owned(), rights: Rights::Read };
+    let of_machine = host.folders.iter().chain(&host.file_binds).chain(host.symlinks.iter().map(|(path, _)| path));
+    let names = NAMES.iter().map(Path::new);
+    let mut rules: Vec<Rule> = of_machine.map(PathBuf::as_path).chain(names).chain([Path::new("/proc")]).map(read).collect();
+    rules.extend(volumes.iter().map(|volume| {
+        let rights = if volume.access == Access::ReadOnly { Rights::Read } else { Rights::All };
+        Rule { path: volume.source.clone(), rights }
+    }));
+    rules.extend(DEVICES.map(|name| Rule { path: Path::new("/dev").join(name), rights: Rights::Device }));
+    rules.push(Rule { path: "/tmp".into(), rights: Rights::All });
+    rules
+}
+
+fn translated(words: &[String], volumes: &[Volume]) -> Vec<String> {
+    words.iter().map(|word| String::from_utf8_lossy(&translate(word.as_bytes(), volumes)).into_owned()).collect()
+}
+
+/// Rewrites every path of a list parted by colons that leads to a volume.
+fn translate(text: &[u8], volumes: &[Volume]) -> Vec<u8> {
+    let parts = text.split(|&byte| byte == b':').map(|part| {
+        let path = Path::new(std::ffi::OsStr::from_bytes(part));
+        let found = volumes.iter().find_map(|volume| Some((volume, path.strip_prefix(&volume.target).ok()?)));
+        match found {
+            Some((volume, rest)) if rest.as_os_str().is_empty() => volume.source.as_os_str().as_bytes().to_vec(),
+            Some((volume, rest)) => volume.source.join(rest).into_os_string().into_vec(),
+            None => part.to_vec(),
+        }
+    });
+    parts.collect::<Vec<_>>().join(&b':')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_to_sources() {
+        let volume = |source: &str, target: &str| Volume { source: source.into(), target: target.into(), access: Access::ReadOnly };
+        let volumes = [volume("/src/modules", "/var/task/node_modules"), volume("/src", "/var/task"), volume("/layer", "/opt")];
+        for (text, expected) in [
+            ("/var/task", "/src"),
+            ("/var/task/lib:/opt/lib:/usr/lib", "/src/lib:/layer/lib:/usr/lib"),
+            ("/var/task/node_modules/x", "/src/modules/x"),
+            ("/var/tasks", "/var/tasks"),
+            ("127.0.0.1:9001", "127.0.0.1:9001"),
+            ("", ""),
+            ("relative/opt", "relative/opt"),
+        ] {
+            assert_eq!(String::from_utf8(translate(text.as_bytes(), &volumes)).unwrap(), expected);
+        }
+    }
+}
