@@ -64,9 +64,15 @@ pub(super) struct RunArgs {
     /// A folder shown as /opt; several are merged in order, later ones win
     #[arg(long = "layer", value_name = "DIR")]
     pub layers: Vec<PathBuf>,
-    /// The function's memory, such as 512m or 1.5g
+    /// The function's memory and its limit, such as 512m or 1.5g
     #[arg(short = 'm', long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory: Option<String>,
+    /// The size of /tmp, which is memory, too; 512m when not given
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub tmp_size: Option<String>,
+    /// Processor time: all there is, or Lambda's share for the memory
+    #[arg(long, value_name = "RULE", value_enum, default_value_t = CpuChoice::Unlimited)]
+    pub cpu: CpuChoice,
     /// The function's timeout in seconds
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub timeout: Option<String>,
@@ -184,6 +190,12 @@ pub(super) enum PullWhen {
     Never,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CpuChoice {
+    Unlimited,
+    Lambda,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct PullArgs {
     /// Registry references, runtimes or OCI layouts
@@ -250,6 +262,18 @@ pub(super) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Print a profile that lets this program make user namespaces where AppArmor restricts them
+    #[arg(long, conflicts_with_all = ["json", "print_seccomp_profile"])]
+    pub print_apparmor_profile: bool,
+    /// Print a seccomp profile for an outer container in which functions can be isolated
+    #[arg(long, value_name = "READER", value_enum, conflicts_with = "json")]
+    pub print_seccomp_profile: Option<ProfileReader>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProfileReader {
+    Docker,
+    Kubernetes,
 }
 
 impl RegistryArgs {

@@ -158,7 +158,7 @@ fn other_commands() {
     assert!(matches!(read_line(&["prune", "-af"]), Ok(Command::Prune { scope: PruneScope::Everything, .. })));
     assert!(matches!(read_line(&["prune"]), Ok(Command::Prune { scope: PruneScope::Unreferenced, .. })));
     assert!(matches!(read_line(&["lock", "verify"]), Ok(Command::Lock { action: LockAction::Verify, images, .. }) if images.is_empty()));
-    assert!(matches!(read_line(&["doctor", "--json"]), Ok(Command::Doctor { json: true })));
+    assert!(matches!(read_line(&["doctor", "--json"]), Ok(Command::Doctor { subject: DoctorSubject::Json, .. })));
     assert!(matches!(read_line(&["--version"]), Err(Ended::Text(text)) if text.starts_with("undocked ")));
     for line in [&["--help"][..], &["run", "--help"], &["run", "-h"], &["lock", "--help"]] {
         assert!(matches!(read_line(line), Err(Ended::Text(_))), "{line:?}");
@@ -175,7 +175,7 @@ fn refusals() {
         (&["run", "--rm"], 2, "IMAGE is missing", "undocked run [OPTIONS] IMAGE"),
         (&["run", "--color", "pink", "host"], 2, "`pink` is no value for `--color`", "auto, always, never"),
         (&["run", "-v"], 2, "`--volume` needs a value", ""),
-        (&["run", "-m", "lots", "host"], 2, "`lots` is not a memory size", ""),
+        (&["run", "-m", "lots", "host"], 2, "`lots` is not a size", ""),
         (&["run", "--timeout", "-1", "host"], 2, "`-1` is not a timeout", ""),
         (&["run", "--platform", "windows/amd64", "host"], 2, "`windows/amd64`", ""),
         (&["run", "-v", "", "host"], 2, "is not of the form", "/var/task"),

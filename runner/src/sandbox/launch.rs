@@ -19,6 +19,7 @@ use super::child;
 use super::handed_out::{Handed, HandedOut, SocketFactory};
 use super::isolation::{self, Standing};
 use super::landlock::{self, Ruleset, Tcp};
+use super::limits::{self, Guard, Inside, Limiter};
 use super::orders::{Init, Orders, Record};
 use super::plan::{Lenience, Program, SandboxPlan, Search, Step, plan_for};
 use super::process::Reach;
@@ -103,6 +104,7 @@ struct Spawner {
     parent: OwnedFd,
     mounter: idmap::Mounter,
     mapper: Option<Sender<MapJob>>,
+    limiter: Limiter,
 }
 
 /// Descriptors of one launch that the child takes over.
@@ -146,7 +148,7 @@ impl InitPipes {
 }
 
 /// The sandbox's PID 1, compiled by `build.rs` from `init/init.rs`.
-const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+pub(super) const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 impl Spawner {
     fn new() -> Result<Self, LaunchError> {
@@ -155,7 +157,7 @@ impl Spawner {
         let init = sys::sealed_program(c"undocked-init", INIT).map_err(prepare("put the init into memory (memfd_create)"))?;
         let stack = || sys::Stack::new().map_err(prepare("map a stack"));
         let (stack, program_stack) = (stack()?, stack()?);
-        Ok(Self { stack, program_stack, init, parent, mounter: idmap::Mounter::default(), mapper })
+        Ok(Self { stack, program_stack, init, parent, mounter: idmap::Mounter::default(), mapper, limiter: Limiter::default() })
     }
 
     fn serve(&mut self, jobs: &Receiver<Job>) {
@@ -188,6 +190,10 @@ impl Spawner {
     }
 
     fn attempt(&mut self, plan: &mut SandboxPlan) -> Result<Sandbox, Refusal> {
+        if matches!(plan.network, Network::Private { .. }) {
+            // Without it the sandbox could not be connected; an outer container may refuse it though nobody else is concerned.
+            sys::copies_descriptors(self.parent.as_fd()).map_err(Refusal::of_supervision)?;
+        }
         let mut degradations = Vec::new();
         let opened = self.open_sources(plan, &mut degradations)?;
         let mut slots: Vec<c_int> = plan.sources.iter().map(|_| -1).collect();
@@ -204,7 +210,9 @@ impl Spawner {
             return Err(prepare("confine file access (Landlock)")(io::Error::from_raw_os_error(libc::ENOSYS)).into());
         }
         let reach = plan.reach(ruleset.as_ref());
-        let wiring = wire(plan).map_err(prepare("make pipes"))?;
+        let cgroup = self.limiter.cgroup(&plan.limits, &mut degradations);
+        let memory_held = limits::holds_memory(cgroup.as_ref());
+        let wiring = wire(plan, memory_held).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
         let record = Record::default();
         let vectors = Vectors::new(plan, ruleset.is_some());
@@ -221,6 +229,8 @@ impl Spawner {
             descriptors: sys::descriptor_limit(),
             parent: self.parent.as_raw_fd(),
             namespaces: plan.namespaces(),
+            cgroups: &limits::joins(cgroup.as_ref()),
+            memory_held,
             handed: [-1; Handed::COUNT],
             hand_over: wiring.hand_over.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
             network_filter: &network_filter,
@@ -241,23 +251,27 @@ impl Spawner {
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
         let newborn = Newborn(self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?);
         drop(wiring.stdio);
-        let handed_out = wiring.hand_over.filter(|_| !record.failed()).map(|(outside, _)| receive(&outside, plan)).transpose();
+        let handed_over =
+            wiring.hand_over.filter(|_| !record.failed() && orders.hands_out()).map(|(outside, _)| receive(&outside, plan)).transpose();
         // If this fails the newborn is gone before the pipes that its program waits for.
-        let handed_out = handed_out.map_err(prepare("receive the sandbox's sockets"))?;
+        let handed_over = handed_over.map_err(prepare("receive the sandbox's descriptors"))?;
         let (status, factory) = wiring.init.map(|pipes| pipes.start_program(&record)).unzip();
         if let Some(refusal) = failure(plan, &record, maps.as_ref()) {
             return Err(refusal);
         }
         let isolation = reached(plan, &record, &mut degradations);
         let process = newborn.grown_up().map_err(prepare("open a pidfd"))?;
-        let network = handed_out.zip(factory.flatten());
-        let network = network.map(|((listener, outbound), factory)| NetworkDescriptors { listener, outbound, factory });
+        let HandedOver { listener, outbound, inside } = handed_over.unwrap_or_default();
+        let network = factory.flatten().map(|factory| NetworkDescriptors { listener, outbound, factory });
         let folder = plan.bare.as_mut().and_then(|bare| {
             degradations.append(&mut bare.lacks);
             bare.folder.take()
         });
-        let enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
-        Ok(Sandbox::new(process, wiring.pipes, status, network, enforcement).held_by(reach, plan.privilege.user(), folder))
+        let (guard, refused) = Guard::begin(&plan.limits, cgroup, inside, &process);
+        degradations.extend(refused);
+        let mut enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
+        enforcement.protections.extend(guard.protection());
+        Ok(Sandbox::new(process, wiring.pipes, status, network, (guard, enforcement)).held_by(reach, plan.privilege.user(), folder))
     }
 
     fn init_orders(&self, pipes: &InitPipes, reach: Reach) -> Init {
@@ -321,11 +335,19 @@ impl Drop for Newborn {
     }
 }
 
+/// What the child has handed over, by what it is for.
+#[derive(Default)]
+struct HandedOver {
+    listener: Option<TcpListener>,
+    outbound: Option<Outbound>,
+    inside: Option<Inside>,
+}
+
 /// Receives what the child has handed out, and listens where the program will expect it.
-fn receive(socket: &UnixStream, plan: &SandboxPlan) -> io::Result<(Option<TcpListener>, Option<Outbound>)> {
+fn receive(socket: &UnixStream, plan: &SandboxPlan) -> io::Result<HandedOver> {
     let mut handed_out = HandedOut::receive(socket)?;
     let listener = plan.listen_inside.map(|port| handed_out.listen(port)).transpose()?.flatten();
-    Ok((listener, handed_out.outbound()))
+    Ok(HandedOver { listener, outbound: handed_out.outbound(), inside: handed_out.inside() })
 }
 
 /// The child's argument vectors and environment, as the kernel takes them. Points into the plan.
@@ -372,7 +394,7 @@ fn filter_program(filter: Option<&Filter>) -> libc::sock_fprog {
 }
 
 /// Opens standard input and output for the child.
-fn wire(plan: &SandboxPlan) -> io::Result<Wiring> {
+fn wire(plan: &SandboxPlan, memory_held: bool) -> io::Result<Wiring> {
     let owner = plan.privilege.host_ids();
     let input = match plan.stdio.input {
         Input::Null => Some(sys::above_standard(File::open("/dev/null")?.into())?),
@@ -384,7 +406,9 @@ fn wire(plan: &SandboxPlan) -> io::Result<Wiring> {
         (own, _) => pipe_out(own, owner)?,
     };
     let init = if plan.first_process == FirstProcess::Init { Some(InitPipes::new(plan.network)?) } else { None };
-    let hand_over = if plan.network == Network::Host { None } else { Some(sys::stream_pair()?) };
+    // The descriptors for the watcher are not wanted where a cgroup holds the memory.
+    let hands_out = plan.network != Network::Host || (plan.limits.memory_bytes.is_some() && !memory_held);
+    let hand_over = if hands_out { Some(sys::stream_pair()?) } else { None };
     Ok(Wiring { stdio: [input, output, error], pipes: (output_read, error_read), init, hand_over })
 }
 
@@ -469,6 +493,10 @@ impl From<LaunchError> for Refusal {
 }
 
 impl Refusal {
+    fn of_supervision(source: io::Error) -> Self {
+        Self { error: prepare("copy a socket of the sandbox (pidfd_getfd)")(source), lower_may_do: true }
+    }
+
     fn of_clone(source: io::Error) -> Self {
         let lower_may_do = source.raw_os_error().is_some_and(isolation::is_refusal);
         Self { error: prepare("clone into new namespaces")(source), lower_may_do }
