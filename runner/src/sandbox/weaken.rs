@@ -63,7 +63,8 @@ impl SandboxPlan {
 
     fn share_pids(&mut self) {
         self.omitted.pid_namespace = true;
-        let of_proc = |step: &Step| matches!(step, Step::AttachProc(_) | Step::MaskReadOnly { .. } | Step::MaskNull { .. } | Step::MaskEmpty { .. });
+        let of_proc =
+            |step: &Step| matches!(step, Step::AttachProc(_) | Step::MaskReadOnly { .. } | Step::MaskNull { .. } | Step::MaskEmpty { .. });
         self.steps.retain(|step| !of_proc(step));
     }
 
