@@ -37,7 +37,6 @@ fn request(root: &Path, results: &Path, number: u32) -> SandboxRequest {
         network: Network::Host,
         listen_inside: None,
         first_process: if number.is_multiple_of(2) { FirstProcess::Init } else { FirstProcess::Program },
-        listen_inside: None,
         filter: Some(shipped_filter()),
     }
 }
