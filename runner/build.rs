@@ -1,4 +1,5 @@
-//! Compiles what undocked embeds: the sandbox's PID 1 (`init/init.rs`), a static program without libraries, and the shipped seccomp policies.
+//! Compiles what undocked embeds: the sandbox's PID 1 and the janitor of cgroups (`init/`), static programs without libraries, and the shipped seccomp
+//! policies.
 
 use std::env;
 use std::fmt::Write as _;
@@ -10,10 +11,11 @@ use seccomp::numbers::Architecture;
 use seccomp::policy::Policy;
 
 fn main() {
-    println!("cargo::rerun-if-changed=init/init.rs");
     println!("cargo::rerun-if-changed=build.rs");
     let output = PathBuf::from(variable("OUT_DIR"));
-    compile_init(&output.join("init"));
+    for program in ["init", "janitor"] {
+        compile(program, &output.join(program));
+    }
     compile_filters(&output.join("filters.rs"));
 }
 
@@ -38,9 +40,11 @@ fn compile_filters(output: &Path) {
     std::fs::write(output, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", output.display()));
 }
 
-fn compile_init(output: &Path) {
+fn compile(program: &str, output: &Path) {
+    let source = format!("init/{program}.rs");
+    println!("cargo::rerun-if-changed={source}");
     let mut rustc = Command::new(variable("RUSTC"));
-    rustc.args(["--edition", "2024", "--crate-name", "init", "--crate-type", "bin", "--target", &variable("TARGET")]);
+    rustc.args(["--edition", "2024", "--crate-name", program, "--crate-type", "bin", "--target", &variable("TARGET")]);
     rustc.args([
         "-C",
         "panic=abort",
@@ -66,7 +70,7 @@ fn compile_init(output: &Path) {
     if let Ok(linker) = env::var("RUSTC_LINKER") {
         rustc.args(["-C", &format!("linker={linker}")]);
     }
-    rustc.arg("-o").arg(output).arg("init/init.rs");
+    rustc.arg("-o").arg(output).arg(&source);
     let status = rustc.status().unwrap_or_else(|error| panic!("cannot run rustc: {error}"));
-    assert!(status.success(), "cannot compile init/init.rs");
+    assert!(status.success(), "cannot compile {source}");
 }

@@ -9,15 +9,19 @@ use std::sync::Arc;
 use rootfs_cache::pull::PullOptions;
 use rootfs_cache::reference::ImageReference;
 
-use crate::function::{MemorySize, Timeout};
+pub use crate::function::{MemorySize, ParseMemorySizeError};
+
+use crate::function::Timeout;
 use crate::sandbox::network::{HostEntry, Networking};
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod filter;
+mod limits;
 mod network;
 mod volume;
 
 pub use filter::{PolicyError, filter};
+pub use limits::{CpuRule, memory, tmp_size};
 pub use network::{NetworkError, NetworkOptions, networking};
 pub use volume::{VolumeError, volumes};
 
@@ -46,8 +50,12 @@ pub struct RunConfig {
     pub isolation: IsolationChoice,
     /// Folders that make up `/opt`, later ones over earlier ones.
     pub layers: Vec<PathBuf>,
-    /// The function's memory, if asked for.
+    /// The memory limit, if asked for; it is the function's memory, too.
     pub memory: Option<MemorySize>,
+    /// How large `/tmp` is.
+    pub tmp_size: MemorySize,
+    /// How much processor time there is.
+    pub cpu: CpuRule,
     /// The function's timeout, if asked for.
     pub timeout: Option<Timeout>,
     /// The system-call filter; none when it was switched off.
@@ -186,6 +194,12 @@ pub enum ConfigError {
     /// Both would be `/opt`.
     #[error("`--layer` and a volume both want `/opt`")]
     TwoOpts,
+    /// Nothing runs with so little.
+    #[error("{memory} are not enough to start a program")]
+    TooLittleMemory {
+        /// The memory asked for.
+        memory: MemorySize,
+    },
     /// The working directory is relative.
     #[error("the working directory `{}` is not absolute", path.display())]
     WorkingDir {
@@ -197,7 +211,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// Whether the command line makes no sense, whatever there is on this machine.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::TwoOpts | Self::WorkingDir { .. })
+        matches!(self, Self::TwoOpts | Self::TooLittleMemory { .. } | Self::WorkingDir { .. })
     }
 
     /// What the user can do about it.
@@ -205,6 +219,7 @@ impl ConfigError {
         match self {
             Self::LayerForm { .. } => Some("unpack it into a folder first".to_owned()),
             Self::TwoOpts => Some("give all folders by `--layer`, or one by `-v DIR:/opt:ro`".to_owned()),
+            Self::TooLittleMemory { .. } => Some("give `--memory` at least 6m".to_owned()),
             Self::Layer { .. } | Self::WorkingDir { .. } => None,
         }
     }

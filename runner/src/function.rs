@@ -46,24 +46,24 @@ pub struct MemorySize {
     mb: u32,
 }
 
-/// Why a text is not an amount of memory.
+/// Why a text is not an amount of memory, or of space.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ParseMemorySizeError {
     /// Not a number with an optional unit.
-    #[error("`{0}` is not a memory size: give bytes, or a number with `k`, `m` or `g`, as in `512m`")]
+    #[error("`{0}` is not a size: give bytes, or a number with `k`, `m` or `g`, as in `512m`")]
     Form(String),
     /// Less than one megabyte.
     #[error("`{0}` is less than one megabyte")]
     TooSmall(String),
     /// More than this program can count.
-    #[error("`{0}` is more memory than can be given")]
+    #[error("`{0}` is more than can be given")]
     TooLarge(String),
 }
 
 impl MemorySize {
     /// So many megabytes; `None` for zero.
-    pub fn from_mb(mb: u32) -> Option<Self> {
-        (mb > 0).then_some(Self { mb })
+    pub const fn from_mb(mb: u32) -> Option<Self> {
+        if mb > 0 { Some(Self { mb }) } else { None }
     }
 
     /// Whole megabytes.

@@ -32,10 +32,11 @@ fn request(root: &Path, results: &Path, number: u32) -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "storm".to_owned(),
         tmp_size_bytes: 1 << 20,
+        limits: runner::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
         network: Network::Host,
-        first_process: if number.is_multiple_of(2) { FirstProcess::Init } else { FirstProcess::Program },
         listen_inside: None,
+        first_process: if number.is_multiple_of(2) { FirstProcess::Init } else { FirstProcess::Program },
         filter: Some(shipped_filter()),
     }
 }

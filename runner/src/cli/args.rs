@@ -64,9 +64,15 @@ pub(super) struct RunArgs {
     /// A folder shown as /opt; several are merged in order, later ones win
     #[arg(long = "layer", value_name = "DIR")]
     pub layers: Vec<PathBuf>,
-    /// The function's memory, such as 512m or 1.5g
+    /// The function's memory and its limit, such as 512m or 1.5g
     #[arg(short = 'm', long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory: Option<String>,
+    /// The size of /tmp, which is memory, too; 512m when not given
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    pub tmp_size: Option<String>,
+    /// Processor time: all there is, or Lambda's share for the memory
+    #[arg(long, value_name = "RULE", value_enum, default_value_t = CpuChoice::Unlimited)]
+    pub cpu: CpuChoice,
     /// The function's timeout in seconds
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     pub timeout: Option<String>,
@@ -182,6 +188,12 @@ pub(super) enum PullWhen {
     Always,
     Missing,
     Never,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum CpuChoice {
+    Unlimited,
+    Lambda,
 }
 
 #[derive(Debug, Args)]

@@ -7,10 +7,10 @@ use rootfs_cache::pull::{PullOptions, PullPolicy};
 use rootfs_cache::reference::Platform;
 use rootfs_cache::source::RegistryAccess;
 
-use super::args::{ColorWhen, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, TalkArgs};
+use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, TalkArgs};
 use super::env::OwnEnvironment;
 use super::variables;
-use crate::config::{self, Color, ImageSource, Loudness, NetworkOptions, ResultFormat, RunConfig, Stdin, Talk};
+use crate::config::{self, Color, CpuRule, ImageSource, Loudness, NetworkOptions, ResultFormat, RunConfig, Stdin, Talk};
 use crate::exit_code::Failure;
 use crate::sandbox::network::{HostEntry, Networking};
 
@@ -45,7 +45,12 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         isolation: args.isolation.parse().map_err(Failure::usage)?,
         layers: config::layers(&args.layers, &volumes).map_err(bad_config)?,
         volumes,
-        memory: args.memory.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
+        memory: config::memory(size("--memory", args.memory)?).map_err(bad_config)?,
+        tmp_size: config::tmp_size(size("--tmp-size", args.tmp_size)?),
+        cpu: match args.cpu {
+            CpuChoice::Unlimited => CpuRule::Unlimited,
+            CpuChoice::Lambda => CpuRule::Lambda,
+        },
         timeout: args.timeout.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
         filter,
         stdin: if args.interactive == Some(true) { Stdin::Inherit } else { Stdin::Null },
@@ -81,6 +86,19 @@ fn networking(args: &RunArgs) -> Result<(Networking, Vec<HostEntry>), Failure> {
         let hint = error.hint();
         Failure::usage(error).with_hint(hint)
     })
+}
+
+/// The value of an option that is a size.
+fn size(option: &'static str, given: Option<String>) -> Result<Option<config::MemorySize>, Failure> {
+    given.map(|text| text.parse()).transpose().map_err(|source| Failure::usage(BadOption { option, source }))
+}
+
+/// Which option is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("`{option}` cannot be used")]
+struct BadOption {
+    option: &'static str,
+    source: config::ParseMemorySizeError,
 }
 
 fn refused(error: impl std::error::Error + 'static, is_usage: bool) -> Failure {

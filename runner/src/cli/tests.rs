@@ -175,7 +175,7 @@ fn refusals() {
         (&["run", "--rm"], 2, "IMAGE is missing", "undocked run [OPTIONS] IMAGE"),
         (&["run", "--color", "pink", "host"], 2, "`pink` is no value for `--color`", "auto, always, never"),
         (&["run", "-v"], 2, "`--volume` needs a value", ""),
-        (&["run", "-m", "lots", "host"], 2, "`lots` is not a memory size", ""),
+        (&["run", "-m", "lots", "host"], 2, "`lots` is not a size", ""),
         (&["run", "--timeout", "-1", "host"], 2, "`-1` is not a timeout", ""),
         (&["run", "--platform", "windows/amd64", "host"], 2, "`windows/amd64`", ""),
         (&["run", "-v", "", "host"], 2, "is not of the form", "/var/task"),

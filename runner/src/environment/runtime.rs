@@ -41,6 +41,7 @@ impl RuntimeProcess {
     /// Reaps the process, with everything in the sandbox, and says how it ended. Waits if it has not.
     pub(super) async fn reap(&mut self) -> io::Result<RuntimeEnd> {
         Ok(match self.sandbox.ended().await? {
+            _ if self.sandbox.killed_for_memory() => RuntimeEnd::OutOfMemory,
             Ended::Exited(status) => RuntimeEnd::Exited(status),
             Ended::Signaled { signal, core_dumped } => RuntimeEnd::Signaled { signal, core_dumped },
         })

@@ -17,6 +17,9 @@ const LAMBDA_LIBRARY_PATH: &str = "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:
 /// What docker gives an image that has no `PATH` of its own.
 const DOCKER_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Docker-lambda's default.
+pub const DEFAULT_MEMORY: MemorySize = MemorySize::from_mb(1536).expect("not zero");
+
 /// Where the address of X-Ray's daemon is on real Lambda. Nothing listens there; clients only need it to be well-formed.
 const XRAY_DEFAULTS: [(&str, &str); 4] = [
     ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR"),
@@ -127,7 +130,7 @@ pub struct Setup<'a> {
     pub handler: Option<&'a str>,
     /// How a missing session token shows.
     pub session_token: SessionToken,
-    /// The memory asked for; the variable wins, as with docker-lambda.
+    /// The memory limit asked for; what is reported the variable says, as with docker-lambda, if it is set.
     pub memory: Option<MemorySize>,
     /// The timeout asked for; it wins over the variable.
     pub timeout: Option<Timeout>,
@@ -283,8 +286,15 @@ fn memory(setup: &Setup<'_>) -> Result<MemorySize, SettingError> {
     if let Some(value) = setup.sources.text("AWS_LAMBDA_FUNCTION_MEMORY_SIZE") {
         return value.parse().ok().and_then(MemorySize::from_mb).ok_or(SettingError::Memory { value });
     }
-    const DEFAULT_MB: u32 = 1536;
-    Ok(setup.memory.or(MemorySize::from_mb(DEFAULT_MB)).expect("the default is not zero"))
+    Ok(setup.memory.unwrap_or(DEFAULT_MEMORY))
+}
+
+/// The memory limit: what was asked for, else what the user says by the variable. An image's own variable and the default are reported and limit nothing,
+/// as with docker-lambda.
+pub fn memory_limit(setup: &Setup<'_>) -> Option<MemorySize> {
+    let by_user = Sources { image: &[], ..setup.sources };
+    let by_variable = || by_user.text("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?.parse().ok().and_then(MemorySize::from_mb);
+    setup.memory.or_else(by_variable)
 }
 
 fn timeout(setup: &Setup<'_>) -> Result<Timeout, SettingError> {

@@ -56,10 +56,12 @@ pub enum RuntimeEnd {
         /// Whether the kernel wrote a core file.
         core_dumped: bool,
     },
+    /// By a signal, since it used more memory than it may.
+    OutOfMemory,
 }
 
 impl PlatformError {
-    /// The `errorType` of the body and of the REPORT line.
+    /// The `errorType` of the body and of the log.
     pub fn error_type(&self) -> &'static str {
         match self {
             Self::TimedOut(_) => "Sandbox.Timedout",
@@ -69,6 +71,14 @@ impl PlatformError {
             Self::ResponseTooLarge => "Function.ResponseSizeTooLarge",
             Self::InvalidResponseMode => "Runtime.InvalidResponseModeHeader",
             Self::TruncatedResponse => "Runtime.TruncatedResponse",
+        }
+    }
+
+    /// The `Error Type` of the REPORT line. For memory that ran out it is another than in the body and in the log.
+    pub fn report_type(&self) -> &'static str {
+        match self {
+            Self::Exited(RuntimeEnd::OutOfMemory) => "Runtime.OutOfMemory",
+            other => other.error_type(),
         }
     }
 
@@ -121,6 +131,7 @@ impl std::fmt::Display for RuntimeEnd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match *self {
             Self::Exited(status) => write!(f, "exit status {status}"),
+            Self::OutOfMemory => f.write_str("signal: killed"),
             Self::Signaled { signal, core_dumped } => {
                 let dumped = if core_dumped { " (core dumped)" } else { "" };
                 match signal_name(signal) {
@@ -188,6 +199,7 @@ mod tests {
             (PlatformError::Exited(RuntimeEnd::Exited(0)), with_id("Runtime.ExitError", "Runtime exited without providing a reason")),
             (PlatformError::Exited(RuntimeEnd::Exited(7)), with_id("Runtime.ExitError", "Runtime exited with error: exit status 7")),
             (killed(9, false), with_id("Runtime.ExitError", "Runtime exited with error: signal: killed")),
+            (PlatformError::Exited(RuntimeEnd::OutOfMemory), with_id("Runtime.ExitError", "Runtime exited with error: signal: killed")),
             (killed(6, true), with_id("Runtime.ExitError", "Runtime exited with error: signal: aborted (core dumped)")),
             (killed(34, false), with_id("Runtime.ExitError", "Runtime exited with error: signal: signal 34")),
             (PlatformError::NoBootstrap { tried }, with_id("Runtime.InvalidEntrypoint", "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]")),
@@ -201,6 +213,14 @@ mod tests {
         ] {
             assert_eq!(error.body(&id), body);
         }
+    }
+
+    #[test]
+    fn memory_that_ran_out_has_its_own_type_in_the_report_alone() {
+        let error = PlatformError::Exited(RuntimeEnd::OutOfMemory);
+        assert_eq!((error.error_type(), error.report_type()), ("Runtime.ExitError", "Runtime.OutOfMemory"));
+        let killed = PlatformError::Exited(RuntimeEnd::Signaled { signal: 9, core_dumped: false });
+        assert_eq!(killed.report_type(), "Runtime.ExitError");
     }
 
     #[test]

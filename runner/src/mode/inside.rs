@@ -20,11 +20,9 @@ use crate::exit_code::Failure;
 use crate::function::INNER_API_PORT;
 use crate::sandbox::run_folder::{self, RunFolder};
 use crate::sandbox::{
-    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, IsolationChoice, Network, RootSource, SandboxRequest, Stdio, Volume,
+    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, IsolationChoice, Limits, Network, RootSource, SandboxRequest, Stdio,
+    Volume,
 };
-
-/// `/tmp` on Lambda, when nothing else is configured.
-const TMP_BYTES: u64 = 512 << 20;
 
 /// The host name inside.
 const HOSTNAME: &str = "lambda";
@@ -40,6 +38,8 @@ pub(super) struct Inside {
     filter: Option<Arc<Filter>>,
     isolation: IsolationChoice,
     scratch: Option<PathBuf>,
+    tmp_size_bytes: u64,
+    limits: Limits,
     /// While it is held, the image stays in the cache.
     _rootfs: Option<Rootfs>,
     _folder: Option<RunFolder>,
@@ -70,7 +70,7 @@ impl From<Failure> for NotInside {
 
 impl Inside {
     /// Puts it together; layers may have to be copied, until a signal comes.
-    pub(super) async fn prepare(config: &RunConfig, userland: Userland, signals: &mut Signals) -> Result<Self, NotInside> {
+    pub(super) async fn prepare(config: &RunConfig, userland: Userland, limits: Limits, signals: &mut Signals) -> Result<Self, NotInside> {
         let mut folder = LazyFolder { source: &config.images, made: None };
         places::check(&config.volumes, &userland)?;
         let mut volumes = config.volumes.clone();
@@ -104,9 +104,22 @@ impl Inside {
                 (root, ids, Some(rootfs))
             }
         };
-        let (filter, network) = (config.filter.clone(), config.networking.network);
+        let (filter, network, tmp_size_bytes) = (config.filter.clone(), config.networking.network, config.tmp_size.bytes());
         let (isolation, scratch) = (config.isolation, config.images.cache.as_deref().map(run_folder::parent));
-        Ok(Self { isolation, scratch, root, volumes, identity: ids, network, working_dir, filter, _rootfs: rootfs, _folder: folder.made })
+        Ok(Self {
+            isolation,
+            scratch,
+            root,
+            volumes,
+            identity: ids,
+            network,
+            working_dir,
+            tmp_size_bytes,
+            limits,
+            filter,
+            _rootfs: rootfs,
+            _folder: folder.made,
+        })
     }
 
     /// What the sandbox is asked to be.
@@ -121,7 +134,8 @@ impl Inside {
             volumes: self.volumes.clone(),
             identity: self.identity,
             hostname: HOSTNAME.to_owned(),
-            tmp_size_bytes: TMP_BYTES,
+            tmp_size_bytes: self.tmp_size_bytes,
+            limits: self.limits,
             stdio,
             network: self.network,
             listen_inside: (self.network != Network::Host).then_some(INNER_API_PORT),

@@ -64,7 +64,7 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
 
 /// One attempt; `said` is said of it. The event is read once.
 fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) -> Result<ExitCode, NotRun> {
-    let Work { userland, command, variables, purpose, note } = match &config.image {
+    let Work { userland, command, variables, purpose, limits, note } = match &config.image {
         ImageReference::Host => work::on_host(config)?,
         image => work::in_image(config, pull::find(image, &config.images, config.talk)?)?,
     };
@@ -81,7 +81,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
     })?;
     async_runtime()?.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
-        let inside = match Inside::prepare(config, userland, &mut signals).await {
+        let inside = match Inside::prepare(config, userland, limits, &mut signals).await {
             Ok(inside) => inside,
             Err(NotInside::Failed(failure)) => return Err(failure.into()),
             Err(NotInside::Interrupted(signal)) => return Ok(ExitCode::from_signal(signal)),

@@ -37,6 +37,9 @@ pub(super) async fn run(
             connection = connections.logged() => say(&connection.to_string()),
         }
     };
+    if sandbox.killed_for_memory() {
+        let _ = writeln!(std::io::stderr(), "undocked: the command was killed: it used more memory than `--memory` allows");
+    }
     Ok(match (ended.map_err(Failure::could_not_run)?, signal) {
         (_, Some(signal)) => ExitCode::from_signal(signal),
         (Ended::Exited(status), None) => ExitCode::from_status(status),

@@ -71,7 +71,8 @@ pub enum BareError {
 /// Plans a sandbox without namespaces, and makes what it needs.
 pub(super) fn plan(request: SandboxRequest, ground: Ground) -> Result<SandboxPlan, PlanError> {
     let ground = Ground { privilege: apart(ground.privilege), ..ground };
-    let mut steps = vec![Step::NewSession, Step::DieWithParent, Step::WireStdio];
+    let mut steps: Vec<Step> = plan::join_cgroups(&request.limits).into_iter().collect();
+    steps.extend([Step::NewSession, Step::DieWithParent, Step::WireStdio]);
     if request.network != Network::Host {
         return Err(PlanError::NoNetwork { isolation: ground.isolation });
     }
@@ -86,6 +87,7 @@ pub(super) fn plan(request: SandboxRequest, ground: Ground) -> Result<SandboxPla
     let shares_user = matches!(ground.privilege, Privilege::Ordinary { .. });
     let limits = LIMITS.into_iter().filter(|(resource, _)| !shares_user || *resource != libc::RLIMIT_NPROC);
     steps.extend(limits.map(|(resource, value)| Step::Limit { resource, value }));
+    steps.extend(plan::backstop(&request.limits));
     steps.push(Step::Umask(0o022));
     steps.extend(plan::last_steps(&request, ground)?);
     plan::finish(steps, Vec::new(), request, ground, Some(bare))

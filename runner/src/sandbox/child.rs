@@ -18,7 +18,8 @@ use mounts::{change_directory, change_root, mount, open_slot, slot_fd};
 use network::{configure_network, hand_out, make_socket, raise_loopback, supervise};
 use programs::{execute, start_from_init, wire_stdio};
 use rights::{
-    await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, drop_own_capabilities, drop_to_user, limit, write_own,
+    await_maps, become_inner, confine_files, die_with_parent, drop_capabilities, drop_own_capabilities, drop_to_user, join_cgroups, limit,
+    write_own,
 };
 
 /// A system call's result, or its errno.
@@ -177,6 +178,10 @@ impl Child {
             Step::MakeSocket { handed, domain, kind, protocol } => {
                 make_socket(orders.handed.get_mut(*handed as usize), *domain, *kind, *protocol)
             }
+            Step::JoinCgroups => join_cgroups(orders.cgroups),
+            Step::OpenForWatch { .. } | Step::Backstop { .. } if orders.memory_held => Ok(()),
+            Step::OpenForWatch { handed, path, flags } => self.open_for_host(orders.handed.get_mut(*handed as usize), path, *flags),
+            Step::Backstop { bytes } => limit(libc::RLIMIT_DATA, *bytes),
             Step::SealRoot => self.seal_root(),
             Step::EnterRoot(by) => self.enter_root(*by, orders),
             Step::ChangeRoot(path) => change_root(path),
@@ -197,6 +202,7 @@ impl Child {
                 confine_files(if notify < 0 { orders.ruleset } else { orders.supervised_ruleset }, orders.allowed)
             }
             Step::CloseOthers => close_others(orders.descriptors),
+            Step::HandOut if !orders.hands_out() => Ok(()),
             Step::HandOut => hand_out(orders.hand_over, &orders.handed),
             Step::Filter => call!(SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, ptr::from_ref(orders.filter)).map(drop),
             Step::Execute if orders.init.is_some() => execute_under_init(orders),

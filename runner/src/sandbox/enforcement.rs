@@ -38,6 +38,10 @@ pub enum Protection {
     },
     /// The system-call filter.
     Seccomp,
+    /// The memory limit, held by the kernel in a cgroup.
+    MemoryCgroup,
+    /// The memory limit, held by a watcher of ours.
+    MemoryWatcher,
 }
 
 /// A protection that was asked for and refused, by name.

@@ -2,6 +2,7 @@
 //!
 //! They come in one message over a pair of sockets, just before the child executes its program.
 
+use std::fs::File;
 use std::io::{self, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
@@ -10,6 +11,7 @@ use std::os::unix::net::UnixStream;
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, bind, listen, recvmsg};
 
+use super::limits::Inside;
 use super::sys;
 
 /// What is handed out; the number is what the message says.
@@ -26,11 +28,15 @@ pub(crate) enum Handed {
     /// Raw sockets whose packets have their own headers.
     InjectV4,
     InjectV6,
+    /// The sandbox's `/proc` and `/tmp`, and the list of its System V segments: for the memory watcher.
+    Proc,
+    Tmp,
+    Segments,
 }
 
 impl Handed {
     /// How many there are.
-    pub(super) const COUNT: usize = 6;
+    pub(super) const COUNT: usize = 9;
 }
 
 /// What came out of the sandbox.
@@ -58,6 +64,12 @@ impl HandedOut {
             }
         }
         Ok(out)
+    }
+
+    /// What the memory watcher needs; `None` if it was not handed out.
+    pub(super) fn inside(&mut self) -> Option<Inside> {
+        let (proc, tmp, segments) = (self.take(Handed::Proc)?, self.take(Handed::Tmp), self.take(Handed::Segments));
+        Some(Inside { proc, first: None, tmp, segments: segments.map(File::from) })
     }
 
     pub(super) fn take(&mut self, what: Handed) -> Option<OwnedFd> {

@@ -18,6 +18,7 @@ use super::child;
 use super::handed_out::{Handed, HandedOut, SocketFactory};
 use super::isolation::Standing;
 use super::landlock::{self, Ruleset, Tcp};
+use super::limits::{self, Guard, Inside, Limiter};
 use super::maps::{MapJob, Maps, start_mapper};
 use super::orders::{Init, Orders, Record};
 use super::outcome::{Refusal, enforcement, failure, prepare, reached};
@@ -104,6 +105,7 @@ struct Spawner {
     parent: OwnedFd,
     mounter: idmap::Mounter,
     mapper: Option<Sender<MapJob>>,
+    limiter: Limiter,
 }
 
 /// Descriptors of one launch that the child takes over.
@@ -156,7 +158,7 @@ impl Spawner {
         let init = sys::sealed_program(c"undocked-init", INIT).map_err(prepare("put the init into memory (memfd_create)"))?;
         let stack = || sys::Stack::new().map_err(prepare("map a stack"));
         let (stack, program_stack) = (stack()?, stack()?);
-        Ok(Self { stack, program_stack, init, parent, mounter: idmap::Mounter::default(), mapper })
+        Ok(Self { stack, program_stack, init, parent, mounter: idmap::Mounter::default(), mapper, limiter: Limiter::default() })
     }
 
     fn serve(&mut self, jobs: &Receiver<Job>) {
@@ -201,7 +203,9 @@ impl Spawner {
         }
         let (ruleset, supervised) = rulesets(plan)?;
         let reach = plan.reach(ruleset.as_ref());
-        let wiring = wire(plan).map_err(prepare("make pipes"))?;
+        let cgroup = self.limiter.cgroup(&plan.limits, &mut degradations);
+        let memory_held = limits::holds_memory(cgroup.as_ref());
+        let wiring = wire(plan, memory_held).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
         let record = Record::default();
         let vectors = Vectors::new(plan, ruleset.is_some());
@@ -218,6 +222,8 @@ impl Spawner {
             descriptors: sys::descriptor_limit(),
             parent: self.parent.as_raw_fd(),
             namespaces: plan.namespaces(),
+            cgroups: &limits::joins(cgroup.as_ref()),
+            memory_held,
             handed: [-1; Handed::COUNT],
             hand_over: wiring.hand_over.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
             network_filter: &network_filter,
@@ -238,18 +244,22 @@ impl Spawner {
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
         let newborn = Newborn(self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?);
         drop(wiring.stdio);
-        let handed_out = wiring.hand_over.filter(|_| !record.failed()).map(|(outside, _)| receive(&outside, plan)).transpose();
+        let pair = wiring.hand_over.filter(|_| !record.failed() && orders.hands_out());
         // If this fails the newborn is gone before the pipes that its program waits for.
-        let handed_out = handed_out.map_err(prepare("receive the sandbox's sockets"))?;
+        let handed_over =
+            pair.map(|(outside, _)| receive(&outside, plan)).transpose().map_err(prepare("receive the sandbox's descriptors"))?;
         let (status, factory) = wiring.init.map(|pipes| pipes.start_program(&record)).unzip();
         failure(plan, &record, maps.as_ref())?;
         let isolation = reached(plan, &record, &mut degradations);
         let process = newborn.grown_up().map_err(prepare("open a pidfd"))?;
-        let network = handed_out.zip(factory.flatten());
-        let network = network.map(|((listener, outbound), factory)| NetworkDescriptors { listener, outbound, factory });
+        let HandedOver { listener, outbound, inside } = handed_over.unwrap_or_default();
+        let network = factory.flatten().map(|factory| NetworkDescriptors { listener, outbound, factory });
         let folder = plan.bare.as_mut().and_then(|bare| bare.give_away(&mut degradations));
-        let enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
-        Ok(Sandbox::new(process, wiring.pipes, status, network, enforcement).held_by(reach, plan.privilege.user(), folder))
+        let (guard, refused) = Guard::begin(&plan.limits, cgroup, inside, &process);
+        degradations.extend(refused);
+        let mut enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
+        enforcement.protections.extend(guard.protection());
+        Ok(Sandbox::new(process, wiring.pipes, status, network, (guard, enforcement)).held_by(reach, plan.privilege.user(), folder))
     }
 
     fn init_orders(&self, pipes: &InitPipes, reach: Reach) -> Init {
@@ -313,11 +323,19 @@ impl Drop for Newborn {
     }
 }
 
+/// What the child has handed over, by what it is for.
+#[derive(Default)]
+struct HandedOver {
+    listener: Option<TcpListener>,
+    outbound: Option<Outbound>,
+    inside: Option<Inside>,
+}
+
 /// Receives what the child has handed out, and listens where the program will expect it.
-fn receive(socket: &UnixStream, plan: &SandboxPlan) -> io::Result<(Option<TcpListener>, Option<Outbound>)> {
+fn receive(socket: &UnixStream, plan: &SandboxPlan) -> io::Result<HandedOver> {
     let mut handed_out = HandedOut::receive(socket)?;
     let listener = plan.listen_inside.map(|port| handed_out.listen(port)).transpose()?.flatten();
-    Ok((listener, handed_out.outbound()))
+    Ok(HandedOver { listener, outbound: handed_out.outbound(), inside: handed_out.inside() })
 }
 
 /// The child's argument vectors and environment, as the kernel takes them. Points into the plan.
@@ -378,7 +396,7 @@ fn rulesets(plan: &SandboxPlan) -> Result<(Option<Ruleset>, Option<Ruleset>), La
 }
 
 /// Opens standard input and output for the child.
-fn wire(plan: &SandboxPlan) -> io::Result<Wiring> {
+fn wire(plan: &SandboxPlan, memory_held: bool) -> io::Result<Wiring> {
     let owner = plan.privilege.host_ids();
     let input = match plan.stdio.input {
         Input::Null => Some(sys::above_standard(File::open("/dev/null")?.into())?),
@@ -390,7 +408,9 @@ fn wire(plan: &SandboxPlan) -> io::Result<Wiring> {
         (own, _) => pipe_out(own, owner)?,
     };
     let init = if plan.first_process == FirstProcess::Init { Some(InitPipes::new(plan.network)?) } else { None };
-    let hand_over = if plan.network == Network::Host { None } else { Some(sys::stream_pair()?) };
+    // The descriptors for the watcher are not wanted where a cgroup holds the memory.
+    let hands_out = plan.network != Network::Host || (plan.limits.memory_bytes.is_some() && !memory_held);
+    let hand_over = if hands_out { Some(sys::stream_pair()?) } else { None };
     Ok(Wiring { stdio: [input, output, error], pipes: (output_read, error_read), init, hand_over })
 }
 

@@ -15,6 +15,7 @@ mod idmap;
 mod isolation;
 mod landlock;
 mod launch;
+mod limits;
 mod maps;
 mod memory;
 pub mod network;
@@ -43,6 +44,7 @@ pub use filter::{Filter, FilterError, compile_filter, shipped_filter};
 pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
 pub use isolation::{Isolation, IsolationChoice, ParseIsolationError};
 pub use launch::Launcher;
+pub use limits::{CpuShare, Limits};
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
 pub use sockets::SocketHolder;
@@ -71,6 +73,8 @@ pub struct SandboxRequest {
     pub hostname: String,
     /// The size of `/tmp` in bytes.
     pub tmp_size_bytes: u64,
+    /// What it may use of memory and processors.
+    pub limits: Limits,
     /// Standard input, output and error.
     pub stdio: Stdio,
     /// What the processes reach over the network.

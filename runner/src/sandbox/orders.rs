@@ -49,6 +49,10 @@ pub(super) struct Orders<'a> {
     pub(super) parent: c_int,
     /// The namespaces it is born in, as flags of `clone(2)`.
     pub(super) namespaces: c_int,
+    /// The files that it joins its cgroups by.
+    pub(super) cgroups: &'a [c_int],
+    /// Whether one of these holds its memory: then nobody needs to watch.
+    pub(super) memory_held: bool,
     /// What is handed out, by [`Handed`]; -1 where there is nothing.
     pub(super) handed: [c_int; Handed::COUNT],
     /// The socket it is sent over; -1 without.
@@ -75,6 +79,13 @@ pub(super) struct Orders<'a> {
     pub(super) environment: *const *const c_char,
     pub(super) init: Option<Init>,
     pub(super) record: &'a Record,
+}
+
+impl Orders<'_> {
+    /// Whether the child has opened anything for the host.
+    pub(super) fn hands_out(&self) -> bool {
+        self.handed.iter().any(|descriptor| *descriptor >= 0)
+    }
 }
 
 /// What it takes to become an init beside the program.

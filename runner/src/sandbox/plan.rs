@@ -20,7 +20,9 @@ pub(crate) use super::program::{Program, Search};
 use super::root::{Assembly, Root};
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
-use super::{Access, BareError, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Network, SandboxRequest, Stdio, Volume};
+use super::{
+    Access, BareError, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, Network, SandboxRequest, Stdio, Volume,
+};
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -40,6 +42,7 @@ pub struct SandboxPlan {
     pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
     pub(crate) network: Network,
     pub(crate) listen_inside: Option<u16>,
+    pub(crate) limits: Limits,
     pub(crate) working_dir: PathBuf,
     pub(crate) privilege: Privilege,
     /// How the sandbox stands if nothing is refused.
@@ -181,6 +184,7 @@ pub(crate) fn plan_for(request: SandboxRequest, isolation: Isolation) -> Result<
 pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<SandboxPlan, PlanError> {
     let privilege = ground.privilege;
     let mut planner = Planner::default();
+    planner.limits(&request.limits);
     planner.identity(request.identity, privilege);
     if request.network != Network::Host && request.first_process != FirstProcess::Init {
         return Err(PlanError::NetworkWithoutInit);
@@ -194,7 +198,7 @@ pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<Sandbox
         // As root, who may look into any folder of its own, until here. Other ids clear the parent-death signal.
         planner.steps.extend([Step::Become(request.identity), Step::DieWithParent]);
     }
-    planner.mounts(&root, request.tmp_size_bytes, contents, ground)?;
+    planner.mounts(&root, &request, contents, ground)?;
     planner.confinement(&request, ground)?;
     finish(planner.steps, planner.sources, request, ground, None)
 }
@@ -222,6 +226,7 @@ pub(super) fn finish(
         network_filter: matches!(request.network, Network::Private { .. }).then(network_filter),
         network: request.network,
         listen_inside: request.listen_inside,
+        limits: request.limits,
         working_dir: request.working_dir,
         privilege: ground.privilege,
         isolation: ground.isolation,
@@ -269,6 +274,24 @@ impl Planner {
             self.steps.push(Step::ForbidNesting);
         }
         self.steps.extend([Step::NewSession, Step::DieWithParent, Step::WireStdio]);
+    }
+
+    /// First of all, so that whatever the child makes is counted; and with the host's ids, to which the cgroups belong.
+    fn limits(&mut self, limits: &Limits) {
+        self.steps.extend(join_cgroups(limits));
+    }
+
+    /// For the watcher. Only a `/tmp` of the sandbox's own is its memory, not a folder of the host that is shown there.
+    fn watch(&mut self, request: &SandboxRequest) {
+        if request.limits.memory_bytes.is_none() {
+            return;
+        }
+        let open = |handed, path, flags| Step::OpenForWatch { handed, path: constant(path), flags };
+        self.steps.push(open(Handed::Proc, "proc", libc::O_PATH | libc::O_DIRECTORY));
+        self.steps.push(open(Handed::Segments, "proc/sysvipc/shm", libc::O_RDONLY));
+        if request.volumes.iter().all(|volume| volume.target != Path::new("/tmp")) {
+            self.steps.push(open(Handed::Tmp, "tmp", libc::O_PATH | libc::O_DIRECTORY));
+        }
     }
 
     /// While there are capabilities: the loopback device, addresses, and the sockets that the host will use.
@@ -331,7 +354,7 @@ impl Planner {
     }
 
     /// The root first, then what lies on it, shallow before deep; volumes last, so that a user may lay one over anything of ours.
-    fn mounts(&mut self, root: &Root, tmp_size_bytes: u64, contents: Contents, ground: Ground) -> Result<(), PlanError> {
+    fn mounts(&mut self, root: &Root, request: &SandboxRequest, contents: Contents, ground: Ground) -> Result<(), PlanError> {
         if ground.proc_from() != ProcFrom::New {
             self.steps.push(Step::KeepOuterProc);
         }
@@ -346,12 +369,13 @@ impl Planner {
         self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
         self.steps.extend(PROC_HIDDEN.map(|path| Step::MaskNull { path: constant(path) }));
         self.steps.extend(PROC_EMPTIED.map(|path| Step::MaskEmpty { path: constant(path) }));
-        let options = constant(&format!("mode=1777,size={tmp_size_bytes}"));
+        let options = constant(&format!("mode=1777,size={}", request.tmp_size_bytes));
         self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options });
         self.attach(contents.volumes);
         if matches!(root, Root::Assembled(_)) {
             self.steps.push(Step::SealRoot);
         }
+        self.watch(request);
         self.steps.push(Step::EnterRoot(ground.entrance()));
         Ok(())
     }
@@ -399,10 +423,21 @@ impl Planner {
         for (resource, value) in LIMITS {
             self.steps.push(Step::Limit { resource, value });
         }
+        self.steps.extend(backstop(&request.limits));
         self.steps.extend([Step::Umask(0o022), Step::Hostname(text(request.hostname.as_bytes())?)]);
         self.steps.extend(last_steps(request, ground)?);
         Ok(())
     }
+}
+
+/// Into the cgroups, if there can be any.
+pub(super) fn join_cgroups(limits: &Limits) -> Option<Step> {
+    (*limits != Limits::default()).then_some(Step::JoinCgroups)
+}
+
+/// What stands behind the watcher.
+pub(super) fn backstop(limits: &Limits) -> Option<Step> {
+    limits.memory().map(|bytes| Step::Backstop { bytes: Limits::backstop(bytes) })
 }
 
 /// How every set-up ends.
@@ -420,7 +455,7 @@ pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec
         steps.push(Step::SuperviseNetwork);
     }
     steps.extend([Step::ConfineFiles, Step::CloseOthers]);
-    if request.network != Network::Host {
+    if request.network != Network::Host || request.limits.memory_bytes.is_some() {
         steps.push(Step::HandOut);
     }
     steps.extend(request.filter.is_some().then_some(Step::Filter));
@@ -430,7 +465,7 @@ pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec
 
 /// Limits as Lambda has them (measured there: NOFILE 1024, MEMLOCK 64 KiB, no core files kept here). Processes count per user namespace from Linux 5.14.
 pub(super) const LIMITS: [(u32, u64); 4] =
-    [(libc::RLIMIT_NOFILE, 1024), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_NPROC, 1024), (libc::RLIMIT_MEMLOCK, 65536)];
+    [(libc::RLIMIT_NOFILE, 1024), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_NPROC, Limits::PROCESSES), (libc::RLIMIT_MEMLOCK, 65536)];
 
 fn sorted_by_depth(volumes: &[Volume]) -> Vec<&Volume> {
     let mut sorted: Vec<_> = volumes.iter().collect();

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::io::unix::AsyncFd;
 
+use super::limits::Guard;
 use super::run_folder::RunFolder;
 use super::{Degradation, Enforcement, LaunchError, NetworkDescriptors, memory, stragglers, sys};
 
@@ -24,6 +25,7 @@ pub struct Sandbox {
     status: Option<File>,
     ended: Option<Ended>,
     peak_memory_bytes: u64,
+    guard: Guard,
     enforcement: Enforcement,
     reach: Reach,
     user: Option<u32>,
@@ -86,7 +88,7 @@ impl Sandbox {
         (stdout, stderr): (Option<OwnedFd>, Option<OwnedFd>),
         status: Option<File>,
         network: Option<NetworkDescriptors>,
-        enforcement: Enforcement,
+        (guard, enforcement): (Guard, Enforcement),
     ) -> Self {
         Self {
             stdout,
@@ -97,6 +99,7 @@ impl Sandbox {
             status,
             ended: None,
             peak_memory_bytes: 0,
+            guard,
             enforcement,
             reach: Reach::PidNamespace,
             user: None,
@@ -193,6 +196,9 @@ impl Sandbox {
                 // The first process could be killed by the others.
                 self.kill_others();
             }
+            if self.ended.is_some() {
+                self.guard.settle();
+            }
         }
         Ok(self.ended)
     }
@@ -214,12 +220,19 @@ impl Sandbox {
         }
     }
 
-    /// The most memory seen in use so far, in bytes; takes a sample now.
+    /// Whether everything inside was killed since it used more memory than it may. Known once it has ended.
+    pub fn killed_for_memory(&self) -> bool {
+        let killed = matches!(self.ended, Some(Ended::Signaled { signal: libc::SIGKILL, .. }));
+        killed && self.guard.killed_for_memory()
+    }
+
+    /// The most memory seen in use so far, in bytes: what a cgroup counted, if there is one; else takes a sample now.
     pub fn peak_memory_bytes(&mut self) -> u64 {
-        if self.ended.is_none() {
+        let counted = self.guard.peak_bytes();
+        if self.ended.is_none() && !self.guard.counts_all() {
             self.peak_memory_bytes = self.peak_memory_bytes.max(memory::peak_resident_bytes(self.pid));
         }
-        self.peak_memory_bytes
+        if self.guard.counts_all() { counted.unwrap_or(0) } else { self.peak_memory_bytes.max(counted.unwrap_or(0)) }
     }
 }
 

@@ -78,6 +78,18 @@ pub(crate) enum Step {
         kind: i32,
         protocol: i32,
     },
+    /// Enter the cgroups that were made for the sandbox, if any were.
+    JoinCgroups,
+    /// Open a file or folder of the new root for the host, which watches the memory where no cgroup does.
+    OpenForWatch {
+        handed: Handed,
+        path: CString,
+        flags: i32,
+    },
+    /// Limit what each process may reserve, where no cgroup holds the memory of all.
+    Backstop {
+        bytes: u64,
+    },
     SealRoot,
     EnterRoot(Entrance),
     /// Enter a folder as root, without any mount.
@@ -130,6 +142,9 @@ impl Step {
             Self::RaiseLoopback => "bring up the loopback device".into(),
             Self::ConfigureNetwork { .. } => "set up the private network's addresses".into(),
             Self::MakeSocket { handed, .. } => format!("make a socket inside ({handed:?})"),
+            Self::JoinCgroups => "join the sandbox's cgroup".into(),
+            Self::OpenForWatch { path, .. } => format!("show the host /{}", show(path)),
+            Self::Backstop { .. } => "limit each process's memory".into(),
             Self::SealRoot => "make the root read-only".into(),
             Self::EnterRoot(Entrance::Move) => "enter the new root (move and chroot)".into(),
             Self::EnterRoot(_) => "enter the new root (pivot_root)".into(),
@@ -160,6 +175,8 @@ impl Step {
                 | Self::MaskReadOnly { .. }
                 | Self::MaskNull { .. }
                 | Self::MaskEmpty { .. }
+                | Self::OpenForWatch { .. }
+                | Self::Backstop { .. }
         )
     }
 

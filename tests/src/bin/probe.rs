@@ -6,6 +6,8 @@
 //! The script is `/var/task/script`, else `/opt/script`, else `/script`; or the words after `--line`, commands parted by ` ; `.
 //! An argument `--answer` needs no script: it answers every event with `null`, as fast as it can.
 
+#[path = "probe/bombs.rs"]
+mod bombs;
 #[path = "probe/connections.rs"]
 mod connections;
 #[path = "probe/http.rs"]
@@ -132,7 +134,32 @@ impl Probe {
             "sleep" | "exit" | "kill-self" | "segfault" | "spin" | "hang" | "spawn" | "capture" | "ignore" | "touch-memory" | "comm" => {
                 self.process_command(command, rest);
             }
+            "fill-memory" | "forks" | "forked" | "fork-bomb" | "burn" => self.bomb_command(command, rest),
             _ => self.look_command(command, rest),
+        }
+    }
+
+    fn bomb_command(&mut self, command: &str, rest: &str) {
+        match command {
+            "fill-memory" => {
+                let [kind, megabytes, past] = rest.splitn(3, ' ').collect::<Vec<_>>()[..] else { give_up("fill-memory KIND MB PAST") };
+                let filled = bombs::fill(kind, number(megabytes), number(past));
+                self.notes.text("filled", &outcome(filled));
+            }
+            "forks" => {
+                let (made, last) = bombs::forks();
+                self.notes.set("forks", &made.to_string());
+                self.notes.text("fork-refused", &last);
+            }
+            "forked" => {
+                let (count, pause) = rest.split_once(' ').unwrap_or_else(|| give_up("forked COUNT MS"));
+                bombs::forked(number(count), Duration::from_millis(number(pause)));
+            }
+            "burn" => {
+                let (name, pause) = rest.split_once(' ').unwrap_or_else(|| give_up("burn NAME MS"));
+                self.notes.set(name, &bombs::burn(Duration::from_millis(number(pause))).to_string());
+            }
+            _ => bombs::fork_bomb(),
         }
     }
 

@@ -109,7 +109,7 @@ impl<T> Lifecycle<T> {
         let payload = error.body(&current.invocation.request_id);
         let status = match error {
             PlatformError::TimedOut(_) => ReportStatus::Timeout,
-            _ => ReportStatus::Error(error.error_type().into()),
+            _ => ReportStatus::Error(error.report_type().into()),
         };
         self.decide(Err(FunctionError { payload, kind: ErrorKind::Platform(error) }), status, effects);
     }

@@ -13,7 +13,7 @@ use crate::exit_code::Failure;
 use crate::function::Function;
 use crate::mode::inside::Userland;
 use crate::report::CarriageReturns;
-use crate::sandbox::Command;
+use crate::sandbox::{Command, Limits};
 
 /// What this machine's userland has in place of an image's entrypoint: docker-lambda's server, which finds the function's own `bootstrap`.
 const HOST_ENTRYPOINT: &str = "/var/runtime/init";
@@ -27,6 +27,8 @@ pub(super) struct Work {
     /// Its variables; a function's lack the Runtime API's address.
     pub(super) variables: EnvVars,
     pub(super) purpose: Purpose,
+    /// What it may use.
+    pub(super) limits: Limits,
     /// What the user should know about the choice.
     pub(super) note: Option<String>,
 }
@@ -51,8 +53,8 @@ pub(super) fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failu
         has_legacy_server: image.holds(LEGACY_SERVER),
         sources,
     });
-    let Decided { command, variables, purpose } = decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
-    Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, note: None })
+    let Decided { command, variables, purpose, limits } = decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
+    Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, limits, note: None })
 }
 
 /// Decides on a run in this machine's own userland.
@@ -84,8 +86,8 @@ pub(super) fn on_host(config: &RunConfig) -> Result<Work, Failure> {
         Entry::Entrypoint { .. } | Entry::Plain { .. } => (host::plain_root(), None, None),
     };
     let userland = variables::Userland::Host { interpreter_dir: interpreter_dir.as_deref() };
-    let Decided { command, variables, purpose } = decide(config, sources, userland, entry)?;
-    Ok(Work { userland: Userland::Host(root), command, variables, purpose, note })
+    let Decided { command, variables, purpose, limits } = decide(config, sources, userland, entry)?;
+    Ok(Work { userland: Userland::Host(root), command, variables, purpose, limits, note })
 }
 
 /// The host folders that make up `/opt`.
@@ -98,13 +100,16 @@ struct Decided {
     command: Command,
     variables: EnvVars,
     purpose: Purpose,
+    limits: Limits,
 }
 
 /// From the entry to what is executed, with which variables.
 fn decide(config: &RunConfig, sources: Sources<'_>, userland: variables::Userland<'_>, entry: Entry) -> Result<Decided, Failure> {
     let (command, handler, event, session_token) = match entry {
         Entry::Plain { argv } => {
-            return Ok(Decided { command: Command::Line(argv), variables: variables::plain(&sources), purpose: Purpose::Plain });
+            let limits = config.cpu.limits(config.memory, config.memory.unwrap_or(variables::DEFAULT_MEMORY));
+            let (command, variables) = (Command::Line(argv), variables::plain(&sources));
+            return Ok(Decided { command, variables, purpose: Purpose::Plain, limits });
         }
         Entry::Bootstrap { candidates, arguments, handler, event } => {
             (Command::FirstOf { candidates, arguments }, Some(handler), event, SessionToken::WhenKnown)
@@ -115,7 +120,8 @@ fn decide(config: &RunConfig, sources: Sources<'_>, userland: variables::Userlan
     let (function, variables) = variables::function(&setup, &Unique::new()).map_err(Failure::usage)?;
     let keep = sources.setting("DOCKER_LAMBDA_NO_MODIFY_LOGS").is_some();
     let carriage_returns = if keep { CarriageReturns::Keep } else { CarriageReturns::ToLineFeeds };
-    Ok(Decided { command, variables, purpose: Purpose::Function { function: Box::new(function), event, carriage_returns } })
+    let limits = config.cpu.limits(variables::memory_limit(&setup), function.memory);
+    Ok(Decided { command, variables, purpose: Purpose::Function { function: Box::new(function), event, carriage_returns }, limits })
 }
 
 fn no_entry(error: EntryError) -> Failure {

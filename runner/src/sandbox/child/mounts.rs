@@ -59,6 +59,12 @@ impl Child {
         open_path(self.root, path, libc::O_PATH, self.resolve)
     }
 
+    /// A file or folder inside, for the host.
+    pub(super) fn open_for_host(&self, place: Option<&mut c_int>, path: &CStr, flags: c_int) -> Kernel<()> {
+        *place.ok_or(libc::EBADF)? = open_path(self.root, path, flags, libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS)?;
+        Ok(())
+    }
+
     pub(super) fn attach(&self, tree: c_int, target: &CStr) -> Kernel<()> {
         let target = self.target(target)?;
         let flags = sys::MOVE_MOUNT_F_EMPTY_PATH | sys::MOVE_MOUNT_T_EMPTY_PATH;

@@ -65,7 +65,7 @@ pub(super) fn supervise(filter: &libc::sock_fprog) -> Kernel<c_int> {
 pub(super) fn hand_out(socket: c_int, handed: &[c_int; Handed::COUNT]) -> Kernel<()> {
     let mut kinds = [0_u8; Handed::COUNT];
     // struct cmsghdr: length, level and type; then the descriptors.
-    let mut control = [0_u32; 4 + Handed::COUNT];
+    let mut control = [0_u32; 4 + Handed::COUNT.next_multiple_of(2)];
     let mut count = 0;
     for (kind, descriptor) in (0..).zip(handed).filter(|(_, descriptor)| **descriptor >= 0) {
         *kinds.get_mut(count).ok_or(libc::EBADF)? = kind;

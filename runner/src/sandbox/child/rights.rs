@@ -13,6 +13,11 @@ pub(super) fn await_maps(wanted: c_int, written: c_int) -> Kernel<()> {
     }
 }
 
+/// `0` is whoever writes it (cgroups(7)).
+pub(super) fn join_cgroups(files: &[c_int]) -> Kernel<()> {
+    files.iter().try_for_each(|file| write_all(*file, b"0"))
+}
+
 /// Raw calls: libc's own would change the ids of every thread that shares our memory.
 pub(super) fn become_inner(identity: InnerIdentity) -> Kernel<()> {
     call!(SYS_setgroups, 0, ptr::null::<u32>())?;

@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "the probe tries escapes by raw system calls; it never runs outside tests")]
 
 use std::ffi::{CString, c_int, c_long};
+use std::fs::File;
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -142,6 +143,85 @@ pub fn clone_and_exit(flags: u64) -> io::Result<u64> {
         0 => unsafe { _exit(0) },
         child => Ok(child as u64),
     }
+}
+
+/// `fork`: 0 for the child, which goes on from here alone.
+pub fn fork() -> io::Result<i64> {
+    const SIGCHLD: u64 = 17;
+    // SAFETY: without CLONE_VM the child has a copy of our memory and stack; no other thread of ours holds a lock that it could want.
+    let result = unsafe { syscall(SYS_CLONE, SIGCHLD, 0u64, 0u64, 0u64, 0u64) };
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+pub fn wait_for_ever() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod number {
+    use super::c_long;
+    pub const MMAP: c_long = 9;
+    pub const SHMGET: c_long = 29;
+    pub const SHMAT: c_long = 30;
+    pub const SHMDT: c_long = 67;
+    pub const MEMFD_CREATE: c_long = 319;
+}
+
+#[cfg(target_arch = "aarch64")]
+mod number {
+    use super::c_long;
+    pub const SHMGET: c_long = 194;
+    pub const SHMAT: c_long = 196;
+    pub const SHMDT: c_long = 197;
+    pub const MMAP: c_long = 222;
+    pub const MEMFD_CREATE: c_long = 279;
+}
+
+/// A file in memory.
+pub fn memory_file() -> io::Result<File> {
+    // SAFETY: the kernel demands a NUL-terminated name.
+    let descriptor = unsafe { syscall(number::MEMFD_CREATE, c"filled".as_ptr(), 0) };
+    if descriptor == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { File::from_raw_fd(descriptor as c_int) })
+}
+
+/// A new shared mapping without a name.
+pub fn shared_memory(bytes: usize) -> io::Result<&'static mut [u8]> {
+    const READ_WRITE: u64 = 3;
+    const SHARED_ANONYMOUS: u64 = 0x21;
+    // SAFETY: a mapping at a place of the kernel's choosing touches no memory that Rust knows of.
+    let place = unsafe { syscall(number::MMAP, 0u64, bytes, READ_WRITE, SHARED_ANONYMOUS, -1_i64, 0u64) };
+    if place == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: so many bytes are there, zeroed, nobody else's, and never unmapped.
+    Ok(unsafe { std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut(place as usize), bytes) })
+}
+
+/// Makes a System V segment, fills it and lets go of it: it stays.
+pub fn leave_segment(block: &[u8]) -> io::Result<()> {
+    const CREATE: u64 = 0o1600;
+    // SAFETY: takes integers and touches no memory.
+    let segment = unsafe { syscall(number::SHMGET, 0u64, block.len(), CREATE) };
+    if segment == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel chooses the place.
+    let place = unsafe { syscall(number::SHMAT, segment, 0u64, 0u64) };
+    if place == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: so many bytes are mapped there, by nobody else.
+    unsafe { std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut::<u8>(place as usize), block.len()) }
+        .copy_from_slice(block);
+    // SAFETY: nothing refers to the mapping any more.
+    unsafe { syscall(number::SHMDT, place) };
+    Ok(())
 }
 
 /// A system call by the 32-bit gate; only its number is given.
