@@ -14,7 +14,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let output = PathBuf::from(variable("OUT_DIR"));
     for program in ["init", "janitor"] {
-        compile_program(program, &output.join(program));
+        compile(program, &output.join(program));
     }
     compile_filters(&output.join("filters.rs"));
 }
@@ -40,7 +40,7 @@ fn compile_filters(output: &Path) {
     std::fs::write(output, text).unwrap_or_else(|error| panic!("cannot write {}: {error}", output.display()));
 }
 
-fn compile_program(program: &str, output: &Path) {
+fn compile(program: &str, output: &Path) {
     let source = format!("init/{program}.rs");
     println!("cargo::rerun-if-changed={source}");
     let mut rustc = Command::new(variable("RUSTC"));

@@ -29,8 +29,8 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("cli", &["config", "exit_code", "rootfs_cache"]),
 ];
 
-/// Where `unsafe` may stand: the sandbox's two files, one of which has a part of its own for the network; the programs that
-/// live on inside it and beside us, which have no standard library; and the probe's attempts.
+/// Where `unsafe` may stand: the sandbox's two files, one of which has a part of its own for the network; the programs that live on inside it and
+/// beside us, which have no standard library; and the probe's attempts.
 const UNSAFE: [&str; 6] = [
     "runner/src/sandbox/sys.rs",
     "runner/src/sandbox/sys/network.rs",

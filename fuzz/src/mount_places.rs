@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use runner::environment::mount_points;
 use runner::sandbox::{
-    Access, Command, FirstProcess, InnerIdentity, Input, IsolationChoice, Launcher, Network, Output, RootSource, SandboxRequest, Stdio,
-    Volume, plan, shipped_filter,
+    Access, Command, FirstProcess, InnerIdentity, Input, Isolation, IsolationChoice, Launcher, Network, Output, RootSource, SandboxRequest,
+    Stdio, Volume, plan, shipped_filter,
 };
 
 use crate::{Choices, Target};
@@ -51,7 +51,8 @@ fn run(data: &[u8]) {
     }
     fs::write(outside.join("canary"), "untouched").expect("written");
     let mut choices = Choices(data);
-    let volumes = volumes(&mut choices, &source);
+    let volumes = [volumes(&mut choices, &source), vec![program()]].concat();
+    make_honest(&rootfs);
     for _ in 0..32 {
         if choices.is_over() {
             break;
@@ -98,8 +99,11 @@ fn make(choices: &mut Choices<'_>, rootfs: &Path, outside: &Path) -> std::io::Re
         let _ = fs::create_dir(&at);
     }
     let at = rootfs.join(&inside);
+    // In the place of what is there.
+    let _ = fs::remove_file(&at).or_else(|_| fs::remove_dir_all(&at));
     match choices.byte() % 6 {
-        0 | 1 => fs::create_dir(at),
+        0 => fs::create_dir(at),
+        1 => nix::unistd::mkfifo(&at, nix::sys::stat::Mode::S_IRWXU).map_err(Into::into),
         2 => fs::write(at, "text"),
         3 => symlink(choices.of(&TARGETS), at),
         4 => symlink(Path::new("/").join(path(choices)), at),
@@ -107,29 +111,62 @@ fn make(choices: &mut Choices<'_>, rootfs: &Path, outside: &Path) -> std::io::Re
     }
 }
 
-/// There is nothing to execute: the launch fails, at a mount or at its end.
+/// Launches a program that does nothing on such a tree. Whatever lies there, the isolation is the one that this machine grants an honest tree: else an image
+/// could choose a lower one.
 fn launch(root: RootSource, volumes: Vec<Volume>) {
-    static CAN: OnceLock<bool> = OnceLock::new();
-    if !*CAN.get_or_init(tests::skip::sandbox_can_run) {
-        return;
+    static GRANTED: OnceLock<Option<Isolation>> = OnceLock::new();
+    let granted = GRANTED.get_or_init(|| tests::skip::sandbox_can_run().then(isolation_of_an_honest_tree));
+    let Some(granted) = granted else { return };
+    if let Some(isolation) = isolation_on(root, volumes) {
+        assert_eq!(isolation, *granted);
     }
+}
+
+fn isolation_of_an_honest_tree() -> Isolation {
+    let folder = tempfile::tempdir().expect("made");
+    let rootfs = folder.path().join("rootfs");
+    make_honest(&rootfs);
+    let program = [program()];
+    let (root, parts) = mount_points::root(&rootfs, &program).expect("an honest tree");
+    isolation_on(root, program.into_iter().chain(parts).collect()).expect("an honest tree runs")
+}
+
+/// What every image has when it was unpacked.
+fn make_honest(rootfs: &Path) {
+    for place in ["dev", "proc", "tmp", "var/task"] {
+        fs::create_dir_all(rootfs.join(place)).expect("made");
+    }
+    for device in ["null", "zero", "full", "random", "urandom", "tty"] {
+        fs::write(rootfs.join("dev").join(device), "").expect("written");
+    }
+}
+
+fn program() -> Volume {
+    Volume { source: tests::place::nothing(), target: "/nothing".into(), access: Access::ReadOnly }
+}
+
+/// `None`: it is refused.
+fn isolation_on(root: RootSource, volumes: Vec<Volume>) -> Option<Isolation> {
     let request = SandboxRequest {
         isolation: IsolationChoice::Auto,
         scratch: None,
         root,
-        command: Command::FirstOf { candidates: vec!["/none/such".into()], arguments: Vec::new() },
+        command: Command::FirstOf { candidates: vec!["/nothing".into()], arguments: Vec::new() },
         environment: Vec::new(),
         working_dir: "/".into(),
         volumes,
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "fuzz".into(),
         tmp_size_bytes: 1 << 20,
+        limits: runner::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         network: Network::Host,
         first_process: FirstProcess::Init,
         listen_inside: None,
         filter: Some(shipped_filter()),
     };
-    let Ok(plan) = plan(request) else { return };
-    assert!(Launcher::start().expect("it starts").launch(plan).is_err(), "there is nothing to execute");
+    let mut sandbox = Launcher::start().expect("it starts").launch(plan(request).ok()?).ok()?;
+    let isolation = sandbox.enforcement().isolation;
+    sandbox.wait().expect("it ends");
+    Some(isolation)
 }

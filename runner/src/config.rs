@@ -152,6 +152,28 @@ pub enum LockAction {
     Diff,
 }
 
+/// What `undocked doctor` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DoctorSubject {
+    /// The findings, for people.
+    Text,
+    /// The findings, as one JSON object.
+    Json,
+    /// A profile that lets this program make user namespaces under AppArmor.
+    AppArmorProfile,
+    /// A profile for an outer container.
+    SeccompProfile(SeccompReader),
+}
+
+/// Who reads a seccomp profile. The format is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeccompReader {
+    /// `docker run --security-opt seccomp=FILE`.
+    Docker,
+    /// A file of the kubelet's.
+    Kubernetes,
+}
+
 /// Why a run makes no sense.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

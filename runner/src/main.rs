@@ -28,7 +28,7 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
         Command::Remove { images, source } => mode::images::remove(&images, &source),
         Command::Prune { scope, source } => mode::images::prune(&source, scope),
         Command::Lock { action, images, source, talk } => mode::lock::run(action, &images, &source, talk),
-        Command::Doctor { json } => mode::doctor::run(json),
+        Command::Doctor { subject, source, variables } => mode::doctor::run(subject, &source, &variables),
     }
 }
 

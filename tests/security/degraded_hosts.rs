@@ -140,6 +140,45 @@ fn this_machines_userland_runs_in_place() {
     fixture.expect_nothing_left();
 }
 
+/// A network of its own falls to the machine's, and only where nothing that was asked for hangs on it.
+#[test]
+fn without_a_network_of_its_own_it_has_the_machines() {
+    let Some(fixture) = fixture() else { return };
+    for call in ["clone-newnet", "pidfd_getfd"] {
+        let lacks = ["--refuse", call];
+        let ran = run(&fixture, &lacks, &[]).expect_code(0).expect_err("it has this machine's, `--network host`");
+        assert_eq!(ran.result(), "ok");
+        for options in [&["--network", "none"][..], &["--deny-net", "example.com"], &["--isolation", "full"]] {
+            if options == ["--network", "none"] && call == "pidfd_getfd" {
+                continue;
+            }
+            run(&fixture, &lacks, options).expect_code(125);
+        }
+    }
+    fixture.expect_nothing_left();
+}
+
+/// What doctor says is what a run then does.
+#[test]
+fn doctor_names_the_isolation() {
+    let Some(fixture) = fixture() else { return };
+    for (lacks, isolation) in [
+        (&[][..], "full"),
+        (&["--refuse", "pivot_root"], "no-pivot"),
+        (&["--mask-proc"], "proc-bind"),
+        (&NO_USERNS, if skip::is_root() { "root-without-userns" } else { "none" }),
+        (&NO_NAMESPACES, if skip::is_root() { "chroot" } else { "none" }),
+    ] {
+        let ran = fixture.degraded(lacks, &["doctor", "--json"]).finish();
+        let said: serde_json::Value = serde_json::from_slice(&ran.stdout).expect("one object");
+        assert_eq!(said["isolation"].as_str().unwrap_or("none"), isolation, "{lacks:?}: {said}");
+        assert_eq!((ran.code(), said["functionsCanRun"].as_bool()), if isolation == "none" { (1, Some(false)) } else { (0, Some(true)) });
+    }
+    let masked = fixture.degraded(&["--mask-proc"], &["doctor"]).finish().expect_code(0);
+    assert!(masked.out().contains("systempaths=unconfined"), "{}", masked.out());
+    fixture.expect_nothing_left();
+}
+
 /// Without these nothing of undocked works; that is said by name.
 #[test]
 fn what_cannot_be_done_without_is_named() {

@@ -10,8 +10,8 @@ use std::thread;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use runner::sandbox::{
-    Access, Command, Ended, FirstProcess, InnerIdentity, Input, IsolationChoice, Launcher, Limits, Network, Output, RootSource,
-    SandboxRequest, Stdio, Volume, plan, shipped_filter,
+    Access, Command, Ended, FirstProcess, InnerIdentity, Input, IsolationChoice, Launcher, Network, Output, RootSource, SandboxRequest,
+    Stdio, Volume, plan, shipped_filter,
 };
 use tests::Weakened;
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,11 +32,11 @@ fn request(root: &Path, results: &Path, number: u32) -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "storm".to_owned(),
         tmp_size_bytes: 1 << 20,
-        limits: Limits::default(),
+        limits: runner::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
         network: Network::Host,
-        first_process: if number.is_multiple_of(2) { FirstProcess::Init } else { FirstProcess::Program },
         listen_inside: None,
+        first_process: if number.is_multiple_of(2) { FirstProcess::Init } else { FirstProcess::Program },
         filter: Some(shipped_filter()),
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use runner::sandbox::{
-    self, Access, Filter, FirstProcess, InnerIdentity, Input, Launcher, Limits, Network, Output, RootSource, SandboxRequest, Volume, plan,
+    self, Access, Filter, FirstProcess, InnerIdentity, Input, Launcher, Network, Output, RootSource, SandboxRequest, Volume, plan,
     shipped_filter,
 };
 
@@ -81,7 +81,7 @@ impl Scene {
             identity: InnerIdentity { uid: 993, gid: 990 },
             hostname: "lambda".to_owned(),
             tmp_size_bytes: 512 << 20,
-            limits: Limits::default(),
+            limits: sandbox::Limits::default(),
             stdio: sandbox::Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
             network,
             listen_inside: (network != Network::Host).then_some(9001),

@@ -262,6 +262,18 @@ pub(super) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Print a profile that lets this program make user namespaces where AppArmor restricts them
+    #[arg(long, conflicts_with_all = ["json", "print_seccomp_profile"])]
+    pub print_apparmor_profile: bool,
+    /// Print a seccomp profile for an outer container in which functions can be isolated
+    #[arg(long, value_name = "READER", value_enum, conflicts_with = "json")]
+    pub print_seccomp_profile: Option<ProfileReader>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProfileReader {
+    Docker,
+    Kubernetes,
 }
 
 impl RegistryArgs {

@@ -48,6 +48,12 @@ impl OwnEnvironment {
         Some(folder.join("config.json"))
     }
 
+    /// The variables that are set here of those by which CI services and clusters tell of themselves.
+    pub fn services(&self) -> Vec<&'static str> {
+        let known = ["GITHUB_ACTIONS", "CODESPACES", "GITLAB_CI", "KUBERNETES_SERVICE_HOST"];
+        known.into_iter().filter(|name| self.not_empty(name).is_some()).collect()
+    }
+
     /// Whether colour is unwanted (<https://no-color.org>).
     pub fn no_color(&self) -> bool {
         self.not_empty("NO_COLOR").is_some()

@@ -12,11 +12,11 @@ mod run;
 pub mod usage;
 pub mod variables;
 
-use args::{Cli, CliCommand, LockArgs, LockedImagesArgs};
+use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ProfileReader};
 use env::OwnEnvironment;
 use usage::Ended;
 
-use crate::config::{ImageSource, Listing, LockAction, RunConfig, Talk};
+use crate::config::{DoctorSubject, ImageSource, Listing, LockAction, RunConfig, SeccompReader, Talk};
 use crate::exit_code::Failure;
 
 /// What is to be done.
@@ -67,8 +67,12 @@ pub enum Command {
     },
     /// Try what a sandbox needs.
     Doctor {
-        /// Whether JSON is wanted in place of text.
-        json: bool,
+        /// What is printed.
+        subject: DoctorSubject,
+        /// The cache.
+        source: ImageSource,
+        /// The names of those of our own variables that tell of a service around us.
+        variables: Vec<&'static str>,
     },
 }
 
@@ -105,8 +109,18 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
             let LockedImagesArgs { images, talk, registry } = args;
             Command::Lock { action, images, source: run::image_source(registry, PullPolicy::Always, own)?, talk: run::talk(&talk, own) }
         }
-        CliCommand::Doctor(args) => Command::Doctor { json: args.json },
+        CliCommand::Doctor(args) => Command::Doctor { subject: subject(&args), source: cache_only(own)?, variables: own.services() },
     })
+}
+
+fn subject(args: &DoctorArgs) -> DoctorSubject {
+    match args.print_seccomp_profile {
+        Some(ProfileReader::Docker) => DoctorSubject::SeccompProfile(SeccompReader::Docker),
+        Some(ProfileReader::Kubernetes) => DoctorSubject::SeccompProfile(SeccompReader::Kubernetes),
+        None if args.print_apparmor_profile => DoctorSubject::AppArmorProfile,
+        None if args.json => DoctorSubject::Json,
+        None => DoctorSubject::Text,
+    }
 }
 
 fn cache_only(own: &OwnEnvironment) -> Result<ImageSource, Failure> {

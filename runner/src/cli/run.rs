@@ -61,19 +61,6 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
     })
 }
 
-/// The value of an option that is a size.
-fn size(option: &'static str, given: Option<String>) -> Result<Option<config::MemorySize>, Failure> {
-    given.map(|text| text.parse()).transpose().map_err(|source| Failure::usage(BadOption { option, source }))
-}
-
-/// Which option is wrong.
-#[derive(Debug, thiserror::Error)]
-#[error("`{option}` cannot be used")]
-struct BadOption {
-    option: &'static str,
-    source: config::ParseMemorySizeError,
-}
-
 /// What docker grants a container, and nobody a function.
 fn refuse_privileges(cap_add: &[String], privileged: Option<bool>) -> Result<(), Failure> {
     let option = match (cap_add, privileged) {
@@ -99,6 +86,19 @@ fn networking(args: &RunArgs) -> Result<(Networking, Vec<HostEntry>), Failure> {
         let hint = error.hint();
         Failure::usage(error).with_hint(hint)
     })
+}
+
+/// The value of an option that is a size.
+fn size(option: &'static str, given: Option<String>) -> Result<Option<config::MemorySize>, Failure> {
+    given.map(|text| text.parse()).transpose().map_err(|source| Failure::usage(BadOption { option, source }))
+}
+
+/// Which option is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("`{option}` cannot be used")]
+struct BadOption {
+    option: &'static str,
+    source: config::ParseMemorySizeError,
 }
 
 fn refused(error: impl std::error::Error + 'static, is_usage: bool) -> Failure {

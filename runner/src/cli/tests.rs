@@ -158,7 +158,7 @@ fn other_commands() {
     assert!(matches!(read_line(&["prune", "-af"]), Ok(Command::Prune { scope: PruneScope::Everything, .. })));
     assert!(matches!(read_line(&["prune"]), Ok(Command::Prune { scope: PruneScope::Unreferenced, .. })));
     assert!(matches!(read_line(&["lock", "verify"]), Ok(Command::Lock { action: LockAction::Verify, images, .. }) if images.is_empty()));
-    assert!(matches!(read_line(&["doctor", "--json"]), Ok(Command::Doctor { json: true })));
+    assert!(matches!(read_line(&["doctor", "--json"]), Ok(Command::Doctor { subject: DoctorSubject::Json, .. })));
     assert!(matches!(read_line(&["--version"]), Err(Ended::Text(text)) if text.starts_with("undocked ")));
     for line in [&["--help"][..], &["run", "--help"], &["run", "-h"], &["lock", "--help"]] {
         assert!(matches!(read_line(line), Err(Ended::Text(_))), "{line:?}");

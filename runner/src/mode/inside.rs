@@ -35,11 +35,11 @@ pub(super) struct Inside {
     identity: InnerIdentity,
     network: Network,
     working_dir: PathBuf,
-    tmp_size_bytes: u64,
-    limits: Limits,
     filter: Option<Arc<Filter>>,
     isolation: IsolationChoice,
     scratch: Option<PathBuf>,
+    tmp_size_bytes: u64,
+    limits: Limits,
     /// While it is held, the image stays in the cache.
     _rootfs: Option<Rootfs>,
     _folder: Option<RunFolder>,
@@ -104,17 +104,19 @@ impl Inside {
                 (root, ids, Some(rootfs))
             }
         };
+        let (filter, network, tmp_size_bytes) = (config.filter.clone(), config.networking.network, config.tmp_size.bytes());
+        let (isolation, scratch) = (config.isolation, config.images.cache.as_deref().map(run_folder::parent));
         Ok(Self {
+            isolation,
+            scratch,
             root,
             volumes,
             identity: ids,
-            network: config.networking.network,
+            network,
             working_dir,
-            tmp_size_bytes: config.tmp_size.bytes(),
+            tmp_size_bytes,
             limits,
-            filter: config.filter.clone(),
-            isolation: config.isolation,
-            scratch: config.images.cache.as_deref().map(run_folder::parent),
+            filter,
             _rootfs: rootfs,
             _folder: folder.made,
         })

@@ -23,6 +23,14 @@ pub(crate) struct Bare {
     pub(super) lacks: Vec<Degradation>,
 }
 
+impl Bare {
+    /// Gives the folder to who holds the sandbox, and says what could not be made.
+    pub(super) fn give_away(&mut self, degradations: &mut Vec<Degradation>) -> Option<RunFolder> {
+        degradations.append(&mut self.lacks);
+        self.folder.take()
+    }
+}
+
 /// A file or folder that may be used, with all that lies beneath it.
 #[derive(Debug)]
 pub(super) struct Rule {

@@ -126,6 +126,9 @@ const CAP_SETUID: u32 = 7;
 const CAP_SYS_CHROOT: u32 = 18;
 const CAP_SYS_ADMIN: u32 = 21;
 
+/// Such a root could only map itself, and a sandbox of the machine's root is none.
+const NO_OTHER_IDS: &str = "root may not take other ids here (CAP_SETUID, CAP_SETGID): an ordinary user may do better";
+
 impl Standing {
     /// Of this process.
     pub(super) fn here() -> Self {
@@ -148,25 +151,28 @@ impl Standing {
     }
 
     /// With a user namespace of the sandbox's own.
-    pub(super) fn with_userns(&self) -> Privilege {
+    pub(super) fn with_userns(&self) -> Result<Privilege, &'static str> {
         let Self { uid, gid, .. } = *self;
-        match uid {
+        if uid == 0 && self.initial_ids && !self.may_change_ids() {
+            return Err(NO_OTHER_IDS);
+        }
+        Ok(match uid {
             // Root of a user namespace is an ordinary user of the machine, and may map itself like one. Mapping the machine's root is an escape.
             0 if self.initial_ids && self.may(CAP_SYS_ADMIN) => Privilege::Root,
             0 if self.initial_ids => Privilege::RootWithoutMounts,
             _ => Privilege::Ordinary { uid, gid },
-        }
+        })
     }
 
     /// What the sandbox is launched as for an isolation, or why it cannot be.
     pub(super) fn privilege(&self, isolation: Isolation) -> Result<Privilege, &'static str> {
         let unprivileged = || match self.uid {
             0 if self.may_change_ids() => idmap::unprivileged_ids(self.initial_ids).ok_or("there is no unprivileged id to run as"),
-            0 => Err("root may not take other ids here (CAP_SETUID, CAP_SETGID)"),
+            0 => Err(NO_OTHER_IDS),
             _ => Err("only root may"),
         };
         match isolation {
-            Isolation::Full | Isolation::ProcBind | Isolation::NoPivot => Ok(self.with_userns()),
+            Isolation::Full | Isolation::ProcBind | Isolation::NoPivot => self.with_userns(),
             Isolation::RootWithoutUserns => {
                 let ids = unprivileged()?;
                 if self.may(CAP_SYS_ADMIN) { Ok(Privilege::WithoutUserns(ids)) } else { Err("it needs CAP_SYS_ADMIN") }
@@ -239,9 +245,10 @@ mod tests {
     fn root_is_root_only_where_its_ids_are_the_machines() {
         let root = |map: &str, capabilities| Standing { uid: 0, gid: 0, initial_ids: is_initial(map), capabilities };
         let whole = "         0          0 4294967295\n";
-        assert_eq!(root(whole, u64::MAX).with_userns(), Privilege::Root);
-        assert_eq!(root(whole, 0xa804_25fb).with_userns(), Privilege::RootWithoutMounts);
-        let itself = Privilege::Ordinary { uid: 0, gid: 0 };
+        assert_eq!(root(whole, u64::MAX).with_userns(), Ok(Privilege::Root));
+        assert_eq!(root(whole, 0xa804_25fb).with_userns(), Ok(Privilege::RootWithoutMounts));
+        assert!(root(whole, 0).with_userns().is_err());
+        let itself = Ok(Privilege::Ordinary { uid: 0, gid: 0 });
         assert_eq!(root("         0       1001          1\n", u64::MAX).with_userns(), itself);
         assert_eq!(root("0 1001 1\n1 100000 65536\n", u64::MAX).with_userns(), itself);
     }

@@ -5,11 +5,10 @@
 
 use std::ffi::{CString, c_char, c_int};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,15 +16,17 @@ use std::thread;
 
 use super::child;
 use super::handed_out::{Handed, HandedOut, SocketFactory};
-use super::isolation::{self, Standing};
+use super::isolation::Standing;
 use super::landlock::{self, Ruleset, Tcp};
 use super::limits::{self, Guard, Inside, Limiter};
+use super::maps::{MapJob, Maps, start_mapper};
 use super::orders::{Init, Orders, Record};
-use super::plan::{Lenience, Program, SandboxPlan, Search, Step, plan_for};
+use super::outcome::{Refusal, enforcement, failure, prepare, reached};
+use super::plan::{Lenience, Program, SandboxPlan, Search, plan_for};
 use super::process::Reach;
 use super::{
-    Degradation, Enforcement, Filter, FirstProcess, InnerIdentity, Input, Isolation, LaunchError, Network, NetworkDescriptors, Outbound,
-    Output, Protection, Sandbox, Stdio, idmap, sys,
+    Degradation, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Network, NetworkDescriptors, Outbound, Output, Sandbox, Stdio,
+    idmap, sys,
 };
 
 /// Starts sandboxes, one at a time. Cheap to clone; the thread behind it is the process's only one, and lives as long as the process: two of them
@@ -148,7 +149,7 @@ impl InitPipes {
 }
 
 /// The sandbox's PID 1, compiled by `build.rs` from `init/init.rs`.
-const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
+pub(super) const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 impl Spawner {
     fn new() -> Result<Self, LaunchError> {
@@ -190,21 +191,17 @@ impl Spawner {
     }
 
     fn attempt(&mut self, plan: &mut SandboxPlan) -> Result<Sandbox, Refusal> {
+        if matches!(plan.network, Network::Private { .. }) {
+            // Without it the sandbox could not be connected; an outer container may refuse it though nobody else is concerned.
+            sys::copies_descriptors(self.parent.as_fd()).map_err(Refusal::of_supervision)?;
+        }
         let mut degradations = Vec::new();
         let opened = self.open_sources(plan, &mut degradations)?;
         let mut slots: Vec<c_int> = plan.sources.iter().map(|_| -1).collect();
         for (slot, tree) in slots.iter_mut().zip(&opened) {
             *slot = tree.as_raw_fd();
         }
-        let ruleset = |tcp| {
-            let made = landlock::ruleset(tcp).and_then(|made| made.map(|made| made.with_rules(plan.bare.as_ref())).transpose());
-            made.map_err(prepare("make a Landlock ruleset"))
-        };
-        let supervised = if matches!(plan.network, Network::Private { .. }) { ruleset(Tcp::Supervised)? } else { None };
-        let ruleset = ruleset(Tcp::Free)?;
-        if ruleset.is_none() && plan.lenience == Lenience::Strict {
-            return Err(prepare("confine file access (Landlock)")(io::Error::from_raw_os_error(libc::ENOSYS)).into());
-        }
+        let (ruleset, supervised) = rulesets(plan)?;
         let reach = plan.reach(ruleset.as_ref());
         let cgroup = self.limiter.cgroup(&plan.limits, &mut degradations);
         let memory_held = limits::holds_memory(cgroup.as_ref());
@@ -247,24 +244,19 @@ impl Spawner {
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
         let newborn = Newborn(self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?);
         drop(wiring.stdio);
-        let handed_out =
-            wiring.hand_over.filter(|_| !record.failed() && orders.hands_out()).map(|(outside, _)| receive(&outside, plan)).transpose();
+        let pair = wiring.hand_over.filter(|_| !record.failed() && orders.hands_out());
         // If this fails the newborn is gone before the pipes that its program waits for.
-        let handed_out = handed_out.map_err(prepare("receive the sandbox's sockets"))?;
+        let handed_over =
+            pair.map(|(outside, _)| receive(&outside, plan)).transpose().map_err(prepare("receive the sandbox's descriptors"))?;
         let (status, factory) = wiring.init.map(|pipes| pipes.start_program(&record)).unzip();
-        if let Some(refusal) = failure(plan, &record, maps.as_ref()) {
-            return Err(refusal);
-        }
+        failure(plan, &record, maps.as_ref())?;
         let isolation = reached(plan, &record, &mut degradations);
         let process = newborn.grown_up().map_err(prepare("open a pidfd"))?;
-        let (listener, outbound, inside) = handed_out.unwrap_or_default();
+        let HandedOver { listener, outbound, inside } = handed_over.unwrap_or_default();
         let network = factory.flatten().map(|factory| NetworkDescriptors { listener, outbound, factory });
+        let folder = plan.bare.as_mut().and_then(|bare| bare.give_away(&mut degradations));
         let (guard, refused) = Guard::begin(&plan.limits, cgroup, inside, &process);
         degradations.extend(refused);
-        let folder = plan.bare.as_mut().and_then(|bare| {
-            degradations.append(&mut bare.lacks);
-            bare.folder.take()
-        });
         let mut enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
         enforcement.protections.extend(guard.protection());
         Ok(Sandbox::new(process, wiring.pipes, status, network, (guard, enforcement)).held_by(reach, plan.privilege.user(), folder))
@@ -283,13 +275,13 @@ impl Spawner {
     }
 
     /// Only under real root; an ordinary user's child opens them itself.
-    fn open_sources(&mut self, plan: &SandboxPlan, degradations: &mut Vec<Degradation>) -> Result<Vec<OwnedFd>, LaunchError> {
+    fn open_sources(&mut self, plan: &SandboxPlan, degradations: &mut Vec<Degradation>) -> Result<Vec<OwnedFd>, Refusal> {
         if !plan.privilege.parent_opens() {
             return Ok(Vec::new());
         }
         let open = |source| {
             let opened = self.mounter.open(source, degradations);
-            opened.map_err(|error| LaunchError::Source { path: source.path.clone(), source: error })
+            opened.map_err(|error| Refusal::of_source(source.path.clone(), error))
         };
         plan.sources.iter().map(open).collect()
     }
@@ -331,11 +323,19 @@ impl Drop for Newborn {
     }
 }
 
+/// What the child has handed over, by what it is for.
+#[derive(Default)]
+struct HandedOver {
+    listener: Option<TcpListener>,
+    outbound: Option<Outbound>,
+    inside: Option<Inside>,
+}
+
 /// Receives what the child has handed out, and listens where the program will expect it.
-fn receive(socket: &UnixStream, plan: &SandboxPlan) -> io::Result<(Option<TcpListener>, Option<Outbound>, Option<Inside>)> {
+fn receive(socket: &UnixStream, plan: &SandboxPlan) -> io::Result<HandedOver> {
     let mut handed_out = HandedOut::receive(socket)?;
     let listener = plan.listen_inside.map(|port| handed_out.listen(port)).transpose()?.flatten();
-    Ok((listener, handed_out.outbound(), handed_out.inside()))
+    Ok(HandedOver { listener, outbound: handed_out.outbound(), inside: handed_out.inside() })
 }
 
 /// The child's argument vectors and environment, as the kernel takes them. Points into the plan.
@@ -381,6 +381,20 @@ fn filter_program(filter: Option<&Filter>) -> libc::sock_fprog {
     libc::sock_fprog { len: instructions.len() as u16, filter: instructions.as_ptr().cast::<libc::sock_filter>().cast_mut() }
 }
 
+/// The ruleset of a sandbox, and the one of a sandbox whose network is supervised.
+fn rulesets(plan: &SandboxPlan) -> Result<(Option<Ruleset>, Option<Ruleset>), LaunchError> {
+    let ruleset = |tcp| {
+        let made = landlock::ruleset(tcp).and_then(|made| made.map(|made| made.with_rules(plan.bare.as_ref())).transpose());
+        made.map_err(prepare("make a Landlock ruleset"))
+    };
+    let free = ruleset(Tcp::Free)?;
+    if free.is_none() && plan.lenience == Lenience::Strict {
+        return Err(prepare("confine file access (Landlock)")(io::Error::from_raw_os_error(libc::ENOSYS)));
+    }
+    let supervised = if matches!(plan.network, Network::Private { .. }) { ruleset(Tcp::Supervised)? } else { None };
+    Ok((free, supervised))
+}
+
 /// Opens standard input and output for the child.
 fn wire(plan: &SandboxPlan, memory_held: bool) -> io::Result<Wiring> {
     let owner = plan.privilege.host_ids();
@@ -411,144 +425,6 @@ fn pipe_out(output: Output, owner: Option<InnerIdentity>) -> io::Result<(Option<
         std::os::unix::fs::fchown(&write, Some(owner.uid), Some(owner.gid))?;
     }
     Ok((Some(read.into()), Some(write.into())))
-}
-
-/// What the launching thread keeps of a request for id maps.
-struct Maps {
-    wanted: File,
-    written: File,
-    pid: Arc<AtomicI32>,
-    errno: Arc<AtomicI32>,
-}
-
-/// What the mapping thread gets.
-struct MapJob {
-    wanted: File,
-    written: File,
-    pid: Arc<AtomicI32>,
-    errno: Arc<AtomicI32>,
-    identity: InnerIdentity,
-    host_id: u32,
-}
-
-impl MapJob {
-    fn new(identity: InnerIdentity, host_id: u32) -> io::Result<(Self, Maps)> {
-        let (wanted_read, wanted_write) = sys::pipe()?;
-        let (written_read, written_write) = sys::pipe()?;
-        let (pid, errno) = (Arc::new(AtomicI32::new(0)), Arc::new(AtomicI32::new(0)));
-        let job = Self { wanted: wanted_read, written: written_write, pid: Arc::clone(&pid), errno: Arc::clone(&errno), identity, host_id };
-        Ok((job, Maps { wanted: wanted_write, written: written_read, pid, errno }))
-    }
-
-    /// Waits for the child's word, writes its maps, and lets it go on. If the clone failed there is no word, only the end of the pipe.
-    fn serve(mut self) {
-        let mut word = [0];
-        if self.wanted.read(&mut word).unwrap_or(0) == 0 {
-            return;
-        }
-        let answer = match idmap::write_maps(self.pid.load(Ordering::Acquire), self.identity, self.host_id) {
-            Ok(()) => b'g',
-            Err(error) => {
-                self.errno.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
-                b'x'
-            }
-        };
-        // Fails only when the child has been killed meanwhile.
-        let _ = self.written.write_all(&[answer]);
-    }
-}
-
-fn start_mapper() -> io::Result<Sender<MapJob>> {
-    // Unbounded: launches are made one at a time, so it holds one job.
-    let (jobs, received) = channel::<MapJob>();
-    thread::Builder::new().name("id-mapper".into()).spawn(move || {
-        sys::block_all_signals();
-        received.into_iter().for_each(MapJob::serve);
-    })?;
-    Ok(jobs)
-}
-
-/// Why a launch failed, and whether one of a lower isolation may do.
-struct Refusal {
-    error: LaunchError,
-    lower_may_do: bool,
-}
-
-impl From<LaunchError> for Refusal {
-    fn from(error: LaunchError) -> Self {
-        Self { error, lower_may_do: false }
-    }
-}
-
-impl Refusal {
-    fn of_clone(source: io::Error) -> Self {
-        let lower_may_do = source.raw_os_error().is_some_and(isolation::is_refusal);
-        Self { error: prepare("clone into new namespaces")(source), lower_may_do }
-    }
-}
-
-fn prepare(step: &'static str) -> impl FnOnce(io::Error) -> LaunchError {
-    move |source| LaunchError::Prepare { step, source }
-}
-
-/// Reads the child's record: why it did not execute its program.
-fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) -> Option<Refusal> {
-    let errno = record.errno.load(Ordering::Acquire);
-    if errno == 0 {
-        return None;
-    }
-    let source = io::Error::from_raw_os_error(errno);
-    let Some(step) = plan.steps.get(record.step.load(Ordering::Relaxed) as usize) else {
-        return Some(LaunchError::Prepare { step: "read the child's record", source }.into());
-    };
-    let lower_may_do = step.is_of_isolation() && isolation::is_refusal(errno);
-    let error = match step {
-        Step::Execute => exec_failure(plan, record, source),
-        Step::Open { slot, .. } => {
-            LaunchError::Source { path: plan.sources.get(*slot).map_or_else(PathBuf::new, |source| source.path.clone()), source }
-        }
-        Step::ChangeDirectory(_) => LaunchError::WorkingDir { path: plan.working_dir.clone(), source },
-        Step::AwaitMaps => {
-            let errno = maps.map_or(errno, |maps| maps.errno.load(Ordering::Acquire));
-            LaunchError::Step { step: "write the id maps".into(), source: io::Error::from_raw_os_error(errno) }
-        }
-        step => LaunchError::Step { step: step.name(), source },
-    };
-    Some(Refusal { error, lower_may_do })
-}
-
-fn exec_failure(plan: &SandboxPlan, record: &Record, source: io::Error) -> LaunchError {
-    let path = |program: &Program| program.path.to_string_lossy().into_owned();
-    match plan.programs.get(record.program.load(Ordering::Relaxed) as usize) {
-        Some(program) => LaunchError::Exec { path: path(program), source },
-        None => LaunchError::NoCandidate { tried: plan.programs.iter().map(path).collect() },
-    }
-}
-
-/// The isolation that was reached; adds the optional steps that were refused, by name.
-fn reached(plan: &SandboxPlan, record: &Record, degradations: &mut Vec<Degradation>) -> Isolation {
-    let mut isolation = plan.isolation;
-    for (step, errno) in record.refusals() {
-        let Some(step) = plan.steps.get(step) else { continue };
-        if let Some(lower) = step.isolation_without() {
-            isolation = isolation.max(lower);
-        }
-        degradations.push(Degradation::new(step.name(), &io::Error::from_raw_os_error(errno)));
-    }
-    isolation
-}
-
-fn enforcement(isolation: Isolation, plan: &SandboxPlan, ruleset: Option<&Ruleset>, mut degradations: Vec<Degradation>) -> Enforcement {
-    let mut protections = if isolation.has_namespaces() { vec![Protection::Namespaces] } else { Vec::new() };
-    match ruleset {
-        Some(ruleset) => protections.push(Protection::Landlock { abi: ruleset.abi }),
-        None => degradations.push(Degradation { what: "confine file access (Landlock)".into(), why: "this kernel has none".into() }),
-    }
-    match plan.filter {
-        Some(_) => protections.push(Protection::Seccomp),
-        None => degradations.push(Degradation { what: "filter system calls (seccomp)".into(), why: "switched off".into() }),
-    }
-    Enforcement { isolation, protections, degradations }
 }
 
 #[cfg(test)]

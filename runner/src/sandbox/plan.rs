@@ -10,17 +10,18 @@ use std::path::{Component, Path, PathBuf};
 use super::addresses;
 use super::bare::{self, Bare};
 use super::filter::network_filter;
+pub(crate) use super::ground::{Ground, Lenience, Privilege};
 use super::handed_out::Handed;
-use super::idmap;
 use super::isolation::{self, Standing};
 use super::landlock::Ruleset;
 use super::process::Reach;
+use super::program::programs;
+pub(crate) use super::program::{Program, Search};
 use super::root::{Assembly, Root};
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
 use super::{
-    Access, BareError, Command, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, Network, SandboxRequest, Stdio,
-    Volume,
+    Access, BareError, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, Network, SandboxRequest, Stdio, Volume,
 };
 
 /// A sandbox ready to be launched.
@@ -40,8 +41,8 @@ pub struct SandboxPlan {
     /// The filter that supervises a private network.
     pub(crate) network_filter: Option<std::sync::Arc<Filter>>,
     pub(crate) network: Network,
-    pub(crate) limits: Limits,
     pub(crate) listen_inside: Option<u16>,
+    pub(crate) limits: Limits,
     pub(crate) working_dir: PathBuf,
     pub(crate) privilege: Privilege,
     /// How the sandbox stands if nothing is refused.
@@ -53,17 +54,6 @@ pub struct SandboxPlan {
     pub(crate) bare: Option<Bare>,
     /// The request, where a lower isolation will do if this one is refused.
     pub(crate) spare: Option<Box<SandboxRequest>>,
-}
-
-/// What becomes of a launch when a step is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lenience {
-    /// Every step that protects must be done.
-    Strict,
-    /// Optional ones need not.
-    Usual,
-    /// It goes on, to see what becomes of the others: for finding out what a machine grants, never for a function.
-    Probing,
 }
 
 impl SandboxPlan {
@@ -140,91 +130,6 @@ pub(crate) struct Source {
     pub(crate) idmapped: bool,
 }
 
-/// One program that may be executed, with its arguments.
-#[derive(Debug)]
-pub(crate) struct Program {
-    pub(crate) path: CString,
-    pub(crate) arguments: Vec<CString>,
-}
-
-/// How a program is chosen among several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Search {
-    /// The first that exists and is no folder; whether it can be executed is not asked.
-    Existing,
-    /// As `execvp`: go on after `ENOENT`, `ENOTDIR` and `EACCES`.
-    Executable,
-}
-
-/// What the launching process may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Privilege {
-    /// Real root: maps to an unprivileged host id written by the parent, mounts with shifted ids.
-    Root,
-    /// Real root that may not mount outside of the sandbox (as in most containers): the child mounts before it takes the id, and ids are not shifted.
-    RootWithoutMounts,
-    /// Anyone else: maps itself, to itself.
-    Ordinary { uid: u32, gid: u32 },
-    /// Root without a user namespace: becomes this unprivileged id for good.
-    WithoutUserns(InnerIdentity),
-}
-
-impl Privilege {
-    /// Whether the parent opens the sources, which the child could not.
-    pub(crate) fn parent_opens(self) -> bool {
-        matches!(self, Self::Root | Self::WithoutUserns(_))
-    }
-
-    /// Whether the parent writes the id maps.
-    pub(crate) fn parent_maps(self) -> bool {
-        matches!(self, Self::Root | Self::RootWithoutMounts)
-    }
-
-    /// The user of the machine that nobody but the program is, and whose processes we may not look into for lack of a user namespace that is ours.
-    pub(crate) fn user(self) -> Option<u32> {
-        match self {
-            Self::WithoutUserns(ids) => Some(ids.uid),
-            _ => None,
-        }
-    }
-
-    /// The program's ids on this machine, where they are not our own.
-    pub(crate) fn host_ids(self) -> Option<InnerIdentity> {
-        match self {
-            Self::Root | Self::RootWithoutMounts => Some(InnerIdentity { uid: idmap::host_id(), gid: idmap::host_id() }),
-            Self::WithoutUserns(ids) => Some(ids),
-            Self::Ordinary { .. } => None,
-        }
-    }
-}
-
-/// What a plan is made for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ground {
-    pub(crate) privilege: Privilege,
-    pub(crate) isolation: Isolation,
-    /// Whether another isolation will do where a step is refused.
-    pub(crate) choice: IsolationChoice,
-}
-
-impl Ground {
-    fn proc_from(self) -> ProcFrom {
-        match (self.choice, self.isolation) {
-            (IsolationChoice::Auto, _) | (_, Isolation::NoPivot | Isolation::RootWithoutUserns) => ProcFrom::NewElseOuter,
-            (_, Isolation::ProcBind) => ProcFrom::Outer,
-            _ => ProcFrom::New,
-        }
-    }
-
-    fn entrance(self) -> Entrance {
-        match (self.choice, self.isolation) {
-            (_, Isolation::NoPivot) => Entrance::Move,
-            (IsolationChoice::Auto, _) | (_, Isolation::RootWithoutUserns) => Entrance::PivotElseMove,
-            _ => Entrance::Pivot,
-        }
-    }
-}
-
 /// The device nodes of a sandbox, below `/dev`.
 pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
@@ -257,7 +162,9 @@ pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
     match choice {
         IsolationChoice::Auto => {
             let spare = Box::new(request.clone());
-            let ground = Ground { privilege: Standing::here().with_userns(), isolation: Isolation::Full, choice };
+            let isolation = Isolation::Full;
+            let privilege = Standing::here().with_userns().map_err(|why| PlanError::Isolation { isolation, why })?;
+            let ground = Ground { privilege, isolation, choice };
             Ok(SandboxPlan { spare: Some(spare), ..plan_on(request, ground)? })
         }
         IsolationChoice::Only(isolation) => plan_for(request, isolation),
@@ -318,8 +225,8 @@ pub(super) fn finish(
         filter: request.filter,
         network_filter: matches!(request.network, Network::Private { .. }).then(network_filter),
         network: request.network,
-        limits: request.limits,
         listen_inside: request.listen_inside,
+        limits: request.limits,
         working_dir: request.working_dir,
         privilege: ground.privilege,
         isolation: ground.isolation,
@@ -559,40 +466,6 @@ pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec
 /// Limits as Lambda has them (measured there: NOFILE 1024, MEMLOCK 64 KiB, no core files kept here). Processes count per user namespace from Linux 5.14.
 pub(super) const LIMITS: [(u32, u64); 4] =
     [(libc::RLIMIT_NOFILE, 1024), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_NPROC, Limits::PROCESSES), (libc::RLIMIT_MEMLOCK, 65536)];
-
-/// The programs to try, and how.
-fn programs(request: &SandboxRequest) -> Result<(Vec<Program>, Search), PlanError> {
-    match &request.command {
-        Command::FirstOf { candidates, arguments } => {
-            let program = |path: &String| {
-                let words = std::iter::once(path).chain(arguments);
-                Ok(Program { path: text(path.as_bytes())?, arguments: words.map(|word| text(word.as_bytes())).collect::<Result<_, _>>()? })
-            };
-            if candidates.is_empty() {
-                return Err(PlanError::NoCommand);
-            }
-            Ok((candidates.iter().map(program).collect::<Result<_, _>>()?, Search::Existing))
-        }
-        Command::Line(words) => {
-            let first = words.first().filter(|word| !word.is_empty()).ok_or(PlanError::NoCommand)?;
-            let program = |path: String| {
-                Ok(Program {
-                    path: text(path.as_bytes())?,
-                    arguments: words.iter().map(|word| text(word.as_bytes())).collect::<Result<_, _>>()?,
-                })
-            };
-            let paths = if first.contains('/') { vec![first.clone()] } else { on_path(first, &request.environment) };
-            Ok((paths.into_iter().map(program).collect::<Result<_, _>>()?, Search::Executable))
-        }
-    }
-}
-
-/// Where `execvp` would look for `word`; an empty `PATH` entry is the working directory.
-fn on_path(word: &str, environment: &[CString]) -> Vec<String> {
-    let path = environment.iter().find_map(|variable| variable.to_str().ok()?.strip_prefix("PATH="));
-    let path = path.unwrap_or("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    path.split(':').map(|folder| format!("{}/{word}", if folder.is_empty() { "." } else { folder.trim_end_matches('/') })).collect()
-}
 
 fn sorted_by_depth(volumes: &[Volume]) -> Vec<&Volume> {
     let mut sorted: Vec<_> = volumes.iter().collect();

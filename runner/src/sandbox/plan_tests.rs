@@ -1,5 +1,5 @@
 use super::*;
-use crate::sandbox::{HostRoot, Input, Output, RootSource, shipped_filter};
+use crate::sandbox::{Command, HostRoot, Input, Output, RootSource, shipped_filter};
 
 fn request(root: RootSource) -> SandboxRequest {
     let filter = shipped_filter();

@@ -1,15 +1,22 @@
 //! Finds out what this machine grants, by doing: launches a sandbox that does nothing and asks of every step what became of it.
 
+mod machine;
+mod rungs;
+
 use std::ffi::CString;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::launch::INIT;
 use super::plan::{Lenience, Step};
 use super::{
     Command, Ended, Filter, FirstProcess, HostRoot, InnerIdentity, Input, LaunchError, Launcher, Network, Output, RootSource, SandboxPlan,
     SandboxRequest, Stdio, landlock, plan,
 };
+
+pub use machine::{calls, rest};
+pub use rungs::{Rung, network, rungs};
 
 /// What became of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,17 +90,17 @@ const NAMESPACES: &str = "clone into new namespaces";
 
 fn ended(ended: io::Result<Ended>) -> Verdict {
     match ended {
-        Ok(Ended::Exited(0)) => Verdict::Granted(None),
-        Ok(other) => Verdict::Refused(format!("`true` ended with {other:?}")),
-        Err(error) => Verdict::Refused(error.to_string()),
+        Ok(PROGRAM_END) => Verdict::Granted(None),
+        Ok(other) => Verdict::Refused(format!("a program ended with {other:?}")),
+        Err(error) => Verdict::Refused(words(&error)),
     }
 }
 
 fn explain(error: &LaunchError) -> (String, String) {
     match error {
-        LaunchError::Prepare { step, source } => ((*step).to_owned(), source.to_string()),
-        LaunchError::Step { step, source } => (step.clone(), source.to_string()),
-        LaunchError::Exec { source, .. } => ("run a program inside".into(), source.to_string()),
+        LaunchError::Prepare { step, source } => ((*step).to_owned(), words(source)),
+        LaunchError::Step { step, source } => (step.clone(), words(source)),
+        LaunchError::Exec { source, .. } => ("run a program inside".into(), words(source)),
         other => (
             "prepare the sandbox".into(),
             std::error::Error::source(other).map_or_else(|| other.to_string(), |source| format!("{other}: {source}")),
@@ -126,9 +133,23 @@ fn landlock_finding() -> Finding {
     Finding::new("confine file access (Landlock)", verdict, true)
 }
 
-/// A sandbox like a function's, on this machine's own userland, that runs `true`.
+/// The kernel's words, without the number that the standard library puts behind them.
+fn words(error: &io::Error) -> String {
+    let words = error.to_string();
+    words.split_once(" (os error").map_or(words.as_str(), |(words, _)| words).to_owned()
+}
+
+/// What is run: the init, which needs no other file, and which ends so where it is not process 1.
+const PROGRAM: &str = "/program";
+const PROGRAM_END: Ended = Ended::Exited(127);
+
+fn program() -> (PathBuf, Vec<u8>, u32) {
+    (PROGRAM.into(), INIT.to_vec(), 0o755)
+}
+
+/// A sandbox like a function's, on this machine's own userland.
 fn request(filter: Arc<Filter>) -> SandboxRequest {
-    let mut root = HostRoot::default();
+    let mut root = HostRoot { files: vec![program()], ..HostRoot::default() };
     for name in ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"] {
         match std::fs::read_link(name) {
             Ok(target) => root.symlinks.push((name.into(), target)),
@@ -140,7 +161,7 @@ fn request(filter: Arc<Filter>) -> SandboxRequest {
         root: RootSource::Host(root),
         isolation: super::IsolationChoice::Only(super::Isolation::Full),
         scratch: None,
-        command: Command::Line(vec!["true".into()]),
+        command: Command::Line(vec![PROGRAM.into()]),
         environment: Vec::<CString>::new(),
         working_dir: "/".into(),
         volumes: Vec::new(),

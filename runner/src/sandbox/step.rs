@@ -174,9 +174,9 @@ impl Step {
                 | Self::Hostname(_)
                 | Self::MaskReadOnly { .. }
                 | Self::MaskNull { .. }
+                | Self::MaskEmpty { .. }
                 | Self::OpenForWatch { .. }
                 | Self::Backstop { .. }
-                | Self::MaskEmpty { .. }
         )
     }
 

@@ -287,6 +287,21 @@ pub(super) fn descriptor_limit() -> u32 {
     limit.map_or(u32::MAX, |(_, most)| u32::try_from(most).unwrap_or(u32::MAX))
 }
 
+/// What a system call answers to arguments that make no sense for any of those it is asked of.
+pub(super) fn answer_to_nonsense(number: libc::c_long) -> io::Error {
+    // SAFETY: takes integers and null pointers, which the callees refuse as descriptors, flags or addresses before they do anything.
+    match unsafe { libc::syscall(number, -1, ptr::null::<c_void>(), 0, 0, 0, 0) } {
+        -1 => io::Error::last_os_error(),
+        _ => io::Error::from_raw_os_error(libc::EINVAL),
+    }
+}
+
+/// Whether `pidfd_getfd(2)` is granted, tried on ourselves.
+pub(super) fn copies_descriptors(own_pidfd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the callee takes integers and touches no memory of ours.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, own_pidfd.as_raw_fd(), own_pidfd.as_raw_fd(), 0) }).map(drop)
+}
+
 /// `landlock_add_rule(2)`: allows `rights` beneath a path.
 pub(super) fn landlock_allow_beneath(ruleset: BorrowedFd<'_>, path: BorrowedFd<'_>, rights: u64) -> io::Result<()> {
     // struct landlock_path_beneath_attr is packed: 8 bytes of rights, 4 of descriptor.

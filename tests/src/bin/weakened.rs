@@ -20,8 +20,8 @@ use std::process::ExitCode;
 
 use runner::sandbox::network::{NameServers, NetworkRules, Published, Rule, Supervision, Supervisor};
 use runner::sandbox::{
-    Access, Command, Ended, FirstProcess, InnerIdentity, Input, Launcher, Limits, Network, Output, RootSource, Sandbox, SandboxRequest,
-    Stdio, Volume, plan, shipped_filter,
+    Access, Command, Ended, FirstProcess, InnerIdentity, Input, Launcher, Network, Output, RootSource, Sandbox, SandboxRequest, Stdio,
+    Volume, plan, shipped_filter,
 };
 
 fn main() -> ExitCode {
@@ -129,7 +129,7 @@ fn request() -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "weakened".to_owned(),
         tmp_size_bytes: 16 << 20,
-        limits: Limits::default(),
+        limits: runner::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Inherit, output: Output::Inherit, error: Output::Inherit },
         network: Network::Host,
         listen_inside: None,

@@ -57,10 +57,12 @@ fn files(host: &HostRoot, request: &SandboxRequest) -> Result<(Option<RunFolder>
     let scratch = if nix::unistd::geteuid().is_root() { Some(Path::new(ROOTS_SCRATCH)) } else { request.scratch.as_deref() };
     let folder = RunFolder::create(scratch.ok_or(BareError::NoPlace)?)?;
     let mut volumes = Vec::new();
-    for (target, contents, _) in wanted {
+    for (target, contents, mode) in wanted {
         // The name is kept: an interpreter knows by it what the file is.
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let source = folder.write(&name, contents)?;
+        let set = std::fs::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(*mode));
+        set.map_err(|error| BareError::Copy { path: target.clone(), source: error })?;
         volumes.push(Volume { source, target: target.clone(), access: Access::ReadOnly });
     }
     folder.open_to_all()?;

@@ -1,10 +1,12 @@
 //! A thread inside that waits for an answer: its descriptors, its memory, its signals.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
+use std::rc::Rc;
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::sandbox::sys::network as kernel;
@@ -12,17 +14,41 @@ use crate::sandbox::sys::network as kernel;
 /// The longest address (`struct sockaddr_storage`).
 const LONGEST_ADDRESS: usize = 128;
 
-/// What finds descriptors of threads.
+/// How many threads' handles are kept: those that called last.
+const MOST_KEPT: usize = 4;
+
+/// What finds threads.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
     /// This kernel has no pidfds of threads (before Linux 6.9).
     processes_only: Cell<bool>,
+    /// The latest comes last.
+    kept: RefCell<Vec<Rc<Caller>>>,
 }
 
 impl Callers {
-    /// A copy of a descriptor of a thread's. From then on it does not matter what the thread's number means. `ESRCH`: the thread is gone.
-    pub(super) fn copy(&self, thread: libc::pid_t, number: RawFd) -> io::Result<OwnedFd> {
-        Ok(pidfd_getfd(self.pidfd(thread)?, number, PidfdGetfdFlags::empty())?)
+    /// A copy of a descriptor of a thread's, and what it was copied by. From then on it does not matter what the thread's number means. `ESRCH`: the thread is
+    /// gone.
+    pub(super) fn copy(&self, thread: libc::pid_t, number: RawFd) -> io::Result<(Rc<Caller>, OwnedFd)> {
+        let kept = self.kept.borrow().iter().find(|caller| caller.thread == thread).map(Rc::clone);
+        if let Some(caller) = kept {
+            match caller.copy(number) {
+                // Its number has come to another thread.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => self.kept.borrow_mut().retain(|kept| kept.thread != thread),
+                copy => return Ok((caller, copy?)),
+            }
+        }
+        let caller = Rc::new(Caller { thread, pidfd: self.pidfd(thread)?, folders: OnceCell::new() });
+        // A pidfd of a process does not tell whether the thread is still the same one.
+        if !self.processes_only.get() {
+            let mut kept = self.kept.borrow_mut();
+            if kept.len() == MOST_KEPT {
+                kept.remove(0);
+            }
+            kept.push(Rc::clone(&caller));
+        }
+        let copy = caller.copy(number)?;
+        Ok((caller, copy))
     }
 
     fn pidfd(&self, thread: libc::pid_t) -> io::Result<OwnedFd> {
@@ -32,10 +58,45 @@ impl Callers {
                 other => return other,
             }
         }
-        // The table of the process's first thread: a thread that has left it with unshare(2) is not found, and gets an error.
+        // The table of the process's first thread, which all of them share unless one has left it with unshare(2).
         let gone = || io::Error::from_raw_os_error(libc::ESRCH);
         let process = Status::of(thread).ok().and_then(|status| Pid::from_raw(status.process)).ok_or_else(gone)?;
         Ok(pidfd_open(process, PidfdFlags::empty())?)
+    }
+}
+
+/// A thread inside.
+#[derive(Debug)]
+pub(super) struct Caller {
+    thread: libc::pid_t,
+    pidfd: OwnedFd,
+    folders: OnceCell<Folders>,
+}
+
+/// The folders of a thread's descriptors (proc(5)).
+#[derive(Debug)]
+pub(super) struct Folders {
+    /// Links to what they are of.
+    pub(super) links: OwnedFd,
+    /// Texts that describe them.
+    pub(super) texts: OwnedFd,
+}
+
+impl Caller {
+    /// A copy of one of its descriptors.
+    pub(super) fn copy(&self, number: RawFd) -> io::Result<OwnedFd> {
+        Ok(pidfd_getfd(&self.pidfd, number, PidfdGetfdFlags::empty())?)
+    }
+
+    /// Its folders, opened once.
+    pub(super) fn folders(&self) -> io::Result<&Folders> {
+        if let Some(folders) = self.folders.get() {
+            return Ok(folders);
+        }
+        let folder =
+            |name| open(format!("/proc/{}/{name}", self.thread), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        let folders = Folders { links: folder("fd")?, texts: folder("fdinfo")? };
+        Ok(self.folders.get_or_init(|| folders))
     }
 }
 
@@ -93,14 +154,14 @@ impl Status {
 
 /// Whether the descriptor is of a socket that does not wait.
 pub(super) fn is_nonblocking(socket: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(rustix::fs::fcntl_getfl(socket)?.contains(rustix::fs::OFlags::NONBLOCK))
+    Ok(rustix::fs::fcntl_getfl(socket)?.contains(OFlags::NONBLOCK))
 }
 
 /// Changes that, for all who share the socket.
 pub(super) fn set_nonblocking(socket: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(socket)?;
     let mut wanted = flags;
-    wanted.set(rustix::fs::OFlags::NONBLOCK, nonblocking);
+    wanted.set(OFlags::NONBLOCK, nonblocking);
     Ok(rustix::fs::fcntl_setfl(socket, wanted)?)
 }
 
@@ -148,10 +209,13 @@ mod tests {
         use std::os::fd::AsRawFd as _;
         let socket = OwnedFd::from(std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
         let callers = Callers::default();
-        let copy = callers.copy(std::process::id() as i32, socket.as_raw_fd()).unwrap();
+        let (caller, copy) = callers.copy(std::process::id() as i32, socket.as_raw_fd()).unwrap();
         assert_eq!(cookie(&copy).unwrap(), cookie(&socket).unwrap());
+        // The same handle again, which is looked up anew only if its thread is gone.
+        assert!(Rc::ptr_eq(&caller, &callers.copy(std::process::id() as i32, socket.as_raw_fd()).unwrap().0));
+        let callers = Callers::default();
         callers.processes_only.set(true);
-        let copy = callers.copy(std::process::id() as i32, socket.as_raw_fd()).unwrap();
+        let (_, copy) = callers.copy(std::process::id() as i32, socket.as_raw_fd()).unwrap();
         assert_eq!(cookie(&copy).unwrap(), cookie(&socket).unwrap());
         assert_eq!(callers.copy(i32::MAX, 0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
     }

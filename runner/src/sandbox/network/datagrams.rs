@@ -73,7 +73,6 @@ struct Flow {
 }
 
 /// The relay.
-#[derive(Debug)]
 pub(super) struct Datagrams {
     shared: Rc<Shared>,
     raw: RawSockets,

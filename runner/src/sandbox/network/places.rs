@@ -8,8 +8,9 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
-use rustix::fs::{Mode, OFlags, RawDir, fstat, major, minor, open, readlinkat_raw};
+use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, fstat, major, minor, openat, readlinkat_raw, seek};
 
+use super::caller::Folders;
 use crate::sandbox::sys;
 use crate::sandbox::sys::network::Registration;
 
@@ -30,30 +31,34 @@ pub(super) struct Places {
 }
 
 /// Looks through the descriptors of a thread's process. Only its own: another process that has the same socket from a fork or a message keeps the old one.
-pub(super) fn find(thread: libc::pid_t, socket: BorrowedFd<'_>) -> io::Result<Places> {
+pub(super) fn find(folders: &Folders, socket: BorrowedFd<'_>) -> io::Result<Places> {
     let status = fstat(socket)?;
     let link = format!("socket:[{}]", status.st_ino);
     let device = (major(status.st_dev) << 20) | minor(status.st_dev);
-    let folder = open(format!("/proc/{thread}/fd"), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let mut places = Places::default();
     let mut space = [MaybeUninit::uninit(); 4096];
-    let mut entries = RawDir::new(&folder, &mut space);
+    seek(&folders.links, SeekFrom::Start(0))?;
+    let mut entries = RawDir::new(&folders.links, &mut space);
     while let Some(entry) = entries.next() {
         let entry = entry?;
+        // Beside them there are `.` and `..`.
+        let Some(number) = number(entry.file_name()) else { continue };
         let mut target = [MaybeUninit::uninit(); 64];
-        // `.` and `..` are no links, and what has been closed meanwhile is gone.
-        let (Ok((target, _)), Some(number)) = (readlinkat_raw(&folder, entry.file_name(), &mut target), number(entry.file_name())) else {
-            continue;
-        };
+        // What has been closed meanwhile is gone.
+        let Ok((target, _)) = readlinkat_raw(&folders.links, entry.file_name(), &mut target) else { continue };
         if target == link.as_bytes() {
-            places.numbers.push(Place { number, close_on_exec: closes_on_exec(thread, number) });
+            places.numbers.push(Place { number, close_on_exec: closes_on_exec(folders, entry.file_name()) });
         } else if target == b"anon_inode:[eventpoll]" {
             let mut text = String::new();
-            File::open(format!("/proc/{thread}/fdinfo/{number}"))?.read_to_string(&mut text)?;
+            describe(folders, entry.file_name())?.read_to_string(&mut text)?;
             places.registrations.extend(registrations(&text, status.st_ino, device).map(|registration| (number, registration)));
         }
     }
     Ok(places)
+}
+
+fn describe(folders: &Folders, name: &CStr) -> io::Result<File> {
+    Ok(openat(&folders.texts, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?.into())
 }
 
 fn number(name: &CStr) -> Option<RawFd> {
@@ -61,9 +66,9 @@ fn number(name: &CStr) -> Option<RawFd> {
 }
 
 /// proc_pid_fdinfo(5): the second line has the flags, in octal. What cannot be found out is taken for the usual.
-fn closes_on_exec(thread: libc::pid_t, number: RawFd) -> bool {
+fn closes_on_exec(folders: &Folders, name: &CStr) -> bool {
     let mut space = [0; 128];
-    let read = File::open(format!("/proc/{thread}/fdinfo/{number}")).and_then(|mut file| file.read(&mut space));
+    let read = describe(folders, name).and_then(|mut file| file.read(&mut space));
     read.ok().and_then(|length| flags(str::from_utf8(space.get(..length)?).ok()?)).is_none_or(|flags| flags & libc::O_CLOEXEC != 0)
 }
 
@@ -138,6 +143,8 @@ mod tests {
 
     use rustix::event::epoll;
 
+    use super::super::caller::Callers;
+
     use super::*;
 
     #[test]
@@ -157,8 +164,9 @@ mod tests {
         let copy = old.try_clone().unwrap();
         let set = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
         epoll::add(&set, &old, epoll::EventData::new_u64(7), epoll::EventFlags::IN).unwrap();
-        let thread = std::process::id() as i32;
-        let found = find(thread, old.as_fd()).unwrap();
+        let (caller, _) = Callers::default().copy(std::process::id() as i32, old.as_raw_fd()).unwrap();
+        let find = |socket| find(caller.folders().unwrap(), socket);
+        let found = find(old.as_fd()).unwrap();
         let mut numbers: Vec<RawFd> = found.numbers.iter().map(|place| place.number).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, [old.as_raw_fd(), copy.as_raw_fd()]);
@@ -168,9 +176,9 @@ mod tests {
 
         let registrar = Registrar::start().unwrap();
         registrar.change(&set, old.as_fd(), libc::EPOLL_CTL_DEL, registration).unwrap();
-        assert_eq!(find(thread, old.as_fd()).unwrap().registrations, []);
+        assert_eq!(find(old.as_fd()).unwrap().registrations, []);
         registrar.change(&set, fresh.as_fd(), libc::EPOLL_CTL_ADD, registration).unwrap();
-        assert_eq!(find(thread, fresh.as_fd()).unwrap().registrations, [(number, registration)]);
+        assert_eq!(find(fresh.as_fd()).unwrap().registrations, [(number, registration)]);
         // A wrong one is an error and not something worse; and the thread's table is free of all that went before.
         assert!(registrar.change(&set, fresh.as_fd(), libc::EPOLL_CTL_ADD, registration).is_err());
         for number in 0..5 {

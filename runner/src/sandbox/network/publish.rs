@@ -106,7 +106,7 @@ async fn serve_udp(outer: Rc<UdpSocket>, inside: u16, factory: Factory) -> io::R
         }
         if let (Some((inner, _)), Some(payload)) = (peers.get(&peer), buffer.get(..length)) {
             // A datagram that cannot be sent is lost, as they may be.
-            let _ = send(&inner, payload, SendFlags::DONTWAIT);
+            let _ = send(inner, payload, SendFlags::DONTWAIT);
         }
     }
 }

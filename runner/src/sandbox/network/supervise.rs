@@ -3,18 +3,19 @@
 //! It is a thread of its own since it works on sockets that the sandbox shares, and whoever shares a socket can make a call on it wait (socket(7):
 //! `SO_LINGER`). Then the sandbox's own network stands still, and nothing else.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 
-use super::caller::{self, Callers, Status};
-use super::calls::{self, Outcome, Waiting, connect_without_waiting, is_connecting};
+use super::caller::{self, Caller, Callers, Status};
+use super::calls::{self, Outcome, Waiting, connect_without_waiting, finish, is_connecting};
 use super::options::Options;
 use super::places::{self, Places, Registrar};
 use super::publish::Factory;
@@ -31,7 +32,6 @@ const LOOK_AFTER: Duration = Duration::from_millis(100);
 const CALLS_IN_A_ROW: usize = 32;
 
 /// What the parts of a supervisor share. All of it belongs to its one thread.
-#[derive(Debug)]
 pub(super) struct Shared {
     pub(super) notify: OwnedFd,
     /// The sandbox's network namespace.
@@ -45,6 +45,11 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) registrar: OnceCell<Registrar>,
     pub(super) waiting: Semaphore,
+    /// What is closed once the caller has its answer.
+    pub(super) close_later: RefCell<Vec<OwnedFd>>,
+    /// The family and the target of the latest connection, and a socket for the next one to it.
+    pub(super) wanted_again: Cell<Option<(i32, SocketAddr)>>,
+    pub(super) spare: Cell<Option<((i32, SocketAddr), OwnedFd)>>,
 }
 
 impl Shared {
@@ -66,11 +71,14 @@ impl Shared {
             options: Options::default(),
             registrar: OnceCell::new(),
             waiting: Semaphore::new(MOST_WAITING),
+            close_later: RefCell::default(),
+            wanted_again: Cell::new(None),
+            spare: Cell::new(None),
         }
     }
 
     /// Whether the rules let the sandbox reach an address.
-    pub(super) fn verdict(&self, named: std::net::SocketAddr) -> Verdict {
+    pub(super) fn verdict(&self, named: SocketAddr) -> Verdict {
         self.rules.verdict(named, &self.names.borrow(), &self.servers)
     }
 
@@ -87,12 +95,12 @@ impl Shared {
     }
 
     /// Puts a connection in place of the caller's socket wherever the caller's process has it.
-    pub(super) fn put_in_place(&self, call: &Notification, old: BorrowedFd<'_>, fresh: BorrowedFd<'_>) -> io::Result<()> {
-        let Places { numbers, registrations } = places::find(call.thread, old)?;
+    pub(super) fn put_in_place(&self, call: &Notification, caller: &Caller, (old, fresh): (&OwnedFd, BorrowedFd<'_>)) -> io::Result<()> {
+        let Places { numbers, registrations } = places::find(caller.folders()?, old.as_fd())?;
         let mut sets = Vec::with_capacity(registrations.len());
         for (number, registration) in registrations {
-            let set = self.callers.copy(call.thread, number)?;
-            self.registrar()?.change(&set, old, libc::EPOLL_CTL_DEL, registration)?;
+            let set = caller.copy(number)?;
+            self.registrar()?.change(&set, old.as_fd(), libc::EPOLL_CTL_DEL, registration)?;
             sets.push((set, registration));
         }
         for place in numbers {
@@ -175,19 +183,23 @@ impl Shared {
             return Ok(Outcome::Gone);
         }
         // Meanwhile the number may have come to mean something else, which must not be replaced.
-        let old = self.callers.copy(call.thread, number as i32)?;
+        let (caller, old) = self.callers.copy(call.thread, number as i32)?;
         if !caller::cookie(&old).is_ok_and(|current| current == cookie) {
             return Ok(Outcome::Result(libc::ECONNABORTED));
         }
-        match ended {
-            None => self.finish_outside(call, old.as_fd(), (fresh.as_fd(), address)),
+        let outcome = match ended {
+            None => {
+                finish(fresh.as_fd(), address)?;
+                Outcome::Result(0)
+            }
             // The caller goes away, and the connection goes on being made.
             Some(ended) => {
                 caller::set_nonblocking(fresh.as_fd(), false)?;
-                self.put_in_place(call, old.as_fd(), fresh.as_fd())?;
-                Ok(ended)
+                ended
             }
-        }
+        };
+        self.put_in_place(call, &caller, (&old, fresh.as_fd()))?;
+        Ok(outcome)
     }
 }
 
@@ -199,7 +211,7 @@ struct Patience {
 
 impl Patience {
     fn new(timeout: Option<Duration>) -> Self {
-        let mut look = interval(LOOK_AFTER);
+        let mut look = interval_at(Instant::now() + LOOK_AFTER, LOOK_AFTER);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self { deadline: timeout.map(|timeout| Instant::now() + timeout), look }
     }
@@ -284,6 +296,8 @@ async fn take_call(shared: &Rc<Shared>) -> io::Result<()> {
     };
     let (outcome, connection) = shared.handle(&call);
     shared.answer(&call, &outcome);
+    shared.close_later.borrow_mut().clear();
+    shared.make_spare();
     shared.tell(connection).await;
     if let Outcome::Waits(waiting) = outcome {
         let shared = Rc::clone(shared);

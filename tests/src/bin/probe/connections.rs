@@ -79,6 +79,8 @@ pub fn attempt(what: &str, arguments: &[&str]) -> String {
         ("epoll", &[open]) => epoll(&mut seen, open),
         ("pass", &[open]) => pass(&mut seen, open),
         ("inside", []) => inside(&mut seen),
+        ("times", &[port, count]) => times(&mut seen, arguments[0], port, count),
+        ("throughput", &[port, mebibytes]) => throughput(&mut seen, arguments[0], port, mebibytes),
         _ => give_up(&format!("connections NAME {what}?")),
     };
     if let Err(error) = tried {
@@ -201,6 +203,8 @@ fn datagrams(seen: &mut Seen, victim: u16) -> io::Result<()> {
 /// A second thread puts a connection of the host's where a unix socket was, between the check and the call. Counts what came of each call.
 fn replace(seen: &mut Seen, (open, victim): (u16, u16), time: Duration) -> io::Result<()> {
     let (ours, stop) = (to_gateway(open)?, AtomicBool::new(false));
+    // Where nothing else keeps a call from the victim it waits for an answer, which must not take for ever.
+    ours.set_write_timeout(Some(Duration::from_millis(50)))?;
     let unix = socket(AF_UNIX, STREAM)?;
     let place = unix.try_clone()?;
     let mut counts = BTreeMap::<String, u64>::new();
@@ -338,6 +342,40 @@ fn pass(seen: &mut Seen, open: u16) -> io::Result<()> {
     call(number::RECVMSG, [fd(&right), Room(&mut header), Number(0)])?;
     let number = room[16..20].try_into().map_or(-1, i32::from_ne_bytes);
     note(seen, "echo", echo(TcpStream::from(system::own(number))));
+    Ok(())
+}
+
+/// How long connecting takes, in nanoseconds: the quickest and the middle one, and all together with making and closing the socket.
+fn times(seen: &mut Seen, ip: &str, port: u16, count: u16) -> io::Result<()> {
+    let target = address(ip.parse().unwrap_or_else(|_| give_up("no address")), port);
+    let start = Instant::now();
+    let mut times = Vec::with_capacity(count.into());
+    for _ in 0..count {
+        let fresh = socket(AF_INET, STREAM)?;
+        let begin = Instant::now();
+        connect(&fresh, &target)?;
+        times.push(begin.elapsed().as_nanos());
+        // SO_LINGER, at once: else so many connections would use up the ports that there are.
+        let linger = [1_i32, 0].map(i32::to_ne_bytes);
+        call(number::SETSOCKOPT, [fd(&fresh), Number(1), Number(13), Bytes(linger.as_flattened()), Number(8)])?;
+    }
+    let all = start.elapsed().as_nanos();
+    times.sort_unstable();
+    for (name, value) in [("min", times[0]), ("median", times[times.len() / 2]), ("all", all)] {
+        seen.insert(name.to_owned(), value.to_string());
+    }
+    Ok(())
+}
+
+/// How long it takes to send so much to a listener that reads it all and then answers one byte, in nanoseconds.
+fn throughput(seen: &mut Seen, ip: &str, port: u16, mebibytes: u16) -> io::Result<()> {
+    let mut stream = TcpStream::connect((ip, port))?;
+    let block = vec![0; 1 << 20];
+    let start = Instant::now();
+    (0..mebibytes).try_for_each(|_| stream.write_all(&block))?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    stream.read_exact(&mut [0])?;
+    seen.insert("all".to_owned(), start.elapsed().as_nanos().to_string());
     Ok(())
 }
 
