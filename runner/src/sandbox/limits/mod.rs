@@ -16,7 +16,7 @@ use hierarchy::Controller;
 pub(super) use usage::Inside;
 use watch::{KernelKills, Watch};
 
-use super::{Degradation, Protection};
+use super::{Degradation, Enforcement, Protection};
 
 /// What a sandbox may use at the most. Nothing given: as much as the host lets it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -108,11 +108,15 @@ impl Guard {
         cgroup: Option<Cgroup>,
         inside: Option<Inside>,
         process: &(libc::pid_t, OwnedFd),
-    ) -> (Self, Option<Degradation>) {
+        enforcement: &mut Enforcement,
+    ) -> Self {
         let mut guard = Self { cgroup, ..Self::default() };
         let held = limits.memory().map(|bytes| guard.hold_memory(bytes, inside, process));
-        let refused = held.and_then(Result::err).map(|why| Degradation { what: "limit memory".into(), why });
-        (guard, refused)
+        if let Some(Err(why)) = held {
+            enforcement.degradations.push(Degradation { what: "limit memory".into(), why });
+        }
+        enforcement.protections.extend(guard.protection());
+        guard
     }
 
     fn hold_memory(&mut self, bytes: u64, inside: Option<Inside>, (first, pidfd): &(libc::pid_t, OwnedFd)) -> Result<(), String> {
@@ -135,7 +139,7 @@ impl Guard {
     }
 
     /// What holds the memory limit, if there is one.
-    pub(super) fn protection(&self) -> Option<Protection> {
+    fn protection(&self) -> Option<Protection> {
         match (&self.cgroup, &self.watch) {
             (Some(cgroup), _) if cgroup.holds(Controller::Memory) => Some(Protection::MemoryCgroup),
             (_, Some(_)) => Some(Protection::MemoryWatcher),
