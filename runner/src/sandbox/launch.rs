@@ -247,7 +247,7 @@ impl Spawner {
         let network = factory.flatten().map(|factory| NetworkDescriptors { listener, outbound, factory });
         let folder = plan.bare.as_mut().and_then(|bare| bare.give_away(&mut degradations));
         let mut enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
-        let guard = Guard::begin(&plan.limits, cgroup, inside, &process, &mut enforcement);
+        let guard = Guard::begin(&plan.limits, cgroup, inside, (&process, reach), &mut enforcement);
         Ok(Sandbox::new(process, wiring.pipes, status, network, (guard, enforcement)).held_by(reach, plan.privilege.user(), folder))
     }
 

@@ -16,6 +16,7 @@ use hierarchy::Controller;
 pub(super) use usage::Inside;
 use watch::{KernelKills, Watch};
 
+use super::process::Reach;
 use super::{Degradation, Enforcement, Protection};
 
 /// What a sandbox may use at the most. Nothing given: as much as the host lets it.
@@ -107,7 +108,7 @@ impl Guard {
         limits: &Limits,
         cgroup: Option<Cgroup>,
         inside: Option<Inside>,
-        process: &(libc::pid_t, OwnedFd),
+        process: (&(libc::pid_t, OwnedFd), Reach),
         enforcement: &mut Enforcement,
     ) -> Self {
         let mut guard = Self { cgroup, ..Self::default() };
@@ -119,20 +120,26 @@ impl Guard {
         guard
     }
 
-    fn hold_memory(&mut self, bytes: u64, inside: Option<Inside>, (first, pidfd): &(libc::pid_t, OwnedFd)) -> Result<(), String> {
-        let pidfd = pidfd.as_fd();
+    fn hold_memory(
+        &mut self,
+        bytes: u64,
+        inside: Option<Inside>,
+        (process, reach): (&(libc::pid_t, OwnedFd), Reach),
+    ) -> Result<(), String> {
         let failed = |error: std::io::Error| error.to_string();
+        let (first, pidfd) = (process.0, process.1.try_clone().map_err(failed)?);
+        let kill = move || reach.kill_all(first, pidfd.as_fd());
         self.watch = match (&self.cgroup, inside) {
             (Some(cgroup), _) if cgroup.holds(Controller::Memory) => {
                 cgroup.limit_memory(bytes).map_err(failed)?;
                 // Version 1 kills one process only, and may choose another than the one that matters.
                 let kills = cgroup.counts_single_kills().map(KernelKills::new);
-                kills.map(|kills| Watch::start(kills, pidfd)).transpose().map_err(failed)?
+                kills.map(|kills| Watch::start(kills, kill)).transpose().map_err(failed)?
             }
             (_, inside) => {
-                let seen = inside.and_then(|inside| inside.narrowed(*first)).or_else(|| Inside::from_outside(*first));
+                let seen = inside.and_then(|inside| inside.narrowed(first)).or_else(|| Inside::from_outside(first));
                 let seen = seen.ok_or("neither a cgroup can be made nor /proc be watched")?;
-                Some(Watch::start(seen.gauge(bytes), pidfd).map_err(failed)?)
+                Some(Watch::start(seen.gauge(bytes), kill).map_err(failed)?)
             }
         };
         Ok(())
