@@ -207,8 +207,12 @@ fn each_child(mut with: impl FnMut(usize)) {
 }
 
 extern "C" fn main(stack: *const usize) -> ! {
-    if is_start(stack) {
+    if is_called(stack, c"start") {
         start(stack);
+    }
+    // Called by any other name it is what an image's `#!/proc/self/exe` found, and has nothing to do.
+    if !is_called(stack, c"init") {
+        exit(127);
     }
     // SAFETY: `_start` passes the stack on as the kernel made it.
     let scope = unsafe { Scope::read(stack) };
@@ -251,12 +255,12 @@ fn exit(code: usize) -> ! {
     }
 }
 
-/// Whether the first argument is the word `start`.
-fn is_start(stack: *const usize) -> bool {
+/// Whether the first argument is this word.
+fn is_called(stack: *const usize, word: &core::ffi::CStr) -> bool {
     // SAFETY: the kernel puts the number of arguments there, and as many addresses of NUL-terminated strings behind it.
     let first = unsafe { (*stack > 0).then(|| *stack.add(1) as *const u8) };
     // SAFETY: the string has a NUL, at which the comparison ends at the latest.
-    first.is_some_and(|first| c"start".to_bytes_with_nul().iter().enumerate().all(|(at, byte)| unsafe { *first.add(at) } == *byte))
+    first.is_some_and(|first| word.to_bytes_with_nul().iter().enumerate().all(|(at, byte)| unsafe { *first.add(at) } == *byte))
 }
 
 /// Executes the first of some paths that can be, as `execvp` does. Arguments: `start`, the paths, an empty string, and the program's own arguments.

@@ -285,6 +285,9 @@ impl LaunchError {
             Self::Step { .. } | Self::Prepare { .. } | Self::NoNetwork { .. } => {
                 Some("`undocked doctor` tries every step and says what this machine refuses".to_owned())
             }
+            Self::Source { source, .. } if matches!(source.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => {
+                Some("`undocked doctor` tries every step and says what this machine refuses".to_owned())
+            }
             Self::Source { .. } => Some("check that the path exists and that you may read it".to_owned()),
             Self::WorkingDir { .. } | Self::Exec { .. } | Self::NoCandidate { .. } => None,
         }

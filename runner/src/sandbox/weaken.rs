@@ -32,7 +32,7 @@ impl SandboxPlan {
     /// - `make sure that /proc is one (fstatfs)`
     /// - `map to an unprivileged host id` (real root)
     /// - `start the program from the init's file` (which is done without Landlock alone)
-    /// - `a pid namespace of its own` (then nothing can be mounted on `/proc`, and an init has no use)
+    /// - `a pid namespace of its own` (and no `/proc`, which cannot be mounted then; an init has no use)
     /// - `mount read-only`
     pub fn without(mut self, protections: &[&str]) -> Result<Self, UnknownProtection> {
         for protection in protections {
@@ -40,7 +40,7 @@ impl SandboxPlan {
                 "look paths up beneath the root (openat2)" => self.omitted.lookups = true,
                 "make sure that /proc is one (fstatfs)" => self.omitted.proc_check = true,
                 "map to an unprivileged host id" => self.omitted.host_id = true,
-                "a pid namespace of its own" => self.omitted.pid_namespace = true,
+                "a pid namespace of its own" => self.share_pids(),
                 "start the program from the init's file" => self.omitted.start = true,
                 "mount read-only" => self.mount_writable(),
                 step => {
@@ -59,6 +59,13 @@ impl SandboxPlan {
     pub(super) fn executes_directly(&self, has_landlock: bool) -> bool {
         let confined = has_landlock && self.steps.iter().any(|step| matches!(step, Step::ConfineFiles));
         confined || self.omitted.start || self.first_process == FirstProcess::Program
+    }
+
+    fn share_pids(&mut self) {
+        self.omitted.pid_namespace = true;
+        let of_proc =
+            |step: &Step| matches!(step, Step::AttachProc(_) | Step::MaskReadOnly { .. } | Step::MaskNull { .. } | Step::MaskEmpty { .. });
+        self.steps.retain(|step| !of_proc(step));
     }
 
     fn mount_writable(&mut self) {
