@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use runner::sandbox::{Ended, FirstProcess, Launcher, Network, plan};
+use runner::sandbox::{Ended, FirstProcess, Launcher, Limits, Network, SandboxRequest, plan};
 use tests::bench::{Variant, compare, verdict};
 use tests::docker::Docker;
 use tests::launching::{Holdings, Scene, launch_many};
@@ -102,9 +102,30 @@ fn main() {
         }
     };
     launches(scene, folder.path(), sandboxed);
+    with_a_limit(runtime, scene, launcher);
     beside_ballast(sandboxed);
     kill(scene, launcher);
     many(scene);
+}
+
+/// What a limit costs: a cgroup made, joined and removed, or a watcher, as this user may.
+fn with_a_limit(runtime: &tokio::runtime::Runtime, scene: &Scene, launcher: &Launcher) {
+    let launch = |limits: Limits| {
+        move || {
+            runtime.block_on(async {
+                let request = SandboxRequest { limits, ..scene.request(Network::Host, FirstProcess::Init) };
+                let start = Instant::now();
+                let mut sandbox = launcher.launch(plan(request).expect("a sound request")).expect("it launches");
+                sandbox.ended().await.expect("it ends");
+                start.elapsed()
+            })
+        }
+    };
+    let variants = vec![
+        Variant::new("host network, with init, no limit", launch(Limits::default())),
+        Variant::new("the same with a memory limit", launch(Limits { memory_bytes: Some(128 << 20), cpu: None })),
+    ];
+    compare("Launch to end with and without a memory limit", ROUNDS, variants);
 }
 
 fn launches<'a, F: FnMut() -> Duration + 'a>(scene: &'a Scene, folder: &Path, sandboxed: impl Fn(Network, FirstProcess) -> F) {

@@ -19,6 +19,9 @@ use interpreter::Language;
 /// Where our runtime clients stand inside.
 const CLIENT_FOLDER: &str = "/var/runtime";
 
+/// The runtime of a machine that is itself an AWS Lambda base image, such as a job's container.
+const BASE_IMAGE_RUNTIME: &str = "/var/runtime/bootstrap";
+
 /// What of the function decides how it is run.
 #[derive(Debug, Clone, Copy)]
 pub struct HostFunction<'a> {
@@ -52,6 +55,12 @@ pub fn choose(function: &HostFunction<'_>) -> Result<HostRun, InterpreterError> 
         || function.task.into_iter().chain(function.layers.iter().map(PathBuf::as_path)).any(|folder| is_file(&folder.join("bootstrap")));
     if own_runtime() {
         return Ok(HostRun { root: userland::root(None), client: None, interpreter_dir: None, note: None });
+    }
+    if is_file(Path::new(BASE_IMAGE_RUNTIME)) {
+        let mut root = userland::root(None);
+        root.folders.extend(["/var/runtime", "/var/lang"].map(PathBuf::from).into_iter().filter(|folder| folder.is_dir()));
+        let note = Some(format!("this machine is an AWS Lambda base image: its own runtime is used, `{BASE_IMAGE_RUNTIME}`"));
+        return Ok(HostRun { root, client: None, interpreter_dir: Some("/var/lang/bin".to_owned()), note });
     }
     let Some(language) = function.task.and_then(|task| language(task, function.handler)) else {
         let note = missing(function);

@@ -22,7 +22,7 @@ use super::limits::{self, Guard, Inside, Limiter};
 use super::maps::{MapJob, Maps, start_mapper};
 use super::orders::{Init, Orders, Record};
 use super::outcome::{Refusal, enforcement, failure, prepare, reached};
-use super::plan::{Lenience, Program, SandboxPlan, Search, plan_for};
+use super::plan::{Lenience, Program, SandboxPlan, Search, Step, plan_for};
 use super::process::Reach;
 use super::{
     Degradation, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Network, NetworkDescriptors, Outbound, Output, Sandbox, Stdio,
@@ -191,16 +191,10 @@ impl Spawner {
     }
 
     fn attempt(&mut self, plan: &mut SandboxPlan) -> Result<Sandbox, Refusal> {
-        if matches!(plan.network, Network::Private { .. }) {
-            // Without it the sandbox could not be connected; an outer container may refuse it though nobody else is concerned.
-            sys::copies_descriptors(self.parent.as_fd()).map_err(Refusal::of_supervision)?;
-        }
+        self.can_supervise(plan.network)?;
         let mut degradations = Vec::new();
         let opened = self.open_sources(plan, &mut degradations)?;
-        let mut slots: Vec<c_int> = plan.sources.iter().map(|_| -1).collect();
-        for (slot, tree) in slots.iter_mut().zip(&opened) {
-            *slot = tree.as_raw_fd();
-        }
+        let mut slots = slots(plan, &opened);
         let (ruleset, supervised) = rulesets(plan)?;
         let reach = plan.reach(ruleset.as_ref());
         let cgroup = self.limiter.cgroup(&plan.limits, &mut degradations);
@@ -212,11 +206,10 @@ impl Spawner {
         let filter = filter_program(plan.filter.as_deref());
         let network_filter = filter_program(plan.network_filter.as_deref());
         let signals = sys::signals_not_default();
-        let fd = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let mut orders = Orders {
             steps: &plan.steps,
             slots: &mut slots,
-            stdio: [fd(&wiring.stdio[0]), fd(&wiring.stdio[1]), fd(&wiring.stdio[2])],
+            stdio: wiring.stdio.each_ref().map(|fd| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd)),
             maps_wanted: maps.as_ref().map_or(-1, |maps| maps.wanted.as_raw_fd()),
             maps_written: maps.as_ref().map_or(-1, |maps| maps.written.as_raw_fd()),
             descriptors: sys::descriptor_limit(),
@@ -246,20 +239,24 @@ impl Spawner {
         drop(wiring.stdio);
         let pair = wiring.hand_over.filter(|_| !record.failed() && orders.hands_out());
         // If this fails the newborn is gone before the pipes that its program waits for.
-        let handed_over =
-            pair.map(|(outside, _)| receive(&outside, plan)).transpose().map_err(prepare("receive the sandbox's descriptors"))?;
+        let HandedOver { listener, outbound, inside } = receive(pair, plan).map_err(prepare("receive the sandbox's descriptors"))?;
         let (status, factory) = wiring.init.map(|pipes| pipes.start_program(&record)).unzip();
         failure(plan, &record, maps.as_ref())?;
         let isolation = reached(plan, &record, &mut degradations);
         let process = newborn.grown_up().map_err(prepare("open a pidfd"))?;
-        let HandedOver { listener, outbound, inside } = handed_over.unwrap_or_default();
         let network = factory.flatten().map(|factory| NetworkDescriptors { listener, outbound, factory });
         let folder = plan.bare.as_mut().and_then(|bare| bare.give_away(&mut degradations));
-        let (guard, refused) = Guard::begin(&plan.limits, cgroup, inside, &process);
-        degradations.extend(refused);
         let mut enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
-        enforcement.protections.extend(guard.protection());
+        let guard = Guard::begin(&plan.limits, cgroup, inside, (&process, reach), &mut enforcement);
         Ok(Sandbox::new(process, wiring.pipes, status, network, (guard, enforcement)).held_by(reach, plan.privilege.user(), folder))
+    }
+
+    /// Without copies of descriptors a private network could not be connected; an outer container may refuse them though nobody else is concerned.
+    fn can_supervise(&self, network: Network) -> Result<(), Refusal> {
+        if matches!(network, Network::Private { .. }) {
+            sys::copies_descriptors(self.parent.as_fd()).map_err(Refusal::of_supervision)?;
+        }
+        Ok(())
     }
 
     fn init_orders(&self, pipes: &InitPipes, reach: Reach) -> Init {
@@ -331,9 +328,17 @@ struct HandedOver {
     inside: Option<Inside>,
 }
 
+/// The trees that the parent has opened, by slot; -1 for those that the child opens, and for the files that it makes.
+fn slots(plan: &SandboxPlan, opened: &[OwnedFd]) -> Vec<c_int> {
+    let opened = opened.iter().map(AsRawFd::as_raw_fd).chain(std::iter::repeat(-1));
+    let made = plan.steps.iter().filter(|step| matches!(step, Step::StageFile { .. })).count();
+    opened.take(plan.sources.len() + made).collect()
+}
+
 /// Receives what the child has handed out, and listens where the program will expect it.
-fn receive(socket: &UnixStream, plan: &SandboxPlan) -> io::Result<HandedOver> {
-    let mut handed_out = HandedOut::receive(socket)?;
+fn receive(pair: Option<(UnixStream, UnixStream)>, plan: &SandboxPlan) -> io::Result<HandedOver> {
+    let Some((outside, _)) = pair else { return Ok(HandedOver::default()) };
+    let mut handed_out = HandedOut::receive(&outside)?;
     let listener = plan.listen_inside.map(|port| handed_out.listen(port)).transpose()?.flatten();
     Ok(HandedOver { listener, outbound: handed_out.outbound(), inside: handed_out.inside() })
 }

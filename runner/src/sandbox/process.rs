@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use tokio::io::unix::AsyncFd;
 
@@ -62,6 +62,21 @@ pub(super) enum Reach {
 }
 
 impl Reach {
+    /// Kills everything inside; `first` is the first process. Fails if that has ended.
+    pub(super) fn kill_all(self, first: libc::pid_t, pidfd: BorrowedFd<'_>) -> io::Result<()> {
+        self.kill_others(first);
+        sys::pidfd_kill(pidfd, libc::SIGKILL)
+    }
+
+    /// Without a pid namespace: all but the first process, which gets the orphans until then.
+    fn kill_others(self, first: libc::pid_t) {
+        match self {
+            Self::PidNamespace => {}
+            Self::User(uid) => stragglers::kill(|| stragglers::of_user(uid, first)),
+            Self::Descendants { .. } => stragglers::kill(|| stragglers::descendants(first)),
+        }
+    }
+
     /// The init's word for it.
     pub(super) fn letter(self) -> Option<u8> {
         match self {
@@ -150,18 +165,8 @@ impl Sandbox {
     /// Kills PID 1, and with it, by the kernel's rule for pid namespaces, every process inside. Await [`Sandbox::ended`] afterwards.
     pub fn kill(&self) {
         if self.ended.is_none() {
-            self.kill_others();
             // Fails only when it has ended already.
-            let _ = sys::pidfd_kill(self.pidfd.as_fd(), libc::SIGKILL);
-        }
-    }
-
-    /// Without a pid namespace: all but the first process, which gets the orphans until then.
-    fn kill_others(&self) {
-        match self.reach {
-            Reach::PidNamespace => {}
-            Reach::User(uid) => stragglers::kill(|| stragglers::of_user(uid, self.pid)),
-            Reach::Descendants { .. } => stragglers::kill(|| stragglers::descendants(self.pid)),
+            let _ = self.reach.kill_all(self.pid, self.pidfd.as_fd());
         }
     }
 
@@ -194,7 +199,7 @@ impl Sandbox {
             self.ended = sys::wait_for(self.pid, block)?.map(|status| Ended::of(self.program_status().unwrap_or(status)));
             if self.ended.is_some() && matches!(self.reach, Reach::User(_)) {
                 // The first process could be killed by the others.
-                self.kill_others();
+                self.reach.kill_others(self.pid);
             }
             if self.ended.is_some() {
                 self.guard.settle();

@@ -284,7 +284,7 @@ impl Probe {
             "ignore" => system::ignore_signal(number(rest) as i32),
             "touch-memory" => self.ballast.push(vec![1; (number(rest) << 20) as usize]),
             _ => {
-                let _ = fs::write("/proc/self/comm", rest);
+                let _ = system::set_name(rest);
             }
         }
     }

@@ -16,7 +16,8 @@ use hierarchy::Controller;
 pub(super) use usage::Inside;
 use watch::{KernelKills, Watch};
 
-use super::{Degradation, Protection};
+use super::process::Reach;
+use super::{Degradation, Enforcement, Protection};
 
 /// What a sandbox may use at the most. Nothing given: as much as the host lets it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,35 +108,45 @@ impl Guard {
         limits: &Limits,
         cgroup: Option<Cgroup>,
         inside: Option<Inside>,
-        process: &(libc::pid_t, OwnedFd),
-    ) -> (Self, Option<Degradation>) {
+        process: (&(libc::pid_t, OwnedFd), Reach),
+        enforcement: &mut Enforcement,
+    ) -> Self {
         let mut guard = Self { cgroup, ..Self::default() };
         let held = limits.memory().map(|bytes| guard.hold_memory(bytes, inside, process));
-        let refused = held.and_then(Result::err).map(|why| Degradation { what: "limit memory".into(), why });
-        (guard, refused)
+        if let Some(Err(why)) = held {
+            enforcement.degradations.push(Degradation { what: "limit memory".into(), why });
+        }
+        enforcement.protections.extend(guard.protection());
+        guard
     }
 
-    fn hold_memory(&mut self, bytes: u64, inside: Option<Inside>, (first, pidfd): &(libc::pid_t, OwnedFd)) -> Result<(), String> {
-        let pidfd = pidfd.as_fd();
+    fn hold_memory(
+        &mut self,
+        bytes: u64,
+        inside: Option<Inside>,
+        (process, reach): (&(libc::pid_t, OwnedFd), Reach),
+    ) -> Result<(), String> {
         let failed = |error: std::io::Error| error.to_string();
+        let (first, pidfd) = (process.0, process.1.try_clone().map_err(failed)?);
+        let kill = move || reach.kill_all(first, pidfd.as_fd());
         self.watch = match (&self.cgroup, inside) {
             (Some(cgroup), _) if cgroup.holds(Controller::Memory) => {
                 cgroup.limit_memory(bytes).map_err(failed)?;
                 // Version 1 kills one process only, and may choose another than the one that matters.
                 let kills = cgroup.counts_single_kills().map(KernelKills::new);
-                kills.map(|kills| Watch::start(kills, pidfd)).transpose().map_err(failed)?
+                kills.map(|kills| Watch::start(kills, kill)).transpose().map_err(failed)?
             }
             (_, inside) => {
-                let seen = inside.and_then(|inside| inside.narrowed(*first)).or_else(|| Inside::from_outside(*first));
+                let seen = inside.and_then(|inside| inside.narrowed(first)).or_else(|| Inside::from_outside(first));
                 let seen = seen.ok_or("neither a cgroup can be made nor /proc be watched")?;
-                Some(Watch::start(seen.gauge(bytes), pidfd).map_err(failed)?)
+                Some(Watch::start(seen.gauge(bytes), kill).map_err(failed)?)
             }
         };
         Ok(())
     }
 
     /// What holds the memory limit, if there is one.
-    pub(super) fn protection(&self) -> Option<Protection> {
+    fn protection(&self) -> Option<Protection> {
         match (&self.cgroup, &self.watch) {
             (Some(cgroup), _) if cgroup.holds(Controller::Memory) => Some(Protection::MemoryCgroup),
             (_, Some(_)) => Some(Protection::MemoryWatcher),

@@ -1,4 +1,5 @@
 use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
 use super::*;
@@ -106,4 +107,19 @@ fn looks_come_closer_together_near_the_limit() {
     for (used, pause) in [(0, 25), (60 << 20, 10), (99 << 20, 5), (200 << 20, 5)] {
         assert_eq!(usage.within(used).verdict, Verdict::Within(Duration::from_millis(pause)), "{used}");
     }
+}
+
+/// A sandbox whose `/proc` is the outer one: nobody else's memory is its own.
+#[test]
+fn where_proc_shows_everybody_the_sandbox_alone_is_looked_at() {
+    let mut shell = Command::new("sh").args(["-c", "sleep 60 & wait"]).process_group(0).spawn().unwrap();
+    let inside = Inside { proc: folder("/proc"), first: None, tmp: None, segments: None }.narrowed(shell.id() as libc::pid_t).unwrap();
+    let end = Instant::now() + Duration::from_secs(20);
+    while inside.processes().len() < 2 {
+        assert!(Instant::now() < end, "{:?}", inside.processes());
+        std::thread::yield_now();
+    }
+    assert!(inside.processes().contains(&shell.id().to_string()) && !inside.processes().contains(&std::process::id().to_string()));
+    nix::sys::signal::killpg(nix::unistd::Pid::from_raw(shell.id() as i32), nix::sys::signal::Signal::SIGKILL).unwrap();
+    shell.wait().unwrap();
 }

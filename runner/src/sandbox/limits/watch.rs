@@ -1,7 +1,6 @@
 //! A thread beside a running sandbox that looks at its memory and kills it when that is too much.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +9,6 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use super::cgroup::kills;
-use crate::sandbox::sys;
 
 /// Something to look at again and again.
 pub(super) trait Gauge: Send + 'static {
@@ -51,9 +49,8 @@ struct Seen {
 }
 
 impl Watch {
-    /// Starts watching; `pidfd` is of the process that everything inside dies with.
-    pub(super) fn start(mut gauge: impl Gauge, pidfd: BorrowedFd<'_>) -> io::Result<Self> {
-        let pidfd = pidfd.try_clone_to_owned()?;
+    /// Starts watching; `kill` kills everything inside, and fails if it has ended.
+    pub(super) fn start(mut gauge: impl Gauge, kill: impl Fn() -> io::Result<()> + Send + 'static) -> io::Result<Self> {
         let seen = Arc::new(Seen::default());
         let shared = Arc::clone(&seen);
         // Holds nothing, ever.
@@ -64,10 +61,10 @@ impl Watch {
                 shared.peak_bytes.fetch_max(used_bytes, Ordering::Relaxed);
                 match verdict {
                     Verdict::Over => {
+                        // Before: whoever waits for the end may see it while others are still being killed. The end itself must be by this signal.
+                        shared.killed.store(true, Ordering::Release);
                         // Fails only when it has ended.
-                        if sys::pidfd_kill(pidfd.as_fd(), libc::SIGKILL).is_ok() {
-                            shared.killed.store(true, Ordering::Release);
-                        }
+                        let _ = kill();
                         return;
                     }
                     Verdict::Within(pause) => {

@@ -3,8 +3,9 @@
 //! The rule that all else hangs on: whether a call may be made is decided on our own copies of the socket and of the address, and then the call is made by us on
 //! these copies. What the sandbox does to its descriptors and its memory in the meantime changes nothing. The kernel carries out only calls on unix
 //! and netlink sockets, whose addresses mean something to the caller alone; should such a call find a TCP socket put in the other's place, Landlock refuses it, and
-//! the socket's own locked filter lets nobody answer.
+//! the socket's own locked filter, where we may attach one, lets nobody answer.
 
+use std::collections::VecDeque;
 use std::ffi::c_int;
 use std::io;
 use std::net::SocketAddr;
@@ -178,8 +179,7 @@ impl Shared {
             return Err(errno(libc::EINVAL));
         }
         let named = destination::parse(address).filter(|_| family == Some(socket.family)).ok_or_else(|| errno(libc::EINVAL))?;
-        let filter = kernel::filter::<{ peer::MAX_INSTRUCTIONS }>(socket.copy.as_fd())?;
-        let current = peer::peer(filter.0.get(..filter.1).unwrap_or_default());
+        let current = self.peers.borrow().of(caller::cookie(&socket.copy)?);
         match Destination::of(named, &self.servers) {
             Destination::Outside(target) if current == Some(target) && self.verdict(named) == Verdict::Allowed => {
                 let address = destination::bytes_for(target, socket.family).ok_or_else(|| errno(libc::EINVAL))?;
@@ -208,6 +208,7 @@ impl Shared {
         let nonblocking = caller::is_nonblocking(socket.copy.as_fd())?;
         let fresh = self.open_outside(&socket, target)?;
         let address = destination::bytes_for(target, socket.family).ok_or_else(|| errno(libc::ENETUNREACH))?;
+        self.peers.borrow_mut().remember(caller::cookie(&fresh)?, target);
         let result = match kernel::connect(fresh.as_fd(), &address) {
             Ok(()) => 0,
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => libc::EINPROGRESS,
@@ -233,7 +234,7 @@ impl Shared {
             Some((wanted, spare)) if wanted == (socket.family, target) => spare,
             other => {
                 self.close_later.borrow_mut().extend(other.map(|(_, spare)| spare));
-                make_outside(socket.family, target)?
+                self.make_outside(socket.family, target)?
             }
         };
         let make = || self.factory.borrow_mut().socket(socket.family, libc::SOCK_STREAM, libc::IPPROTO_TCP);
@@ -244,11 +245,22 @@ impl Shared {
     /// A function that connects with a peer does so again, mostly. To make its socket ready takes a third of the time that a connection takes, for its
     /// filter is compiled; so the next one is made when nobody waits.
     pub(super) fn make_spare(&self) {
-        if let Some((family, target)) = self.wanted_again.take()
-            && let Ok(spare) = make_outside(family, target)
+        if let (Some((family, target)), Filters::Attached) = (self.wanted_again.take(), self.filters)
+            && let Ok(spare) = self.make_outside(family, target)
         {
             self.spare.set(Some(((family, target), spare)));
         }
+    }
+
+    /// A socket in our own namespace that speaks with one peer alone.
+    fn make_outside(&self, family: c_int, target: SocketAddr) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fresh = socket_with(AddressFamily::from_raw(family as u16), SocketType::STREAM, flags, Some(ipproto::TCP))?;
+        if self.filters == Filters::Attached {
+            kernel::attach_filter(fresh.as_fd(), &peer::program(target))?;
+            kernel::set_option(fresh.as_fd(), libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &1_i32.to_ne_bytes())?;
+        }
+        Ok(fresh)
     }
 }
 
@@ -259,15 +271,6 @@ pub(super) fn finish(fresh: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
         Err(error) if error.raw_os_error() != Some(libc::EISCONN) => Err(error),
         _ => caller::set_nonblocking(fresh, false),
     }
-}
-
-/// A socket in our own namespace that speaks with one peer alone.
-fn make_outside(family: c_int, target: SocketAddr) -> io::Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let fresh = socket_with(AddressFamily::from_raw(family as u16), SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    kernel::attach_filter(fresh.as_fd(), &peer::program(target))?;
-    kernel::set_option(fresh.as_fd(), libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &1_i32.to_ne_bytes())?;
-    Ok(fresh)
 }
 
 /// On our copy in any case: a listener must never be one of the host's namespace, and to let the kernel go on with what the number means by then would be
@@ -307,4 +310,48 @@ pub(super) fn connect_without_waiting(socket: BorrowedFd<'_>, address: &[u8]) ->
     };
     caller::set_nonblocking(socket, false)?;
     result
+}
+
+/// Whether connections carry filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filters {
+    /// They do.
+    Attached,
+    /// The kernel lets only root attach one to a TCP socket (6.18 does not let others). Landlock stands alone then.
+    Refused,
+}
+
+impl Filters {
+    /// What this kernel lets us do. An error if the sandbox could then connect a socket of the host's by itself, having put it in another's place.
+    pub(super) fn find_out() -> io::Result<Self> {
+        let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
+        match kernel::attach_filter(socket.as_fd(), &peer::program(SocketAddr::from(([127, 0, 0, 1], 1)))) {
+            Ok(()) => Ok(Self::Attached),
+            Err(_) if crate::sandbox::sys::landlock_abi().is_some_and(|abi| abi >= LANDLOCK_WITH_TCP) => Ok(Self::Refused),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The version of Landlock that knows TCP.
+const LANDLOCK_WITH_TCP: i64 = 4;
+
+/// What the latest connections were made with, by the cookies of their sockets, which no two sockets ever share (socket(7): `SO_COOKIE`): a socket in the
+/// middle of connecting does not tell. One that is forgotten cannot be asked about again, and can be connected anew.
+#[derive(Debug, Default)]
+pub(super) struct Peers(VecDeque<(u64, SocketAddr)>);
+
+impl Peers {
+    const MOST: usize = 1024;
+
+    fn remember(&mut self, cookie: u64, peer: SocketAddr) {
+        if self.0.len() == Self::MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back((cookie, peer));
+    }
+
+    fn of(&self, cookie: u64) -> Option<SocketAddr> {
+        self.0.iter().rev().find(|(known, _)| *known == cookie).map(|(_, peer)| *peer)
+    }
 }

@@ -36,6 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::{Outbound, SocketFactory, sys};
+use calls::Filters;
 use datagrams::{Datagrams, RawSockets};
 pub use names::{HostAddress, HostEntry, hosts, resolv_conf};
 pub use rules::{NetworkRules, ParseRuleError, Rule};
@@ -146,15 +147,17 @@ impl Supervisor {
     /// How long its end is waited for. Only a sandbox that meant to holds it up longer, and then its thread ends later.
     const LONGEST_END: Duration = Duration::from_secs(1);
 
-    /// Starts the thread. `ENOPROTOOPT`: this kernel does not tell which namespace a socket is of (before Linux 5.14).
+    /// Starts the thread. `ENOPROTOOPT`: this kernel does not tell which namespace a socket is of (before Linux 5.14). `EPERM`: it has no Landlock that
+    /// knows TCP, and lets us attach no filters instead.
     pub fn start(supervision: Supervision) -> io::Result<Self> {
-        let namespace = supervision.outbound.as_ref().map(|outbound| calls::namespace(outbound.raw_v4.as_fd())).transpose()?;
+        let kernel = |outbound: &Outbound| Ok::<_, io::Error>((calls::namespace(outbound.raw_v4.as_fd())?, Filters::find_out()?));
+        let kernel = supervision.outbound.as_ref().map(kernel).transpose()?;
         let (stop, stopped) = oneshot::channel();
         // One word.
         let (end, ended) = sync_channel(1);
         thread::Builder::new().name("network".into()).spawn(move || {
             sys::block_all_signals();
-            run(supervision, namespace, stopped);
+            run(supervision, kernel, stopped);
             // Nobody may be waiting.
             let _ = end.try_send(());
         })?;
@@ -170,7 +173,7 @@ impl Drop for Supervisor {
 }
 
 /// What the thread does.
-fn run(supervision: Supervision, namespace: Option<u64>, stopped: oneshot::Receiver<()>) {
+fn run(supervision: Supervision, kernel: Option<(u64, Filters)>, stopped: oneshot::Receiver<()>) {
     // Without a runtime nothing is served: the sandbox's calls fail, as it has no way out.
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
     let Supervision { outbound, factory, rules, name_servers, published, log } = supervision;
@@ -181,9 +184,9 @@ fn run(supervision: Supervision, namespace: Option<u64>, stopped: oneshot::Recei
             tokio::task::spawn_local(publish::serve(port, Rc::clone(&factory)));
         }
         let served = async {
-            let (Some(outbound), Some(namespace)) = (outbound, namespace) else { return std::future::pending().await };
+            let (Some(outbound), Some((namespace, filters))) = (outbound, kernel) else { return std::future::pending().await };
             let (raw, notify) = RawSockets::new(outbound)?;
-            let shared = Rc::new(Shared::new((notify, namespace), (rules, name_servers), factory, log));
+            let shared = Rc::new(Shared::new((notify, namespace, filters), (rules, name_servers), factory, log));
             tokio::task::spawn_local(supervise::look_up_names(Rc::clone(&shared)));
             tokio::task::spawn_local(Datagrams::new(Rc::clone(&shared), raw).serve());
             supervise::serve(shared).await

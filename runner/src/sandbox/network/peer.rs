@@ -1,17 +1,14 @@
 //! Filters on sockets (socket(7): `SO_ATTACH_FILTER`): pure.
 //!
-//! The one that a connection of the host's carries into the sandbox lets in segments of one peer alone, and nothing that opens a connection. Once locked (socket(7): `SO_LOCK_FILTER`) nobody can take it off. So a socket of
-//! the host's namespace cannot come to speak with anybody else, whatever the sandbox brings about on it, and cannot serve as a listener. And it is the
-//! kernel's own record of the peer, which a socket in the middle of connecting does not tell otherwise.
+//! The one that a connection of the host's carries into the sandbox lets in segments of one peer alone, and nothing that opens a connection. Once locked
+//! (`SO_LOCK_FILTER`) nobody can take it off. So a socket of the host's namespace cannot come to speak with anybody else, whatever the sandbox brings about
+//! on it, and cannot serve as a listener.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use libc::sock_filter;
 
 use crate::sandbox::addresses::{SANDBOX_V4, SANDBOX_V6};
-
-/// How long a filter is at most.
-pub(super) const MAX_INSTRUCTIONS: usize = 17;
 
 // `linux/bpf_common.h`, `linux/filter.h`.
 const LOAD_WORD: u16 = 0x20;
@@ -44,7 +41,7 @@ pub(super) fn program(peer: SocketAddr) -> Vec<sock_filter> {
     checks.extend(source.into_iter().map(|(offset, word)| (LOAD_WORD, offset, word)));
     checks.push((LOAD_HALF, SOURCE_PORT, peer.port().into()));
     let instruction = |code, jt, jf, k| sock_filter { code, jt, jf, k };
-    let mut program = Vec::with_capacity(MAX_INSTRUCTIONS);
+    let mut program = Vec::with_capacity(17);
     // Behind the checks: flags, mask, comparison, and the two ends.
     let mut left = checks.len() as u8 * 2 + 5;
     for (load, offset, expected) in checks {
@@ -92,26 +89,6 @@ pub(super) fn datagrams_v6() -> Vec<sock_filter> {
     program
 }
 
-/// The peer that a filter lets in, if it is one of ours.
-pub(super) fn peer(filter: &[sock_filter]) -> Option<SocketAddr> {
-    let value = |index: usize| filter.get(2 * index + 1).map(|instruction| instruction.k);
-    let (ip, port) = match value(0)? as i32 {
-        libc::ETH_P_IP => (IpAddr::from(Ipv4Addr::from(value(1)?)), value(2)?),
-        libc::ETH_P_IPV6 => {
-            let words = (1..5).map(value).collect::<Option<Vec<u32>>>()?;
-            let bits = words.into_iter().fold(0_u128, |bits, word| (bits << 32) | u128::from(word));
-            (IpAddr::from(Ipv6Addr::from(bits)), value(5)?)
-        }
-        _ => return None,
-    };
-    let peer = SocketAddr::new(ip, port.try_into().ok()?);
-    let same = |(ours, theirs): (&sock_filter, &sock_filter)| {
-        (ours.code, ours.jt, ours.jf, ours.k) == (theirs.code, theirs.jt, theirs.jf, theirs.k)
-    };
-    let ours = program(peer);
-    (ours.len() == filter.len() && ours.iter().zip(filter).all(same)).then_some(peer)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,7 +129,6 @@ mod tests {
         ] {
             let peer = peer.parse().unwrap();
             let filter = program(peer);
-            assert!(filter.len() <= MAX_INSTRUCTIONS, "{}", filter.len());
             for (flags, expected) in [(0x12, true), (0x10, true), (0x04, true), (0x11, true), (0x02, false), (0xc2, false)] {
                 assert_eq!(passes(&filter, peer, flags), expected, "{flags:x}");
             }
@@ -160,16 +136,5 @@ mod tests {
                 assert!(!passes(&filter, other.parse().unwrap(), 0x12), "{other}");
             }
         }
-    }
-
-    #[test]
-    fn a_filter_tells_its_peer() {
-        for text in ["10.1.2.3:443", "[2001:db8::1:2]:1"] {
-            let mut filter = program(text.parse().unwrap());
-            assert_eq!(peer(&filter), Some(text.parse().unwrap()));
-            filter[0].k ^= 1;
-            assert_eq!(peer(&filter), None);
-        }
-        assert_eq!(peer(&[]), None);
     }
 }

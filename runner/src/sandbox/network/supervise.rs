@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 
 use super::caller::{self, Caller, Callers, Status};
-use super::calls::{self, Outcome, Waiting, connect_without_waiting, finish, is_connecting};
+use super::calls::{self, Filters, Outcome, Peers, Waiting, connect_without_waiting, finish, is_connecting};
 use super::options::Options;
 use super::places::{self, Places, Registrar};
 use super::publish::Factory;
@@ -45,6 +45,8 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) registrar: OnceCell<Registrar>,
     pub(super) waiting: Semaphore,
+    pub(super) filters: Filters,
+    pub(super) peers: RefCell<Peers>,
     /// What is closed once the caller has its answer.
     pub(super) close_later: RefCell<Vec<OwnedFd>>,
     /// The family and the target of the latest connection, and a socket for the next one to it.
@@ -54,7 +56,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(
-        (notify, namespace): (OwnedFd, u64),
+        (notify, namespace, filters): (OwnedFd, u64, Filters),
         (rules, servers): (NetworkRules, NameServers),
         factory: Factory,
         log: Option<mpsc::Sender<Connection>>,
@@ -71,6 +73,8 @@ impl Shared {
             options: Options::default(),
             registrar: OnceCell::new(),
             waiting: Semaphore::new(MOST_WAITING),
+            filters,
+            peers: RefCell::default(),
             close_later: RefCell::default(),
             wanted_again: Cell::new(None),
             spare: Cell::new(None),

@@ -140,17 +140,6 @@ pub(in crate::sandbox) fn attach_filter(socket: BorrowedFd<'_>, program: &[libc:
     check(result.into()).map(drop)
 }
 
-/// `SO_GET_FILTER`: the instructions of the socket's filter, if it has no more than `N`; none if it has no filter.
-pub(in crate::sandbox) fn filter<const N: usize>(socket: BorrowedFd<'_>) -> io::Result<([libc::sock_filter; N], usize)> {
-    let mut program = [libc::sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; N];
-    let mut count = N as libc::socklen_t;
-    // SAFETY: the callee counts in instructions: it writes at most `N` of them, which `program` has.
-    let result =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_GET_FILTER, program.as_mut_ptr().cast(), &raw mut count) };
-    check(result.into())?;
-    Ok((program, (count as usize).min(N)))
-}
-
 /// Registers a descriptor with the current tokio runtime.
 pub(in crate::sandbox) fn watch_writable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the callee demands that the descriptor stay open and the same while it is registered; the registration owns it.

@@ -24,6 +24,10 @@ unsafe extern "C" {
 const SIG_DFL: usize = 0;
 const SIG_IGN: usize = 1;
 #[cfg(target_arch = "x86_64")]
+const SYS_PRCTL: c_long = 157;
+#[cfg(target_arch = "aarch64")]
+const SYS_PRCTL: c_long = 167;
+#[cfg(target_arch = "x86_64")]
 const SYS_CLONE: c_long = 56;
 #[cfg(target_arch = "aarch64")]
 const SYS_CLONE: c_long = 220;
@@ -264,6 +268,14 @@ pub fn close_stdout() -> io::Result<()> {
 pub fn chmod(path: &str, octal: &str) -> io::Result<()> {
     let mode = u32::from_str_radix(octal, 8).map_err(|_| io::ErrorKind::InvalidInput)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+/// The name that others see, where there is a `/proc` and where there is none.
+pub fn set_name(name: &str) -> io::Result<()> {
+    const PR_SET_NAME: c_long = 15;
+    let name = CString::new(name)?;
+    // SAFETY: prctl(2) reads at most 16 bytes of a string that ends with a zero byte, which outlives the call.
+    if unsafe { syscall(SYS_PRCTL, PR_SET_NAME, name.as_ptr()) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 pub fn connect_abstract(name: &str) -> io::Result<UnixStream> {
