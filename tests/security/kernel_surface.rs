@@ -179,3 +179,33 @@ fn the_limit_of_open_files_is_lambdas() {
     let files: Vec<&str> = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line").split_whitespace().collect();
     assert_eq!(files[3..5], ["1024", "1024"], "{files:?}");
 }
+
+/// `--seccomp off` is said once, and takes the filter alone away; a policy of one's own takes the shipped one's place.
+#[test]
+fn the_filter_is_the_users_to_choose() {
+    let Some(fixture) = Fixture::new() else { return };
+    let lines = format!("syscall mask {} 18\nread status /proc/self/status\nnext\nrespond-notes\nnext", libc::SYS_umask);
+    fixture.script(&lines);
+    let filters = |notes: &Value| -> String {
+        let status = notes["status"].as_str().expect("text");
+        status
+            .lines()
+            .filter(|line| line.starts_with("Seccomp:") || line.starts_with("NoNewPrivs:") || line.starts_with("CapBnd:"))
+            .collect()
+    };
+    for off in [&["--seccomp", "off"][..], &["--security-opt", "seccomp=unconfined"]] {
+        let ran = fixture.run(&[off, &["--network", "host"]].concat(), &[]).finish().expect_code(0);
+        assert_eq!(ran.err().matches("filter system calls (seccomp)").count(), 1, "{}", ran.err());
+        assert_eq!(filters(&ran.json()), "CapBnd:\t0000000000000000NoNewPrivs:\t1Seccomp:\t0");
+    }
+    let policy = fixture.path().join("policy");
+    let text = "seccomp-policy 1\narchitectures x86_64 aarch64\ndefault allow # for a test\nerrno EACCES umask # a rule that the shipped one lacks\n";
+    std::fs::write(&policy, text).expect("written");
+    let ran = fixture.run(&["--seccomp", &policy.display().to_string(), "--network", "host"], &[]).finish().expect_code(0);
+    assert!(!ran.err().contains("seccomp"), "{}", ran.err());
+    assert_eq!(ran.json()["mask"], "EACCES");
+    assert_eq!(filters(&ran.json()), "CapBnd:\t0000000000000000NoNewPrivs:\t1Seccomp:\t2");
+    std::fs::write(&policy, text.replace("umask", "umsak")).expect("written");
+    let refused = fixture.run(&["--seccomp", &policy.display().to_string()], &[]).finish().expect_code(2);
+    assert!(refused.err().contains("line 4: no system call is called `umsak`") && refused.err().contains("hint: "), "{}", refused.err());
+}
