@@ -158,6 +158,7 @@ fn isolation_on(root: RootSource, volumes: Vec<Volume>) -> Option<Isolation> {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "fuzz".into(),
         tmp_size_bytes: 1 << 20,
+        files: Vec::new(),
         limits: runner::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         network: Network::Host,

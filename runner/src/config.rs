@@ -12,7 +12,7 @@ use rootfs_cache::reference::ImageReference;
 pub use crate::function::{MemorySize, ParseMemorySizeError};
 
 use crate::function::Timeout;
-use crate::sandbox::network::{HostEntry, Networking};
+pub use crate::sandbox::network::{HostEntry, Networking};
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod filter;

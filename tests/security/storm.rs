@@ -32,6 +32,7 @@ fn request(root: &Path, results: &Path, number: u32) -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "storm".to_owned(),
         tmp_size_bytes: 1 << 20,
+        files: Vec::new(),
         limits: runner::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
         network: Network::Host,

@@ -81,6 +81,7 @@ impl Scene {
             identity: InnerIdentity { uid: 993, gid: 990 },
             hostname: "lambda".to_owned(),
             tmp_size_bytes: 512 << 20,
+            files: Vec::new(),
             limits: sandbox::Limits::default(),
             stdio: sandbox::Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
             network,

@@ -12,7 +12,6 @@ use super::env::OwnEnvironment;
 use super::variables;
 use crate::config::{self, Color, CpuRule, ImageSource, Loudness, NetworkOptions, ResultFormat, RunConfig, Stdin, Talk};
 use crate::exit_code::Failure;
-use crate::sandbox::network::{HostEntry, Networking};
 
 pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, Failure> {
     let (networking, added_hosts) = networking(&args)?;
@@ -73,7 +72,7 @@ fn refuse_privileges(cap_add: &[String], privileged: Option<bool>) -> Result<(),
     Err(Failure::could_not_run(error).with_hint(Some(hint.to_owned())))
 }
 
-fn networking(args: &RunArgs) -> Result<(Networking, Vec<HostEntry>), Failure> {
+fn networking(args: &RunArgs) -> Result<(config::Networking, Vec<config::HostEntry>), Failure> {
     let options = NetworkOptions {
         network: args.network.as_deref(),
         publish: &args.publish,

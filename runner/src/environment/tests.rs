@@ -149,6 +149,7 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "sandbox".into(),
         tmp_size_bytes: 1 << 20,
+        files: Vec::new(),
         limits: crate::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Joined },
         network: crate::sandbox::Network::Host,

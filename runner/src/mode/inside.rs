@@ -20,8 +20,8 @@ use crate::exit_code::Failure;
 use crate::function::INNER_API_PORT;
 use crate::sandbox::run_folder::{self, RunFolder};
 use crate::sandbox::{
-    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, IsolationChoice, Limits, Network, RootSource, SandboxRequest, Stdio,
-    Volume,
+    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, IsolationChoice, Limits, MadeFile, Network, RootSource, SandboxRequest,
+    Stdio, Volume,
 };
 
 /// The host name inside.
@@ -32,6 +32,7 @@ const HOSTNAME: &str = "lambda";
 pub(super) struct Inside {
     root: RootSource,
     volumes: Vec<Volume>,
+    files: Vec<MadeFile>,
     identity: InnerIdentity,
     network: Network,
     working_dir: PathBuf,
@@ -79,22 +80,31 @@ impl Inside {
         }
         let working_dir = working_dir(config, &userland);
         let names = names::files(config);
+        let mut files = Vec::new();
         let (root, ids, rootfs) = match userland {
             Userland::Host(mut root) => {
                 names::show_on_host(&mut root, names);
                 (RootSource::Host(places::on_host(root, &config.volumes)), HOST_IDENTITY, None)
             }
             Userland::Image(rootfs, image) => {
-                for (target, text) in names.into_iter().filter(|(target, _)| image.holds(target)) {
-                    let file = target.trim_start_matches('/').replace('/', "-");
-                    add_missing(&mut volumes, [read_only(folder.write(&file, text.as_bytes())?, target)]);
-                }
-                let found = image.name_resolution().into_iter();
-                add_missing(&mut volumes, found.map(|(source, target)| read_only(source, target)));
                 let Identity { ids, databases } = image.identity();
-                if let Some([passwd, group]) = databases {
-                    let files = [(folder.write("passwd", &passwd)?, "/etc/passwd"), (folder.write("group", &group)?, "/etc/group")];
-                    add_missing(&mut volumes, files.into_iter().map(|(source, target)| read_only(source, target)));
+                let databases = databases.into_iter().flat_map(|[passwd, group]| [("/etc/passwd", passwd), ("/etc/group", group)]);
+                let names = names.into_iter().map(|(path, text)| (path, text.into_bytes())).filter(|(path, _)| image.holds(path));
+                for (path, contents) in databases.chain(names) {
+                    if !is_free(&volumes, path) {
+                        continue;
+                    }
+                    if image.holds(path) {
+                        files.push(MadeFile { path: path.into(), contents });
+                    } else {
+                        // A place has to be made, for which there must be something to show.
+                        volumes.push(read_only(folder.write(path.trim_start_matches("/etc/"), &contents)?, path));
+                    }
+                }
+                for (source, path) in image.name_resolution() {
+                    if is_free(&volumes, path) && files.iter().all(|file| file.path != Path::new(path)) {
+                        volumes.push(read_only(source, path));
+                    }
                 }
                 let (root, parts) = mount_points::root(rootfs.path(), &volumes).map_err(|error| {
                     let hint = error.hint();
@@ -111,6 +121,7 @@ impl Inside {
             scratch,
             root,
             volumes,
+            files,
             identity: ids,
             network,
             working_dir,
@@ -132,6 +143,7 @@ impl Inside {
             environment,
             working_dir: self.working_dir.clone(),
             volumes: self.volumes.clone(),
+            files: self.files.clone(),
             identity: self.identity,
             hostname: HOSTNAME.to_owned(),
             tmp_size_bytes: self.tmp_size_bytes,
@@ -203,12 +215,8 @@ fn working_dir(config: &RunConfig, userland: &Userland) -> PathBuf {
 }
 
 /// What the user shows at the same place, or around it, wins.
-fn add_missing(volumes: &mut Vec<Volume>, more: impl IntoIterator<Item = Volume>) {
-    for volume in more {
-        if volumes.iter().all(|given| !volume.target.starts_with(&given.target)) {
-            volumes.push(volume);
-        }
-    }
+fn is_free(volumes: &[Volume], path: &str) -> bool {
+    volumes.iter().all(|given| !Path::new(path).starts_with(&given.target))
 }
 
 fn read_only(source: PathBuf, target: &str) -> Volume {

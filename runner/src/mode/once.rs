@@ -96,7 +96,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
             }
             Purpose::Function { function, carriage_returns, .. } => {
                 let mut report = Report::to_stderr(color(config), carriage_returns);
-                if let Some(note) = note.filter(|_| config.talk.loudness == Loudness::Normal) {
+                if let Some(note) = note.filter(|_| said.is_none() && config.talk.loudness == Loudness::Normal) {
                     report.note(&format!("undocked: {note}"));
                 }
                 if let Some(said) = said {

@@ -105,7 +105,7 @@ fn apart(privilege: Privilege) -> Privilege {
 fn copied(request: &SandboxRequest) -> Result<(PathBuf, Bare), BareError> {
     let folder = RunFolder::create(request.scratch.as_deref().ok_or(BareError::NoPlace)?)?;
     let root = folder.path().join("root");
-    let lacks = copy::root(&request.root, &request.volumes, &root)?;
+    let lacks = copy::root(&request.root, &request.volumes, &request.files, &root)?;
     let below = |path: &str, rights| Rule { path: root.join(path), rights };
     let devices = plan::DEVICES.map(|name| below(&format!("dev/{name}"), Rights::Device));
     let rules = [below("", Rights::Read), below("tmp", Rights::All)].into_iter().chain(devices).collect();

@@ -167,6 +167,8 @@ impl Child {
             Step::MakeLink { path, target } => call!(SYS_symlinkat, target.as_ptr(), self.root, path.as_ptr()).map(drop),
             Step::MakeFile { path, contents, mode } => self.make_file(path, contents, *mode),
             Step::AttachTmpfs { target, options } => self.mount_at(target, c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr()),
+            Step::StageFiles { options } => self.mount_at(c"tmp", c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr()),
+            Step::StageFile { slot, name, contents } => self.stage_file(orders.slots.get_mut(*slot), name, contents),
             Step::KeepOuterProc => self.keep_outer_proc(),
             Step::AttachProc(from) => self.attach_proc(*from, orders),
             Step::Attach { slot, target } => self.attach(slot_fd(orders, *slot)?, target),

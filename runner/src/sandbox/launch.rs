@@ -22,7 +22,7 @@ use super::limits::{self, Guard, Inside, Limiter};
 use super::maps::{MapJob, Maps, start_mapper};
 use super::orders::{Init, Orders, Record};
 use super::outcome::{Refusal, enforcement, failure, prepare, reached};
-use super::plan::{Lenience, Program, SandboxPlan, Search, plan_for};
+use super::plan::{Lenience, Program, SandboxPlan, Search, Step, plan_for};
 use super::process::Reach;
 use super::{
     Degradation, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Network, NetworkDescriptors, Outbound, Output, Sandbox, Stdio,
@@ -328,10 +328,11 @@ struct HandedOver {
     inside: Option<Inside>,
 }
 
-/// The trees that the parent has opened, by slot; -1 for those that the child opens.
+/// The trees that the parent has opened, by slot; -1 for those that the child opens, and for the files that it makes.
 fn slots(plan: &SandboxPlan, opened: &[OwnedFd]) -> Vec<c_int> {
     let opened = opened.iter().map(AsRawFd::as_raw_fd).chain(std::iter::repeat(-1));
-    opened.take(plan.sources.len()).collect()
+    let made = plan.steps.iter().filter(|step| matches!(step, Step::StageFile { .. })).count();
+    opened.take(plan.sources.len() + made).collect()
 }
 
 /// Receives what the child has handed out, and listens where the program will expect it.

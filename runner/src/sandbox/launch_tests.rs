@@ -38,6 +38,7 @@ fn request(script: &str) -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "sandbox".into(),
         tmp_size_bytes: 1 << 20,
+        files: Vec::new(),
         limits: crate::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         network: Network::Host,

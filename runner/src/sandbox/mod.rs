@@ -67,6 +67,8 @@ pub struct SandboxRequest {
     pub working_dir: PathBuf,
     /// Host files and folders shown inside, in any order; a deeper target lies over a shallower one.
     pub volumes: Vec<Volume>,
+    /// Files shown inside that are on no disk. Their places exist.
+    pub files: Vec<MadeFile>,
     /// Who the processes are inside.
     pub identity: InnerIdentity,
     /// The host name inside; not granted everywhere.
@@ -138,6 +140,15 @@ pub struct Volume {
     pub target: PathBuf,
     /// Whether the sandbox may write to it.
     pub access: Access,
+}
+
+/// A file that is made for the sandbox, readable by all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeFile {
+    /// The absolute path inside.
+    pub path: PathBuf,
+    /// What it holds.
+    pub contents: Vec<u8>,
 }
 
 /// Whether the sandbox may write to a volume.

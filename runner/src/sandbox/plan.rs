@@ -21,7 +21,8 @@ use super::root::{Assembly, Root};
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
 use super::{
-    Access, BareError, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, Network, SandboxRequest, Stdio, Volume,
+    Access, BareError, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, MadeFile, Network, SandboxRequest, Stdio,
+    Volume,
 };
 
 /// A sandbox ready to be launched.
@@ -342,6 +343,20 @@ impl Planner {
         Ok(contents)
     }
 
+    /// Files are made where `/tmp` will be, and shown at their places when the volumes are.
+    fn stage(&mut self, files: &[MadeFile]) -> Result<Vec<(usize, CString)>, PlanError> {
+        if !files.is_empty() {
+            self.steps.push(Step::StageFiles { options: constant("mode=700,size=8m") });
+        }
+        let slots = self.sources.len()..;
+        let staged = slots.zip(files).map(|(slot, MadeFile { path, contents })| {
+            // Any name will do, as long as it is the only one.
+            self.steps.push(Step::StageFile { slot, name: text(format!("{slot}").as_bytes())?, contents: contents.clone() });
+            Ok((slot, inside(path)?))
+        });
+        staged.collect()
+    }
+
     /// Real root opens sources in the parent, where it may shift their ids and pass any folder; an ordinary user's child opens them itself, since a
     /// mount of the parent's namespace cannot be cloned from another one.
     fn open(&mut self, path: &Path, flags: TreeFlags, idmapped: bool, privilege: Privilege) -> Result<usize, PlanError> {
@@ -369,9 +384,11 @@ impl Planner {
         self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
         self.steps.extend(PROC_HIDDEN.map(|path| Step::MaskNull { path: constant(path) }));
         self.steps.extend(PROC_EMPTIED.map(|path| Step::MaskEmpty { path: constant(path) }));
+        let made = self.stage(&request.files)?;
         let options = constant(&format!("mode=1777,size={}", request.tmp_size_bytes));
         self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options });
         self.attach(contents.volumes);
+        self.attach(made);
         if matches!(root, Root::Assembled(_)) {
             self.steps.push(Step::SealRoot);
         }

@@ -17,6 +17,7 @@ fn request(root: RootSource) -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "h".into(),
         tmp_size_bytes: 7,
+        files: Vec::new(),
         limits: Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
         network: Network::Host,

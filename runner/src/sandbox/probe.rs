@@ -168,6 +168,7 @@ fn request(filter: Arc<Filter>) -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "lambda".into(),
         tmp_size_bytes: 1 << 20,
+        files: Vec::new(),
         limits: super::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },
         network: Network::Host,

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use std::time::Duration;
+
 use tokio::io::unix::AsyncFd;
 
 use super::limits::Guard;
@@ -61,10 +63,20 @@ pub(super) enum Reach {
     },
 }
 
+/// How long a first process has for reaping.
+const PATIENCE: Duration = Duration::from_millis(300);
+
 impl Reach {
     /// Kills everything inside; `first` is the first process. Fails if that has ended.
     pub(super) fn kill_all(self, first: libc::pid_t, pidfd: BorrowedFd<'_>) -> io::Result<()> {
-        self.kill_others(first);
+        if self != Self::PidNamespace {
+            self.kill_others(first);
+            // With its last child the first process reaps all and ends. Killed before, it would leave ended processes to process 1, who need not care.
+            sys::pidfd_kill(pidfd, libc::SIGCONT)?;
+            if sys::ends_within(pidfd, PATIENCE) {
+                return Ok(());
+            }
+        }
         sys::pidfd_kill(pidfd, libc::SIGKILL)
     }
 

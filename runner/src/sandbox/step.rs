@@ -51,6 +51,15 @@ pub(crate) enum Step {
     },
     /// Keep hold of the outer `/proc`, which the new root will lie over.
     KeepOuterProc,
+    /// A memory file system for files that are made; `/tmp` comes over it.
+    StageFiles {
+        options: CString,
+    },
+    StageFile {
+        slot: usize,
+        name: CString,
+        contents: Vec<u8>,
+    },
     AttachProc(ProcFrom),
     Attach {
         slot: usize,
@@ -134,6 +143,8 @@ impl Step {
             Self::MakeDir { path, .. } | Self::MakeLink { path, .. } | Self::MakeFile { path, .. } => format!("make /{}", show(path)),
             Self::AttachTmpfs { target, .. } => format!("mount a tmpfs on /{}", show(target)),
             Self::KeepOuterProc => "keep the outer /proc".into(),
+            Self::StageFiles { .. } => "mount a tmpfs for files of the sandbox".into(),
+            Self::StageFile { name, .. } => format!("make the sandbox's {}", show(name)),
             Self::AttachProc(ProcFrom::Outer) => "bind the outer /proc".into(),
             Self::AttachProc(_) => "mount /proc".into(),
             Self::Attach { target, .. } => format!("mount on /{}", show(target)),

@@ -21,12 +21,10 @@ pub(super) fn kill(list: impl Fn() -> Vec<libc::pid_t>) {
         let opened: Vec<_> = found.iter().filter_map(|pid| Some((*pid, sys::pidfd_open(*pid).ok()?))).collect();
         // Only what is on the list still, with its descriptor open, is what was found, and no later process of that number.
         let again = list();
-        let mut all_refused = true;
-        for (_, descriptor) in opened.iter().filter(|(pid, _)| again.contains(pid)) {
-            let killed = sys::pidfd_kill(descriptor.as_fd(), libc::SIGKILL);
-            all_refused &= killed.is_err_and(|error| error.raw_os_error() == Some(libc::EPERM));
-        }
-        if all_refused && !again.is_empty() {
+        let same = opened.iter().filter(|(pid, _)| again.contains(pid));
+        let killed: Vec<_> = same.map(|(_, descriptor)| sys::pidfd_kill(descriptor.as_fd(), libc::SIGKILL)).collect();
+        let is_refused = |killed: &std::io::Result<()>| killed.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM));
+        if !killed.is_empty() && killed.iter().all(is_refused) {
             return;
         }
         thread::sleep(PAUSE);

@@ -90,6 +90,13 @@ pub(super) fn watch_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
 
+/// Whether the process of a pidfd ends within a time.
+pub(super) fn ends_within(pidfd: BorrowedFd<'_>, time: std::time::Duration) -> bool {
+    let mut poll = [nix::poll::PollFd::new(pidfd, nix::poll::PollFlags::POLLIN)];
+    let milliseconds = u16::try_from(time.as_millis()).unwrap_or(u16::MAX);
+    nix::poll::poll(&mut poll, milliseconds).is_ok_and(|ready| ready > 0)
+}
+
 /// `pidfd_send_signal(2)` with no further information.
 pub(super) fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
     // SAFETY: the callee accepts a null siginfo and then touches no memory of ours.

@@ -129,6 +129,7 @@ fn request() -> SandboxRequest {
         identity: InnerIdentity { uid: 993, gid: 990 },
         hostname: "weakened".to_owned(),
         tmp_size_bytes: 16 << 20,
+        files: Vec::new(),
         limits: runner::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Inherit, output: Output::Inherit, error: Output::Inherit },
         network: Network::Host,

@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use super::{BareError, below};
 use crate::sandbox::plan::{DEVICE_LINKS, DEVICES};
-use crate::sandbox::{Degradation, RootSource, Volume};
+use crate::sandbox::{Degradation, MadeFile, RootSource, Volume};
 
 /// What is made anew in every root, so that nothing of the image's own is copied there.
 const OWN: [&str; 3] = ["proc", "tmp", "dev"];
@@ -22,7 +22,7 @@ const OWN: [&str; 3] = ["proc", "tmp", "dev"];
 const MOST_LINKS: usize = 40;
 
 /// Makes the root in a folder that does not exist yet. Answers what it lacks.
-pub(super) fn root(source: &RootSource, volumes: &[Volume], root: &Path) -> Result<Vec<Degradation>, BareError> {
+pub(super) fn root(source: &RootSource, volumes: &[Volume], files: &[MadeFile], root: &Path) -> Result<Vec<Degradation>, BareError> {
     match source {
         RootSource::Image { path } => tree(path, root, &OWN).map_err(at("/"))?,
         RootSource::Host(host) => {
@@ -46,6 +46,12 @@ pub(super) fn root(source: &RootSource, volumes: &[Volume], root: &Path) -> Resu
     sorted.sort_by_key(|volume| volume.target.components().count());
     for volume in sorted {
         show(root, volume).map_err(at(&volume.target))?;
+    }
+    for MadeFile { path, contents } in files {
+        let place = place(root, path).map_err(at(path))?;
+        // What is there may be the image's own, by a hard link.
+        let _ = fs::remove_file(&place);
+        write(&place, contents, 0o444).map_err(at(path))?;
     }
     for (name, target) in DEVICE_LINKS {
         symlink(target, root.join("dev").join(name)).map_err(at(name))?;
@@ -216,7 +222,7 @@ mod tests {
         symlink("/etc/passwd", image.join("link")).unwrap();
         let volume = Volume { source: folder.path().join("task"), target: "/var/task".into(), access: Access::ReadOnly };
         let made = folder.path().join("root");
-        root(&RootSource::Image { path: image.clone() }, &[volume], &made).unwrap();
+        root(&RootSource::Image { path: image.clone() }, &[volume], &[], &made).unwrap();
         let inode = |path: PathBuf| fs::symlink_metadata(path).unwrap().ino();
         let is_shared = |name: &str| inode(image.join(name)) == inode(made.join(name));
         assert_eq!(["shared", "open", "closed", "program"].map(is_shared), [true, false, false, true]);
@@ -238,7 +244,7 @@ mod tests {
         };
         let part = Volume { source: folder.path().join("usr"), target: "/usr".into(), access: Access::ReadOnly };
         let made = folder.path().join("root");
-        root(&RootSource::Host(host), &[part], &made).unwrap();
+        root(&RootSource::Host(host), &[part], &[], &made).unwrap();
         assert!(made.join("bin").is_dir() && made.join("app/src").is_dir() && made.join("etc/x").is_file());
     }
 }
