@@ -355,3 +355,29 @@ impl Peers {
         self.0.iter().rev().find(|(known, _)| *known == cookie).map(|(_, peer)| *peer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_peers_are_remembered() {
+        let mut peers = Peers::default();
+        let peer = |port| SocketAddr::from(([10, 0, 0, 1], port));
+        for port in 0..1500_u16 {
+            peers.remember(port.into(), peer(port));
+        }
+        assert_eq!((peers.of(0), peers.of(1499), peers.of(2000)), (None, Some(peer(1499)), None));
+        assert_eq!(peers.0.len(), Peers::MOST);
+    }
+
+    #[test]
+    fn a_sockets_namespace_and_state_are_told() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let other = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        assert_eq!(namespace(listener.as_fd()).unwrap(), namespace(other.as_fd()).unwrap());
+        let fresh = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK, Some(ipproto::TCP)).unwrap();
+        assert_eq!(state(fresh.as_fd()), CLOSED);
+        assert_ne!(state(listener.as_fd()), CLOSED);
+    }
+}
