@@ -101,11 +101,7 @@ impl Inside {
                         volumes.push(read_only(folder.write(path.trim_start_matches("/etc/"), &contents)?, path));
                     }
                 }
-                for (source, path) in image.name_resolution() {
-                    if is_free(&volumes, path) && files.iter().all(|file| file.path != Path::new(path)) {
-                        volumes.push(read_only(source, path));
-                    }
-                }
+                show_names_of_host(&image, &files, &mut volumes);
                 let (root, parts) = mount_points::root(rootfs.path(), &volumes).map_err(|error| {
                     let hint = error.hint();
                     Failure::could_not_run(error).with_hint(hint)
@@ -212,6 +208,15 @@ fn working_dir(config: &RunConfig, userland: &Userland) -> PathBuf {
         }
     };
     config.working_dir.clone().unwrap_or_else(default)
+}
+
+/// This machine's name resolution, where nothing else is.
+fn show_names_of_host(image: &ImageRoot, files: &[MadeFile], volumes: &mut Vec<Volume>) {
+    for (source, path) in image.name_resolution() {
+        if is_free(volumes, path) && files.iter().all(|file| file.path != Path::new(path)) {
+            volumes.push(read_only(source, path));
+        }
+    }
 }
 
 /// What the user shows at the same place, or around it, wins.

@@ -166,8 +166,8 @@ impl Child {
             Step::MakeDir { path, mode } => self.make_dir(path, *mode),
             Step::MakeLink { path, target } => call!(SYS_symlinkat, target.as_ptr(), self.root, path.as_ptr()).map(drop),
             Step::MakeFile { path, contents, mode } => self.make_file(path, contents, *mode),
-            Step::AttachTmpfs { target, options } => self.mount_at(target, c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr()),
-            Step::StageFiles { options } => self.mount_at(c"tmp", c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr()),
+            Step::AttachTmpfs { target, options } => self.mount_tmpfs(target, options),
+            Step::StageFiles { options } => self.mount_tmpfs(c"tmp", options),
             Step::StageFile { slot, name, contents } => self.stage_file(orders.slots.get_mut(*slot), name, contents),
             Step::KeepOuterProc => self.keep_outer_proc(),
             Step::AttachProc(from) => self.attach_proc(*from, orders),
@@ -177,9 +177,7 @@ impl Child {
             Step::MaskEmpty { path } => self.mask_empty(path),
             Step::RaiseLoopback => raise_loopback(),
             Step::ConfigureNetwork { messages, count } => configure_network(messages, *count),
-            Step::MakeSocket { handed, domain, kind, protocol } => {
-                make_socket(orders.handed.get_mut(*handed as usize), *domain, *kind, *protocol)
-            }
+            Step::MakeSocket { handed, socket } => make_socket(orders.handed.get_mut(*handed as usize), *socket),
             Step::JoinCgroups => join_cgroups(orders.cgroups),
             Step::OpenForWatch { .. } | Step::Backstop { .. } if orders.memory_held => Ok(()),
             Step::OpenForWatch { handed, path, flags } => self.open_for_host(orders.handed.get_mut(*handed as usize), path, *flags),

@@ -70,7 +70,7 @@ fn write_proc(path: &str, text: &str) -> io::Result<()> {
 }
 
 /// Opens mounts for real root. One user namespace is kept per owner (user id and group id on disk).
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Mounter {
     /// Whether no namespace can be had: then ids are not shifted at all, which is said once.
     refused: bool,

@@ -1,6 +1,6 @@
 //! Starts sandboxes: prepares descriptors, clones once, and reads back how far the child came.
 //!
-//! All launches go through one thread that never ends: the parent-death signal belongs to the thread that cloned, not to the process. Under real root
+//! They are made by a thread that never ends: the parent-death signal belongs to the thread that cloned, not to the process. Under real root
 //! a second thread writes the id maps, since the first is suspended until the child executes its program.
 
 use std::ffi::{CString, c_char, c_int};
@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+
+use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::child;
 use super::handed_out::{Handed, HandedOut, SocketFactory};
@@ -29,16 +31,19 @@ use super::{
     idmap, sys,
 };
 
-/// Starts sandboxes, one at a time. Cheap to clone; the thread behind it is the process's only one, and lives as long as the process: two of them
-/// could not tell each other's changes of the dumpable flag apart.
+/// Starts sandboxes, one at a time: two at once could not tell each other's changes of the dumpable flag apart. Cheap to clone.
+///
+/// A sandbox dies with the thread that started it. So that is the process's main thread, where it is the caller, or else a thread that never ends.
 #[derive(Debug, Clone)]
 pub struct Launcher {
-    // Unbounded: a caller waits for its answer, so there are at most as many jobs as callers.
-    jobs: Sender<Job>,
+    spawner: Arc<Mutex<Spawner>>,
 }
 
-/// The process's launching thread, once started.
+/// The process's launcher, once started.
 static LAUNCHER: Mutex<Option<Launcher>> = Mutex::new(None);
+/// Where the launching thread takes its jobs from, once there is one. Unbounded: a caller waits for its answer, so there are at most as many jobs as
+/// callers.
+static THREAD: Mutex<Option<Sender<Job>>> = Mutex::new(None);
 
 #[derive(Debug)]
 struct Job {
@@ -47,36 +52,63 @@ struct Job {
 }
 
 impl Launcher {
-    /// Starts the launching thread, unless it runs already.
+    /// Gets ready, unless it is.
     pub fn start() -> Result<Self, LaunchError> {
         let mut running = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(launcher) = &*running {
             return Ok(launcher.clone());
         }
-        let (jobs, received) = channel();
-        let mut spawner = Spawner::new()?;
-        thread::Builder::new()
-            .name("launcher".into())
-            .spawn(move || {
-                sys::block_all_signals();
-                spawner.serve(&received);
-                // Every child of this thread would be killed if it ended.
-                loop {
-                    thread::park();
-                }
-            })
-            .map_err(prepare("start the launching thread"))?;
-        Ok(running.insert(Self { jobs }).clone())
+        let spawner = Arc::new(Mutex::new(Spawner::new()?));
+        Ok(running.insert(Self { spawner }).clone())
     }
 
     /// Starts a sandbox. Blocks for the fraction of a millisecond that it takes.
     pub fn launch(&self, plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
         refuse_folders(plan.stdio)?;
+        if rustix::thread::gettid() == rustix::process::getpid() {
+            // No handler of ours may run in a child that shares our memory.
+            let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(|error| prepare("block signals")(error.into()))?;
+            let launched = self.spawn(plan);
+            // Fails for no valid set.
+            let _ = before.thread_set_mask();
+            return launched;
+        }
         let gone = || LaunchError::Prepare { step: "reach the launching thread", source: io::ErrorKind::BrokenPipe.into() };
         // One answer: the launching thread never waits for us.
         let (answer, answered) = sync_channel(1);
-        self.jobs.send(Job { plan, answer }).map_err(|_| gone())?;
+        self.thread()?.send(Job { plan, answer }).map_err(|_| gone())?;
         answered.recv().map_err(|_| gone())?
+    }
+
+    fn spawn(&self, plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
+        self.spawner.lock().unwrap_or_else(PoisonError::into_inner).launch(plan)
+    }
+
+    /// The launching thread, started when it is first needed.
+    fn thread(&self) -> Result<Sender<Job>, LaunchError> {
+        let mut running = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(jobs) = &*running {
+            return Ok(jobs.clone());
+        }
+        let (jobs, received) = channel();
+        let launcher = self.clone();
+        let body = move || {
+            sys::block_all_signals();
+            launcher.serve(&received);
+            // Every child of this thread would be killed if it ended.
+            loop {
+                thread::park();
+            }
+        };
+        thread::Builder::new().name("launcher".into()).spawn(body).map_err(prepare("start the launching thread"))?;
+        Ok(running.insert(jobs).clone())
+    }
+
+    fn serve(&self, jobs: &Receiver<Job>) {
+        for Job { plan, answer } in jobs {
+            // A caller that went away drops the sandbox, which kills it.
+            let _ = answer.send(self.spawn(plan));
+        }
     }
 }
 
@@ -97,7 +129,8 @@ fn refuse_folders(stdio: Stdio) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// What the thread owns.
+/// What launching takes.
+#[derive(Debug)]
 struct Spawner {
     stack: sys::Stack,
     program_stack: sys::Stack,
@@ -159,14 +192,6 @@ impl Spawner {
         let stack = || sys::Stack::new().map_err(prepare("map a stack"));
         let (stack, program_stack) = (stack()?, stack()?);
         Ok(Self { stack, program_stack, init, parent, mounter: idmap::Mounter::default(), mapper, limiter: Limiter::default() })
-    }
-
-    fn serve(&mut self, jobs: &Receiver<Job>) {
-        for job in jobs {
-            let answer = self.launch(job.plan);
-            // A caller that went away drops the sandbox, which kills it.
-            let _ = job.answer.send(answer);
-        }
     }
 
     /// Launches what is planned, or where another isolation will do and the kernel refuses this one, the next lower one that it grants.

@@ -2,7 +2,6 @@
 //!
 //! Pure: it looks at nothing but its arguments. The order of the steps is the security of the sandbox; each group says why it stands where it does.
 
-use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -17,13 +16,15 @@ use super::landlock::Ruleset;
 use super::process::Reach;
 use super::program::programs;
 pub(crate) use super::program::{Program, Search};
-use super::root::{Assembly, Root};
+use super::root::Root;
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
 use super::{
     Access, BareError, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, MadeFile, Network, SandboxRequest, Stdio,
     Volume,
 };
+
+mod assembly;
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -300,7 +301,7 @@ impl Planner {
         if network == Network::Host {
             return;
         }
-        let socket = |handed, domain, kind, protocol| Step::MakeSocket { handed, domain, kind, protocol };
+        let socket = |handed, domain, kind, protocol| Step::MakeSocket { handed, socket: [domain, kind, protocol] };
         self.steps.push(Step::RaiseLoopback);
         self.steps.extend(listen_inside.map(|_| socket(Handed::Listener, libc::AF_INET, libc::SOCK_STREAM, 0)));
         let Network::Private { ipv6 } = network else { return };
@@ -399,39 +400,6 @@ impl Planner {
 
     fn attach(&mut self, slots: Vec<(usize, CString)>) {
         self.steps.extend(slots.into_iter().map(|(slot, target)| Step::Attach { slot, target }));
-    }
-
-    /// Makes what an assembled root holds; its mounts come after.
-    fn assemble(&mut self, assembly: &Assembly) -> Result<(), PlanError> {
-        self.steps.push(Step::MakeRoot { options: constant("mode=755,size=16m") });
-        let mut made = BTreeSet::new();
-        for path in &assembly.folders {
-            self.folder(&mut made, path)?;
-        }
-        for (path, target) in &assembly.links {
-            self.parents(&mut made, path)?;
-            self.steps.push(Step::MakeLink { path: inside(path)?, target: text(target.as_os_str().as_bytes())? });
-        }
-        for (path, contents, mode) in &assembly.files {
-            self.parents(&mut made, path)?;
-            self.steps.push(Step::MakeFile { path: inside(path)?, contents: contents.clone(), mode: *mode });
-        }
-        Ok(())
-    }
-
-    fn parents(&mut self, made: &mut BTreeSet<PathBuf>, path: &Path) -> Result<(), PlanError> {
-        path.parent().map_or(Ok(()), |parent| self.folder(made, parent))
-    }
-
-    fn folder(&mut self, made: &mut BTreeSet<PathBuf>, path: &Path) -> Result<(), PlanError> {
-        let mut so_far = PathBuf::new();
-        for part in absolute(path)?.components().skip(1) {
-            so_far.push(part);
-            if made.insert(so_far.clone()) {
-                self.steps.push(Step::MakeDir { path: text(so_far.as_os_str().as_bytes())?, mode: 0o755 });
-            }
-        }
-        Ok(())
     }
 
     /// Rights go last, least harmful first: limits and names need capabilities, capabilities end, then no right can come back, then files are confined;

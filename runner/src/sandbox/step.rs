@@ -83,9 +83,8 @@ pub(crate) enum Step {
     },
     MakeSocket {
         handed: Handed,
-        domain: i32,
-        kind: i32,
-        protocol: i32,
+        /// Domain, type and protocol as `socket(2)` has them.
+        socket: [i32; 3],
     },
     /// Enter the cgroups that were made for the sandbox, if any were.
     JoinCgroups,

@@ -156,6 +156,7 @@ fn is_default(signal: c_int) -> bool {
 }
 
 /// Memory for a child's stack, with inaccessible pages below it.
+#[derive(Debug)]
 pub(super) struct Stack {
     base: *mut c_void,
 }

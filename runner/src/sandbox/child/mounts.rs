@@ -83,6 +83,10 @@ impl Child {
         mount(kind.as_ptr(), c".", kind.as_ptr(), flags, options.cast())
     }
 
+    pub(super) fn mount_tmpfs(&self, target: &CStr, options: &CStr) -> Kernel<()> {
+        self.mount_at(target, c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr())
+    }
+
     /// Makes a file in the memory file system that lies on `/tmp` until the sandbox's own comes over it, and keeps a mount of the file.
     pub(super) fn stage_file(&mut self, slot: Option<&mut c_int>, name: &CStr, contents: &[u8]) -> Kernel<()> {
         let folder = self.target(c"tmp")?;

@@ -42,7 +42,7 @@ fn exchange(socket: c_int, messages: &[u8], count: u32) -> Kernel<()> {
 }
 
 /// A socket for the host.
-pub(super) fn make_socket(place: Option<&mut c_int>, domain: c_int, kind: c_int, protocol: c_int) -> Kernel<()> {
+pub(super) fn make_socket(place: Option<&mut c_int>, [domain, kind, protocol]: [c_int; 3]) -> Kernel<()> {
     *place.ok_or(libc::EBADF)? = call!(SYS_socket, domain, kind | libc::SOCK_CLOEXEC, protocol)? as c_int;
     Ok(())
 }

@@ -53,7 +53,7 @@ pub struct CpuShare {
 }
 
 /// Makes cgroups for the sandboxes of this process.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Limiter {
     /// Where they are made, or why none can be; looked for when first needed.
     site: Option<Result<Site, String>>,
