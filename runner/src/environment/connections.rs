@@ -42,7 +42,16 @@ pub struct Connections<'a> {
 #[derive(Debug)]
 pub struct Serving {
     _api: JoinSet<()>,
-    _supervisor: Option<Supervisor>,
+    supervisor: Option<Supervisor>,
+}
+
+impl Serving {
+    /// Tells the supervisor that its end is near, so that nobody has to wait for it then.
+    pub(super) fn end(&mut self) {
+        if let Some(supervisor) = &mut self.supervisor {
+            supervisor.stop();
+        }
+    }
 }
 
 impl<'a> Connections<'a> {
@@ -80,9 +89,9 @@ impl<'a> Connections<'a> {
 
     /// Connects a sandbox that runs no function.
     pub fn serve_plain(&self, sandbox: &mut Sandbox) -> io::Result<Serving> {
-        let Some(network) = sandbox.network.take() else { return Ok(Serving { _api: JoinSet::new(), _supervisor: None }) };
+        let Some(network) = sandbox.network.take() else { return Ok(Serving { _api: JoinSet::new(), supervisor: None }) };
         let (outbound, factory) = (network.outbound, network.factory);
-        Ok(Serving { _api: JoinSet::new(), _supervisor: Some(Supervisor::start(self.supervision(outbound, factory)?)?) })
+        Ok(Serving { _api: JoinSet::new(), supervisor: self.supervisor(outbound, factory)? })
     }
 
     /// Connects a sandbox whose runtime asks the Runtime API. `outside` is the API's listener on the host's loopback.
@@ -98,7 +107,7 @@ impl<'a> Connections<'a> {
             (Some(NetworkDescriptors { listener: Some(listener), outbound, factory }), _) => {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 tasks.spawn(api::serve(listener, calls, |_| true, std::future::pending()));
-                supervisor = Some(Supervisor::start(self.supervision(outbound, factory)?)?);
+                supervisor = self.supervisor(outbound, factory)?;
             }
             (None, Some(outside)) => {
                 let listener = tokio::net::TcpListener::from_std(outside.try_clone()?)?;
@@ -107,7 +116,15 @@ impl<'a> Connections<'a> {
             }
             _ => return Err(io::Error::other("the sandbox has no network to serve the Runtime API on")),
         }
-        Ok(Serving { _api: tasks, _supervisor: supervisor })
+        Ok(Serving { _api: tasks, supervisor })
+    }
+
+    /// A sandbox without a way out or in needs nobody.
+    fn supervisor(&self, outbound: Option<Outbound>, factory: SocketFactory) -> io::Result<Option<Supervisor>> {
+        if outbound.is_none() && self.published.is_empty() {
+            return Ok(None);
+        }
+        Supervisor::start(self.supervision(outbound, factory)?).map(Some)
     }
 
     fn supervision(&self, outbound: Option<Outbound>, factory: SocketFactory) -> io::Result<Supervision> {

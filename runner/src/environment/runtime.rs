@@ -22,14 +22,14 @@ pub(super) struct RuntimeProcess {
     /// The sandbox's end, registered once for all waits.
     end: AsyncFd<OwnedFd>,
     /// What it is connected by, for as long as it runs.
-    _serving: Serving,
+    serving: Serving,
 }
 
 impl RuntimeProcess {
     pub(super) fn new(mut sandbox: Sandbox, serving: Serving) -> io::Result<Self> {
         let logs = Logs::new(sandbox.stdout.take(), sandbox.stderr.take())?;
         let end = sandbox.watch_end()?;
-        Ok(Self { logs, sandbox, end, _serving: serving })
+        Ok(Self { logs, sandbox, end, serving })
     }
 
     /// Waits until the process has ended. May be dropped and called anew at any time.
@@ -48,8 +48,9 @@ impl RuntimeProcess {
     }
 
     /// Kills everything in the sandbox; [`RuntimeProcess::reap`] follows.
-    pub(super) fn kill(&self) {
+    pub(super) fn kill(&mut self) {
         self.sandbox.kill();
+        self.serving.end();
     }
 
     /// The most memory seen in use until now.

@@ -147,7 +147,7 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
     fn perform(&mut self, effect: Effect<Ticket>) -> Result<Option<Input<Ticket>>, EnvironmentError> {
         match effect {
             Effect::StartRuntime => return self.launch(),
-            Effect::KillRuntime => self.runtime.iter().for_each(RuntimeProcess::kill),
+            Effect::KillRuntime => self.runtime.iter_mut().for_each(RuntimeProcess::kill),
             // The caller may be gone; that is its own affair.
             Effect::Answer(ticket, answer) => drop(ticket.send(answer)),
             Effect::Log(event) => self.log(&event),

@@ -163,11 +163,16 @@ impl Supervisor {
         })?;
         Ok(Self { stop: Some(stop), ended })
     }
+
+    /// Tells it to end, and does not wait.
+    pub fn stop(&mut self) {
+        drop(self.stop.take());
+    }
 }
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        self.stop();
         let _ = self.ended.recv_timeout(Self::LONGEST_END);
     }
 }
