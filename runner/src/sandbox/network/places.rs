@@ -11,8 +11,7 @@ use std::thread;
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, fstat, major, minor, openat, readlinkat_raw, seek};
 
 use super::caller::Folders;
-use crate::sandbox::sys;
-use crate::sandbox::sys::network::Registration;
+use crate::sandbox::sys::{self, Registration};
 
 /// A number under which a process holds a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,10 +113,10 @@ impl Registrar {
         let (jobs, received) = channel::<Job>();
         thread::Builder::new().name("epoll-sets".into()).spawn(move || {
             sys::block_all_signals();
-            let alone = sys::network::leave_descriptor_table();
+            let alone = sys::leave_descriptor_table();
             for job in received {
                 let result = match &alone {
-                    Ok(()) => sys::network::register_elsewhere(job.set, job.socket, job.operation, job.registration),
+                    Ok(()) => sys::register_elsewhere(job.set, job.socket, job.operation, job.registration),
                     Err(error) => Err(io::Error::from(error.kind())),
                 };
                 // Whoever asked waits.

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::io::Interest;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 
@@ -21,8 +22,7 @@ use super::places::{self, Places, Registrar};
 use super::publish::Factory;
 use super::rules::Names;
 use super::{Connection, NameServers, NetworkRules, Verdict};
-use crate::sandbox::sys;
-use crate::sandbox::sys::network::{self as kernel, Notification};
+use crate::sandbox::sys::{self as kernel, Notification};
 
 /// How many connections may be waited for at a time: each takes a descriptor of ours.
 const MOST_WAITING: usize = 256;
@@ -149,7 +149,7 @@ impl Shared {
 
     async fn wait_for_own(&self, call: &Notification, copy: OwnedFd, address: &[u8]) -> io::Result<Outcome> {
         let timeout = send_timeout(copy.as_fd());
-        let copy = kernel::watch_writable(copy)?;
+        let copy = kernel::watch(copy, Interest::WRITABLE)?;
         let mut patience = Patience::new(timeout);
         loop {
             tokio::select! {
@@ -172,7 +172,7 @@ impl Shared {
         let [number, ..] = call.arguments;
         // The timeout was carried over.
         let timeout = send_timeout(fresh.as_fd());
-        let fresh = kernel::watch_writable(fresh)?;
+        let fresh = kernel::watch(fresh, Interest::WRITABLE)?;
         let mut patience = Patience::new(timeout);
         let ended = loop {
             tokio::select! {
@@ -254,7 +254,7 @@ fn send_timeout(socket: BorrowedFd<'_>) -> Option<Duration> {
 pub(super) async fn serve(shared: Rc<Shared>) -> io::Result<()> {
     // A faster way of waking that only newer kernels have.
     let _ = kernel::wake_on_same_processor(shared.notify.as_fd());
-    let ready = sys::watch_readable(shared.notify.try_clone()?)?;
+    let ready = kernel::watch(shared.notify.try_clone()?, Interest::READABLE)?;
     loop {
         let mut guard = ready.readable().await?;
         for _ in 0..CALLS_IN_A_ROW {
