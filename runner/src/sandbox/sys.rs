@@ -390,6 +390,24 @@ pub(super) fn wake_on_same_processor(notify: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a thread's descriptor is of the same open file as one of ours (kcmp(2): `KCMP_FILE`).
+pub(super) fn is_same_file((thread, us): (libc::pid_t, libc::pid_t), number: RawFd, own: BorrowedFd<'_>) -> io::Result<bool> {
+    const FILE: c_int = 0;
+    // SAFETY: the callee takes five integers and touches no memory of ours.
+    let order = check(unsafe { libc::syscall(libc::SYS_kcmp, thread, us, FILE, number as libc::c_long, own.as_raw_fd() as libc::c_long) })?;
+    Ok(order == 0)
+}
+
+/// Whether a thread's descriptor is of an epoll set. Asked for a member of it (kcmp(2): `KCMP_EPOLL_TFD`), of others the kernel says `EINVAL`.
+pub(super) fn is_epoll_set((thread, us): (libc::pid_t, libc::pid_t), number: RawFd, own: BorrowedFd<'_>) -> bool {
+    const EPOLL_TFD: c_int = 7;
+    // struct kcmp_epoll_slot: the set, the member, and which one of several of that number.
+    let slot = [number as u32, 0, 0];
+    // SAFETY: the callee reads the 12 bytes of that structure, which outlive the call.
+    let asked = unsafe { libc::syscall(libc::SYS_kcmp, us, thread, EPOLL_TFD, own.as_raw_fd() as libc::c_long, slot.as_ptr()) };
+    check(asked).map_or_else(|error| !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF)), |_| true)
+}
+
 /// `connect(2)` to an address given by its bytes.
 pub(super) fn connect(socket: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
     // SAFETY: the callee reads as many bytes as it is told of, which the slice has.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 use super::caller::{self, Caller, Callers, Status};
 use super::calls::{self, Filters, Outcome, Peers, Waiting, connect_without_waiting, finish, is_connecting};
 use super::options::Options;
-use super::places::{self, Places, Registrar};
+use super::places::{Places, Registrar, Search};
 use super::publish::Factory;
 use super::rules::Names;
 use super::{Connection, NameServers, NetworkRules, Verdict};
@@ -100,7 +100,9 @@ impl Shared {
 
     /// Puts a connection in place of the caller's socket wherever the caller's process has it.
     pub(super) fn put_in_place(&self, call: &Notification, caller: &Caller, (old, fresh): (&OwnedFd, BorrowedFd<'_>)) -> io::Result<()> {
-        let Places { numbers, registrations } = places::find(caller.folders()?, old.as_fd())?;
+        let [number, ..] = call.arguments;
+        let search = Search { thread: call.thread, folders: caller.folders()?, socket: old.as_fd(), number: number as i32 };
+        let Places { numbers, registrations } = search.places()?;
         let mut sets = Vec::with_capacity(registrations.len());
         for (number, registration) in registrations {
             let set = caller.copy(number)?;
