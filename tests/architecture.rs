@@ -29,11 +29,10 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("cli", &["config", "exit_code", "rootfs_cache"]),
 ];
 
-/// Where `unsafe` may stand: the sandbox's two files, one of which has a part of its own for the network; the programs that live on inside it and
-/// beside us, which have no standard library; and the probe's attempts.
-const UNSAFE: [&str; 6] = [
+/// Where `unsafe` may stand: the sandbox's two files; the programs that live on inside it and beside us, which have no standard library; and the
+/// probe's attempts.
+const UNSAFE: [&str; 5] = [
     "runner/src/sandbox/sys.rs",
-    "runner/src/sandbox/sys/network.rs",
     "runner/src/sandbox/child.rs",
     "runner/init/init.rs",
     "runner/init/janitor.rs",

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use nix::sys::signal::{SigSet, SigmaskHow};
+use rustix::process::{PidfdGetfdFlags, dumpable_behavior, pidfd_getfd, set_dumpable_behavior};
 
 use super::child;
 use super::handed_out::{Handed, HandedOut, SocketFactory};
@@ -279,7 +280,9 @@ impl Spawner {
     /// Without copies of descriptors a private network could not be connected; an outer container may refuse them though nobody else is concerned.
     fn can_supervise(&self, network: Network) -> Result<(), Refusal> {
         if matches!(network, Network::Private { .. }) {
-            sys::copies_descriptors(self.parent.as_fd()).map_err(Refusal::of_supervision)?;
+            // Tried on ourselves.
+            let copied = pidfd_getfd(&self.parent, self.parent.as_raw_fd(), PidfdGetfdFlags::empty());
+            copied.map_err(|error| Refusal::of_supervision(error.into()))?;
         }
         Ok(())
     }
@@ -318,10 +321,13 @@ impl Spawner {
 
     fn clone_child(&self, orders: &mut Orders<'_>, child_pid: &AtomicI32) -> io::Result<libc::pid_t> {
         // Changing ids in a child that shares our memory makes us undumpable (PR_SET_DUMPABLE(2const)); undone as soon as we run again.
-        let dumpable = sys::dumpable();
+        let before = dumpable_behavior();
         let pid = child::start(&self.stack, orders, child_pid);
-        if sys::dumpable() != dumpable {
-            sys::set_dumpable(dumpable);
+        if let Ok(before) = before
+            && dumpable_behavior() != Ok(before)
+        {
+            // What it was can be set again, unless that was root's alone, and then so it stays.
+            let _ = set_dumpable_behavior(before);
         }
         pid
     }

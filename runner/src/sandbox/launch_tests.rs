@@ -239,7 +239,7 @@ fn many_threads_launch_at_once_and_leave_us_dumpable() {
     });
     // Other tests may be launching: the flag is down for an instant of theirs.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while sys::dumpable() != 1 {
+    while dumpable_behavior() != Ok(rustix::process::DumpableBehavior::Dumpable) {
         assert!(std::time::Instant::now() < deadline, "not dumpable any more");
         thread::yield_now();
     }

@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, poll};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::limits::Guard;
@@ -33,6 +35,12 @@ pub struct Sandbox {
     user: Option<u32>,
     /// The root, where it was copied. Removed after the last process has ended.
     _folder: Option<RunFolder>,
+}
+
+/// Whether the process of a pidfd ends within a time.
+fn ends_within(pidfd: BorrowedFd<'_>, time: Duration) -> bool {
+    let milliseconds = u16::try_from(time.as_millis()).unwrap_or(u16::MAX);
+    poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], milliseconds).is_ok_and(|ready| ready > 0)
 }
 
 /// How the program ended; with it everything in the sandbox did.
@@ -73,7 +81,7 @@ impl Reach {
             self.kill_others(first);
             // With its last child the first process reaps all and ends. Killed before, it would leave ended processes to process 1, who need not care.
             sys::pidfd_kill(pidfd, libc::SIGCONT)?;
-            if sys::ends_within(pidfd, PATIENCE) {
+            if ends_within(pidfd, PATIENCE) {
                 return Ok(());
             }
         }
@@ -156,7 +164,7 @@ impl Sandbox {
 
     /// Something to wait on: readable once PID 1 has ended. Must run within a tokio runtime.
     pub fn watch_end(&self) -> io::Result<AsyncFd<OwnedFd>> {
-        sys::watch_readable(self.pidfd.try_clone()?)
+        sys::watch(self.pidfd.try_clone()?, Interest::READABLE)
     }
 
     /// The id of PID 1 on the host. It stays ours until the sandbox is dropped or [`Sandbox::ended`] has answered.

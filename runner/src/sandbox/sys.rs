@@ -9,12 +9,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::ptr;
 
+use nix::sys::signal::SigSet;
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, WaitOptions};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::plan::TreeFlags;
-
-pub(super) mod network;
 
 // Constants of `linux/mount.h` that the libc crate does not have for this target.
 pub(super) const OPEN_TREE_CLONE: u32 = 1;
@@ -80,21 +82,13 @@ pub(super) fn set_mount_attributes(tree: BorrowedFd<'_>, attr: &MountAttr, recur
 
 /// `pidfd_open(2)`.
 pub(super) fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
-    // SAFETY: the callee takes two integers and touches no memory of ours.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+    Ok(rustix::process::pidfd_open(Pid::from_raw(pid).ok_or(Errno::SRCH)?, PidfdFlags::empty())?)
 }
 
 /// Registers a descriptor with the current tokio runtime.
-pub(super) fn watch_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(super) fn watch(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the callee demands that the descriptor stay open and the same while it is registered; the registration owns it.
-    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
-}
-
-/// Whether the process of a pidfd ends within a time.
-pub(super) fn ends_within(pidfd: BorrowedFd<'_>, time: std::time::Duration) -> bool {
-    let mut poll = [nix::poll::PollFd::new(pidfd, nix::poll::PollFlags::POLLIN)];
-    let milliseconds = u16::try_from(time.as_millis()).unwrap_or(u16::MAX);
-    nix::poll::poll(&mut poll, milliseconds).is_ok_and(|ready| ready > 0)
+    Ok(unsafe { AsyncFd::register_with_interest(fd, interest) }?)
 }
 
 /// `pidfd_send_signal(2)` with no further information.
@@ -106,39 +100,16 @@ pub(super) fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()>
 
 /// `waitpid(2)` for one child, blocking or not: its wait status. `None`: not ended yet.
 pub(super) fn wait_for(pid: libc::pid_t, block: bool) -> io::Result<Option<c_int>> {
-    let mut status = 0;
-    loop {
-        // SAFETY: the callee demands a writable status that outlives the call.
-        let result = unsafe { libc::waitpid(pid, &raw mut status, if block { 0 } else { libc::WNOHANG }) };
-        match result {
-            0 => return Ok(None),
-            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-            -1 => return Err(io::Error::last_os_error()),
-            _ => return Ok(Some(status)),
-        }
-    }
-}
-
-/// Whether our memory may be inspected by others of our user (`PR_GET_DUMPABLE`).
-pub(super) fn dumpable() -> c_int {
-    // SAFETY: this option takes no pointer.
-    unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }
-}
-
-/// `PR_SET_DUMPABLE`.
-pub(super) fn set_dumpable(value: c_int) {
-    // SAFETY: this option takes one integer and no pointer.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, value) };
+    let options = if block { WaitOptions::empty() } else { WaitOptions::NOHANG };
+    let pid = Pid::from_raw(pid).ok_or(Errno::CHILD)?;
+    let ended = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), options))?;
+    Ok(ended.map(|(_, status)| status.as_raw()))
 }
 
 /// Blocks every signal for the calling thread, and so for what it clones.
 pub(super) fn block_all_signals() {
-    // SAFETY: the callee demands initialised sets; `sigfillset` initialises this one, and the old mask is not asked for.
-    unsafe {
-        let mut all = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
-    }
+    // It fails for a way of changing the mask that there is not.
+    let _ = SigSet::all().thread_set_mask();
 }
 
 /// The signals whose disposition is not the default one: ignored ones would stay ignored through an exec.
@@ -304,12 +275,6 @@ pub(super) fn answer_to_nonsense(number: libc::c_long) -> io::Error {
     }
 }
 
-/// Whether `pidfd_getfd(2)` is granted, tried on ourselves.
-pub(super) fn copies_descriptors(own_pidfd: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: the callee takes integers and touches no memory of ours.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, own_pidfd.as_raw_fd(), own_pidfd.as_raw_fd(), 0) }).map(drop)
-}
-
 /// `landlock_add_rule(2)`: allows `rights` beneath a path.
 pub(super) fn landlock_allow_beneath(ruleset: BorrowedFd<'_>, path: BorrowedFd<'_>, rights: u64) -> io::Result<()> {
     // struct landlock_path_beneath_attr is packed: 8 bytes of rights, 4 of descriptor.
@@ -328,25 +293,19 @@ pub(super) fn above_standard(file: OwnedFd) -> io::Result<OwnedFd> {
     if file.as_raw_fd() > 4 {
         return Ok(file);
     }
-    // SAFETY: F_DUPFD_CLOEXEC takes an integer and touches no memory.
-    owned(libc::c_long::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 5) }))
+    Ok(rustix::io::fcntl_dupfd_cloexec(file, 5)?)
 }
 
 /// A file in memory that holds `program` and that nobody can change any more (memfd_create(2), fcntl(2): F_ADD_SEALS). Nobody can read it either: the
 /// kernel then makes what executes it undumpable from its first instant, so that nobody inside may look into it (execve(2), proc(5)).
 pub(super) fn sealed_program(name: &CStr, program: &[u8]) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Since Linux 6.3 executable ones want a flag of their own, which older kernels refuse.
-    const MFD_EXEC: libc::c_uint = 0x10;
-    let make = |flags: libc::c_uint| {
-        // SAFETY: the callee demands a NUL-terminated name, which a `CStr` is.
-        owned(unsafe { libc::syscall(libc::SYS_memfd_create, name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | flags) })
-    };
-    let mut file = File::from(make(MFD_EXEC).or_else(|_| make(0))?);
+    let made = memfd_create(name, flags | MemfdFlags::EXEC).or_else(|_| memfd_create(name, flags));
+    let mut file = File::from(made?);
     file.write_all(program)?;
     file.set_permissions(Permissions::from_mode(0o111))?;
-    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
-    // SAFETY: F_ADD_SEALS takes an integer and touches no memory.
-    check(libc::c_long::from(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }))?;
+    fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)?;
     above_standard(file.into())
 }
 
@@ -360,4 +319,176 @@ pub(super) fn pipe() -> io::Result<(File, File)> {
 pub(super) fn stream_pair() -> io::Result<(UnixStream, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     Ok((above_standard(ours.into())?.into(), above_standard(theirs.into())?.into()))
+}
+
+// What the supervisor of a private network asks of the kernel: seccomp_unotify(2), sockets by their bytes, epoll sets of others.
+
+/// A system call that waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Notification {
+    /// What it is answered by.
+    pub(super) id: u64,
+    /// The calling thread.
+    pub(super) thread: libc::pid_t,
+    /// The system call's number.
+    pub(super) call: c_int,
+    /// Its arguments.
+    pub(super) arguments: [u64; 6],
+}
+
+/// `SECCOMP_IOCTL_NOTIF_RECV`. Waits if there is none: poll first.
+pub(super) fn notification(notify: BorrowedFd<'_>) -> io::Result<Notification> {
+    // Longer than the structure that we know: a newer kernel may fill more.
+    let mut buffer = [0_u64; 32];
+    // SAFETY: the callee demands a zeroed structure of at least the kernel's size, 80 bytes as of now; the buffer has 256.
+    check(unsafe { libc::syscall(libc::SYS_ioctl, notify.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_RECV, buffer.as_mut_ptr()) })?;
+    // id; pid and flags; number and architecture; instruction pointer; six arguments.
+    let [id, process, call, _, a, b, c, d, e, f, ..] = buffer;
+    Ok(Notification { id, thread: process as u32 as libc::pid_t, call: call as u32 as c_int, arguments: [a, b, c, d, e, f] })
+}
+
+/// `SECCOMP_IOCTL_NOTIF_SEND`: the call's result is `error`, 0 or a negative errno; or the kernel carries the call out.
+pub(super) fn answer(notify: BorrowedFd<'_>, id: u64, error: i32, carry_out: bool) -> io::Result<()> {
+    let flags = if carry_out { libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32 } else { 0 };
+    let mut response = libc::seccomp_notif_resp { id, val: 0, error, flags };
+    // SAFETY: the callee reads the structure given, which lives through the call.
+    check(unsafe { libc::syscall(libc::SYS_ioctl, notify.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SEND, &raw mut response) })?;
+    Ok(())
+}
+
+/// `SECCOMP_IOCTL_NOTIF_ID_VALID`: whether the call still waits.
+pub(super) fn still_waits(notify: BorrowedFd<'_>, id: u64) -> bool {
+    // SAFETY: the callee reads 8 bytes, which `id` has.
+    check(unsafe { libc::syscall(libc::SYS_ioctl, notify.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &raw const id) }).is_ok()
+}
+
+/// `SECCOMP_IOCTL_NOTIF_ADDFD` with `SETFD`: puts a copy of `descriptor` in place of the caller's number `place`.
+pub(super) fn put_in_place(
+    notify: BorrowedFd<'_>,
+    id: u64,
+    descriptor: BorrowedFd<'_>,
+    place: RawFd,
+    close_on_exec: bool,
+) -> io::Result<()> {
+    let add = libc::seccomp_notif_addfd {
+        id,
+        flags: libc::SECCOMP_ADDFD_FLAG_SETFD as u32,
+        srcfd: descriptor.as_raw_fd() as u32,
+        newfd: place as u32,
+        newfd_flags: if close_on_exec { libc::O_CLOEXEC as u32 } else { 0 },
+    };
+    // SAFETY: the callee reads the structure given, which lives through the call.
+    check(unsafe { libc::syscall(libc::SYS_ioctl, notify.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &raw const add) })?;
+    Ok(())
+}
+
+/// `SECCOMP_IOCTL_NOTIF_SET_FLAGS` (Linux 6.6): who waits for an answer is woken on the processor that gave it. Older kernels refuse.
+pub(super) fn wake_on_same_processor(notify: BorrowedFd<'_>) -> io::Result<()> {
+    const SYNC_WAKE_UP: u64 = 1;
+    // SAFETY: the callee takes two integers and touches no memory of ours.
+    check(unsafe { libc::syscall(libc::SYS_ioctl, notify.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS, SYNC_WAKE_UP) })?;
+    Ok(())
+}
+
+/// Whether a thread's descriptor is of the same open file as one of ours (kcmp(2): `KCMP_FILE`).
+pub(super) fn is_same_file((thread, us): (libc::pid_t, libc::pid_t), number: RawFd, own: BorrowedFd<'_>) -> io::Result<bool> {
+    const FILE: c_int = 0;
+    // SAFETY: the callee takes five integers and touches no memory of ours.
+    let order = check(unsafe { libc::syscall(libc::SYS_kcmp, thread, us, FILE, number as libc::c_long, own.as_raw_fd() as libc::c_long) })?;
+    Ok(order == 0)
+}
+
+/// Whether a thread's descriptor is of an epoll set. Asked for a member of it (kcmp(2): `KCMP_EPOLL_TFD`), of others the kernel says `EINVAL`.
+pub(super) fn is_epoll_set((thread, us): (libc::pid_t, libc::pid_t), number: RawFd, own: BorrowedFd<'_>) -> bool {
+    const EPOLL_TFD: c_int = 7;
+    // struct kcmp_epoll_slot: the set, the member, and which one of several of that number.
+    let slot = [number as u32, 0, 0];
+    // SAFETY: the callee reads the 12 bytes of that structure, which outlive the call.
+    let asked = unsafe { libc::syscall(libc::SYS_kcmp, us, thread, EPOLL_TFD, own.as_raw_fd() as libc::c_long, slot.as_ptr()) };
+    check(asked).map_or_else(|error| !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF)), |_| true)
+}
+
+/// `connect(2)` to an address given by its bytes.
+pub(super) fn connect(socket: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
+    // SAFETY: the callee reads as many bytes as it is told of, which the slice has.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), address.as_ptr().cast(), address.len() as libc::socklen_t) };
+    check(result.into()).map(drop)
+}
+
+/// `bind(2)` to an address given by its bytes.
+pub(super) fn bind(socket: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
+    // SAFETY: the callee reads as many bytes as it is told of, which the slice has.
+    let result = unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr().cast(), address.len() as libc::socklen_t) };
+    check(result.into()).map(drop)
+}
+
+/// `getsockopt(2)` into `value`: how much of it the kernel filled.
+pub(super) fn option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &mut [u8]) -> io::Result<usize> {
+    let mut length = value.len() as libc::socklen_t;
+    // SAFETY: the callee writes at most `length` bytes, which `value` has.
+    check(unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut length) }.into())?;
+    Ok(length as usize)
+}
+
+/// `setsockopt(2)` from bytes.
+pub(super) fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &[u8]) -> io::Result<()> {
+    // SAFETY: the callee reads as many bytes as it is told of, which the slice has.
+    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, value.as_ptr().cast(), value.len() as libc::socklen_t) };
+    check(result.into()).map(drop)
+}
+
+/// `SO_ATTACH_FILTER` (socket(7)).
+pub(super) fn attach_filter(socket: BorrowedFd<'_>, program: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the callee reads a `sock_fprog` and the instructions that it points to; both live through the call, and it writes to neither.
+    let result = unsafe {
+        let length = size_of::<libc::sock_fprog>() as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, (&raw const program).cast(), length)
+    };
+    check(result.into()).map(drop)
+}
+
+/// Gives the calling thread an empty table of descriptors of its own (close_range(2): `CLOSE_RANGE_UNSHARE`). Nothing that owns a descriptor may be
+/// used or dropped by it from then on.
+pub(super) fn leave_descriptor_table() -> io::Result<()> {
+    // SAFETY: takes integers. The table that the other threads share is left as it is.
+    check(unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE) })?;
+    Ok(())
+}
+
+/// One registration in an epoll set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Registration {
+    /// The number under which the descriptor is registered.
+    pub(super) number: RawFd,
+    /// What is waited for.
+    pub(super) events: u32,
+    /// What the waiting one is told.
+    pub(super) data: u64,
+}
+
+/// `epoll_ctl(2)` on a set, for a descriptor under a number of choice: `operation` is `EPOLL_CTL_ADD` or `_DEL`. `set` and `descriptor` are numbers in
+/// the table of this process's other threads. Only for a thread that called [`leave_descriptor_table`], whose table is empty before and after.
+pub(super) fn register_elsewhere(set: RawFd, descriptor: RawFd, operation: c_int, entry: Registration) -> io::Result<()> {
+    // All of these take integers; the table that they change is this thread's own, in which nothing is owned.
+    let done = (|| {
+        // SAFETY: takes two integers.
+        let process = check(unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) })?;
+        // SAFETY: takes three integers.
+        let mut set = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, set, 0) })? as RawFd;
+        if set == entry.number {
+            // SAFETY: takes an integer; the new number is another one since this is in use.
+            set = check(unsafe { libc::dup(set) }.into())? as RawFd;
+        }
+        // SAFETY: takes three integers.
+        let descriptor = check(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process, descriptor, 0) })? as RawFd;
+        // SAFETY: takes two integers.
+        check(unsafe { libc::dup2(descriptor, entry.number) }.into())?;
+        let mut event = libc::epoll_event { events: entry.events, u64: entry.data };
+        // SAFETY: the callee reads the event, which lives through the call.
+        check(unsafe { libc::epoll_ctl(set, operation, entry.number, &raw mut event) }.into())
+    })();
+    // SAFETY: takes integers; the table is this thread's own.
+    unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, 0) };
+    done.map(drop)
 }

@@ -2,20 +2,25 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fs;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-use crate::sandbox::sys::network as kernel;
+use crate::sandbox::sys as kernel;
 
 /// The longest address (`struct sockaddr_storage`).
 const LONGEST_ADDRESS: usize = 128;
 
 /// How many threads' handles are kept: those that called last.
 const MOST_KEPT: usize = 4;
+
+/// A pidfd of a thread and not of its process (Linux 6.9).
+const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
 
 /// What finds threads.
 #[derive(Debug, Default)]
@@ -52,14 +57,14 @@ impl Callers {
     }
 
     fn pidfd(&self, thread: libc::pid_t) -> io::Result<OwnedFd> {
+        let gone = || io::Error::from_raw_os_error(libc::ESRCH);
         if !self.processes_only.get() {
-            match kernel::thread_pidfd(thread) {
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => self.processes_only.set(true),
-                other => return other,
+            match pidfd_open(Pid::from_raw(thread).ok_or_else(gone)?, PIDFD_THREAD) {
+                Err(Errno::INVAL) => self.processes_only.set(true),
+                other => return Ok(other?),
             }
         }
         // The table of the process's first thread, which all of them share unless one has left it with unshare(2).
-        let gone = || io::Error::from_raw_os_error(libc::ESRCH);
         let process = Status::of(thread).ok().and_then(|status| Pid::from_raw(status.process)).ok_or_else(gone)?;
         Ok(pidfd_open(process, PidfdFlags::empty())?)
     }
@@ -105,7 +110,11 @@ pub(super) fn read_address(thread: libc::pid_t, address: u64, length: u64) -> io
     let length = usize::try_from(length as u32 as i32).ok().filter(|length| *length <= LONGEST_ADDRESS);
     let mut bytes = vec![0; length.ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?];
     if !bytes.is_empty() {
-        kernel::read_memory(thread, address, &mut bytes)?;
+        let remote = RemoteIoVec { base: address as usize, len: bytes.len() };
+        let read = process_vm_readv(nix::unistd::Pid::from_raw(thread), &mut [IoSliceMut::new(&mut bytes)], &[remote])?;
+        if read != bytes.len() {
+            return Err(io::Error::from_raw_os_error(libc::EFAULT));
+        }
     }
     Ok(bytes)
 }

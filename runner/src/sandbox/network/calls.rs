@@ -18,7 +18,7 @@ use super::caller::{self, Caller, read_address};
 use super::destination::{self, Destination};
 use super::supervise::Shared;
 use super::{Connection, Protocol, Verdict, peer};
-use crate::sandbox::sys::network::{self as kernel, Notification};
+use crate::sandbox::sys::{self as kernel, Notification};
 
 /// What a call gets.
 #[derive(Debug)]
@@ -282,7 +282,8 @@ fn listen(socket: &Socket, backlog: c_int) -> io::Result<Outcome> {
     if !socket.is_inet() && socket.family != libc::AF_UNIX {
         return Err(errno(libc::EOPNOTSUPP));
     }
-    kernel::listen(socket.copy.as_fd(), backlog).map(|()| Outcome::Result(0))
+    rustix::net::listen(&socket.copy, backlog)?;
+    Ok(Outcome::Result(0))
 }
 
 /// Connects the caller's own socket, as the kernel would.

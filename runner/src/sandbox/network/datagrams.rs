@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, setsockopt, sockopt};
 use rustix::net::{RecvFlags, SendFlags, recv, send, sendto};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
 use tokio::task::AbortHandle;
@@ -24,8 +25,7 @@ use super::packet::{self, Datagram, Unreachable};
 use super::supervise::Shared;
 use super::{Connection, Protocol, Verdict, answers, peer};
 use crate::sandbox::Outbound;
-use crate::sandbox::sys;
-use crate::sandbox::sys::network as kernel;
+use crate::sandbox::sys as kernel;
 
 /// How many flows there are at a time; the one that has been quiet longest goes first.
 const MOST_FLOWS: usize = 256;
@@ -58,9 +58,9 @@ impl RawSockets {
         let v6 = raw_v6.map(|raw| {
             kernel::attach_filter(raw.as_fd(), &peer::datagrams_v6())?;
             setsockopt(&raw, sockopt::Ipv6RecvPacketInfo, &true)?;
-            sys::watch_readable(raw)
+            kernel::watch(raw, Interest::READABLE)
         });
-        Ok((Self { v4: sys::watch_readable(raw_v4)?, v6: v6.transpose()?, inject_v4, inject_v6 }, notify))
+        Ok((Self { v4: kernel::watch(raw_v4, Interest::READABLE)?, v6: v6.transpose()?, inject_v4, inject_v6 }, notify))
     }
 }
 

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use crate::sandbox::sys::network as kernel;
+use crate::sandbox::sys as kernel;
 
 /// Those that are carried over. None takes a privilege: as root we would have it where the sandbox has not (socket(7): `SO_MARK`, `SO_BINDTODEVICE`), and none
 /// routes (ip(7): `IP_OPTIONS`).

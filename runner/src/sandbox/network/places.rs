@@ -9,10 +9,10 @@ use std::sync::mpsc::{Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, fstat, major, minor, openat, readlinkat_raw, seek};
+use rustix::path::DecInt;
 
 use super::caller::Folders;
-use crate::sandbox::sys;
-use crate::sandbox::sys::network::Registration;
+use crate::sandbox::sys::{self, Registration};
 
 /// A number under which a process holds a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,46 +30,104 @@ pub(super) struct Places {
     pub(super) registrations: Vec<(RawFd, Registration)>,
 }
 
-/// Looks through the descriptors of a thread's process. Only its own: another process that has the same socket from a fork or a message keeps the old one.
-pub(super) fn find(folders: &Folders, socket: BorrowedFd<'_>) -> io::Result<Places> {
-    let status = fstat(socket)?;
-    let link = format!("socket:[{}]", status.st_ino);
-    let device = (major(status.st_dev) << 20) | minor(status.st_dev);
-    let mut places = Places::default();
-    let mut space = [MaybeUninit::uninit(); 4096];
-    seek(&folders.links, SeekFrom::Start(0))?;
-    let mut entries = RawDir::new(&folders.links, &mut space);
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        // Beside them there are `.` and `..`.
-        let Some(number) = number(entry.file_name()) else { continue };
-        let mut target = [MaybeUninit::uninit(); 64];
-        // What has been closed meanwhile is gone.
-        let Ok((target, _)) = readlinkat_raw(&folders.links, entry.file_name(), &mut target) else { continue };
-        if target == link.as_bytes() {
-            places.numbers.push(Place { number, close_on_exec: closes_on_exec(folders, entry.file_name()) });
-        } else if target == b"anon_inode:[eventpoll]" {
-            let mut text = String::new();
-            describe(folders, entry.file_name())?.read_to_string(&mut text)?;
-            places.registrations.extend(registrations(&text, status.st_ino, device).map(|registration| (number, registration)));
-        }
-    }
-    Ok(places)
+/// What a search goes by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Search<'a> {
+    /// The thread whose process's descriptors are looked through.
+    pub(super) thread: libc::pid_t,
+    /// Their folders.
+    pub(super) folders: &'a Folders,
+    /// Our copy of the socket.
+    pub(super) socket: BorrowedFd<'a>,
+    /// The number that the thread called with.
+    pub(super) number: RawFd,
 }
 
-fn describe(folders: &Folders, name: &CStr) -> io::Result<File> {
-    Ok(openat(&folders.texts, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?.into())
+impl Search<'_> {
+    /// Looks through the descriptors of a thread's process. Only its own: another process that has the same socket from a fork or a message keeps the old one.
+    pub(super) fn places(self) -> io::Result<Places> {
+        self.by_comparison()?.map_or_else(|| self.by_links(), Ok)
+    }
+
+    /// Compares one after another, as long as it takes to have seen as many as there are; a third of the time that it takes to list them. `None`: the kernel does not
+    /// compare (kcmp(2)) or does not tell how many there are (before Linux 6.2), or they are far apart.
+    fn by_comparison(self) -> io::Result<Option<Places>> {
+        const MOST_GAPS: usize = 32;
+        let pids = (self.thread, std::process::id().cast_signed());
+        let (mut seen, mut gaps) = (0, 0);
+        let mut places = Places::default();
+        for number in 0.. {
+            // Others may be opened or closed meanwhile: it is the latest count that counts.
+            if number > self.number && seen >= self.count()? {
+                break;
+            }
+            match sys::is_same_file(pids, number, self.socket) {
+                Ok(true) => places.numbers.push(self.place(number)),
+                Ok(false) if sys::is_epoll_set(pids, number, self.socket) => self.search_set(number, &mut places)?,
+                Ok(false) => {}
+                Err(error) if error.raw_os_error() == Some(libc::EBADF) && gaps < MOST_GAPS => gaps += 1,
+                Err(_) => return Ok(None),
+            }
+            seen = number as i64 + 1 - gaps as i64;
+        }
+        Ok(Some(places))
+    }
+
+    /// How many there are; more than can be if it is not told.
+    fn count(self) -> io::Result<i64> {
+        let count = fstat(&self.folders.links)?.st_size;
+        Ok(if count == 0 { i64::MAX } else { count })
+    }
+
+    fn by_links(self) -> io::Result<Places> {
+        let link = format!("socket:[{}]", fstat(self.socket)?.st_ino);
+        let mut places = Places::default();
+        let mut space = [MaybeUninit::uninit(); 4096];
+        seek(&self.folders.links, SeekFrom::Start(0))?;
+        let mut entries = RawDir::new(&self.folders.links, &mut space);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            // Beside them there are `.` and `..`.
+            let Some(number) = number(entry.file_name()) else { continue };
+            let mut target = [MaybeUninit::uninit(); 64];
+            // What has been closed meanwhile is gone.
+            let Ok((target, _)) = readlinkat_raw(&self.folders.links, entry.file_name(), &mut target) else { continue };
+            if target == link.as_bytes() {
+                places.numbers.push(self.place(number));
+            } else if target == b"anon_inode:[eventpoll]" {
+                self.search_set(number, &mut places)?;
+            }
+        }
+        Ok(places)
+    }
+
+    /// Notes where the socket is in an epoll set.
+    fn search_set(self, set: RawFd, places: &mut Places) -> io::Result<()> {
+        let status = fstat(self.socket)?;
+        let device = (major(status.st_dev) << 20) | minor(status.st_dev);
+        // What has been closed meanwhile is gone.
+        let Ok(mut file) = self.describe(set) else { return Ok(()) };
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        places.registrations.extend(registrations(&text, status.st_ino, device).map(|registration| (set, registration)));
+        Ok(())
+    }
+
+    fn describe(self, number: RawFd) -> io::Result<File> {
+        Ok(openat(&self.folders.texts, DecInt::new(number), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?.into())
+    }
+
+    /// proc_pid_fdinfo(5): the second line has the flags, in octal. What cannot be found out is taken for the usual.
+    fn place(self, number: RawFd) -> Place {
+        let mut space = [0; 128];
+        let read = self.describe(number).and_then(|mut file| file.read(&mut space));
+        let flags = read.ok().and_then(|length| flags(str::from_utf8(space.get(..length)?).ok()?));
+        Place { number, close_on_exec: flags.is_none_or(|flags| flags & libc::O_CLOEXEC != 0) }
+    }
 }
 
 fn number(name: &CStr) -> Option<RawFd> {
     name.to_str().ok()?.parse().ok()
-}
-
-/// proc_pid_fdinfo(5): the second line has the flags, in octal. What cannot be found out is taken for the usual.
-fn closes_on_exec(folders: &Folders, name: &CStr) -> bool {
-    let mut space = [0; 128];
-    let read = describe(folders, name).and_then(|mut file| file.read(&mut space));
-    read.ok().and_then(|length| flags(str::from_utf8(space.get(..length)?).ok()?)).is_none_or(|flags| flags & libc::O_CLOEXEC != 0)
 }
 
 fn flags(text: &str) -> Option<i32> {
@@ -114,10 +172,10 @@ impl Registrar {
         let (jobs, received) = channel::<Job>();
         thread::Builder::new().name("epoll-sets".into()).spawn(move || {
             sys::block_all_signals();
-            let alone = sys::network::leave_descriptor_table();
+            let alone = sys::leave_descriptor_table();
             for job in received {
                 let result = match &alone {
-                    Ok(()) => sys::network::register_elsewhere(job.set, job.socket, job.operation, job.registration),
+                    Ok(()) => sys::register_elsewhere(job.set, job.socket, job.operation, job.registration),
                     Err(error) => Err(io::Error::from(error.kind())),
                 };
                 // Whoever asked waits.
@@ -165,12 +223,20 @@ mod tests {
         let set = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
         epoll::add(&set, &old, epoll::EventData::new_u64(7), epoll::EventFlags::IN).unwrap();
         let (caller, _) = Callers::default().copy(std::process::id() as i32, old.as_raw_fd()).unwrap();
-        let find = |socket| find(caller.folders().unwrap(), socket);
+        let (thread, folders, number) = (std::process::id() as i32, caller.folders().unwrap(), old.as_raw_fd());
+        let search = |socket| Search { thread, folders, socket, number };
+        let find = |socket| search(socket).by_links();
         let found = find(old.as_fd()).unwrap();
         let mut numbers: Vec<RawFd> = found.numbers.iter().map(|place| place.number).collect();
         numbers.sort_unstable();
         assert_eq!(numbers, [old.as_raw_fd(), copy.as_raw_fd()]);
         assert!(found.numbers.iter().all(|place| place.close_on_exec));
+        // None where the kernel does not compare; other tests open and close descriptors meanwhile.
+        if let Some(mut compared) = search(old.as_fd()).by_comparison().unwrap() {
+            compared.numbers.sort_unstable_by_key(|place| place.number);
+            assert!(compared.numbers.iter().any(|place| place.number == number && place.close_on_exec));
+            assert!(compared.registrations.iter().all(|found_by_comparison| found.registrations.contains(found_by_comparison)));
+        }
         let [(number, registration)] = found.registrations[..] else { panic!("{found:?}") };
         assert_eq!((number, registration.number, registration.data), (set.as_raw_fd(), old.as_raw_fd(), 7));
 

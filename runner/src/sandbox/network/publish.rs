@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Published;
 use crate::sandbox::SocketFactory;
-use crate::sandbox::sys::network as kernel;
+use crate::sandbox::sys as kernel;
 
 /// How many connections lead in at a time, for each port; others wait to be accepted.
 const MOST_CONNECTIONS: usize = 256;

@@ -11,18 +11,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::io::Interest;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
 
 use super::caller::{self, Caller, Callers, Status};
 use super::calls::{self, Filters, Outcome, Peers, Waiting, connect_without_waiting, finish, is_connecting};
 use super::options::Options;
-use super::places::{self, Places, Registrar};
+use super::places::{Places, Registrar, Search};
 use super::publish::Factory;
 use super::rules::Names;
 use super::{Connection, NameServers, NetworkRules, Verdict};
-use crate::sandbox::sys;
-use crate::sandbox::sys::network::{self as kernel, Notification};
+use crate::sandbox::sys::{self as kernel, Notification};
 
 /// How many connections may be waited for at a time: each takes a descriptor of ours.
 const MOST_WAITING: usize = 256;
@@ -100,7 +100,9 @@ impl Shared {
 
     /// Puts a connection in place of the caller's socket wherever the caller's process has it.
     pub(super) fn put_in_place(&self, call: &Notification, caller: &Caller, (old, fresh): (&OwnedFd, BorrowedFd<'_>)) -> io::Result<()> {
-        let Places { numbers, registrations } = places::find(caller.folders()?, old.as_fd())?;
+        let [number, ..] = call.arguments;
+        let search = Search { thread: call.thread, folders: caller.folders()?, socket: old.as_fd(), number: number as i32 };
+        let Places { numbers, registrations } = search.places()?;
         let mut sets = Vec::with_capacity(registrations.len());
         for (number, registration) in registrations {
             let set = caller.copy(number)?;
@@ -149,7 +151,7 @@ impl Shared {
 
     async fn wait_for_own(&self, call: &Notification, copy: OwnedFd, address: &[u8]) -> io::Result<Outcome> {
         let timeout = send_timeout(copy.as_fd());
-        let copy = kernel::watch_writable(copy)?;
+        let copy = kernel::watch(copy, Interest::WRITABLE)?;
         let mut patience = Patience::new(timeout);
         loop {
             tokio::select! {
@@ -172,7 +174,7 @@ impl Shared {
         let [number, ..] = call.arguments;
         // The timeout was carried over.
         let timeout = send_timeout(fresh.as_fd());
-        let fresh = kernel::watch_writable(fresh)?;
+        let fresh = kernel::watch(fresh, Interest::WRITABLE)?;
         let mut patience = Patience::new(timeout);
         let ended = loop {
             tokio::select! {
@@ -254,7 +256,7 @@ fn send_timeout(socket: BorrowedFd<'_>) -> Option<Duration> {
 pub(super) async fn serve(shared: Rc<Shared>) -> io::Result<()> {
     // A faster way of waking that only newer kernels have.
     let _ = kernel::wake_on_same_processor(shared.notify.as_fd());
-    let ready = sys::watch_readable(shared.notify.try_clone()?)?;
+    let ready = kernel::watch(shared.notify.try_clone()?, Interest::READABLE)?;
     loop {
         let mut guard = ready.readable().await?;
         for _ in 0..CALLS_IN_A_ROW {
