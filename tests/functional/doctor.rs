@@ -20,7 +20,11 @@ fn its_json_is_one_object() {
     let Some(fixture) = Fixture::new() else { return };
     let ran = fixture.undocked(&["doctor", "--json"]).finish().expect_code(0);
     let object: Value = serde_json::from_slice(&ran.stdout).expect("one object");
-    assert!(object.is_object(), "{object}");
+    let rest = object["rest"].as_array().expect("a list");
+    let memory = rest.iter().find(|finding| finding["step"] == "limit memory (`-m`)").expect("said who would hold the limit");
+    let detail = memory["detail"].as_str().unwrap_or_default();
+    assert!(memory["verdict"] == "granted" && (detail.contains("by a cgroup") || detail.contains("by a thread")), "{memory}");
+    fixture.expect_nothing_left();
 }
 
 /// Inside a namespace where no further user namespace may be made, the first step fails, is named, and comes with advice.

@@ -95,6 +95,41 @@ fn every_source_is_opened_before_anything_lies_over_it() {
     assert_eq!(plan.sources.len(), 1 + DEVICES.len() + 2);
 }
 
+/// They are made where `/tmp` will be, and come last: over what a volume shows of the image's own folder.
+#[test]
+fn files_are_made_before_tmp_and_shown_after_volumes() {
+    let mut request = request(image());
+    for path in ["/etc/hosts", "/etc/passwd"] {
+        request.files.push(MadeFile { path: path.into(), contents: path.into() });
+    }
+    let plan = plan_as(request, Privilege::Root).unwrap();
+    let order = [
+        "hide /proc/kcore",
+        "mount a tmpfs for files of the sandbox",
+        "make the sandbox's 9",
+        "make the sandbox's 10",
+        "mount a tmpfs on /tmp",
+        "mount on /var/task/node_modules",
+        "mount on /etc/hosts",
+        "mount on /etc/passwd",
+        "enter the new root (pivot_root)",
+    ];
+    let names = names(&plan);
+    let places: Vec<_> = order.iter().map(|name| place(&names, name)).collect();
+    assert!(places.is_sorted(), "{names:#?}");
+    // Each is shown from the place it was kept at, and no source has that place.
+    let mut staged = Vec::new();
+    for step in &plan.steps {
+        match step {
+            Step::StageFile { slot, contents, .. } => staged.push((*slot, format!("mount on {}", String::from_utf8_lossy(contents)))),
+            Step::Attach { slot, .. } if *slot >= plan.sources.len() => assert_eq!((*slot, step.name()), staged.remove(0)),
+            _ => {}
+        }
+    }
+    assert!(staged.is_empty(), "{staged:?}");
+    assert!(!self::names(&plan_as(self::request(image()), Privilege::Root).unwrap()).contains(&order[1].to_owned()));
+}
+
 #[test]
 fn a_host_root_makes_each_folder_once() {
     let host = HostRoot {

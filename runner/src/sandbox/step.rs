@@ -222,7 +222,7 @@ pub(crate) enum ProcFrom {
     New,
     /// The one outside, with all that is mounted on it.
     Outer,
-    /// A new one, or the one outside where the kernel grants no new one, which is noted as a refusal of this step.
+    /// A new one, or the one outside where the kernel refuses a new one, which is noted as a refusal of this step.
     NewElseOuter,
 }
 

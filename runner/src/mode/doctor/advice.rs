@@ -26,8 +26,6 @@ pub(super) fn of_step(finding: &Finding, around: &Surroundings) -> Option<String
         "Linux 5.12 or later is needed, and an outer container that does not refuse it"
     } else if step.starts_with("execute programs in") {
         "set `UNDOCKED_CACHE` to a folder on a file system that is mounted without `noexec`"
-    } else if step.starts_with("limit memory") {
-        "memory is watched instead"
     } else if finding.optional {
         "functions run without it"
     } else {

@@ -1,6 +1,7 @@
 //! Mounts: the new root and what lies on it.
 
 use super::*;
+use crate::sandbox::isolation::is_refusal;
 
 impl Child {
     /// Attaches the root over `/proc`, a folder that always exists; what lay there is not needed any more. The new root stays reachable by its descriptor.
@@ -21,7 +22,7 @@ impl Child {
         if from != ProcFrom::Outer {
             let mounted = self.mount_at(c"proc", c"proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, ptr::null());
             match mounted {
-                Err(errno) if from == ProcFrom::NewElseOuter => self.note(orders, errno),
+                Err(errno) if from == ProcFrom::NewElseOuter && is_refusal(errno) => self.note(orders, errno),
                 mounted => return mounted,
             }
         }

@@ -53,6 +53,17 @@ impl Site {
         Ok(Self { parents, prefix, made: 0, _janitor: janitor, _own_locks: own_locks })
     }
 
+    /// What those made here limit a thing by; nothing if they cannot.
+    pub(super) fn means(&self, controller: Controller) -> Option<&'static str> {
+        let parent = self.parents.iter().find(|parent| parent.controllers.contains(&controller))?;
+        let scope = hierarchy::scope(&self.prefix);
+        Some(match parent.version {
+            Version::One => "a cgroup of version 1",
+            Version::Two if parent.folder.file_name().is_some_and(|name| *name == *scope) => "a cgroup in a scope of systemd's",
+            Version::Two => "a cgroup of version 2",
+        })
+    }
+
     /// A cgroup that limits what is wanted, and processes, as far as there are controllers; none if there is none of those wanted.
     pub(super) fn make(&mut self, wanted: &[Controller]) -> io::Result<Option<Cgroup>> {
         let useful = |parent: &Parent| parent.controllers.iter().any(|one| wanted.contains(one));

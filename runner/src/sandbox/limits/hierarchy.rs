@@ -135,8 +135,8 @@ fn unified(mount: &Mount, own: impl Fn() -> io::Result<String>, missing: &[Contr
     if writable(&folder) && offers(&folder) && alone_in(&folder) {
         return into_leaf(folder, missing, leaf);
     }
-    let scope = systemd::enter_scope_of_our_own(&format!("{}.scope", leaf.trim_end_matches('-')));
-    if scope.is_ok()
+    let entered = systemd::enter_scope_of_our_own(&scope(leaf));
+    if entered.is_ok()
         && let Some(folder) = own().ok().and_then(|own| own_folder(mount, &own))
         && offers(&folder)
         && alone_in(&folder)
@@ -144,6 +144,11 @@ fn unified(mount: &Mount, own: impl Fn() -> io::Result<String>, missing: &[Contr
         return into_leaf(folder, missing, leaf);
     }
     above(&folder, &mount.point, missing)
+}
+
+/// The name of the scope that systemd is asked for.
+pub(super) fn scope(leaf: &str) -> String {
+    format!("{}.scope", leaf.trim_end_matches('-'))
 }
 
 /// The root of all has no type.

@@ -90,6 +90,17 @@ impl Limiter {
     }
 }
 
+/// What would hold limits of memory and of the CPU share in a run of this process, found by making cgroups; an error is why there is none.
+pub(super) fn means() -> [Result<&'static str, String>; 2] {
+    let mut site = Site::find();
+    [Controller::Memory, Controller::Cpu].map(|controller| {
+        let site = site.as_mut().map_err(|why| why.clone())?;
+        let made = site.make(&[controller]).map_err(|error| error.to_string())?;
+        let means = site.means(controller).filter(|_| made.is_some());
+        means.ok_or_else(|| "no cgroup with this controller can be made here".to_owned())
+    })
+}
+
 /// The limits of one running sandbox. Dropped, it leaves nothing.
 #[derive(Debug, Default)]
 pub(super) struct Guard {

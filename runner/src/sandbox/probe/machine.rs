@@ -1,4 +1,4 @@
-//! What else of this machine a sandbox depends on: system calls, limits on namespaces, the file system of the cache, control groups.
+//! What else of this machine a sandbox depends on: system calls, limits on namespaces, the file system of the cache, cgroups.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{Finding, Verdict, words};
-use crate::sandbox::sys;
+use crate::sandbox::{limits, sys};
 
 /// Calls that are answered, if only with a complaint about nonsense, where they exist. `ENOSYS` says that they do not, and for those that take no right
 /// `EPERM` says that an outer filter refuses them.
@@ -33,10 +33,10 @@ pub fn calls() -> Vec<Finding> {
     CALLS.into_iter().map(finding).collect()
 }
 
-/// Looks at limits, control groups and the folder of the cache.
+/// Looks at limits, cgroups and the folder of the cache.
 pub fn rest(cache: Option<&Path>) -> Vec<Finding> {
     let mut found: Vec<Finding> = ["user", "mnt", "pid", "ipc", "uts", "net"].into_iter().filter_map(limit).collect();
-    found.push(Finding::new("limit memory by a control group", control_group(), true));
+    found.extend(limits());
     if let Some(cache) = cache {
         found.push(Finding::new(format!("execute programs in {}", cache.display()), executable(cache), false));
     }
@@ -52,25 +52,15 @@ fn limit(kind: &str) -> Option<Finding> {
     Some(Finding::new(format!("have {kind} namespaces"), verdict, true))
 }
 
-/// Whether the group that we are in, of version 2 or of version 1's memory controller, may have groups of our own below it.
-fn control_group() -> Verdict {
-    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let folders = groups.lines().filter_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (_, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let mount = match controllers {
-            "" if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() => "/sys/fs/cgroup",
-            "" => "/sys/fs/cgroup/unified",
-            "memory" => "/sys/fs/cgroup/memory",
-            _ => return None,
-        };
-        Some(Path::new(mount).join(path.trim_start_matches('/')))
-    });
-    let is_writable = |folder: &Path| nix::unistd::access(folder, nix::unistd::AccessFlags::W_OK).is_ok();
-    match folders.filter(|folder| folder.is_dir()).find(|folder| is_writable(folder)) {
-        Some(folder) => Verdict::Granted(Some(folder.display().to_string())),
-        None => Verdict::Refused("none is ours".into()),
-    }
+/// What would hold the limits of a run. Memory is always held; processor time by cgroups alone.
+fn limits() -> [Finding; 2] {
+    let [memory, cpu] = limits::means();
+    let memory = memory.map_or_else(|why| format!("by a thread of undocked's that watches ({why})"), |means| format!("by {means}"));
+    let cpu = cpu.map_or_else(Verdict::Refused, |means| Verdict::Granted(Some(format!("by {means}"))));
+    [
+        Finding::new("limit memory (`-m`)", Verdict::Granted(Some(memory)), true),
+        Finding::new("limit the CPU share (`--cpu lambda`)", cpu, true),
+    ]
 }
 
 /// The nearest folder that exists decides.
