@@ -93,6 +93,8 @@ fn a_published_udp_port_carries_datagrams_both_ways() {
     let mut bytes = [0; 16];
     let (length, from) = socket.recv_from(&mut bytes).expect("answered");
     assert_eq!((&bytes[..length], from), (&b"datagram"[..], SocketAddr::from((Ipv4Addr::LOCALHOST, outside))));
+    // Who listens may end, and take along what is still under way, only now.
+    socket.send_to(b"end", (Ipv4Addr::LOCALHOST, outside)).expect("sent");
     assert_eq!(running.finish().expect_code(0).json(), json!({"served": {"echo": "ok"}}));
     fixture.expect_nothing_left();
 }
@@ -306,14 +308,17 @@ fn with_no_network_there_is_no_way_out() {
     let Some(fixture) = Fixture::new() else { return };
     let (held, port) = listener();
     held.set_nonblocking(true).expect("set");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port is free");
+    socket.set_nonblocking(true).expect("set");
+    let datagrams = socket.local_addr().expect("bound").port();
     let script = format!(
-        "connect gateway {GATEWAY}:{port}\nconnect loopback 127.0.0.1:{port}\nconnect far 192.0.2.1:80\nconnect name host.docker.internal:{port}\nconnections udp exchange {GATEWAY} 9\nconnections inside inside"
+        "connect gateway {GATEWAY}:{port}\nconnect loopback 127.0.0.1:{port}\nconnect far 192.0.2.1:80\nconnect name host.docker.internal:{port}\nconnections inside inside\nconnections udp exchange {GATEWAY} {datagrams}"
     );
     for (seen, _) in [notes(&fixture, &["--network", "none"], &script), plain_notes(&fixture, &["--network", "none"], &script)] {
         for place in ["gateway", "loopback", "far", "name"] {
             assert_ne!(seen[place], "ok", "{seen}");
         }
-        assert!(seen["udp"].get("received").is_none(), "{seen}");
+        assert!(seen["udp"].get("received").is_none() && socket.recv(&mut [0; 16]).is_err(), "{seen}");
         assert_eq!(seen["inside"], json!({"tcp": "ok", "udp": "ok", "unix": "ok"}), "its own loopback is there");
     }
     let came = held.accept();

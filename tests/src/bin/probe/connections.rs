@@ -357,14 +357,18 @@ fn echo_tcp(seen: &mut Seen, port: u16) -> io::Result<()> {
     Ok(())
 }
 
-/// The same for one datagram.
+/// The same for datagrams, until one says `end`.
 fn echo_udp(seen: &mut Seen, port: u16) -> io::Result<()> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port))?;
     eprintln!("listening");
     let mut bytes = [0; 4096];
-    let (length, from) = socket.recv_from(&mut bytes)?;
-    note(seen, "echo", socket.send_to(&bytes[..length], from));
-    Ok(())
+    loop {
+        let (length, from) = socket.recv_from(&mut bytes)?;
+        if bytes[..length] == *b"end" {
+            return Ok(());
+        }
+        note(seen, "echo", socket.send_to(&bytes[..length], from));
+    }
 }
 
 /// Sends a datagram to whom sends it back.
