@@ -287,6 +287,16 @@ fn answer_names(socket: &UdpSocket) {
     }
 }
 
+#[test]
+fn the_runtime_api_is_on_the_sandboxs_own_port_9001() {
+    let Some(fixture) = Fixture::new() else { return };
+    for options in [&[][..], &["--network", "private"], &["--network", "none"]] {
+        let (seen, _) = notes(&fixture, options, "note-env env\nconnect api 127.0.0.1:9001\nhttp ping GET /2018-06-01/ping");
+        assert_eq!(seen["env"]["AWS_LAMBDA_RUNTIME_API"], "127.0.0.1:9001", "{options:?}");
+        assert_eq!((&seen["api"], &seen["ping"]["status"]), (&json!("ok"), &json!(200)), "{options:?}");
+    }
+}
+
 /// Each has a loopback of its own: the same ports, and none of them on the host.
 #[test]
 fn two_sandboxes_at_once_have_the_same_ports() {
