@@ -163,7 +163,7 @@ fn without_a_network_of_its_own_it_has_the_machines() {
 fn a_network_that_cannot_be_supervised_has_no_way_out() {
     let Some(fixture) = fixture() else { return };
     let lacks = ["--refuse", "seccomp-listener=16"];
-    works(&fixture, &lacks, "as with `--network none` (seccomp notification) (Device or resource busy)");
+    works(&fixture, &lacks, "so it is as `--network none` (Device or resource busy)");
     for options in [&["--isolation", "full"][..], &["--deny-net", "example.com"], &["--allow-net", "example.com"], &["-p", "8080"]] {
         run(&fixture, &lacks, options).expect_code(125).expect_err("seccomp notification");
     }

@@ -227,8 +227,7 @@ impl Spawner {
         let memory_held = limits::holds_memory(cgroup.as_ref());
         let wiring = wire(plan, memory_held).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
-        let record = Record::default();
-        let vectors = Vectors::new(plan, ruleset.is_some());
+        let (record, vectors) = (Record::default(), Vectors::new(plan, ruleset.is_some()));
         let filter = filter_program(plan.filter.as_deref());
         let network_filter = filter_program(plan.network_filter.as_deref());
         let signals = sys::signals_not_default();

@@ -169,7 +169,7 @@ impl Step {
             Self::ChangeDirectory(path) => format!("change to {}", show(path)),
             Self::DropCapabilities | Self::EmptyCapabilities => "drop capabilities".into(),
             Self::NoNewPrivileges => "set no_new_privs".into(),
-            Self::SuperviseNetwork { .. } => "connect its network, which is as with `--network none` (seccomp notification)".into(),
+            Self::SuperviseNetwork { .. } => "supervise the network (seccomp notification)".into(),
             Self::ConfineFiles => "confine file access (Landlock)".into(),
             Self::CloseOthers => "close other file descriptors (close_range)".into(),
             Self::HandOut => "hand descriptors to the host".into(),
