@@ -89,7 +89,7 @@ impl NetworkError {
 
 /// How the sandbox is connected, and what its `/etc/hosts` has besides.
 pub fn networking(options: &NetworkOptions<'_>) -> Result<(Networking, Vec<HostEntry>), NetworkError> {
-    let network = match options.network {
+    let mut network = match options.network {
         // What docker's default network is to a container.
         None | Some("private" | "bridge" | "default") => Network::private(),
         Some("none") => Network::None,
@@ -102,6 +102,10 @@ pub fn networking(options: &NetworkOptions<'_>) -> Result<(Networking, Vec<HostE
     let rules = |given: &[String]| given.iter().map(|rule| self::rule(rule)).collect::<Result<Vec<_>, _>>();
     let rules = NetworkRules::new(rules(options.allow)?, rules(options.deny)?);
     let published = options.publish.iter().map(|port| published(port)).collect::<Result<_, _>>()?;
+    // Rules and ports say that the network matters.
+    if let Network::Private { needs_way_out, .. } = &mut network {
+        *needs_way_out = ![options.allow, options.deny, options.publish].iter().all(|given| given.is_empty());
+    }
     let log = if options.log { LogConnections::Yes } else { LogConnections::No };
     let added = options.add_host.iter().map(|entry| host_entry(entry)).collect::<Result<_, _>>()?;
     // Without the file a resolver asks this host (resolv.conf(5)).

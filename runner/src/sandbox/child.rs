@@ -204,7 +204,8 @@ impl Child {
             Step::DropCapabilities => drop_capabilities(),
             Step::EmptyCapabilities => drop_own_capabilities(),
             Step::NoNewPrivileges => call!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).map(drop),
-            Step::SuperviseNetwork => {
+            Step::SuperviseNetwork { .. } if orders.unsupervised != 0 => Err(orders.unsupervised),
+            Step::SuperviseNetwork { .. } => {
                 let [notify, ..] = &mut orders.handed;
                 supervise(orders.network_filter).map(|descriptor| *notify = descriptor)
             }

@@ -72,7 +72,7 @@ pub fn resolv_conf(network: Network, servers: &NameServers, of_host: &str) -> Op
 mod tests {
     use super::*;
 
-    const PRIVATE: Network = Network::Private { ipv6: false };
+    const PRIVATE: Network = Network::Private { ipv6: false, needs_way_out: false };
 
     #[test]
     fn hosts_of_each_network() {
