@@ -21,6 +21,7 @@ use crate::environment::{EnvironmentError, Ran, Run, run_once};
 use crate::exit_code::{ExitCode, Failure};
 use crate::lambda::Outcome;
 use crate::report::{self, Report, RunResult, result_line};
+use crate::sandbox::network::{LogConnections, Networking};
 use crate::sandbox::{Command, Input, Launcher, Network, Output, Stdio, plan};
 
 /// Why a run was not done.
@@ -46,7 +47,7 @@ impl From<Failure> for NotRun {
 /// Runs what `config` says; on the host's network where none of its own is granted and nothing that was asked for hangs on it.
 pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
     let mut event = None;
-    let not_run = match attempt(config, &mut event, None) {
+    let not_run = match attempt(config, &mut event, without_effect(&config.networking)) {
         Ok(code) => return Ok(code),
         Err(not_run) => not_run,
     };
@@ -60,6 +61,15 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
     // It was asked for at the first attempt.
     config.images.options.policy = PullPolicy::Missing;
     attempt(&config, &mut event, Some(&why)).map_err(|not_run| not_run.failure)
+}
+
+/// What was asked for and means nothing on the network that was asked for.
+fn without_effect(networking: &Networking) -> Option<&'static str> {
+    match (networking.network, networking.published.is_empty(), networking.log) {
+        (Network::Host, false, _) => Some("`-p` changes nothing with `--network host`: what listens inside is on this machine's own ports"),
+        (Network::Host, true, LogConnections::Yes) => Some("`--log-net` tells nothing with `--network host`"),
+        _ => None,
+    }
 }
 
 /// One attempt; `said` is said of it. The event is read once.

@@ -79,6 +79,9 @@ pub fn attempt(what: &str, arguments: &[&str]) -> String {
         ("epoll", &[open]) => epoll(&mut seen, open),
         ("pass", &[open]) => pass(&mut seen, open),
         ("inside", []) => inside(&mut seen),
+        ("echo-tcp", &[port]) => echo_tcp(&mut seen, port),
+        ("echo-udp", &[port]) => echo_udp(&mut seen, port),
+        ("exchange", &[port]) => exchange(&mut seen, arguments[0], port),
         ("times", &[port, count]) => times(&mut seen, arguments[0], port, count),
         ("throughput", &[port, mebibytes]) => throughput(&mut seen, arguments[0], port, mebibytes),
         _ => give_up(&format!("connections NAME {what}?")),
@@ -342,6 +345,40 @@ fn pass(seen: &mut Seen, open: u16) -> io::Result<()> {
     call(number::RECVMSG, [fd(&right), Room(&mut header), Number(0)])?;
     let number = room[16..20].try_into().map_or(-1, i32::from_ne_bytes);
     note(seen, "echo", echo(TcpStream::from(system::own(number))));
+    Ok(())
+}
+
+/// Listens until one connection came and ended, and sends back what comes on it. Says on standard error when it may come.
+fn echo_tcp(seen: &mut Seen, port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    eprintln!("listening");
+    let (stream, _) = listener.accept()?;
+    note(seen, "echo", io::copy(&mut &stream, &mut &stream));
+    Ok(())
+}
+
+/// The same for datagrams, until one says `end`.
+fn echo_udp(seen: &mut Seen, port: u16) -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port))?;
+    eprintln!("listening");
+    let mut bytes = [0; 4096];
+    loop {
+        let (length, from) = socket.recv_from(&mut bytes)?;
+        if bytes[..length] == *b"end" {
+            return Ok(());
+        }
+        note(seen, "echo", socket.send_to(&bytes[..length], from));
+    }
+}
+
+/// Sends a datagram to whom sends it back.
+fn exchange(seen: &mut Seen, ip: &str, port: u16) -> io::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut bytes = [0; 16];
+    note(seen, "sent", socket.send_to(b"datagram", (ip, port)));
+    let (length, from) = socket.recv_from(&mut bytes)?;
+    seen.insert("received".to_owned(), format!("{} from {from}", String::from_utf8_lossy(&bytes[..length])));
     Ok(())
 }
 
