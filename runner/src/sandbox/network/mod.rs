@@ -39,7 +39,7 @@ use tokio::task::LocalSet;
 use super::{Outbound, SocketFactory, sys};
 use calls::Filters;
 use datagrams::{Datagrams, RawSockets};
-pub use names::{HostAddress, HostEntry, hosts, resolv_conf};
+pub use names::{HOST_NAME, HostAddress, HostEntry, hosts, resolv_conf};
 pub use rules::{NetworkRules, ParseRuleError, Rule};
 pub use servers::NameServers;
 use supervise::Shared;
