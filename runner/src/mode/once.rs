@@ -21,7 +21,7 @@ use crate::environment::{EnvironmentError, Ran, Run, run_once};
 use crate::exit_code::{ExitCode, Failure};
 use crate::lambda::Outcome;
 use crate::report::{self, Report, RunResult, result_line};
-use crate::sandbox::network::{LogConnections, Networking};
+use crate::sandbox::network::{HOST_NAME, HostAddress, HostEntry, LogConnections, Networking};
 use crate::sandbox::{Command, Input, Launcher, Network, Output, Stdio, plan};
 
 /// Why a run was not done.
@@ -58,6 +58,8 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
     let why = format!("no network of its own is granted ({}): it has this machine's, `--network host`", not_run.failure);
     let mut config = config.clone();
     config.networking.network = Network::Host;
+    // The function may rely on that name; others that were asked for come first.
+    config.added_hosts.push(HostEntry { name: HOST_NAME.to_owned(), address: HostAddress::Gateway });
     // It was asked for at the first attempt.
     config.images.options.policy = PullPolicy::Missing;
     attempt(&config, &mut event, Some(&why)).map_err(|not_run| not_run.failure)

@@ -32,13 +32,14 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::{Outbound, SocketFactory, sys};
 use calls::Filters;
 use datagrams::{Datagrams, RawSockets};
-pub use names::{HostAddress, HostEntry, hosts, resolv_conf};
+pub use names::{HOST_NAME, HostAddress, HostEntry, hosts, resolv_conf};
 pub use rules::{NetworkRules, ParseRuleError, Rule};
 pub use servers::NameServers;
 use supervise::Shared;
@@ -143,12 +144,19 @@ pub struct Supervisor {
     ended: Receiver<()>,
 }
 
+/// Whether this kernel lets us supervise a network. `ENOPROTOOPT`: it does not tell which namespace a socket is of (before Linux 5.14). `EPERM`: it has no
+/// Landlock that knows TCP, and lets us attach no filters instead.
+pub fn granted() -> io::Result<()> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    calls::namespace(socket.as_fd())?;
+    if calls::landlock_knows_tcp() { Ok(()) } else { Filters::find_out().map(drop) }
+}
+
 impl Supervisor {
     /// How long its end is waited for. Only a sandbox that meant to holds it up longer, and then its thread ends later.
     const LONGEST_END: Duration = Duration::from_secs(1);
 
-    /// Starts the thread. `ENOPROTOOPT`: this kernel does not tell which namespace a socket is of (before Linux 5.14). `EPERM`: it has no Landlock that
-    /// knows TCP, and lets us attach no filters instead.
+    /// Starts the thread. Errors are those of [`granted`].
     pub fn start(supervision: Supervision) -> io::Result<Self> {
         let kernel = |outbound: &Outbound| Ok::<_, io::Error>((calls::namespace(outbound.raw_v4.as_fd())?, Filters::find_out()?));
         let kernel = supervision.outbound.as_ref().map(kernel).transpose()?;
