@@ -7,7 +7,7 @@ use super::NameServers;
 use crate::sandbox::{HOST_GATEWAY, Network, SANDBOX_V4};
 
 /// The name that containers call their host by.
-const HOST_NAME: &str = "host.docker.internal";
+pub(super) const HOST_NAME: &str = "host.docker.internal";
 
 /// A name for `/etc/hosts` (`--add-host`).
 #[derive(Debug, Clone, PartialEq, Eq)]
