@@ -12,10 +12,10 @@ use tokio::task::JoinSet;
 use crate::api::{self, Ticket};
 use crate::function::INNER_API_PORT;
 use crate::lambda::Input;
-use crate::sandbox::network::{Connection, LogConnections, Networking, Protocol, Published, PublishedPort, Supervision, Supervisor};
+use crate::sandbox::network::{Networking, Protocol, Published, PublishedPort, Supervision, Supervisor, Told};
 use crate::sandbox::{Network, NetworkDescriptors, Outbound, Sandbox, SocketFactory, SocketHolder};
 
-/// Connections that wait to be logged. Bounded: a sandbox that is ahead of its log waits.
+/// What waits to be said, of connections mostly. Bounded: a sandbox that is ahead of its log waits.
 const LOG_AHEAD: usize = 64;
 
 /// A port that cannot be published.
@@ -44,9 +44,9 @@ impl PublishError {
 pub struct Connections<'a> {
     networking: &'a Networking,
     published: Vec<Published>,
-    log: Option<mpsc::Sender<Connection>>,
-    /// What is logged.
-    logged: Option<mpsc::Receiver<Connection>>,
+    told: mpsc::Sender<Told>,
+    /// What supervisors tell.
+    logged: mpsc::Receiver<Told>,
 }
 
 /// What serves one sandbox. Dropping it ends that.
@@ -68,15 +68,12 @@ impl Serving {
 impl<'a> Connections<'a> {
     /// Binds the published ports.
     pub fn open(networking: &'a Networking) -> Result<Self, PublishError> {
-        let (log, logged) = match networking.log {
-            LogConnections::Yes => Some(mpsc::channel(LOG_AHEAD)).unzip(),
-            LogConnections::No => (None, None),
-        };
+        let (told, logged) = mpsc::channel(LOG_AHEAD);
         let published = match networking.network {
             Network::Host => Vec::new(),
             Network::None | Network::Private { .. } => networking.published.iter().map(publish).collect::<Result<_, _>>()?,
         };
-        Ok(Self { networking, published, log, logged })
+        Ok(Self { networking, published, told, logged })
     }
 
     /// The published ports as they are: what the host listens on, and the port inside.
@@ -87,13 +84,10 @@ impl<'a> Connections<'a> {
         })
     }
 
-    /// The next connection to be logged; never answers if none are.
-    pub async fn logged(&mut self) -> Connection {
-        match &mut self.logged {
-            Some(logged) => match logged.recv().await {
-                Some(connection) => connection,
-                None => std::future::pending().await,
-            },
+    /// What is next to be said to the user; never answers if nothing is.
+    pub async fn logged(&mut self) -> Told {
+        match self.logged.recv().await {
+            Some(told) => told,
             None => std::future::pending().await,
         }
     }
@@ -139,9 +133,17 @@ impl<'a> Connections<'a> {
     }
 
     fn supervision(&self, outbound: Option<Outbound>, factory: SocketFactory) -> io::Result<Supervision> {
-        let Networking { rules, name_servers, .. } = self.networking;
+        let Networking { rules, name_servers, log, .. } = self.networking;
         let published = self.published.iter().map(again).collect::<io::Result<_>>()?;
-        Ok(Supervision { outbound, factory, rules: rules.clone(), name_servers: name_servers.clone(), published, log: self.log.clone() })
+        Ok(Supervision {
+            outbound,
+            factory,
+            rules: rules.clone(),
+            name_servers: name_servers.clone(),
+            published,
+            log: *log,
+            told: self.told.clone(),
+        })
     }
 }
 

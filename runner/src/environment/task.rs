@@ -19,7 +19,7 @@ use crate::api::Ticket;
 use crate::function::Function;
 use crate::lambda::{Effect, FunctionError, Input, Lifecycle, LogEvent, Now, ReportFigures};
 use crate::report::Report;
-use crate::sandbox::network::Connection;
+use crate::sandbox::network::Told;
 use crate::sandbox::{Launcher, PlanError, SandboxPlan};
 
 /// How often memory is looked at, beside the runtime's calls.
@@ -59,7 +59,7 @@ enum Wake {
     Ended,
     Output(Stream),
     Room,
-    Connection(Connection),
+    Told(Told),
 }
 
 impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a, P> {
@@ -97,7 +97,7 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
                 () = has_ended(&self.runtime) => Wake::Ended,
                 stream = has_output(&self.runtime), if has_room => Wake::Output(stream),
                 () = self.report.room(), if !has_room => Wake::Room,
-                connection = self.start.connections.logged(), if has_room => Wake::Connection(connection),
+                told = self.start.connections.logged(), if has_room => Wake::Told(told),
             };
             match wake {
                 Wake::Stop(signal) => return Ok(Some(signal)),
@@ -110,7 +110,7 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
                 Wake::Ended => self.reap().await?,
                 Wake::Output(stream) => self.take_output(stream),
                 Wake::Room => {}
-                Wake::Connection(connection) => self.report.note(&format!("undocked: {connection}")),
+                Wake::Told(told) => self.report.note(&format!("undocked: {told}")),
             }
         }
         Ok(None)

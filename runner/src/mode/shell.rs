@@ -37,7 +37,7 @@ pub(super) async fn run(
                 sandbox.kill();
                 break (sandbox.ended().await, Some(signal));
             }
-            connection = connections.logged() => say(&connection.to_string()),
+            told = connections.logged() => say(&told.to_string()),
         }
     };
     if sandbox.killed_for_memory() {

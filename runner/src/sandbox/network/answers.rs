@@ -38,7 +38,8 @@ fn read_name(message: &[u8], start: usize) -> Option<(String, usize)> {
             0 => return Some((name, end.unwrap_or(at + 1))),
             1..=63 => {
                 let label = message.get(at + 1..at + 1 + length)?;
-                if !label.iter().all(u8::is_ascii_graphic) || name.len() + length > 254 {
+                // A dot within a label would make the name another one's.
+                if !label.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'.') || name.len() + length > 254 {
                     return None;
                 }
                 if !name.is_empty() {
@@ -100,6 +101,10 @@ mod tests {
         looping.truncate(12);
         looping.extend([0xc0, 12, 0, 1, 0, 1]);
         assert_eq!(addresses(&looping), None);
+        let mut dotted = message(0x8180, &[(1, &[10, 0, 0, 1])]);
+        assert!(addresses(&dotted).is_some());
+        dotted[18] = b'.';
+        assert_eq!(addresses(&dotted), None);
     }
 
     proptest! {

@@ -90,6 +90,10 @@ pub(super) struct Folders {
 impl Caller {
     /// A copy of one of its descriptors.
     pub(super) fn copy(&self, number: RawFd) -> io::Result<OwnedFd> {
+        // The kernel would say the same, but rustix asserts that it is none of those.
+        if number < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
         Ok(pidfd_getfd(&self.pidfd, number, PidfdGetfdFlags::empty())?)
     }
 
@@ -227,5 +231,8 @@ mod tests {
         let (_, copy) = callers.copy(std::process::id() as i32, socket.as_raw_fd()).unwrap();
         assert_eq!(cookie(&copy).unwrap(), cookie(&socket).unwrap());
         assert_eq!(callers.copy(i32::MAX, 0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        for number in [-1, -100, i32::MIN, i32::MAX] {
+            assert_eq!(callers.copy(std::process::id() as i32, number).unwrap_err().raw_os_error(), Some(libc::EBADF), "{number}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn6, recvmsg, setsockopt, sockopt};
@@ -17,6 +18,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send, sendto};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UdpSocket;
+use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
@@ -29,6 +31,8 @@ use crate::sandbox::sys as kernel;
 
 /// How many flows there are at a time; the one that has been quiet longest goes first.
 const MOST_FLOWS: usize = 256;
+/// How many datagrams wait for names to be looked up.
+const MOST_HELD: usize = 64;
 /// How long a flow may be quiet.
 const QUIET: Duration = Duration::from_secs(60);
 /// How long a question to a name server waits for its answer.
@@ -77,11 +81,13 @@ pub(super) struct Datagrams {
     shared: Rc<Shared>,
     raw: RawSockets,
     flows: RefCell<HashMap<Key, (Rc<Flow>, AbortHandle)>>,
+    /// Places for datagrams that wait.
+    held: Arc<Semaphore>,
 }
 
 impl Datagrams {
     pub(super) fn new(shared: Rc<Shared>, raw: RawSockets) -> Rc<Self> {
-        Rc::new(Self { shared, raw, flows: RefCell::new(HashMap::new()) })
+        Rc::new(Self { shared, raw, flows: RefCell::default(), held: Arc::new(Semaphore::new(MOST_HELD)) })
     }
 
     /// Relays until the sockets fail.
@@ -124,17 +130,39 @@ impl Datagrams {
         let flow = match known {
             Some(flow) => flow,
             None => match Destination::of(datagram.destination, &self.shared.servers) {
+                Destination::Outside(target) if !self.shared.names_are_known() => return self.hold(datagram, target),
                 Destination::Outside(target) => self.open(key, target).await,
                 // The raw sockets see what the sandbox sends to itself before they have their filters.
                 Destination::Inside | Destination::Nowhere => return,
             },
         };
+        self.send_along(&flow, key, datagram.payload);
+    }
+
+    fn send_along(&self, flow: &Flow, key: Key, payload: &[u8]) {
         flow.used.set(Instant::now());
         match &flow.socket {
             // A datagram that cannot be sent is lost, as they may be. Not through tokio, which does not know yet that a fresh socket is writable.
-            Some(socket) => drop(send(socket, datagram.payload, SendFlags::DONTWAIT)),
-            None => self.inject(datagram.source, packet::unreachable(key.0, key.1, Unreachable::Forbidden)),
+            Some(socket) => drop(send(socket, payload, SendFlags::DONTWAIT)),
+            None => self.inject(key.0, packet::unreachable(key.0, key.1, Unreachable::Forbidden)),
         }
+    }
+
+    /// Sends a datagram on once the names that rules are about are known. One too many is lost, as they may be.
+    fn hold(self: &Rc<Self>, datagram: &Datagram<'_>, target: SocketAddr) {
+        let Ok(place) = Arc::clone(&self.held).try_acquire_owned() else { return };
+        let (this, payload) = (Rc::clone(self), datagram.payload.to_vec());
+        let key = (datagram.source, datagram.destination);
+        tokio::task::spawn_local(async move {
+            this.shared.until_names_are_known().await;
+            drop(place);
+            let known = this.flows.borrow().get(&key).map(|(flow, _)| Rc::clone(flow));
+            let flow = match known {
+                Some(flow) => flow,
+                None => this.open(key, target).await,
+            };
+            this.send_along(&flow, key, &payload);
+        });
     }
 
     /// Begins a flow. One that is forbidden, or that this machine has no way for, is remembered so that it is told of once.

@@ -43,21 +43,44 @@ impl Destination {
 
     fn of_v6(ip: Ipv6Addr, port: u16) -> Self {
         let own_network = ip.segments()[..3] == SANDBOX_V6.segments()[..3];
-        // Ways to write an IPv4 address that the kernel might take for one of its own: compatible (RFC 4291, 2.5.5.1), 6to4 (RFC 3056), and translated
-        // by a device of the host's (RFC 6052, RFC 8215).
-        let [a, b, c, ..] = ip.segments();
-        let disguised = ip.segments()[..6] == [0; 6] || a == 0x2002 || (a, b) == (0x64, 0xff9b);
-        let embedded = match a {
-            0x2002 => Ipv4Addr::from((u32::from(b) << 16) | u32::from(c)),
-            _ => Ipv4Addr::from(ip.to_bits() as u32),
-        };
+        let disguised = embedded(ip).first().copied();
         if ip.is_loopback() || ip.is_unspecified() || ip == SANDBOX_V6 {
             Self::Inside
-        } else if own_network || ip.is_multicast() || ip.is_unicast_link_local() || (disguised && !is_global_unicast(embedded)) {
+        } else if own_network
+            || ip.is_multicast()
+            || ip.is_unicast_link_local()
+            || disguised.is_some_and(|embedded| !is_global_unicast(embedded))
+        {
             Self::Nowhere
         } else {
             Self::Outside(SocketAddr::from((ip, port)))
         }
+    }
+}
+
+/// All that an address of the sandbox's may stand for: itself, what is written in it, and what the host's name leads to.
+pub(super) fn leads_to(address: IpAddr) -> Vec<IpAddr> {
+    let mut all = vec![address];
+    match address {
+        IpAddr::V4(HOST_GATEWAY) => all.extend([IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)]),
+        IpAddr::V4(_) => {}
+        IpAddr::V6(ip) => all.extend(embedded(ip).into_iter().map(IpAddr::V4)),
+    }
+    all
+}
+
+/// Ways to write an IPv4 address that the kernel, or a device of the host's, might take for that one: compatible (RFC 4291, 2.5.5.1), 6to4 (RFC 3056), and
+/// translated (RFC 6052, 2.2; RFC 8215). How long the prefix of the last is nobody tells; mostly
+/// it leaves the last four bytes, which come first here.
+fn embedded(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
+    let bytes = ip.octets();
+    let of = |places: [usize; 4]| Ipv4Addr::from(places.map(|place| bytes.get(place).copied().unwrap_or_default()));
+    let last = of([12, 13, 14, 15]);
+    match ip.segments() {
+        [0x2002, ..] => vec![of([2, 3, 4, 5])],
+        [0x64, 0xff9b, 1, ..] => vec![last, of([6, 7, 9, 10]), of([7, 9, 10, 11]), of([9, 10, 11, 12])],
+        [0x64, 0xff9b, ..] | [0, 0, 0, 0, 0, 0, ..] => vec![last],
+        _ => Vec::new(),
     }
 }
 

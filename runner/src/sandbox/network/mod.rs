@@ -58,8 +58,10 @@ pub struct Supervision {
     pub name_servers: NameServers,
     /// Ports that lead inside.
     pub published: Vec<Published>,
-    /// Is told of every connection. Bounded by its maker: the sandbox's connections wait for a slow reader.
-    pub log: Option<mpsc::Sender<Connection>>,
+    /// Whether every connection is told of.
+    pub log: LogConnections,
+    /// Who is told. Bounded by its maker: the sandbox's connections wait for a slow reader.
+    pub told: mpsc::Sender<Told>,
 }
 
 /// A port of the host's that leads to one inside. What listens outside is bound before the sandbox starts, so that a port in use is an error early.
@@ -79,6 +81,32 @@ pub enum Published {
         /// The port inside, on the sandbox's 127.0.0.1.
         inside: u16,
     },
+}
+
+/// What a supervisor tells of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// A connection.
+    Connection(Connection),
+    /// A name that a denying rule is about could not be looked up, so that nothing is denied by it yet.
+    NotLookedUp {
+        /// The name.
+        name: String,
+    },
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connection(connection) => connection.fmt(f),
+            Self::NotLookedUp { name } => {
+                write!(
+                    f,
+                    "`{name}` cannot be looked up: `--deny-net {name}` denies nothing until it can\nhint: deny its addresses by number"
+                )
+            }
+        }
+    }
 }
 
 /// A connection that the sandbox wanted to make.
@@ -189,7 +217,7 @@ impl Drop for Supervisor {
 fn run(supervision: Supervision, kernel: Option<(u64, Filters)>, stopped: oneshot::Receiver<()>) {
     // Without a runtime nothing is served: the sandbox's calls fail, as it has no way out.
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-    let Supervision { outbound, factory, rules, name_servers, published, log } = supervision;
+    let Supervision { outbound, factory, rules, name_servers, published, log, told } = supervision;
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async {
         let factory = Rc::new(RefCell::new(factory));
@@ -199,7 +227,7 @@ fn run(supervision: Supervision, kernel: Option<(u64, Filters)>, stopped: onesho
         let served = async {
             let (Some(outbound), Some((namespace, filters))) = (outbound, kernel) else { return std::future::pending().await };
             let (raw, notify) = RawSockets::new(outbound)?;
-            let shared = Rc::new(Shared::new((notify, namespace, filters), (rules, name_servers), factory, log));
+            let shared = Rc::new(Shared::new((notify, namespace, filters), (rules, name_servers), factory, (log, told)));
             tokio::task::spawn_local(supervise::look_up_names(Rc::clone(&shared)));
             tokio::task::spawn_local(Datagrams::new(Rc::clone(&shared), raw).serve());
             supervise::serve(shared).await

@@ -5,7 +5,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use super::{NameServers, Verdict};
+use super::names::HOST_NAME;
+use super::{NameServers, Verdict, destination};
 use crate::sandbox::addresses::HOST_GATEWAY;
 
 /// Addresses at which clouds hand out their machines' credentials: denied unless allowed by address.
@@ -142,6 +143,13 @@ impl Rule {
         }
     }
 
+    fn name(&self) -> Option<&str> {
+        match &self.host {
+            Host::Name(name) => Some(name),
+            Host::Network { .. } | Host::Suffix(_) => None,
+        }
+    }
+
     /// Whether it is about one address by number.
     fn is_exactly(&self, address: IpAddr) -> bool {
         matches!(&self.host, Host::Network { address: own, prefix } if *own == address && *prefix == bits(address))
@@ -180,22 +188,27 @@ impl NetworkRules {
         Self { allow, deny }
     }
 
-    /// Whether the sandbox may reach an address, which it names as it sees it.
+    /// Whether the sandbox may reach an address, which it names as it sees it. A rule allows the address as it is given, and denies it if it covers
+    /// anything that the address may lead to.
     pub(super) fn verdict(&self, destination: SocketAddr, names: &Names, servers: &NameServers) -> Verdict {
         let (address, port) = (destination.ip().to_canonical(), destination.port());
-        let covered = |rules: &[Rule]| rules.iter().any(|rule| rule.covers(address, port, names));
-        let metadata =
-            METADATA.contains(&address) && !self.allow.iter().any(|rule| rule.is_exactly(address) && rule.covers(address, port, names));
-        let allowed = self.allow.is_empty() || servers.answer_at(destination) || covered(&self.allow);
-        if allowed && !metadata && !covered(&self.deny) { Verdict::Allowed } else { Verdict::Denied }
+        let covers = |rules: &[Rule], address| rules.iter().any(|rule| rule.covers(address, port, names));
+        let leads_to = destination::leads_to(address);
+        let metadata = leads_to.iter().any(|address| METADATA.contains(address))
+            && !self.allow.iter().any(|rule| rule.is_exactly(address) && rule.covers(address, port, names));
+        let allowed = self.allow.is_empty() || servers.answer_at(destination) || covers(&self.allow, address);
+        let denied = leads_to.iter().any(|address| covers(&self.deny, *address));
+        if allowed && !metadata && !denied { Verdict::Allowed } else { Verdict::Denied }
     }
 
     /// The names that rules are about, for us to look up.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.allow.iter().chain(&self.deny).filter_map(|rule| match &rule.host {
-            Host::Name(name) => Some(name.as_str()),
-            Host::Network { .. } | Host::Suffix(_) => None,
-        })
+        self.allow.iter().chain(&self.deny).filter_map(Rule::name)
+    }
+
+    /// The names that denying rules are about.
+    pub(super) fn denied_names(&self) -> impl Iterator<Item = &str> {
+        self.deny.iter().filter_map(Rule::name)
     }
 
     /// Whether any rule is about a name.
@@ -206,15 +219,25 @@ impl NetworkRules {
 
 /// The addresses that name servers gave for names, as far as rules are about these.
 #[derive(Debug)]
-pub(super) struct Names(VecDeque<(IpAddr, String)>);
+pub(super) struct Names {
+    known: VecDeque<(IpAddr, String)>,
+    /// Whose addresses make room for nobody else's.
+    named: Vec<String>,
+}
 
 impl Names {
-    /// How many are remembered; the oldest goes first.
-    const MOST: usize = 4096;
+    /// How many addresses are remembered of each name that a rule names, and of all others together; the oldest goes first.
+    const MOST: usize = 1024;
 
     /// Those that need no name server.
-    pub(super) fn new() -> Self {
-        Self([(IpAddr::V4(HOST_GATEWAY), "host.docker.internal".to_owned())].into())
+    pub(super) fn new<'a>(named: impl Iterator<Item = &'a str>) -> Self {
+        let known = [
+            (IpAddr::V4(HOST_GATEWAY), HOST_NAME),
+            (IpAddr::V4(Ipv4Addr::LOCALHOST), "localhost"),
+            (IpAddr::V6(Ipv6Addr::LOCALHOST), "localhost"),
+        ];
+        let named = named.chain([HOST_NAME, "localhost"]).map(str::to_owned).collect();
+        Self { known: known.map(|(address, name)| (address, name.to_owned())).into(), named }
     }
 
     /// Remembers that `name`, in small letters, has an address.
@@ -223,14 +246,17 @@ impl Names {
         if self.of(address).any(|known| known == name) {
             return;
         }
-        if self.0.len() == Self::MOST {
-            self.0.pop_front();
+        let is_named = |name: &str| self.named.iter().any(|named| named == name);
+        let shares = |known: &str| if is_named(name) { known == name } else { !is_named(known) };
+        let mut sharing = self.known.iter().enumerate().filter(|(_, (_, known))| shares(known)).map(|(index, _)| index);
+        if let (Some(oldest), Some(_)) = (sharing.next(), sharing.nth(Self::MOST - 2)) {
+            self.known.remove(oldest);
         }
-        self.0.push_back((address, name.to_owned()));
+        self.known.push_back((address, name.to_owned()));
     }
 
     fn of(&self, address: IpAddr) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(known, _)| *known == address).map(|(_, name)| name.as_str())
+        self.known.iter().filter(move |(known, _)| *known == address).map(|(_, name)| name.as_str())
     }
 }
 
@@ -243,7 +269,7 @@ mod tests {
     }
 
     fn allowed(allow: &[&str], deny: &[&str], destination: &str) -> bool {
-        let mut names = Names::new();
+        let mut names = Names::new(["x.example"].into_iter());
         names.learn("a.example.com", [10, 0, 0, 1].into());
         names.learn("other.example", [10, 0, 0, 1].into());
         let servers = NameServers::parse("nameserver 127.0.0.53\nnameserver 9.9.9.9");
@@ -313,12 +339,48 @@ mod tests {
     }
 
     #[test]
+    fn whatever_leads_to_a_denied_address_is_denied() {
+        for form in ["1.2.3.4:80", "[::ffff:1.2.3.4]:80", "[64:ff9b::1.2.3.4]:80", "[2002:102:304::9]:80", "[64:ff9b:1::1.2.3.4]:80"] {
+            assert!(!allowed(&[], &["1.2.3.0/24"], form) && !allowed(&["::/0", "0.0.0.0/0"], &["1.2.3.4:80"], form), "{form}");
+            assert!(allowed(&[], &["1.2.4.0/24"], form) && allowed(&[], &["1.2.3.4:81"], form), "{form}");
+        }
+        // RFC 6052, 2.2: by the length of the prefix.
+        for form in ["[64:ff9b:1:102:3:400::]:80", "[64:ff9b:1:01:02:0304::]:80", "[64:ff9b:1:0:1:203:400::]:80"] {
+            assert!(!allowed(&[], &["1.2.3.4"], form), "{form}");
+        }
+        assert!(!allowed(&["1.2.3.4"], &[], "[64:ff9b::1.2.3.4]:80") && allowed(&["64:ff9b::/96"], &[], "[64:ff9b::1.2.3.4]:80"));
+        for metadata in ["[64:ff9b::169.254.169.254]:80", "[2002:a9fe:a9fe::]:80"] {
+            assert!(!allowed(&[], &[], metadata) && !allowed(&["169.254.169.254"], &[], metadata), "{metadata}");
+        }
+        assert!(!allowed(&[], &["a.example.com"], "[64:ff9b::10.0.0.1]:80"));
+    }
+
+    #[test]
+    fn rules_about_the_hosts_loopback_are_about_the_way_there() {
+        for rule in ["127.0.0.1", "127.0.0.0/8", "::1", "localhost", "localhost:80", "198.18.111.1", "host.docker.internal"] {
+            assert!(!allowed(&[], &[rule], "198.18.111.1:80") && !allowed(&[], &[rule], "[::ffff:198.18.111.1]:80"), "{rule}");
+            assert!(!allowed(&["198.18.111.1"], &[rule], "198.18.111.1:80"), "{rule}");
+        }
+        assert!(allowed(&[], &["127.0.0.1:81"], "198.18.111.1:80") && allowed(&[], &["127.0.0.2"], "198.18.111.1:80"));
+        // The host's resolver is no other service of its.
+        assert!(allowed(&[], &["127.0.0.0/8"], "198.18.111.53:53") && !allowed(&[], &["198.18.111.53"], "198.18.111.53:53"));
+    }
+
+    #[test]
     fn only_so_many_names_are_remembered() {
-        let mut names = Names::new();
+        let mut names = Names::new(["x.example"].into_iter());
         for number in 0..5000_u32 {
             names.learn("x.example", IpAddr::V4(Ipv4Addr::from_bits(number)));
         }
-        assert_eq!(names.0.len(), Names::MOST);
-        assert_eq!(names.of(Ipv4Addr::from_bits(4999).into()).next(), Some("x.example"));
+        let known = |names: &Names, number| names.of(Ipv4Addr::from_bits(number).into()).next().is_some();
+        assert_eq!(names.known.len(), Names::MOST + 3);
+        assert!(known(&names, 4999) && known(&names, 5000 - 1024) && !known(&names, 4999 - 1024));
+        // Whatever else is learned.
+        for number in 5000..10_000_u32 {
+            names.learn(&format!("{number}.other.example"), IpAddr::V4(Ipv4Addr::from_bits(number)));
+        }
+        assert_eq!(names.known.len(), 2 * Names::MOST + 3);
+        assert!(known(&names, 4999) && known(&names, 5000 - 1024) && known(&names, 9999) && !known(&names, 5000));
+        assert!(names.of(HOST_GATEWAY.into()).next().is_some());
     }
 }

@@ -4,30 +4,35 @@
 //! `SO_LINGER`). Then the sandbox's own network stands still, and nothing else.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::Interest;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 
 use super::caller::{self, Caller, Callers, Status};
 use super::calls::{self, Filters, Outcome, Peers, Waiting, connect_without_waiting, finish, is_connecting};
+use super::destination::{self, Destination};
 use super::options::Options;
 use super::places::{Places, Registrar, Search};
 use super::publish::Factory;
 use super::rules::Names;
-use super::{Connection, NameServers, NetworkRules, Verdict};
+use super::{Connection, LogConnections, NameServers, NetworkRules, Told, Verdict};
 use crate::sandbox::sys::{self as kernel, Notification};
 
 /// How many connections may be waited for at a time: each takes a descriptor of ours.
 const MOST_WAITING: usize = 256;
 /// How often it is looked whether who waits has been killed or has a signal: nothing tells.
 const LOOK_AFTER: Duration = Duration::from_millis(100);
+/// How long a connection waits for the names that rules are about.
+const LONGEST_LOOK_UP: Duration = Duration::from_secs(5);
 /// How many calls are answered in a row before others have their turn.
 const CALLS_IN_A_ROW: usize = 32;
 
@@ -39,8 +44,11 @@ pub(super) struct Shared {
     pub(super) rules: NetworkRules,
     pub(super) servers: NameServers,
     pub(super) names: RefCell<Names>,
+    /// Whether the names that rules are about have been looked up once.
+    looked_up: watch::Sender<bool>,
     pub(super) factory: Factory,
-    pub(super) log: Option<mpsc::Sender<Connection>>,
+    log: LogConnections,
+    told: mpsc::Sender<Told>,
     pub(super) callers: Callers,
     pub(super) options: Options,
     pub(super) registrar: OnceCell<Registrar>,
@@ -59,16 +67,20 @@ impl Shared {
         (notify, namespace, filters): (OwnedFd, u64, Filters),
         (rules, servers): (NetworkRules, NameServers),
         factory: Factory,
-        log: Option<mpsc::Sender<Connection>>,
+        (log, told): (LogConnections, mpsc::Sender<Told>),
     ) -> Self {
+        let names = RefCell::new(Names::new(rules.names()));
+        let looked_up = watch::Sender::new(rules.names().next().is_none());
         Self {
             notify,
             namespace,
             rules,
             servers,
-            names: RefCell::new(Names::new()),
+            names,
+            looked_up,
             factory,
             log,
+            told,
             callers: Callers::default(),
             options: Options::default(),
             registrar: OnceCell::new(),
@@ -83,15 +95,39 @@ impl Shared {
 
     /// Whether the rules let the sandbox reach an address.
     pub(super) fn verdict(&self, named: SocketAddr) -> Verdict {
+        // Nobody knows yet what is denied.
+        if !self.names_are_known() && self.rules.denied_names().next().is_some() {
+            return Verdict::Denied;
+        }
         self.rules.verdict(named, &self.names.borrow(), &self.servers)
     }
 
     /// Tells of a connection; waits for a slow reader.
     pub(super) async fn tell(&self, connection: Option<Connection>) {
-        if let (Some(log), Some(connection)) = (&self.log, connection) {
+        if let (LogConnections::Yes, Some(connection)) = (self.log, connection) {
             // A reader that has gone wants no more.
-            let _ = log.send(connection).await;
+            let _ = self.told.send(Told::Connection(connection)).await;
         }
+    }
+
+    /// Whether the names that rules are about have been looked up.
+    pub(super) fn names_are_known(&self) -> bool {
+        *self.looked_up.borrow()
+    }
+
+    /// Waits until they have been, or for as long as anybody should.
+    pub(super) async fn until_names_are_known(&self) {
+        let _ = timeout(LONGEST_LOOK_UP, self.looked_up.subscribe().wait_for(|looked_up| *looked_up)).await;
+    }
+
+    /// Whether a call must wait for that. One that gives another address by then is denied.
+    fn must_wait_for_names(&self, call: &Notification) -> bool {
+        if self.names_are_known() || libc::c_long::from(call.call) != libc::SYS_connect {
+            return false;
+        }
+        let [_, address, length, ..] = call.arguments;
+        let named = caller::read_address(call.thread, address, length).ok().and_then(|address| destination::parse(&address));
+        named.is_some_and(|named| matches!(Destination::of(named, &self.servers), Destination::Outside(_)))
     }
 
     pub(super) fn still_waits(&self, call: &Notification) -> bool {
@@ -219,7 +255,7 @@ impl Patience {
     fn new(timeout: Option<Duration>) -> Self {
         let mut look = interval_at(Instant::now() + LOOK_AFTER, LOOK_AFTER);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self { deadline: timeout.map(|timeout| Instant::now() + timeout), look }
+        Self { deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)), look }
     }
 
     /// The answer to a caller that waits no longer.
@@ -248,7 +284,8 @@ fn send_timeout(socket: BorrowedFd<'_>) -> Option<Duration> {
     kernel::option(socket, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &mut value).ok()?;
     let (seconds, micros) = value.split_at(8);
     let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
-    let timeout = Duration::from_secs(word(seconds)) + Duration::from_micros(word(micros));
+    // The sandbox says how long.
+    let timeout = Duration::from_secs(word(seconds)).saturating_add(Duration::from_micros(word(micros)));
     (!timeout.is_zero()).then_some(timeout)
 }
 
@@ -300,6 +337,27 @@ async fn take_call(shared: &Rc<Shared>) -> io::Result<()> {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => return Ok(()),
         Err(error) => return Err(error),
     };
+    if !shared.must_wait_for_names(&call) {
+        decide(shared, call).await;
+        return Ok(());
+    }
+    let shared = Rc::clone(shared);
+    tokio::task::spawn_local(async move {
+        let mut patience = Patience::new(None);
+        let ended = tokio::select! {
+            () = shared.until_names_are_known() => None,
+            ended = patience.end(&shared, &call) => Some(ended),
+        };
+        match ended {
+            Some(ended) => shared.answer(&call, &ended),
+            None => decide(&shared, call).await,
+        }
+    });
+    Ok(())
+}
+
+/// Answers a call, now or later.
+async fn decide(shared: &Rc<Shared>, call: Notification) {
     let (outcome, connection) = shared.handle(&call);
     shared.answer(&call, &outcome);
     shared.close_later.borrow_mut().clear();
@@ -315,20 +373,30 @@ async fn take_call(shared: &Rc<Shared>) -> io::Result<()> {
             shared.answer(&call, &outcome);
         });
     }
-    Ok(())
 }
 
-/// Looks up the names that rules are about, again and again: the answers change.
+/// Looks up the names that rules are about, again and again: the answers change. A denying rule whose name is not known is told of once.
 pub(super) async fn look_up_names(shared: Rc<Shared>) {
     const AFTER: Duration = Duration::from_secs(60);
-    let names: Vec<String> = shared.rules.names().map(str::to_owned).collect();
+    let names: BTreeSet<String> = shared.rules.names().map(str::to_owned).collect();
     while !names.is_empty() {
-        for name in &names {
-            // One that is not known now may be later.
-            for address in tokio::net::lookup_host((name.as_str(), 0)).await.into_iter().flatten() {
-                shared.names.borrow_mut().learn(name, address.ip());
+        let mut tasks: JoinSet<_> = names.iter().cloned().map(look_up).collect();
+        while let Some(looked_up) = tasks.join_next().await {
+            let Ok((name, addresses)) = looked_up else { continue };
+            if addresses.is_empty() && !shared.names_are_known() && shared.rules.denied_names().any(|denied| denied == name) {
+                // A reader that has gone wants no more.
+                let _ = shared.told.send(Told::NotLookedUp { name }).await;
+                continue;
             }
+            addresses.into_iter().for_each(|address| shared.names.borrow_mut().learn(&name, address));
         }
+        shared.looked_up.send_replace(true);
         sleep(AFTER).await;
     }
+}
+
+/// The addresses of a name; none if it is not known now.
+async fn look_up(name: String) -> (String, Vec<IpAddr>) {
+    let addresses = tokio::net::lookup_host((name.as_str(), 0)).await.into_iter().flatten().map(|address| address.ip()).collect();
+    (name, addresses)
 }
