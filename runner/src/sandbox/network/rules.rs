@@ -220,11 +220,13 @@ impl Names {
     /// Remembers that `name`, in small letters, has an address.
     pub(super) fn learn(&mut self, name: &str, address: IpAddr) {
         let address = address.to_canonical();
-        if self.of(address).any(|known| known == name) {
+        // Whoever answers for a name that is allowed must not open the way to the host's loopback with it.
+        if address == HOST_GATEWAY || self.of(address).any(|known| known == name) {
             return;
         }
         if self.0.len() == Self::MOST {
-            self.0.pop_front();
+            // The first one is the gateway's own, which stays.
+            self.0.remove(1);
         }
         self.0.push_back((address, name.to_owned()));
     }
@@ -245,6 +247,7 @@ mod tests {
     fn allowed(allow: &[&str], deny: &[&str], destination: &str) -> bool {
         let mut names = Names::new();
         names.learn("a.example.com", [10, 0, 0, 1].into());
+        names.learn("a.example.com", HOST_GATEWAY.into());
         names.learn("other.example", [10, 0, 0, 1].into());
         let servers = NameServers::parse("nameserver 127.0.0.53\nnameserver 9.9.9.9");
         let rules = NetworkRules::new(rules(allow), rules(deny));
