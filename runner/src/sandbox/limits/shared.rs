@@ -15,14 +15,15 @@ use super::usage::field;
 pub(super) struct Growth {
     /// `/proc/meminfo`, if it can be read.
     file: Option<File>,
-    start: u64,
+    /// The least that it has been: what others give back must not hide what comes here.
+    least: u64,
 }
 
 impl Growth {
     /// From now on.
     pub(super) fn from_now() -> Self {
-        let mut growth = Self { file: File::open("/proc/meminfo").ok(), start: 0 };
-        growth.start = growth.bytes();
+        let mut growth = Self { file: File::open("/proc/meminfo").ok(), least: u64::MAX };
+        growth.bytes();
         growth
     }
 
@@ -30,8 +31,9 @@ impl Growth {
     pub(super) fn bytes(&mut self) -> u64 {
         let mut text = String::new();
         let read = self.file.as_mut().and_then(|file| file.rewind().and_then(|()| file.read_to_string(&mut text)).ok());
-        let now = read.and_then(|_| field(&text, "Shmem:"));
-        now.unwrap_or(0).saturating_sub(self.start)
+        let Some(now) = read.and_then(|_| field(&text, "Shmem:")) else { return 0 };
+        self.least = self.least.min(now);
+        now - self.least
     }
 }
 

@@ -22,3 +22,15 @@ fn parts_of_one_mapping_are_added_up() {
     let smaps = format!("{maps}Pss:        8 kB\n6000-7000 r-xp 0 fe:00 9 /lib/x\nPss:        4 kB\n");
     assert_eq!(nameless(&smaps, &Walk::default()), 8 << 10);
 }
+
+#[test]
+fn what_others_give_back_hides_nothing() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let mut growth = Growth { file: Some(file.reopen().unwrap()), least: u64::MAX };
+    for (shared, grown) in [(500, 0), (520, 20), (100, 0), (190, 90)] {
+        file.as_file().set_len(0).unwrap();
+        file.rewind().unwrap();
+        std::io::Write::write_all(&mut file, format!("MemFree: 1 kB\nShmem: {shared} kB\n").as_bytes()).unwrap();
+        assert_eq!(growth.bytes(), grown << 10, "{shared}");
+    }
+}

@@ -98,7 +98,10 @@ fn where_proc_shows_everybody_the_sandbox_alone_is_looked_at() {
         assert!(Instant::now() < end, "{:?}", inside.processes().unwrap());
         std::thread::yield_now();
     }
-    assert!(inside.processes().unwrap().contains(&shell.id().to_string()) && !inside.processes().unwrap().contains(&std::process::id().to_string()));
+    assert!(
+        inside.processes().unwrap().contains(&shell.id().to_string())
+            && !inside.processes().unwrap().contains(&std::process::id().to_string())
+    );
     nix::sys::signal::killpg(nix::unistd::Pid::from_raw(shell.id() as i32), nix::sys::signal::Signal::SIGKILL).unwrap();
     shell.wait().unwrap();
 }
