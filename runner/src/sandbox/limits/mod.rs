@@ -176,10 +176,10 @@ impl Guard {
         self.limit_bytes
     }
 
-    /// The most memory counted so far; nothing if nobody counts.
+    /// The most memory that a cgroup has counted so far, or that the watcher killed for; nothing otherwise.
     pub(super) fn peak_bytes(&mut self) -> Option<u64> {
         let counted = self.cgroup.as_ref().and_then(Cgroup::peak_bytes);
-        let counted = counted.or_else(|| self.watch.as_ref().map(Watch::peak_bytes));
+        let counted = counted.or_else(|| self.watch.as_ref().and_then(Watch::passed_bytes));
         self.peak_bytes = self.peak_bytes.max(counted.unwrap_or(0));
         (self.peak_bytes > 0).then_some(self.peak_bytes)
     }

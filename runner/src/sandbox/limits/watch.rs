@@ -78,9 +78,9 @@ impl Watch {
         Ok(Self { seen, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// The most memory seen in use.
-    pub(super) fn peak_bytes(&self) -> u64 {
-        self.seen.peak_bytes.load(Ordering::Relaxed)
+    /// What was in use when it killed; before, pages that several processes share count for each, which tells nothing.
+    pub(super) fn passed_bytes(&self) -> Option<u64> {
+        self.seen.killed.load(Ordering::Acquire).then(|| self.seen.peak_bytes.load(Ordering::Relaxed))
     }
 
     /// Ends it, and says whether it killed.
