@@ -126,7 +126,9 @@ fn what_means_nothing_on_the_hosts_network_is_said() {
             assert_eq!(ran.err().matches(says).count(), 1, "{}", ran.err());
         }
     }
-    fixture.run(&["--network", "host", "--deny-net", "1.2.3.4"], &[]).finish().expect_code(2);
+    for network in ["host", "none"] {
+        fixture.run(&["--network", network, "--deny-net", "1.2.3.4"], &[]).finish().expect_code(2);
+    }
 }
 
 #[test]
