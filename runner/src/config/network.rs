@@ -87,8 +87,8 @@ impl NetworkError {
     }
 }
 
-/// How the sandbox is connected, and what its `/etc/hosts` has besides.
-pub fn networking(options: &NetworkOptions<'_>) -> Result<(Networking, Vec<HostEntry>), NetworkError> {
+/// How the sandbox is connected.
+pub fn networking(options: &NetworkOptions<'_>) -> Result<Networking, NetworkError> {
     let mut network = match options.network {
         // What docker's default network is to a container.
         None | Some("private" | "bridge" | "default") => Network::private(),
@@ -108,10 +108,10 @@ pub fn networking(options: &NetworkOptions<'_>) -> Result<(Networking, Vec<HostE
         *needs_way_out = ![options.allow, options.deny, options.publish].iter().all(|given| given.is_empty());
     }
     let log = if options.log { LogConnections::Yes } else { LogConnections::No };
-    let added = options.add_host.iter().map(|entry| host_entry(entry)).collect::<Result<_, _>>()?;
+    let hosts = options.add_host.iter().map(|entry| host_entry(entry)).collect::<Result<_, _>>()?;
     // Without the file a resolver asks this host (resolv.conf(5)).
     let name_servers = NameServers::parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
-    Ok((Networking { network, rules, name_servers, published, log }, added))
+    Ok(Networking { network, rules, name_servers, hosts, published, log })
 }
 
 fn rule(text: &str) -> Result<Rule, NetworkError> {
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn networks_and_what_goes_with_them() {
-        let with = |network| networking(&NetworkOptions { network, ..NetworkOptions::default() }).map(|(networking, _)| networking.network);
+        let with = |network| networking(&NetworkOptions { network, ..NetworkOptions::default() }).map(|networking| networking.network);
         assert!(matches!(with(None), Ok(Network::Private { .. })) && matches!(with(Some("bridge")), Ok(Network::Private { .. })));
         assert!(matches!(with(Some("host")), Ok(Network::Host)) && matches!(with(Some("none")), Ok(Network::None)));
         for bad in ["mine", "container:x", ""] {

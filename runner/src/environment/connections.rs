@@ -133,13 +133,14 @@ impl<'a> Connections<'a> {
     }
 
     fn supervision(&self, outbound: Option<Outbound>, factory: SocketFactory) -> io::Result<Supervision> {
-        let Networking { rules, name_servers, log, .. } = self.networking;
+        let Networking { rules, name_servers, hosts, log, .. } = self.networking;
         let published = self.published.iter().map(again).collect::<io::Result<_>>()?;
         Ok(Supervision {
             outbound,
             factory,
             rules: rules.clone(),
             name_servers: name_servers.clone(),
+            hosts: hosts.clone(),
             published,
             log: *log,
             told: self.told.clone(),

@@ -59,7 +59,7 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
     let mut config = config.clone();
     config.networking.network = Network::Host;
     // The function may rely on that name; others that were asked for come first.
-    config.added_hosts.push(HostEntry { name: HOST_NAME.to_owned(), address: HostAddress::Gateway });
+    config.networking.hosts.push(HostEntry { name: HOST_NAME.to_owned(), address: HostAddress::Gateway });
     // It was asked for at the first attempt.
     config.images.options.policy = PullPolicy::Missing;
     attempt(&config, &mut event, Some(&why)).map_err(|not_run| not_run.failure)

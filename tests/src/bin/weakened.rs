@@ -18,7 +18,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use runner::sandbox::network::{NameServers, NetworkRules, Published, Rule, Supervision, Supervisor};
+use runner::sandbox::network::{LogConnections, NameServers, NetworkRules, Published, Rule, Supervision, Supervisor};
 use runner::sandbox::{
     Access, Command, Ended, FirstProcess, InnerIdentity, Input, Launcher, Network, Output, RootSource, Sandbox, SandboxRequest, Stdio,
     Volume, plan, shipped_filter,
@@ -95,8 +95,11 @@ impl PrivateNetwork {
             factory: descriptors.factory,
             rules: NetworkRules::new(self.allow, self.deny),
             name_servers: self.servers,
+            hosts: Vec::new(),
             published: self.published,
-            log: None,
+            log: LogConnections::No,
+            // Nobody reads it.
+            told: tokio::sync::mpsc::channel(1).0,
         };
         Ok(Some(Supervisor::start(supervision)?))
     }

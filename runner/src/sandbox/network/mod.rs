@@ -56,6 +56,8 @@ pub struct Supervision {
     pub rules: NetworkRules,
     /// The host's name servers.
     pub name_servers: NameServers,
+    /// Names that are given addresses.
+    pub hosts: Vec<HostEntry>,
     /// Ports that lead inside.
     pub published: Vec<Published>,
     /// Whether every connection is told of.
@@ -217,7 +219,7 @@ impl Drop for Supervisor {
 fn run(supervision: Supervision, kernel: Option<(u64, Filters)>, stopped: oneshot::Receiver<()>) {
     // Without a runtime nothing is served: the sandbox's calls fail, as it has no way out.
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-    let Supervision { outbound, factory, rules, name_servers, published, log, told } = supervision;
+    let Supervision { outbound, factory, rules, name_servers, hosts, published, log, told } = supervision;
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async {
         let factory = Rc::new(RefCell::new(factory));
@@ -227,7 +229,7 @@ fn run(supervision: Supervision, kernel: Option<(u64, Filters)>, stopped: onesho
         let served = async {
             let (Some(outbound), Some((namespace, filters))) = (outbound, kernel) else { return std::future::pending().await };
             let (raw, notify) = RawSockets::new(outbound)?;
-            let shared = Rc::new(Shared::new((notify, namespace, filters), (rules, name_servers), factory, (log, told)));
+            let shared = Rc::new(Shared::new((notify, namespace, filters), (rules, name_servers, &hosts), factory, (log, told)));
             tokio::task::spawn_local(supervise::look_up_names(Rc::clone(&shared)));
             tokio::task::spawn_local(Datagrams::new(Rc::clone(&shared), raw).serve());
             supervise::serve(shared).await

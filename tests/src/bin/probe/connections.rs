@@ -82,6 +82,7 @@ pub fn attempt(what: &str, arguments: &[&str]) -> String {
         ("echo-tcp", &[port]) => echo_tcp(&mut seen, port),
         ("echo-udp", &[port]) => echo_udp(&mut seen, port),
         ("exchange", &[port]) => exchange(&mut seen, arguments[0], port),
+        ("by-name", &[port]) => by_name(&mut seen, arguments[0], port),
         ("times", &[port, count]) => times(&mut seen, arguments[0], port, count),
         ("throughput", &[port, mebibytes]) => throughput(&mut seen, arguments[0], port, mebibytes),
         _ => give_up(&format!("connections NAME {what}?")),
@@ -413,6 +414,22 @@ fn throughput(seen: &mut Seen, ip: &str, port: u16, mebibytes: u16) -> io::Resul
     stream.shutdown(std::net::Shutdown::Write)?;
     stream.read_exact(&mut [0])?;
     seen.insert("all".to_owned(), start.elapsed().as_nanos().to_string());
+    Ok(())
+}
+
+/// Connects to an address and to the gateway before and after the name server was asked for a name.
+fn by_name(seen: &mut Seen, ip: &str, port: u16) -> io::Result<()> {
+    const QUESTION: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x04name\x04test\0\0\x01\0\x01";
+    let mut connect = |when: &str| {
+        note(seen, when, TcpStream::connect((ip, port)));
+        note(seen, &format!("{when}, gateway"), TcpStream::connect((GATEWAY, port)));
+    };
+    connect("before");
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    socket.send_to(QUESTION, "198.18.111.53:53")?;
+    socket.recv(&mut [0; 512])?;
+    connect("after");
     Ok(())
 }
 
