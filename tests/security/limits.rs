@@ -64,6 +64,63 @@ fn t17_memory_bomb_of_shared_mappings() {
     memory_bomb("shared");
 }
 
+/// The pages stay, but no process has them in its tables. The watcher may be late: what other programs give back at the same moment hides as much.
+#[test]
+fn t17_memory_bomb_of_shared_mappings_whose_pages_are_dropped() {
+    let Some(fixture) = Fixture::new() else { return };
+    for before in ["", "crowd 60 900\n"] {
+        fixture.script(&format!("next\n{before}fill-memory shared-dropped {} {LIMIT}\nrespond-notes\nnext", 15 * LIMIT));
+        expect_out_of_memory(&fixture.run(&["-m", &format!("{LIMIT}m")], &[]).finish().expect_code(1));
+        fixture.expect_nothing_left();
+    }
+}
+
+/// So much to look at that looking takes longer than filling.
+#[test]
+fn t17_memory_bomb_behind_a_crowd_with_many_descriptors() {
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.script(&format!("next\ncrowd 60 900\nfill-memory plain {} {LIMIT}\nrespond-notes\nnext", 15 * LIMIT));
+    let ran = fixture.run(&["-m", &format!("{LIMIT}m")], &[]).finish().expect_code(1);
+    expect_out_of_memory(&ran);
+    assert!(overtime(&ran.err()) <= 200, "{}", ran.err());
+    fixture.expect_nothing_left();
+}
+
+/// A watcher that can look at nothing lets nothing go on.
+#[test]
+fn t17_a_watcher_without_descriptors_kills() {
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.script("next\nerr works\\n\nsleep 20000\nrespond {}\nnext");
+    let running = fixture.run(&["-m", "128m"], &[]).start();
+    running.wait_for_stderr("works");
+    if !cgroups_of(processes_named(fixture.marker())[0]).is_empty() {
+        running.signal(Signal::SIGTERM);
+        running.finish();
+        tests::skip_for_this_user!("the kernel counts, no watcher");
+    }
+    let limited = Command::new("prlimit").args(["--pid", &running.id().to_string(), "--nofile=1:1"]).status();
+    assert!(limited.is_ok_and(|status| status.success()));
+    expect_out_of_memory(&running.finish().expect_code(1));
+    fixture.expect_nothing_left();
+}
+
+/// So many descriptors that a look at all of them would come too late.
+#[test]
+fn t17_more_descriptors_than_the_watcher_can_look_at() {
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.script("err works\\n\nnext\ncrowd 150 900\nsleep 10000\nrespond {}\nnext");
+    let running = fixture.run(&["-m", "256m"], &[]).start();
+    running.wait_for_stderr("works");
+    let watched = processes_named(fixture.marker()).first().is_some_and(|process| cgroups_of(*process).is_empty());
+    if !watched {
+        running.signal(Signal::SIGTERM);
+        running.finish();
+        tests::skip_for_this_user!("the kernel counts, no watcher");
+    }
+    expect_out_of_memory(&running.finish().expect_code(1));
+    fixture.expect_nothing_left();
+}
+
 #[test]
 fn t17_memory_bomb_of_a_memory_file_that_nobody_maps() {
     memory_bomb("memory-file");

@@ -89,8 +89,8 @@ impl HandedOut {
 
     /// What the way out is made of, if all of it is there.
     pub(super) fn outbound(&mut self) -> Option<Outbound> {
-        let parts = (self.take(Handed::Notify), self.take(Handed::RawV4), self.take(Handed::InjectV4));
-        let (Some(notify), Some(raw_v4), Some(inject_v4)) = parts else { return None };
+        let notify = self.take(Handed::Notify);
+        let (Some(raw_v4), Some(inject_v4)) = (self.take(Handed::RawV4), self.take(Handed::InjectV4)) else { return None };
         let (raw_v6, inject_v6) = (self.take(Handed::RawV6), self.take(Handed::InjectV6));
         Some(Outbound { notify, raw_v4, raw_v6, inject_v4, inject_v6 })
     }
@@ -110,8 +110,8 @@ pub struct NetworkDescriptors {
 /// What the way out of a private network is made of. All are of the sandbox's namespace; see `docs/decisions/private-network.md`.
 #[derive(Debug)]
 pub struct Outbound {
-    /// Tells of every `connect`, `bind` and `listen` (seccomp_unotify(2)).
-    pub notify: OwnedFd,
+    /// Tells of every `connect`, `bind` and `listen` (seccomp_unotify(2)); none where the network cannot be supervised, and then nothing leads out.
+    pub notify: Option<OwnedFd>,
     /// Receives a copy of every IPv4 datagram that is sent inside, with its header.
     pub raw_v4: OwnedFd,
     /// The same for IPv6, without header; none where the host has no IPv6.

@@ -187,6 +187,7 @@ pub(super) const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"))
 
 impl Spawner {
     fn new() -> Result<Self, LaunchError> {
+        limits::raise_own_descriptors();
         let parent = sys::pidfd_open(std::process::id() as libc::pid_t).and_then(sys::above_standard).map_err(prepare("open a pidfd"))?;
         let mapper = nix::unistd::geteuid().is_root().then(start_mapper).transpose().map_err(prepare("start the mapping thread"))?;
         let init = sys::sealed_program(c"undocked-init", INIT).map_err(prepare("put the init into memory (memfd_create)"))?;

@@ -134,7 +134,7 @@ impl Probe {
             "sleep" | "exit" | "kill-self" | "segfault" | "spin" | "hang" | "spawn" | "capture" | "ignore" | "touch-memory" | "comm" => {
                 self.process_command(command, rest);
             }
-            "fill-memory" | "forks" | "forked" | "fork-bomb" | "burn" => self.bomb_command(command, rest),
+            "fill-memory" | "forks" | "forked" | "crowd" | "fork-bomb" | "burn" => self.bomb_command(command, rest),
             _ => self.look_command(command, rest),
         }
     }
@@ -154,6 +154,10 @@ impl Probe {
             "forked" => {
                 let (count, pause) = rest.split_once(' ').unwrap_or_else(|| give_up("forked COUNT MS"));
                 bombs::forked(number(count), Duration::from_millis(number(pause)));
+            }
+            "crowd" => {
+                let (count, descriptors) = rest.split_once(' ').unwrap_or_else(|| give_up("crowd COUNT DESCRIPTORS"));
+                self.notes.text("crowd", &outcome(bombs::crowd(number(count), number(descriptors))));
             }
             "burn" => {
                 let (name, pause) = rest.split_once(' ').unwrap_or_else(|| give_up("burn NAME MS"));

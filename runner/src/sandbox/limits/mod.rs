@@ -3,8 +3,10 @@
 //! A cgroup is made only when a limit asks for it; a sandbox without limits has none and pays for none. See `docs/decisions/memory-limit.md`.
 
 mod cgroup;
+mod descriptors;
 mod hierarchy;
 mod janitor;
+mod shared;
 mod systemd;
 mod usage;
 mod watch;
@@ -13,6 +15,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 
 use cgroup::{Cgroup, Site};
 use hierarchy::Controller;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub(super) use usage::Inside;
 use watch::{KernelKills, Watch};
 
@@ -192,6 +195,16 @@ impl Guard {
         let by_kernel = self.cgroup.take().is_some_and(|cgroup| cgroup.kills() > 0);
         let by_us = self.watch.take().is_some_and(Watch::stop);
         self.killed |= by_kernel || by_us;
+    }
+}
+
+/// As many descriptors for ourselves as this machine lets us have: what runs inside can make us need them, and a watcher that has none sees nothing. What
+/// runs inside has Lambda's limit.
+pub(super) fn raise_own_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // What cannot be raised stays.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
 }
 

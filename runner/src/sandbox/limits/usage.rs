@@ -1,8 +1,9 @@
 //! How much memory a sandbox uses, seen from outside through its own `/proc`, where no cgroup counts.
 //!
 //! Three kinds of memory are added up. What processes have mapped: by `statm`, which counts a page once for each process that has it, and so never too
-//! little. The pages of memory file systems, which belong to nobody once they are written: `/tmp`, files of `memfd_create`, System V segments. Before
-//! anyone is killed the sum is taken again with shared pages counted once (PSS), which takes a thousand times longer.
+//! little. The pages of memory file systems, which belong to nobody once they are written: `/tmp`, files of `memfd_create`, System V segments. And shared
+//! mappings whose pages no process has any more, by what the machine's shared memory has grown. Before anyone is killed the sum is taken again with
+//! shared pages counted once (PSS), which takes a thousand times longer.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,8 +11,12 @@ use std::io::{self, Read as _, Seek as _};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, fstat, fstatfs, openat, readlinkat, statat};
+use rustix::fs::{Dir, Mode, OFlags, fstat, fstatfs, openat};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
+use super::descriptors::Walk;
+use super::shared::{self, Growth};
 use super::watch::{Gauge, Look, Verdict};
 
 /// What the host holds of a running sandbox in order to look at its memory.
@@ -42,32 +47,60 @@ impl Inside {
         Some(self)
     }
 
-    fn processes(&self) -> Vec<String> {
+    fn processes(&self) -> io::Result<Vec<String>> {
         let Some(first) = self.first else { return numbers(&self.proc, ".") };
         let mut found = vec![first.to_string()];
         let mut next = 0;
         while let Some(process) = found.get(next).cloned() {
-            let threads = numbers(&self.proc, &format!("{process}/task"));
-            let children = threads.iter().filter_map(|thread| read(&self.proc, &format!("{process}/task/{thread}/children")).ok());
-            let children: Vec<String> = children.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect();
-            found.extend(children);
+            for thread in numbers(&self.proc, &format!("{process}/task"))? {
+                let children = read(&self.proc, &format!("{process}/task/{thread}/children"))?;
+                found.extend(children.split_whitespace().map(str::to_owned));
+            }
             next += 1;
         }
-        found
+        Ok(found)
     }
 
     /// Something that says when more than so much is in use.
     pub(super) fn gauge(self, limit_bytes: u64) -> Usage {
-        Usage { inside: self, limit_bytes, confirm_after: Instant::now() }
+        let reserve = reserve(&self.proc);
+        Usage {
+            inside: self,
+            limit_bytes,
+            growth: Growth::from_now(),
+            files: Walk::default(),
+            reserve,
+            blind: 0,
+            confirm_after: Instant::now(),
+            confirmed: Sums::default(),
+        }
     }
+}
+
+/// Descriptors that a look can use when there are no others: what runs inside can make us run out of them.
+fn reserve(proc: &OwnedFd) -> Vec<OwnedFd> {
+    (0..Usage::RESERVE).filter_map(|_| proc.try_clone().ok()).collect()
 }
 
 /// Looks at one sandbox's memory.
 pub(super) struct Usage {
     inside: Inside,
     limit_bytes: u64,
-    /// Shared pages are not told apart again before this: it holds up the processes that are looked at.
+    growth: Growth,
+    files: Walk,
+    reserve: Vec<OwnedFd>,
+    /// How many looks in a row have failed.
+    blind: u32,
+    /// Shared pages are not told apart again before this, unless much has come since: it holds up the processes that are looked at.
     confirm_after: Instant,
+    /// What they were when they were told apart last.
+    confirmed: Sums,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Sums {
+    used: u64,
+    most: u64,
 }
 
 impl Usage {
@@ -76,6 +109,10 @@ impl Usage {
     const SHORTEST: Duration = Duration::from_millis(5);
     /// Faster than memory can be filled by one processor.
     const BYTES_PER_MS: u64 = 4 << 20;
+    /// A folder and its list are open at once, never more.
+    const RESERVE: usize = 2;
+    /// So many looks in a row that fail are a sandbox that nobody watches.
+    const BLIND: u32 = 4;
 
     /// The closer to the limit, the sooner again.
     fn within(&self, used_bytes: u64) -> Look {
@@ -83,77 +120,103 @@ impl Usage {
         let pause = Duration::from_millis(left / Self::BYTES_PER_MS).clamp(Self::SHORTEST, Self::LONGEST);
         Look { used_bytes, verdict: Verdict::Within(pause) }
     }
+
+    fn see(&mut self) -> io::Result<Look> {
+        let seen = Quick::of(&mut self.inside, &mut self.growth)?;
+        let look = self.judge(&seen)?;
+        if look.verdict == Verdict::Over {
+            return Ok(look);
+        }
+        self.files.go_on(&self.inside.proc, || seen.processes.iter().map(|process| process.id.clone()).collect())?;
+        if self.files.is_endless() {
+            return Ok(Look { verdict: Verdict::Over, ..look });
+        }
+        self.judge(&seen)
+    }
+
+    fn judge(&mut self, seen: &Quick) -> io::Result<Look> {
+        let objects = seen.systems + self.files.total();
+        // No less than what is in use: what is shared counts several times, and what is mapped from a memory file system twice.
+        let most = seen.resident + objects.max(seen.growth);
+        // As if all that is mapped from files were the memory file systems'.
+        let least = seen.resident + objects.saturating_sub(seen.from_files);
+        if most <= self.limit_bytes {
+            return Ok(self.within(least));
+        }
+        let began = Instant::now();
+        let room = self.limit_bytes.saturating_sub(self.confirmed.used);
+        if began < self.confirm_after && most.saturating_sub(self.confirmed.most) <= room {
+            return Ok(Look { used_bytes: least.min(self.limit_bytes), verdict: Verdict::Within(Self::SHORTEST) });
+        }
+        let used = Exact::of(&self.inside, seen, &self.files)?.used();
+        self.confirm_after = Instant::now() + self.confirm_pause(began.elapsed());
+        self.confirmed = Sums { used, most };
+        if used > self.limit_bytes {
+            return Ok(Look { used_bytes: used, verdict: Verdict::Over });
+        }
+        Ok(self.within(used))
+    }
+
+    /// A tenth of the time, or a large sandbox would be slowed down by being looked at; but not so long that a small one outgrows its limit meanwhile.
+    fn confirm_pause(&self, took: Duration) -> Duration {
+        let longest = Self::LONGEST + Duration::from_millis(self.limit_bytes / (64 << 20));
+        (took * 10).min(longest).max(took)
+    }
 }
 
 impl Gauge for Usage {
     fn look(&mut self) -> Look {
-        let seen = Quick::of(&mut self.inside);
-        if seen.most() <= self.limit_bytes {
-            return self.within(seen.least());
-        }
         let began = Instant::now();
-        if began < self.confirm_after {
-            return Look { used_bytes: seen.least().min(self.limit_bytes), verdict: Verdict::Within(Self::SHORTEST) };
+        self.reserve.clear();
+        let seen = self.see();
+        self.reserve = reserve(&self.inside.proc);
+        self.blind = if seen.is_ok() { 0 } else { self.blind + 1 };
+        match seen {
+            // No processor is kept busy by looking.
+            Ok(Look { used_bytes, verdict: Verdict::Within(pause) }) => {
+                Look { used_bytes, verdict: Verdict::Within(pause.max(began.elapsed())) }
+            }
+            Ok(over) => over,
+            Err(_) if self.blind < Self::BLIND => Look { used_bytes: 0, verdict: Verdict::Within(Self::SHORTEST) },
+            Err(_) => Look { used_bytes: 0, verdict: Verdict::Over },
         }
-        let used = Exact::of(&self.inside, &seen).used();
-        // A tenth of the time at the most, or a large sandbox would be slowed down by being looked at.
-        self.confirm_after = Instant::now() + began.elapsed() * 10;
-        if used > self.limit_bytes {
-            return Look { used_bytes: used, verdict: Verdict::Over };
-        }
-        self.within(used)
     }
 }
 
 /// The quick sum.
 #[derive(Debug, Default)]
 struct Quick {
-    processes: Vec<String>,
+    processes: Vec<Process>,
     /// Mapped and present, once for each process, in bytes.
     resident: u64,
     /// The part of it that comes from files, those of memory file systems included.
     from_files: u64,
-    objects: Objects,
-}
-
-/// Pages of memory file systems, in bytes, mapped or not.
-#[derive(Debug, Default)]
-struct Objects {
-    /// All of `/tmp`, and all segments.
+    /// The pages of all of `/tmp`, and of all segments, mapped or not.
     systems: u64,
-    /// Files of `memfd_create` that are open, by inode.
-    files: HashMap<u64, u64>,
+    /// By how much the machine's shared memory has grown.
+    growth: u64,
 }
 
-impl Objects {
-    fn total(&self) -> u64 {
-        self.systems + self.files.values().sum::<u64>()
-    }
+#[derive(Debug)]
+struct Process {
+    id: String,
+    resident: u64,
 }
 
 impl Quick {
-    fn of(inside: &mut Inside) -> Self {
-        let mut seen = Self { processes: inside.processes(), ..Self::default() };
-        seen.objects.systems = inside.tmp.as_ref().map_or(0, used_of_file_system) + inside.segments.as_mut().map_or(0, segments);
+    fn of(inside: &mut Inside, growth: &mut Growth) -> io::Result<Self> {
+        let systems = inside.tmp.as_ref().map_or(0, used_of_file_system) + inside.segments.as_mut().map_or(0, segments);
+        let mut seen = Self { systems, growth: growth.bytes(), ..Self::default() };
         let page = rustix::param::page_size() as u64;
-        for process in &seen.processes {
-            let statm = read(&inside.proc, &format!("{process}/statm")).unwrap_or_default();
+        for id in inside.processes()? {
+            let statm = read(&inside.proc, &format!("{id}/statm"))?;
             let mut pages = statm.split(' ').skip(1).map(|pages| pages.parse::<u64>().unwrap_or(0) * page);
-            seen.resident += pages.next().unwrap_or(0);
+            let resident = pages.next().unwrap_or(0);
+            seen.resident += resident;
             seen.from_files += pages.next().unwrap_or(0);
-            open_memory_files(&inside.proc, process, &mut seen.objects.files);
+            seen.processes.push(Process { id, resident });
         }
-        seen
-    }
-
-    /// No less than what is in use: what is shared counts several times, and what is mapped from a memory file system twice.
-    fn most(&self) -> u64 {
-        self.resident + self.objects.total()
-    }
-
-    /// As if all that is mapped from files were the memory file systems'.
-    fn least(&self) -> u64 {
-        self.resident + self.objects.total().saturating_sub(self.from_files)
+        Ok(seen)
     }
 }
 
@@ -162,57 +225,104 @@ impl Quick {
 struct Exact {
     /// Memory of nobody but processes.
     anonymous: u64,
-    /// Shared memory without a name, and memory files that nobody has open any more.
+    /// Shared memory without a name, and memory files that nobody has open any more: the pages that processes have.
     nameless: u64,
+    /// The same mappings by their inodes, with the most that they can hold.
+    sizes: HashMap<u64, u64>,
+    /// What of the machine's new shared memory is in no object.
+    unseen: u64,
     objects: u64,
 }
 
 impl Exact {
-    fn of(inside: &Inside, seen: &Quick) -> Self {
-        let mut exact = Self { objects: seen.objects.total(), ..Self::default() };
+    fn of(inside: &Inside, seen: &Quick, files: &Walk) -> io::Result<Self> {
+        let objects = seen.systems + files.total();
+        let mut exact = Self { objects, unseen: seen.growth.saturating_sub(objects), ..Self::default() };
+        let began = own_time();
         for process in &seen.processes {
-            let rollup = read(&inside.proc, &format!("{process}/smaps_rollup")).unwrap_or_default();
-            match (field(&rollup, "Pss_Anon:"), field(&rollup, "Pss_Shmem:")) {
-                (Some(anonymous), shared) => {
-                    exact.anonymous += anonymous;
-                    if shared.unwrap_or(0) > 0 {
-                        exact.nameless += nameless(&inside.proc, process, &seen.objects.files);
-                    }
-                }
-                // Not shown to us, or an older kernel: then what is shared counts once for each.
-                (None, _) => {
-                    let status = read(&inside.proc, &format!("{process}/status")).unwrap_or_default();
-                    exact.anonymous += field(&status, "RssAnon:").unwrap_or(0);
-                }
+            if own_time().saturating_sub(began) > Self::budget(seen.resident) {
+                // What is shared counts once for each of these.
+                exact.anonymous += process.resident;
+            } else {
+                exact.add(inside, &process.id, files)?;
             }
         }
-        exact
+        Ok(exact)
+    }
+
+    /// Many times what it takes where mappings are of a common size.
+    fn budget(resident: u64) -> Duration {
+        Duration::from_millis(100 + resident / (5 << 20))
+    }
+
+    fn add(&mut self, inside: &Inside, process: &str, files: &Walk) -> io::Result<()> {
+        let rollup = read(&inside.proc, &format!("{process}/smaps_rollup"))?;
+        let Some(anonymous) = field(&rollup, "Pss_Anon:") else {
+            // Not shown to us, or an older kernel: then what is shared counts once for each.
+            let status = read(&inside.proc, &format!("{process}/status"))?;
+            self.anonymous += field(&status, "RssAnon:").unwrap_or(0);
+            return Ok(());
+        };
+        self.anonymous += anonymous;
+        if field(&rollup, "Pss_Shmem:").unwrap_or(0) > 0 {
+            self.nameless += shared::nameless(&read(&inside.proc, &format!("{process}/smaps"))?, files);
+        }
+        if self.unseen > 0 {
+            for (inode, size) in shared::sizes(&read(&inside.proc, &format!("{process}/maps"))?, files) {
+                let most = self.sizes.entry(inode).or_default();
+                *most = size.max(*most);
+            }
+        }
+        Ok(())
     }
 
     fn used(&self) -> u64 {
-        self.anonymous + self.nameless + self.objects
+        let hidden = self.sizes.values().sum::<u64>().min(self.unseen);
+        self.anonymous + self.nameless.max(hidden) + self.objects
+    }
+}
+
+/// The processor time of this thread: waiting for a processor is no fault of what is looked at.
+fn own_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
+}
+
+/// What a process that has ended, or will not show itself, has: nothing. Any other failure is one to look.
+pub(super) fn or_nothing<T: Default>(found: Result<T, Errno>) -> io::Result<T> {
+    match found {
+        Err(Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM) => Ok(T::default()),
+        found => found.map_err(io::Error::from),
     }
 }
 
 /// The names in a folder of `/proc` that are numbers.
-fn numbers(proc: &OwnedFd, folder: &str) -> Vec<String> {
-    let Ok(folder) = openat(proc, folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) else {
-        return Vec::new();
-    };
-    let entries = Dir::read_from(folder).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned));
-    names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).collect()
+pub(super) fn numbers(proc: &OwnedFd, folder: &str) -> io::Result<Vec<String>> {
+    or_nothing((|| {
+        let folder = openat(proc, folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut found = Vec::new();
+        for entry in Dir::read_from(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_str().unwrap_or_default();
+            if name.bytes().all(|byte| byte.is_ascii_digit()) {
+                found.push(name.to_owned());
+            }
+        }
+        Ok(found)
+    })())
 }
 
-/// A file of `/proc`; nothing when its process is gone.
-fn read(proc: &OwnedFd, path: &str) -> io::Result<String> {
-    let mut text = String::new();
-    File::from(openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?).read_to_string(&mut text)?;
-    Ok(text)
+/// A file of `/proc`. Names in it may be anything but text.
+pub(super) fn read(proc: &OwnedFd, path: &str) -> io::Result<String> {
+    or_nothing((|| {
+        let mut file = File::from(openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?);
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    })())
 }
 
 /// A line `Name:  123 kB`, in bytes.
-fn field(text: &str, name: &str) -> Option<u64> {
+pub(super) fn field(text: &str, name: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(name))?;
     value.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
@@ -229,45 +339,6 @@ fn segments(file: &mut File) -> u64 {
     }
     let bytes = |line: &str| line.split_whitespace().rev().take(2).filter_map(|bytes| bytes.parse::<u64>().ok()).sum::<u64>();
     text.lines().skip(1).map(bytes).sum()
-}
-
-/// Where the kernel says that a descriptor or a mapping is of `memfd_create`.
-const MEMORY_FILE: &str = "/memfd:";
-
-/// Adds the files of `memfd_create` that a process has open. The link is read first: looking at a file of a network could take forever.
-fn open_memory_files(proc: &OwnedFd, process: &str, files: &mut HashMap<u64, u64>) {
-    let folder = format!("{process}/fd");
-    for descriptor in numbers(proc, &folder) {
-        let path = format!("{folder}/{descriptor}");
-        let is_one = readlinkat(proc, &path, Vec::new()).is_ok_and(|target| target.as_bytes().starts_with(MEMORY_FILE.as_bytes()));
-        if is_one && let Ok(found) = statat(proc, &path, AtFlags::empty()) {
-            files.insert(found.st_ino, found.st_blocks.unsigned_abs() * 512);
-        }
-    }
-}
-
-/// A process's part of mapped shared memory that no file system counts: without a name, or of memory files not open any more.
-fn nameless(proc: &OwnedFd, process: &str, open: &HashMap<u64, u64>) -> u64 {
-    let maps = read(proc, &format!("{process}/smaps")).unwrap_or_default();
-    let mut counts = false;
-    let mut total = 0;
-    for line in maps.lines() {
-        if let Some(value) = line.strip_prefix("Pss:") {
-            total += if counts { field(&format!("Pss:{value}"), "Pss:").unwrap_or(0) } else { 0 };
-        } else if line.starts_with(|first: char| first.is_ascii_digit() || ('a'..='f').contains(&first)) {
-            counts = counts_alone(line, open);
-        }
-    }
-    total
-}
-
-/// Whether a mapping's own pages are to be counted (proc_pid_maps(5): range, rights, offset, device, inode, path).
-fn counts_alone(mapping: &str, open: &HashMap<u64, u64>) -> bool {
-    let mut parts = mapping.split_ascii_whitespace().skip(4);
-    let (Some(inode), Some(path)) = (parts.next().and_then(|inode| inode.parse::<u64>().ok()), parts.next()) else {
-        return false;
-    };
-    path == "/dev/zero" || path.starts_with(MEMORY_FILE) && !open.contains_key(&inode)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use super::*;
 
@@ -8,52 +8,43 @@ fn folder(path: &str) -> OwnedFd {
     File::open(path).unwrap().into()
 }
 
-/// What is to be looked at: one process of this machine, as if it were alone in a sandbox.
-fn quick_of(processes: &[&Child]) -> (Inside, Quick) {
-    let inside = Inside { proc: folder("/proc"), first: None, tmp: None, segments: None };
-    let mut seen = Quick::default();
-    let page = rustix::param::page_size() as u64;
-    for process in processes {
-        let id = process.id().to_string();
-        let statm = read(&inside.proc, &format!("{id}/statm")).unwrap();
-        seen.resident += statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * page;
-        open_memory_files(&inside.proc, &id, &mut seen.objects.files);
-        seen.processes.push(id);
-    }
-    (inside, seen)
+fn everybody() -> Inside {
+    Inside { proc: folder("/proc"), first: None, tmp: None, segments: None }
 }
 
 #[test]
 fn our_own_memory_is_seen_whole_and_every_page_once() {
-    let mut inside = Inside { proc: folder("/proc"), first: None, tmp: None, segments: None };
+    let mut inside = everybody();
     let ballast = vec![1_u8; 64 << 20];
-    let all = Quick::of(&mut inside);
-    let own = std::process::id().to_string();
-    assert!(all.processes.contains(&own) && all.resident > 64 << 20);
-    let seen = Quick { processes: vec![own], resident: all.resident, ..Quick::default() };
-    let exact = Exact::of(&inside, &seen);
-    assert!(exact.anonymous > 64 << 20 && exact.anonymous <= all.most(), "{exact:?}");
+    let all = Quick::of(&mut inside, &mut Growth::from_now()).unwrap();
+    let id = std::process::id().to_string();
+    assert!(all.processes.iter().any(|process| process.id == id) && all.resident > 64 << 20);
+    let seen = Quick { processes: vec![Process { id, resident: 0 }], resident: all.resident, ..Quick::default() };
+    let exact = Exact::of(&inside, &seen, &Walk::default()).unwrap();
+    assert!(exact.anonymous > 64 << 20 && exact.anonymous <= all.resident, "{exact:?}");
     drop(ballast);
 }
 
+/// What it cannot look at is not nothing.
 #[test]
-fn memory_files_count_while_they_are_open_and_once() {
-    let file = sealed();
-    // Two processes that have it open, and map nothing of it.
-    let start = || Command::new("sleep").arg("60").stdin(Stdio::from(file.try_clone().unwrap())).spawn().unwrap();
-    let mut processes = [start(), start()];
-    let (_, seen) = quick_of(&processes.each_ref());
-    assert_eq!(seen.objects.files.len(), 1);
-    assert_eq!(seen.objects.total(), 8 << 20);
-    for process in &mut processes {
-        process.kill().unwrap();
-        process.wait().unwrap();
-    }
+fn looks_that_fail_are_over_the_limit_in_the_end() {
+    let mut inside = everybody();
+    // Where a folder should be, a file: an error that is no process's end.
+    inside.proc = folder("/proc/self/status");
+    let mut usage = inside.gauge(1 << 40);
+    let verdicts: Vec<_> = (0..Usage::BLIND).map(|_| usage.look().verdict).collect();
+    assert!(verdicts[..3].iter().all(|verdict| *verdict == Verdict::Within(Usage::SHORTEST)), "{verdicts:?}");
+    assert_eq!(verdicts[3], Verdict::Over);
+    assert!(usage.reserve.len() == Usage::RESERVE);
 }
 
-/// A file in memory of 8 MB.
-fn sealed() -> File {
-    crate::sandbox::sys::sealed_program(c"for a test", &vec![7; 8 << 20]).unwrap().into()
+/// Figures of a process that dropped the pages of a shared mapping, on a machine whose shared memory has grown by as much.
+#[test]
+fn pages_that_no_process_has_any_more_count_as_far_as_shared_memory_has_grown() {
+    let exact = |unseen| Exact { sizes: HashMap::from([(1, 90), (2, 20)]), nameless: 10, anonymous: 1, unseen, ..Exact::default() };
+    for (unseen, used) in [(0, 11), (50, 51), (500, 111)] {
+        assert_eq!(exact(unseen).used(), used, "{unseen}");
+    }
 }
 
 #[test]
@@ -75,18 +66,6 @@ fn a_memory_file_system_counts_what_is_written() {
 fn the_kernels_texts() {
     assert_eq!(field("Rss:   12 kB\nPss_Anon:      42 kB\n", "Pss_Anon:"), Some(42 << 10));
     assert_eq!(field("Pss_Anon: many kB\n", "Pss_Anon:"), None);
-    let open = HashMap::from([(77, 1)]);
-    for (mapping, counts) in [
-        ("7f0-7f1 rw-s 00000000 00:01 1024                       /dev/zero (deleted)", true),
-        ("7f0-7f1 rw-s 00000000 00:01 78                         /memfd:heap (deleted)", true),
-        ("7f0-7f1 rw-s 00000000 00:01 77                         /memfd:heap (deleted)", false),
-        ("7f0-7f1 rw-s 00000000 00:2a 5                          /tmp/file", false),
-        ("7f0-7f1 rw-s 00000000 00:01 3                          /SYSV00000000 (deleted)", false),
-        ("7f0-7f1 r-xp 00000000 fe:00 9                          /usr/lib/libc.so.6", false),
-        ("7f0-7f1 rw-p 00000000 00:00 0 ", false),
-    ] {
-        assert_eq!(counts_alone(mapping, &open), counts, "{mapping}");
-    }
 }
 
 #[test]
@@ -115,11 +94,14 @@ fn where_proc_shows_everybody_the_sandbox_alone_is_looked_at() {
     let mut shell = Command::new("sh").args(["-c", "sleep 60 & wait"]).process_group(0).spawn().unwrap();
     let inside = Inside { proc: folder("/proc"), first: None, tmp: None, segments: None }.narrowed(shell.id() as libc::pid_t).unwrap();
     let end = Instant::now() + Duration::from_secs(20);
-    while inside.processes().len() < 2 {
-        assert!(Instant::now() < end, "{:?}", inside.processes());
+    while inside.processes().unwrap().len() < 2 {
+        assert!(Instant::now() < end, "{:?}", inside.processes().unwrap());
         std::thread::yield_now();
     }
-    assert!(inside.processes().contains(&shell.id().to_string()) && !inside.processes().contains(&std::process::id().to_string()));
+    assert!(
+        inside.processes().unwrap().contains(&shell.id().to_string())
+            && !inside.processes().unwrap().contains(&std::process::id().to_string())
+    );
     nix::sys::signal::killpg(nix::unistd::Pid::from_raw(shell.id() as i32), nix::sys::signal::Signal::SIGKILL).unwrap();
     shell.wait().unwrap();
 }

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep_until};
 use super::destination::Destination;
 use super::packet::{self, Datagram, Unreachable};
 use super::supervise::Shared;
-use super::{Connection, Protocol, Verdict, answers, peer};
+use super::{Connection, NameServers, Protocol, Verdict, answers, peer};
 use crate::sandbox::Outbound;
 use crate::sandbox::sys as kernel;
 
@@ -56,7 +56,7 @@ pub(super) struct RawSockets {
 
 impl RawSockets {
     /// Takes them from what the sandbox handed out; its notification descriptor comes back. Must run within a tokio runtime.
-    pub(super) fn new(outbound: Outbound) -> io::Result<(Self, OwnedFd)> {
+    pub(super) fn new(outbound: Outbound) -> io::Result<(Self, Option<OwnedFd>)> {
         let Outbound { notify, raw_v4, raw_v6, inject_v4, inject_v6 } = outbound;
         kernel::attach_filter(raw_v4.as_fd(), &peer::datagrams_v4())?;
         let v6 = raw_v6.map(|raw| {
@@ -65,6 +65,60 @@ impl RawSockets {
             kernel::watch(raw, Interest::READABLE)
         });
         Ok((Self { v4: kernel::watch(raw_v4, Interest::READABLE)?, v6: v6.transpose()?, inject_v4, inject_v6 }, notify))
+    }
+
+    /// Says of all datagrams for elsewhere that nobody is there, until the sockets fail: nobody else would, and who waits for an answer would wait in vain.
+    pub(super) async fn refuse(self, servers: &NameServers) -> io::Result<()> {
+        let refuse = async |datagram: Datagram<'_>| {
+            if !matches!(Destination::of(datagram.destination, servers), Destination::Inside) {
+                self.inject(datagram.source, packet::unreachable(datagram.source, datagram.destination, Unreachable::Port));
+            }
+        };
+        self.take(&refuse).await
+    }
+
+    /// Takes datagrams until the sockets fail.
+    async fn take(&self, with: &impl AsyncFn(Datagram<'_>)) -> io::Result<()> {
+        let v6 = async {
+            match &self.v6 {
+                Some(raw) => take(raw, receive_v6, with).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = take(&self.v4, receive_v4, with) => ended,
+            ended = v6 => ended,
+        }
+    }
+
+    /// Puts a packet into the sandbox's namespace. One that finds no room is lost, as they may be.
+    fn inject(&self, destination: SocketAddr, packet: Option<Vec<u8>>) {
+        let Some(packet) = packet else { return };
+        let _ = match (destination.ip(), &self.inject_v6) {
+            (IpAddr::V4(ip), _) => sendto(&self.inject_v4, &packet, SendFlags::DONTWAIT, &SocketAddr::from((ip, 0))),
+            (IpAddr::V6(ip), Some(inject)) => sendto(inject, &packet, SendFlags::DONTWAIT, &SocketAddr::V6(SocketAddrV6::new(ip, 0, 0, 0))),
+            (IpAddr::V6(_), None) => return,
+        };
+    }
+}
+
+async fn take(raw: &AsyncFd<OwnedFd>, receive: Receive, with: &impl AsyncFn(Datagram<'_>)) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let mut guard = raw.readable().await?;
+        for _ in 0..IN_A_ROW {
+            match receive(raw.get_ref(), &mut buffer) {
+                Ok(Some(datagram)) => with(datagram).await,
+                Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    guard.clear_ready();
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        tokio::task::yield_now().await;
     }
 }
 
@@ -92,36 +146,7 @@ impl Datagrams {
 
     /// Relays until the sockets fail.
     pub(super) async fn serve(self: Rc<Self>) -> io::Result<()> {
-        let v6 = async {
-            match &self.raw.v6 {
-                Some(raw) => self.take(raw, receive_v6).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            ended = self.take(&self.raw.v4, receive_v4) => ended,
-            ended = v6 => ended,
-        }
-    }
-
-    async fn take(self: &Rc<Self>, raw: &AsyncFd<OwnedFd>, receive: Receive) -> io::Result<()> {
-        let mut buffer = vec![0; BUFFER];
-        loop {
-            let mut guard = raw.readable().await?;
-            for _ in 0..IN_A_ROW {
-                match receive(raw.get_ref(), &mut buffer) {
-                    Ok(Some(datagram)) => self.send_on(&datagram).await,
-                    Ok(None) => {}
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        guard.clear_ready();
-                        break;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            tokio::task::yield_now().await;
-        }
+        self.raw.take(&async |datagram: Datagram<'_>| self.send_on(&datagram).await).await
     }
 
     async fn send_on(self: &Rc<Self>, datagram: &Datagram<'_>) {
@@ -144,7 +169,7 @@ impl Datagrams {
         match &flow.socket {
             // A datagram that cannot be sent is lost, as they may be. Not through tokio, which does not know yet that a fresh socket is writable.
             Some(socket) => drop(send(socket, payload, SendFlags::DONTWAIT)),
-            None => self.inject(key.0, packet::unreachable(key.0, key.1, Unreachable::Forbidden)),
+            None => self.raw.inject(key.0, packet::unreachable(key.0, key.1, Unreachable::Forbidden)),
         }
     }
 
@@ -202,10 +227,10 @@ impl Datagrams {
                 Ok(length) => {
                     let payload = buffer.get(..length).unwrap_or_default();
                     self.learn(key.1, payload);
-                    self.inject(key.0, packet::datagram(key.1, key.0, payload));
+                    self.raw.inject(key.0, packet::datagram(key.1, key.0, payload));
                 }
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    self.inject(key.0, packet::unreachable(key.0, key.1, Unreachable::Port));
+                    self.raw.inject(key.0, packet::unreachable(key.0, key.1, Unreachable::Port));
                 }
                 // Some other message of the network's, about a datagram that is lost.
                 Err(_) => {}
@@ -222,16 +247,6 @@ impl Datagrams {
         if let Some((name, addresses)) = answers::addresses(message).filter(|(name, _)| self.shared.rules.are_about(name)) {
             addresses.into_iter().for_each(|address| self.shared.names.borrow_mut().learn(&name, address));
         }
-    }
-
-    /// Puts a packet into the sandbox's namespace. One that finds no room is lost, as they may be.
-    fn inject(&self, destination: SocketAddr, packet: Option<Vec<u8>>) {
-        let Some(packet) = packet else { return };
-        let _ = match (destination.ip(), &self.raw.inject_v6) {
-            (IpAddr::V4(ip), _) => sendto(&self.raw.inject_v4, &packet, SendFlags::DONTWAIT, &SocketAddr::from((ip, 0))),
-            (IpAddr::V6(ip), Some(inject)) => sendto(inject, &packet, SendFlags::DONTWAIT, &SocketAddr::V6(SocketAddrV6::new(ip, 0, 0, 0))),
-            (IpAddr::V6(_), None) => return,
-        };
     }
 }
 

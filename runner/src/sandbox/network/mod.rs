@@ -189,7 +189,8 @@ impl Supervisor {
     /// Starts the thread. Errors are those of [`granted`].
     pub fn start(supervision: Supervision) -> io::Result<Self> {
         let kernel = |outbound: &Outbound| Ok::<_, io::Error>((calls::namespace(outbound.raw_v4.as_fd())?, Filters::find_out()?));
-        let kernel = supervision.outbound.as_ref().map(kernel).transpose()?;
+        let supervised = supervision.outbound.as_ref().filter(|outbound| outbound.notify.is_some());
+        let kernel = supervised.map(kernel).transpose()?;
         let (stop, stopped) = oneshot::channel();
         // One word.
         let (end, ended) = sync_channel(1);
@@ -227,8 +228,9 @@ fn run(supervision: Supervision, kernel: Option<(u64, Filters)>, stopped: onesho
             tokio::task::spawn_local(publish::serve(port, Rc::clone(&factory)));
         }
         let served = async {
-            let (Some(outbound), Some((namespace, filters))) = (outbound, kernel) else { return std::future::pending().await };
+            let Some(outbound) = outbound else { return std::future::pending().await };
             let (raw, notify) = RawSockets::new(outbound)?;
+            let (Some(notify), Some((namespace, filters))) = (notify, kernel) else { return raw.refuse(&name_servers).await };
             let shared = Rc::new(Shared::new((notify, namespace, filters), (rules, name_servers, &hosts), factory, (log, told)));
             tokio::task::spawn_local(supervise::look_up_names(Rc::clone(&shared)));
             tokio::task::spawn_local(Datagrams::new(Rc::clone(&shared), raw).serve());

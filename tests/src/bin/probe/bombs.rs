@@ -26,6 +26,11 @@ pub fn fill(kind: &str, megabytes: u64, past: u64) -> io::Result<()> {
             // Never unmapped.
             system::shared_memory(block.len()).map(|memory| memory.copy_from_slice(block))
         }),
+        "shared-dropped" => Box::new(|block| {
+            let memory = system::shared_memory(block.len())?;
+            memory.copy_from_slice(block);
+            system::drop_pages(memory)
+        }),
         "memory-file" => into_file(system::memory_file()?),
         "tmp-file" => into_file(File::create("/tmp/filled")?),
         "segment" => Box::new(system::leave_segment),
@@ -67,6 +72,20 @@ pub fn forked(count: u64, pause: Duration) {
         }
     }
     thread::sleep(pause);
+}
+
+/// Has so many children that wait, with so many descriptors each.
+pub fn crowd(count: u64, descriptors: u64) -> io::Result<()> {
+    for _ in 0..descriptors {
+        // Never closed.
+        std::mem::forget(File::open("/dev/null")?);
+    }
+    for _ in 0..count {
+        if system::fork()? == 0 {
+            system::wait_for_ever();
+        }
+    }
+    Ok(())
 }
 
 /// Calculates for a while; answers how much of that time there was a processor for it, in percent.

@@ -166,6 +166,7 @@ mod number {
     pub const SHMGET: c_long = 29;
     pub const SHMAT: c_long = 30;
     pub const SHMDT: c_long = 67;
+    pub const MADVISE: c_long = 28;
     pub const MEMFD_CREATE: c_long = 319;
 }
 
@@ -175,6 +176,7 @@ mod number {
     pub const SHMGET: c_long = 194;
     pub const SHMAT: c_long = 196;
     pub const SHMDT: c_long = 197;
+    pub const MADVISE: c_long = 233;
     pub const MMAP: c_long = 222;
     pub const MEMFD_CREATE: c_long = 279;
 }
@@ -201,6 +203,16 @@ pub fn shared_memory(bytes: usize) -> io::Result<&'static mut [u8]> {
     }
     // SAFETY: so many bytes are there, zeroed, nobody else's, and never unmapped.
     Ok(unsafe { std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut(place as usize), bytes) })
+}
+
+/// Takes the pages of a shared mapping out of our tables; they stay in it.
+pub fn drop_pages(memory: &'static mut [u8]) -> io::Result<()> {
+    const DONTNEED: u64 = 4;
+    // SAFETY: the kernel demands a whole mapping of ours; its pages come back by touching it, and we hold the only reference.
+    match unsafe { syscall(number::MADVISE, memory.as_mut_ptr(), memory.len(), DONTNEED) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Makes a System V segment, fills it and lets go of it: it stays.
