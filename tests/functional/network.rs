@@ -1,14 +1,14 @@
 //! The network options of `undocked run` as a user has them, with real bytes: what is reached from inside and from outside, and what is said of it.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::run::{Ran, Running};
 use tests::skip::is_root;
-use tests::{Fixture, Run, place, skip_for_this_user};
+use tests::{Fixture, Run, place, skip, skip_for_this_user};
 
 /// The host's loopback as a private network has it.
 const GATEWAY: &str = "198.18.111.1";
@@ -126,7 +126,9 @@ fn what_means_nothing_on_the_hosts_network_is_said() {
             assert_eq!(ran.err().matches(says).count(), 1, "{}", ran.err());
         }
     }
-    fixture.run(&["--network", "host", "--deny-net", "1.2.3.4"], &[]).finish().expect_code(2);
+    for network in ["host", "none"] {
+        fixture.run(&["--network", network, "--deny-net", "1.2.3.4"], &[]).finish().expect_code(2);
+    }
 }
 
 #[test]
@@ -239,8 +241,10 @@ fn rules_by_names_of_a_name_server() {
     let server = Ipv4Addr::new(127, 53, high, low);
     let socket = UdpSocket::bind((server, 53)).expect("root may listen there");
     // Ends with the test's process.
-    thread::spawn(move || answer_names(&socket));
-    let (_held, port) = listener();
+    let Some(own) = own_address() else { skip!("this machine has no address but those of its loopback") };
+    thread::spawn(move || answer_names(&socket, own));
+    let held = TcpListener::bind((own, 0)).expect("a port is free");
+    let port = held.local_addr().expect("bound").port();
     let resolv_conf = fixture.path().join("resolv.conf");
     std::fs::write(&resolv_conf, format!("nameserver {server}\n")).expect("written");
     let volume = format!("{}:/var/task:ro", fixture.task().display());
@@ -270,8 +274,18 @@ fn rules_by_names_of_a_name_server() {
     fixture.expect_nothing_left();
 }
 
-/// Answers what is asked (RFC 1035): `open.example` is the host's loopback as the sandbox has it, all other names an address that nobody has.
-fn answer_names(socket: &UdpSocket) {
+/// An address of this machine's that is not its loopback. Nothing is sent.
+fn own_address() -> Option<Ipv4Addr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(own) if !own.is_loopback() => Some(own),
+        _ => None,
+    }
+}
+
+/// Answers what is asked (RFC 1035): `open.example` is this machine, all other names an address that nobody has.
+fn answer_names(socket: &UdpSocket, own: Ipv4Addr) {
     let mut bytes = [0; 512];
     while let Ok((length, from)) = socket.recv_from(&mut bytes) {
         let question = &bytes[12..length];
@@ -279,7 +293,7 @@ fn answer_names(socket: &UdpSocket) {
         let question = &question[..name + 5];
         // Questions of type A; there are no addresses of IPv6.
         let is_a = question[name + 1..name + 3] == [0, 1];
-        let address = if question.starts_with(b"\x04open") { [198, 18, 111, 1] } else { [192, 0, 2, 1] };
+        let address = if question.starts_with(b"\x04open") { own.octets() } else { [203, 0, 113, 1] };
         let answer = [&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4][..], &address].concat();
         let head = [&bytes[..2], &[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]].concat();
         let message = [&head[..], question, if is_a { &answer } else { &[] }].concat();
