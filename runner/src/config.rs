@@ -12,7 +12,7 @@ use rootfs_cache::reference::ImageReference;
 pub use crate::function::{MemorySize, ParseMemorySizeError};
 
 use crate::function::Timeout;
-pub use crate::sandbox::network::{HostEntry, Networking};
+pub use crate::sandbox::network::Networking;
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod filter;
@@ -44,8 +44,6 @@ pub struct RunConfig {
     pub volumes: Vec<Volume>,
     /// How the sandbox is connected.
     pub networking: Networking,
-    /// What `/etc/hosts` inside has besides.
-    pub added_hosts: Vec<HostEntry>,
     /// How the function is isolated.
     pub isolation: IsolationChoice,
     /// Folders that make up `/opt`, later ones over earlier ones.

@@ -53,7 +53,7 @@ pub enum ParseMemorySizeError {
     #[error("`{0}` is not a size: give bytes, or a number with `k`, `m` or `g`, as in `512m`")]
     Form(String),
     /// Less than one megabyte.
-    #[error("`{0}` is less than one megabyte")]
+    #[error("`{0}` is less than one megabyte: a number alone is bytes, megabytes are written `64m`")]
     TooSmall(String),
     /// More than this program can count.
     #[error("`{0}` is more than can be given")]

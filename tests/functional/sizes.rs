@@ -34,7 +34,7 @@ fn is_limited(fixture: &Fixture, run: tests::Run, size: &str) -> bool {
 #[test]
 fn the_variable_is_reported_and_limits_when_there_is_no_option() {
     let Some(fixture) = Fixture::new() else { return };
-    fixture.script("next\nfill-memory plain 300 300\nrespond {}\nnext");
+    fixture.script("next\nfill-memory plain 300 300\nsleep 400\nrespond {}\nnext");
     let variable = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE";
     let (small, large) = (format!("{variable}=128"), format!("{variable}=1024"));
     assert!(is_limited(&fixture, fixture.run(&["-e", &small], &[]), "128"));
@@ -49,7 +49,7 @@ fn an_images_own_variable_is_told_and_limits_nothing() {
     let Some(fixture) = Fixture::new() else { return };
     let image = tests::image::Image::provided().with("Env", json!(["AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128"]));
     fixture.layout().add("sized", &image);
-    fixture.script("next\nfill-memory plain 300 300\nrespond {}\nnext");
+    fixture.script("next\nfill-memory plain 300 300\nsleep 400\nrespond {}\nnext");
     assert!(!is_limited(&fixture, fixture.run_image(&fixture.image("sized"), &[], &[]), "128"));
 }
 

@@ -158,6 +158,19 @@ fn without_a_network_of_its_own_it_has_the_machines() {
     fixture.expect_nothing_left();
 }
 
+/// An outer supervisor (the kernel allows only one) leaves no way out, and where that matters no run.
+#[test]
+fn a_network_that_cannot_be_supervised_has_no_way_out() {
+    let Some(fixture) = fixture() else { return };
+    let lacks = ["--refuse", "seccomp-listener=16"];
+    works(&fixture, &lacks, "so it is as `--network none` (Device or resource busy)");
+    for options in [&["--isolation", "full"][..], &["--deny-net", "example.com"], &["--allow-net", "example.com"], &["-p", "8080"]] {
+        run(&fixture, &lacks, options).expect_code(125).expect_err("seccomp notification");
+    }
+    run(&fixture, &lacks, &["--network", "none", "--isolation", "full"]).expect_code(0);
+    fixture.expect_nothing_left();
+}
+
 /// What doctor says is what a run then does.
 #[test]
 fn doctor_names_the_isolation() {

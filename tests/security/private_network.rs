@@ -4,7 +4,7 @@
 //! A victim is a port on the host's loopback that no rule allows. It stands for all that a sandbox must not reach.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::skip::is_root;
 use tests::weakened::notes_of;
-use tests::{Fixture, Run, Weakened, place};
+use tests::{Fixture, Run, Weakened, place, skip, skip_for_this_user};
 
 const LANDLOCK: &str = "confine file access (Landlock)";
 /// The host's loopback as the sandbox sees it.
@@ -235,6 +235,45 @@ fn copies_epoll_sets_and_messages_keep_working() {
     assert_eq!(host.seen(&fixture, &format!("pass {}", host.open)), json!({"sent": "ok", "echo": "ok"}));
     assert_eq!(host.seen(&fixture, "inside"), json!({"tcp": "ok", "udp": "ok", "unix": "ok"}));
     host.expect_untouched();
+}
+
+/// A rule by name opens what the host's name server answers for it; but not the host's loopback, whatever it answers.
+#[test]
+fn a_name_opens_the_addresses_that_its_name_server_gives() {
+    const SERVER: &str = "127.0.0.153";
+    if !is_root() {
+        skip_for_this_user!("only root can listen on the port of name servers");
+    }
+    let Some(weakened) = Weakened::new() else { return };
+    // An address of this machine that is not its loopback; nothing is sent.
+    let own = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect("192.0.2.1:9").map(|()| socket));
+    let Some(SocketAddr::V4(own)) = own.ok().and_then(|socket| socket.local_addr().ok()) else { skip!("this machine has no address") };
+    let server = UdpSocket::bind((SERVER, 53)).expect("the port is free");
+    let answering = thread::spawn(move || answer(&server, *own.ip()));
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port is free");
+    let file = weakened.path().join("resolv.conf");
+    std::fs::write(&file, format!("nameserver {SERVER}\n")).expect("written");
+    let options = ["--private-network", "--allow-net", "name.test", "--name-servers", file.to_str().expect("a path in UTF-8")];
+    let port = listener.local_addr().expect("bound").port();
+    let notes = notes_of(&weakened.run_with(&options, &format!("connections seen by-name {} {port}", own.ip())));
+    answering.join().expect("it was asked");
+    assert_eq!(notes["seen"], json!({"before": "EACCES", "before, gateway": "EACCES", "after": "ok", "after, gateway": "EACCES"}));
+}
+
+/// Answers one question by two addresses: this one, and the gateway's.
+fn answer(server: &UdpSocket, address: Ipv4Addr) {
+    let mut message = vec![0; 512];
+    server.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+    let (length, from) = server.recv_from(&mut message).expect("a question");
+    message.truncate(length);
+    // An answer, and two records.
+    message[2..4].copy_from_slice(&[0x81, 0x80]);
+    message[6..8].copy_from_slice(&[0, 2]);
+    for address in [address, GATEWAY.parse().expect("an address")] {
+        message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4]);
+        message.extend(address.octets());
+    }
+    server.send_to(&message, from).expect("sent");
 }
 
 #[test]

@@ -219,6 +219,11 @@ impl Running {
         assert!(found, "never said {text:?}: {}", String::from_utf8_lossy(&bytes));
     }
 
+    /// Standard error as far as it has come.
+    pub fn stderr_so_far(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.wait(Duration::ZERO, |_| true).0).into_owned()
+    }
+
     /// Sends a signal.
     ///
     /// # Panics

@@ -14,7 +14,7 @@ use crate::config::{self, Color, CpuRule, ImageSource, Loudness, NetworkOptions,
 use crate::exit_code::Failure;
 
 pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, Failure> {
-    let (networking, added_hosts) = networking(&args)?;
+    let networking = networking(&args)?;
     let (image, arguments) = image_and_arguments(args.image)?;
     let image = image.parse().map_err(Failure::usage)?;
     refuse_privileges(&args.cap_add, args.privileged)?;
@@ -40,7 +40,6 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         variables: variables::given(&args.variables, &args.env_file, own).map_err(Failure::usage)?,
         own_settings: own.settings(),
         networking,
-        added_hosts,
         isolation: args.isolation.parse().map_err(Failure::usage)?,
         layers: config::layers(&args.layers, &volumes).map_err(bad_config)?,
         volumes,
@@ -72,7 +71,7 @@ fn refuse_privileges(cap_add: &[String], privileged: Option<bool>) -> Result<(),
     Err(Failure::could_not_run(error).with_hint(Some(hint.to_owned())))
 }
 
-fn networking(args: &RunArgs) -> Result<(config::Networking, Vec<config::HostEntry>), Failure> {
+fn networking(args: &RunArgs) -> Result<config::Networking, Failure> {
     let options = NetworkOptions {
         network: args.network.as_deref(),
         publish: &args.publish,

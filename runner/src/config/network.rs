@@ -1,6 +1,6 @@
 //! The network options of `undocked run`: `--network`, `-p` and `--add-host` as docker reads them, and rules for what may be reached.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use crate::function::INNER_API_PORT;
@@ -88,27 +88,32 @@ impl NetworkError {
     }
 }
 
-/// How the sandbox is connected, and what its `/etc/hosts` has besides.
-pub fn networking(options: &NetworkOptions<'_>) -> Result<(Networking, Vec<HostEntry>), NetworkError> {
-    let network = match options.network {
+/// How the sandbox is connected.
+pub fn networking(options: &NetworkOptions<'_>) -> Result<Networking, NetworkError> {
+    let mut network = match options.network {
         // What docker's default network is to a container.
         None | Some("private" | "bridge" | "default") => Network::private(),
         Some("none") => Network::None,
         Some("host") => Network::Host,
         Some(other) => return Err(NetworkError::Network { network: other.to_owned() }),
     };
-    if network == Network::Host && !(options.allow.is_empty() && options.deny.is_empty()) {
-        return Err(NetworkError::RulesWithout { network: "host".to_owned() });
+    let has_rules = ![options.allow, options.deny].iter().all(|given| given.is_empty());
+    if has_rules && !matches!(network, Network::Private { .. }) {
+        return Err(NetworkError::RulesWithout { network: options.network.unwrap_or_default().to_owned() });
     }
     let rules = |given: &[String]| given.iter().map(|rule| self::rule(rule)).collect::<Result<Vec<_>, _>>();
     let rules = NetworkRules::new(rules(options.allow)?, rules(options.deny)?);
     let published = options.publish.iter().map(|port| published(port)).collect::<Result<_, _>>()?;
+    // Rules and ports say that the network matters.
+    if let Network::Private { needs_way_out, .. } = &mut network {
+        *needs_way_out = ![options.allow, options.deny, options.publish].iter().all(|given| given.is_empty());
+    }
     let log = if options.log { LogConnections::Yes } else { LogConnections::No };
-    let added = options.add_host.iter().map(|entry| host_entry(entry)).collect::<Result<_, _>>()?;
+    let hosts = options.add_host.iter().map(|entry| host_entry(entry)).collect::<Result<_, _>>()?;
     // Without the file a resolver asks this host (resolv.conf(5)).
     let name_servers = NameServers::parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
     let choice = if options.network.is_some() { NetworkChoice::Named } else { NetworkChoice::Default };
-    Ok((Networking { network, choice, rules, name_servers, published, log }, added))
+    Ok(Networking { network, choice, rules, name_servers, hosts, published, log })
 }
 
 fn rule(text: &str) -> Result<Rule, NetworkError> {
@@ -127,7 +132,7 @@ fn published(text: &str) -> Result<PublishedPort, NetworkError> {
     let (outside, inside) = ports.rsplit_once(':').map_or((None, ports), |(outside, inside)| (Some(outside), inside));
     let inside = port(inside).filter(|port| *port != 0).ok_or_else(wrong)?;
     let outside = match outside {
-        None => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+        None => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
         Some(outside) => self::outside(outside).ok_or_else(wrong)?,
     };
     if inside == INNER_API_PORT && protocol == Protocol::Tcp {
@@ -139,7 +144,8 @@ fn published(text: &str) -> Result<PublishedPort, NetworkError> {
 /// `[IP:]PORT`, or `IP:` for any free port.
 fn outside(text: &str) -> Option<SocketAddr> {
     let Some((address, number)) = text.rsplit_once(':') else {
-        return Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port(text)?));
+        // All addresses, of IPv4 too.
+        return Some(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port(text)?));
     };
     let bracketed = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address: IpAddr = match bracketed {
@@ -177,12 +183,12 @@ mod tests {
     #[test]
     fn published_ports_as_docker_has_them() {
         for (text, outside, inside, protocol) in [
-            ("80", "0.0.0.0:0", 80, Protocol::Tcp),
-            ("8080:80", "0.0.0.0:8080", 80, Protocol::Tcp),
+            ("80", "[::]:0", 80, Protocol::Tcp),
+            ("8080:80", "[::]:8080", 80, Protocol::Tcp),
             ("127.0.0.1:5300:53/udp", "127.0.0.1:5300", 53, Protocol::Udp),
             ("127.0.0.1::80", "127.0.0.1:0", 80, Protocol::Tcp),
             ("[::1]:8080:80/tcp", "[::1]:8080", 80, Protocol::Tcp),
-            ("9001:9001/udp", "0.0.0.0:9001", 9001, Protocol::Udp),
+            ("9001:9001/udp", "[::]:9001", 9001, Protocol::Udp),
         ] {
             let port = PublishedPort { outside: outside.parse().unwrap(), inside, protocol };
             assert_eq!(published(text).unwrap(), port, "{text}");
@@ -211,7 +217,7 @@ mod tests {
 
     #[test]
     fn networks_and_what_goes_with_them() {
-        let with = |network| networking(&NetworkOptions { network, ..NetworkOptions::default() }).map(|(networking, _)| networking.network);
+        let with = |network| networking(&NetworkOptions { network, ..NetworkOptions::default() }).map(|networking| networking.network);
         assert!(matches!(with(None), Ok(Network::Private { .. })) && matches!(with(Some("bridge")), Ok(Network::Private { .. })));
         assert!(matches!(with(Some("host")), Ok(Network::Host)) && matches!(with(Some("none")), Ok(Network::None)));
         for bad in ["mine", "container:x", ""] {

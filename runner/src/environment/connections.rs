@@ -28,6 +28,17 @@ pub struct PublishError {
     pub source: io::Error,
 }
 
+impl PublishError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> String {
+        match self.source.kind() {
+            io::ErrorKind::PermissionDenied => "ordinary users have ports from 1024 on".to_owned(),
+            io::ErrorKind::AddrInUse => "another program has that port; `-p INSIDE` alone takes any that is free".to_owned(),
+            _ => "give an address of this machine, or none".to_owned(),
+        }
+    }
+}
+
 /// What listens on the host already; sandboxes are connected with it as they come.
 #[derive(Debug)]
 pub struct Connections<'a> {
@@ -122,13 +133,14 @@ impl<'a> Connections<'a> {
     }
 
     fn supervision(&self, outbound: Option<Outbound>, factory: SocketFactory) -> io::Result<Supervision> {
-        let Networking { rules, name_servers, log, .. } = self.networking;
+        let Networking { rules, name_servers, hosts, log, .. } = self.networking;
         let published = self.published.iter().map(again).collect::<io::Result<_>>()?;
         Ok(Supervision {
             outbound,
             factory,
             rules: rules.clone(),
             name_servers: name_servers.clone(),
+            hosts: hosts.clone(),
             published,
             log: *log,
             told: self.told.clone(),
@@ -149,10 +161,17 @@ pub(super) fn outside(network: Network) -> io::Result<(Option<TcpListener>, Sock
 
 fn publish(port: &PublishedPort) -> Result<Published, PublishError> {
     let PublishedPort { outside, inside, protocol } = *port;
-    let bound = match protocol {
+    let bind = |outside: SocketAddr| match protocol {
         Protocol::Tcp => TcpListener::bind(outside).map(|listener| Published::Tcp { listener, inside }),
         Protocol::Udp => UdpSocket::bind(outside).map(|socket| Published::Udp { socket, inside }),
     };
+    let bound = bind(outside).or_else(|error| match error.raw_os_error() {
+        // All addresses of a machine without IPv6.
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) if outside.ip().is_unspecified() => {
+            bind((Ipv4Addr::UNSPECIFIED, outside.port()).into())
+        }
+        _ => Err(error),
+    });
     bound.map_err(|source| PublishError { outside, source })
 }
 

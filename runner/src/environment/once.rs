@@ -93,7 +93,7 @@ impl EnvironmentError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Launch { source } => source.hint(),
-            Self::Publish(_) => Some("another program may have that port; `-p INSIDE` alone takes any that is free".to_owned()),
+            Self::Publish(error) => Some(error.hint()),
             Self::Plan { source } => source.hint(),
             _ => None,
         }

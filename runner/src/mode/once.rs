@@ -21,7 +21,7 @@ use crate::environment::{EnvironmentError, Ran, Run, run_once};
 use crate::exit_code::{ExitCode, Failure};
 use crate::lambda::Outcome;
 use crate::report::{self, Report, RunResult, result_line};
-use crate::sandbox::network::NetworkChoice;
+use crate::sandbox::network::{HOST_NAME, HostAddress, HostEntry, LogConnections, NetworkChoice, Networking};
 use crate::sandbox::{Command, Input, Launcher, Network, Output, Stdio, plan};
 
 /// Why a run was not done.
@@ -44,10 +44,10 @@ impl From<Failure> for NotRun {
     }
 }
 
-/// Runs what `config` says; on the host's network where none of its own is granted, nobody asked for one and nothing that was asked for hangs on it.
+/// Runs what `config` says; on the host's network where none of its own is granted, nobody asked for one by name and nothing that was asked for hangs on it.
 pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
     let mut event = None;
-    let not_run = match attempt(config, &mut event, None) {
+    let not_run = match attempt(config, &mut event, without_effect(&config.networking)) {
         Ok(code) => return Ok(code),
         Err(not_run) => not_run,
     };
@@ -62,9 +62,20 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
     let why = format!("no network of its own is granted ({}): it has this machine's, `--network host`", not_run.failure);
     let mut config = config.clone();
     config.networking.network = Network::Host;
+    // The function may rely on that name; others that were asked for come first.
+    config.networking.hosts.push(HostEntry { name: HOST_NAME.to_owned(), address: HostAddress::Gateway });
     // It was asked for at the first attempt.
     config.images.options.policy = PullPolicy::Missing;
     attempt(&config, &mut event, Some(&why)).map_err(|not_run| not_run.failure)
+}
+
+/// What was asked for and means nothing on the network that was asked for.
+fn without_effect(networking: &Networking) -> Option<&'static str> {
+    match (networking.network, networking.published.is_empty(), networking.log) {
+        (Network::Host, false, _) => Some("`-p` changes nothing with `--network host`: what listens inside is on this machine's own ports"),
+        (Network::Host, true, LogConnections::Yes) => Some("`--log-net` tells nothing with `--network host`"),
+        _ => None,
+    }
 }
 
 /// One attempt; `said` is said of it. The event is read once.

@@ -16,7 +16,10 @@ pub(super) async fn run(
     networking: &Networking,
     stop: impl Future<Output = i32>,
 ) -> Result<ExitCode, NotRun> {
-    let mut connections = Connections::open(networking).map_err(Failure::could_not_run)?;
+    let mut connections = Connections::open(networking).map_err(|error| {
+        let hint = error.hint();
+        Failure::could_not_run(error).with_hint(Some(hint))
+    })?;
     for (outside, inside) in connections.published() {
         say(&format!("{outside} leads to port {inside} inside"));
     }
@@ -49,7 +52,8 @@ pub(super) async fn run(
 
 /// The sandbox's error stream is ours: a write that fails is its affair as well.
 pub(super) fn say(what: &str) {
-    let _ = writeln!(std::io::stderr(), "undocked: {what}");
+    // In one piece, beside what the sandbox writes.
+    let _ = std::io::stderr().write_all(format!("undocked: {what}\n").as_bytes());
 }
 
 fn not_planned(error: PlanError) -> NotRun {

@@ -92,8 +92,19 @@ fn kernel(number: c_long, arguments: &[usize]) -> Kernel<c_long> {
 
 /// Ends the calling process.
 fn exit() -> ! {
-    loop {
-        let _ = call!(SYS_exit_group, 127);
+    let _ = call!(SYS_exit_group, 127);
+    let _ = call!(SYS_exit, 127);
+    // A filter of the user's may refuse even that. An instruction that is none ends whoever has no handler, PID 1 too (pid_namespaces(7) is about
+    // signals that are sent).
+    // SAFETY: does not return, and touches neither memory nor registers.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        asm!("ud2", options(noreturn, nostack))
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        asm!("udf #0", options(noreturn, nostack))
     }
 }
 
@@ -193,7 +204,8 @@ impl Child {
             Step::DropCapabilities => drop_capabilities(),
             Step::EmptyCapabilities => drop_own_capabilities(),
             Step::NoNewPrivileges => call!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).map(drop),
-            Step::SuperviseNetwork => {
+            Step::SuperviseNetwork { .. } if orders.unsupervised != 0 => Err(orders.unsupervised),
+            Step::SuperviseNetwork { .. } => {
                 let [notify, ..] = &mut orders.handed;
                 supervise(orders.network_filter).map(|descriptor| *notify = descriptor)
             }
@@ -280,7 +292,8 @@ fn execute_under_init(orders: &mut Orders<'_>) -> Kernel<()> {
     // SAFETY: the stack is that process's alone, and the parent waits for its end or exec before it lets go of the orders.
     let pid = unsafe { libc::clone(program, stack, libc::CLONE_VM | libc::SIGCHLD, ptr::from_mut(orders).cast()) };
     if pid < 0 {
-        return Err(libc::EAGAIN);
+        // SAFETY: libc keeps its errno in the memory of the thread that cloned us, which is suspended.
+        return Err(unsafe { *libc::__errno_location() });
     }
     // Kept through the exec: a signal that came before the init asks for it would be lost on a PID 1.
     let all = u64::MAX;

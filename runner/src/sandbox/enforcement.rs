@@ -19,10 +19,10 @@ impl Enforcement {
     /// What the user should hear of what was refused, in one line; nothing if nothing was.
     pub fn warning(&self) -> Option<String> {
         let refused: Vec<_> = self.degradations.iter().map(|refused| format!("{} ({})", refused.what, refused.why)).collect();
-        let list = if refused.is_empty() { String::new() } else { format!(", refused were: {}", refused.join(", ")) };
+        let list = if refused.is_empty() { String::new() } else { format!(": without {}", refused.join(", ")) };
         let lacks = self.isolation.lacks().map(|lacks| format!(" (isolation `{}`: {lacks})", self.isolation)).unwrap_or_default();
         let says = !(list.is_empty() && lacks.is_empty());
-        says.then(|| format!("this sandbox protects less than it should{lacks}{list}; see `undocked doctor`"))
+        says.then(|| format!("this sandbox is less than it should be{lacks}{list}; see `undocked doctor`"))
     }
 }
 
@@ -71,6 +71,6 @@ mod tests {
         assert_eq!(Enforcement::default().warning(), None);
         let refused = |what: &str| Degradation { what: what.into(), why: "no".into() };
         let enforcement = Enforcement { degradations: vec![refused("a"), refused("b")], ..Enforcement::default() };
-        assert!(enforcement.warning().unwrap().contains("refused were: a (no), b (no);"));
+        assert!(enforcement.warning().unwrap().contains(": without a (no), b (no);"));
     }
 }

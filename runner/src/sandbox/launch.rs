@@ -29,7 +29,7 @@ use super::plan::{Lenience, Program, SandboxPlan, Search, Step, plan_for};
 use super::process::Reach;
 use super::{
     Degradation, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Network, NetworkDescriptors, Outbound, Output, Sandbox, Stdio,
-    idmap, sys,
+    idmap, network, sys,
 };
 
 /// Starts sandboxes, one at a time: two at once could not tell each other's changes of the dumpable flag apart. Cheap to clone.
@@ -227,8 +227,7 @@ impl Spawner {
         let memory_held = limits::holds_memory(cgroup.as_ref());
         let wiring = wire(plan, memory_held).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
-        let record = Record::default();
-        let vectors = Vectors::new(plan, ruleset.is_some());
+        let (record, vectors) = (Record::default(), Vectors::new(plan, ruleset.is_some()));
         let filter = filter_program(plan.filter.as_deref());
         let network_filter = filter_program(plan.network_filter.as_deref());
         let signals = sys::signals_not_default();
@@ -246,6 +245,7 @@ impl Spawner {
             handed: [-1; Handed::COUNT],
             hand_over: wiring.hand_over.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
             network_filter: &network_filter,
+            unsupervised: unsupervised(plan.network),
             ruleset: ruleset.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             supervised_ruleset: supervised.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             allowed: ruleset.as_ref().map_or(0, |ruleset| ruleset.allowed),
@@ -429,6 +429,12 @@ fn rulesets(plan: &SandboxPlan) -> Result<(Option<Ruleset>, Option<Ruleset>), La
     }
     let supervised = if matches!(plan.network, Network::Private { .. }) { ruleset(Tcp::Supervised)? } else { None };
     Ok((free, supervised))
+}
+
+/// Why a network cannot be supervised, by its errno: the child has this in place of what it would have been told by the kernel.
+fn unsupervised(network: Network) -> c_int {
+    let granted = if matches!(network, Network::Private { .. }) { network::granted() } else { Ok(()) };
+    granted.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EPERM))
 }
 
 /// Opens standard input and output for the child.

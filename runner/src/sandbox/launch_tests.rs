@@ -266,7 +266,7 @@ s.sendto(b"there", ("192.0.2.7", 53))
 print(s.recvfrom(99))
 "#;
     let command = Command::Line(vec!["python3".into(), "-ISc".into(), script.into()]);
-    let private = Network::Private { ipv6: true };
+    let private = Network::Private { ipv6: true, needs_way_out: false };
     let base = SandboxRequest { command, first_process: FirstProcess::Init, network: private, listen_inside: Some(9001), ..request("") };
     if !supported() {
         return;

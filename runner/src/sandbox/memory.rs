@@ -2,9 +2,27 @@
 
 use std::fs;
 
-/// The sum of the largest resident sets (`VmHWM`) of a process and all its descendants that live, in bytes. Pages shared by several count once for each.
+/// Of more processes than this, the others' shares are taken to be like those of these.
+const MOST_LOOKED_AT: usize = 64;
+
+/// The most memory that a process and its descendants are known to have used, in bytes: the largest resident set of one of them, or what all that live
+/// have now, where a page that several share counts once (`Pss`, proc_pid_smaps(5)).
 pub(super) fn peak_resident_bytes(pid: libc::pid_t) -> u64 {
-    family(pid).into_iter().map(peak_resident_bytes_of).sum()
+    let family = family(pid);
+    let largest = family.iter().map(|pid| peak_resident_bytes_of(*pid)).max().unwrap_or(0);
+    // One program, and an init perhaps.
+    if family.len() <= 2 {
+        return largest;
+    }
+    let looked_at = family.len().min(MOST_LOOKED_AT) as u64;
+    let together: u64 = family.iter().take(MOST_LOOKED_AT).map(|pid| proportional_bytes_of(*pid)).sum();
+    largest.max(together * family.len() as u64 / looked_at)
+}
+
+/// What one process has of memory, shared pages by its share; 0 when it is gone.
+fn proportional_bytes_of(pid: libc::pid_t) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    field(&rollup, "Pss:").map_or(0, |kib| kib * 1024)
 }
 
 /// A process and all its descendants that live.
@@ -53,5 +71,6 @@ mod tests {
     fn counts_this_process() {
         let own = peak_resident_bytes(std::process::id() as libc::pid_t);
         assert!(own > 100 * 1024, "{own}");
+        assert!(proportional_bytes_of(std::process::id() as libc::pid_t) > 100 * 1024);
     }
 }

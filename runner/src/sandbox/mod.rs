@@ -180,6 +180,8 @@ pub enum Network {
     Private {
         /// Whether it has IPv6 addresses.
         ipv6: bool,
+        /// Whether it is refused where it would have no way out.
+        needs_way_out: bool,
     },
 }
 
@@ -188,7 +190,8 @@ impl Network {
     pub fn private() -> Self {
         // proc_net(5): the fourth word is the scope, and 0 is global.
         let addresses = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
-        Self::Private { ipv6: addresses.lines().any(|line| line.split_whitespace().nth(3) == Some("00")) }
+        let ipv6 = addresses.lines().any(|line| line.split_whitespace().nth(3) == Some("00"));
+        Self::Private { ipv6, needs_way_out: false }
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Orders<'a> {
     pub(super) hand_over: c_int,
     /// The filter that asks us about connections.
     pub(super) network_filter: &'a libc::sock_fprog,
+    /// Why no network can be supervised here (an errno); 0 if one can.
+    pub(super) unsupervised: c_int,
     /// The Landlock ruleset and what it allows beneath the root; -1 without Landlock. The second one also keeps TCP from what is not supervised.
     pub(super) ruleset: c_int,
     pub(super) supervised_ruleset: c_int,

@@ -86,7 +86,11 @@ pub(super) fn reached(plan: &SandboxPlan, record: &Record, degradations: &mut Ve
         if let Some(lower) = step.isolation_without() {
             isolation = isolation.max(lower);
         }
-        degradations.push(Degradation::new(step.name(), &io::Error::from_raw_os_error(errno)));
+        let what = match step {
+            Step::SuperviseNetwork { .. } => format!("{}, so it is as `--network none`", step.name()),
+            step => step.name(),
+        };
+        degradations.push(Degradation::new(what, &io::Error::from_raw_os_error(errno)));
     }
     isolation
 }

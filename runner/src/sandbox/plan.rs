@@ -308,7 +308,7 @@ impl Planner {
         let socket = |handed, domain, kind, protocol| Step::MakeSocket { handed, socket: [domain, kind, protocol] };
         self.steps.push(Step::RaiseLoopback);
         self.steps.extend(listen_inside.map(|_| socket(Handed::Listener, libc::AF_INET, libc::SOCK_STREAM, 0)));
-        let Network::Private { ipv6 } = network else { return };
+        let Network::Private { ipv6, .. } = network else { return };
         let (messages, count) = addresses::messages(ipv6);
         self.steps.extend([
             Step::ConfigureNetwork { messages, count },
@@ -440,8 +440,8 @@ pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec
     };
     steps.push(Step::NoNewPrivileges);
     // Before Landlock, which keeps TCP from what is not supervised only where it is.
-    if matches!(request.network, Network::Private { .. }) {
-        steps.push(Step::SuperviseNetwork);
+    if let Network::Private { needs_way_out, .. } = request.network {
+        steps.push(Step::SuperviseNetwork { needed: needs_way_out });
     }
     steps.extend([Step::ConfineFiles, Step::CloseOthers]);
     if request.network != Network::Host || request.limits.memory_bytes.is_some() {

@@ -251,13 +251,14 @@ impl Sandbox {
         killed && self.guard.killed_for_memory()
     }
 
-    /// The most memory seen in use so far, in bytes: what a cgroup counted, if there is one; else takes a sample now.
+    /// The most memory seen in use so far, in bytes; takes a sample now. A cgroup counts what the sandbox caused, but not pages of files that were in
+    /// memory before. Never more than the limit that is held: what passed it was killed.
     pub fn peak_memory_bytes(&mut self) -> u64 {
-        let counted = self.guard.peak_bytes();
-        if self.ended.is_none() && !self.guard.counts_all() {
+        if self.ended.is_none() {
             self.peak_memory_bytes = self.peak_memory_bytes.max(memory::peak_resident_bytes(self.pid));
         }
-        if self.guard.counts_all() { counted.unwrap_or(0) } else { self.peak_memory_bytes.max(counted.unwrap_or(0)) }
+        let seen = self.peak_memory_bytes.max(self.guard.peak_bytes().unwrap_or(0));
+        seen.min(self.guard.limit_bytes().unwrap_or(u64::MAX))
     }
 }
 

@@ -115,7 +115,10 @@ pub(crate) enum Step {
     /// Only those in hand, of a process that never was root of anything.
     EmptyCapabilities,
     NoNewPrivileges,
-    SuperviseNetwork,
+    SuperviseNetwork {
+        /// Whether the sandbox is of no use without.
+        needed: bool,
+    },
     ConfineFiles,
     CloseOthers,
     HandOut,
@@ -166,7 +169,7 @@ impl Step {
             Self::ChangeDirectory(path) => format!("change to {}", show(path)),
             Self::DropCapabilities | Self::EmptyCapabilities => "drop capabilities".into(),
             Self::NoNewPrivileges => "set no_new_privs".into(),
-            Self::SuperviseNetwork => "supervise the network (seccomp notification)".into(),
+            Self::SuperviseNetwork { .. } => "supervise the network (seccomp notification)".into(),
             Self::ConfineFiles => "confine file access (Landlock)".into(),
             Self::CloseOthers => "close other file descriptors (close_range)".into(),
             Self::HandOut => "hand descriptors to the host".into(),
@@ -180,7 +183,7 @@ impl Step {
         matches!(
             self,
             Self::ForbidNesting
-                | Self::SuperviseNetwork
+                | Self::SuperviseNetwork { needed: false }
                 | Self::Hostname(_)
                 | Self::MaskReadOnly { .. }
                 | Self::MaskNull { .. }

@@ -95,6 +95,7 @@ impl PrivateNetwork {
             factory: descriptors.factory,
             rules: NetworkRules::new(self.allow, self.deny),
             name_servers: self.servers,
+            hosts: Vec::new(),
             published: self.published,
             log: None,
         };

@@ -12,7 +12,7 @@ use super::HOSTNAME;
 pub(super) fn files(config: &RunConfig) -> Vec<(&'static str, String)> {
     let of_host = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let networking = &config.networking;
-    let hosts = hosts(networking.network, &config.added_hosts, HOSTNAME, &of_host("/etc/hosts"));
+    let hosts = hosts(networking.network, &networking.hosts, HOSTNAME, &of_host("/etc/hosts"));
     let resolv_conf = resolv_conf(networking.network, &networking.name_servers, &of_host("/etc/resolv.conf"));
     let files = [("/etc/hosts", hosts), ("/etc/resolv.conf", resolv_conf)];
     files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect()

@@ -107,8 +107,8 @@ pub(super) struct Guard {
     cgroup: Option<Cgroup>,
     watch: Option<Watch>,
     peak_bytes: u64,
-    /// A cgroup has counted every page.
-    counted: bool,
+    /// The limit that is held.
+    limit_bytes: Option<u64>,
     killed: bool,
 }
 
@@ -124,6 +124,9 @@ impl Guard {
     ) -> Self {
         let mut guard = Self { cgroup, ..Self::default() };
         let held = limits.memory().map(|bytes| guard.hold_memory(bytes, inside, process));
+        if let Some(Ok(())) = held {
+            guard.limit_bytes = limits.memory();
+        }
         if let Some(Err(why)) = held {
             enforcement.degradations.push(Degradation { what: "limit memory".into(), why });
         }
@@ -165,15 +168,14 @@ impl Guard {
         }
     }
 
-    /// Whether every page is counted, so that no sample can tell more.
-    pub(super) fn counts_all(&self) -> bool {
-        self.counted
+    /// The limit, if it is held.
+    pub(super) fn limit_bytes(&self) -> Option<u64> {
+        self.limit_bytes
     }
 
     /// The most memory counted so far; nothing if nobody counts.
     pub(super) fn peak_bytes(&mut self) -> Option<u64> {
         let counted = self.cgroup.as_ref().and_then(Cgroup::peak_bytes);
-        self.counted |= counted.is_some();
         let counted = counted.or_else(|| self.watch.as_ref().map(Watch::peak_bytes));
         self.peak_bytes = self.peak_bytes.max(counted.unwrap_or(0));
         (self.peak_bytes > 0).then_some(self.peak_bytes)

@@ -328,14 +328,16 @@ impl Filters {
         let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
         match kernel::attach_filter(socket.as_fd(), &peer::program(SocketAddr::from(([127, 0, 0, 1], 1)))) {
             Ok(()) => Ok(Self::Attached),
-            Err(_) if crate::sandbox::sys::landlock_abi().is_some_and(|abi| abi >= LANDLOCK_WITH_TCP) => Ok(Self::Refused),
+            Err(_) if landlock_knows_tcp() => Ok(Self::Refused),
             Err(error) => Err(error),
         }
     }
 }
 
-/// The version of Landlock that knows TCP.
-const LANDLOCK_WITH_TCP: i64 = 4;
+/// Whether the sandbox's own TCP can be kept in by Landlock.
+pub(super) fn landlock_knows_tcp() -> bool {
+    kernel::landlock_abi().is_some_and(|abi| abi >= 4)
+}
 
 /// What the latest connections were made with, by the cookies of their sockets, which no two sockets ever share (socket(7): `SO_COOKIE`): a socket in the
 /// middle of connecting does not tell. One that is forgotten cannot be asked about again, and can be connected anew.

@@ -32,13 +32,14 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::{Outbound, SocketFactory, sys};
 use calls::Filters;
 use datagrams::{Datagrams, RawSockets};
-pub use names::{HostAddress, HostEntry, hosts, resolv_conf};
+pub use names::{HOST_NAME, HostAddress, HostEntry, hosts, resolv_conf};
 pub use rules::{NetworkRules, ParseRuleError, Rule};
 pub use servers::NameServers;
 use supervise::Shared;
@@ -55,6 +56,8 @@ pub struct Supervision {
     pub rules: NetworkRules,
     /// The host's name servers.
     pub name_servers: NameServers,
+    /// Names that are given addresses.
+    pub hosts: Vec<HostEntry>,
     /// Ports that lead inside.
     pub published: Vec<Published>,
     /// Whether every connection is told of.
@@ -171,12 +174,19 @@ pub struct Supervisor {
     ended: Receiver<()>,
 }
 
+/// Whether this kernel lets us supervise a network. `ENOPROTOOPT`: it does not tell which namespace a socket is of (before Linux 5.14). `EPERM`: it has no
+/// Landlock that knows TCP, and lets us attach no filters instead.
+pub fn granted() -> io::Result<()> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    calls::namespace(socket.as_fd())?;
+    if calls::landlock_knows_tcp() { Ok(()) } else { Filters::find_out().map(drop) }
+}
+
 impl Supervisor {
     /// How long its end is waited for. Only a sandbox that meant to holds it up longer, and then its thread ends later.
     const LONGEST_END: Duration = Duration::from_secs(1);
 
-    /// Starts the thread. `ENOPROTOOPT`: this kernel does not tell which namespace a socket is of (before Linux 5.14). `EPERM`: it has no Landlock that
-    /// knows TCP, and lets us attach no filters instead.
+    /// Starts the thread. Errors are those of [`granted`].
     pub fn start(supervision: Supervision) -> io::Result<Self> {
         let kernel = |outbound: &Outbound| Ok::<_, io::Error>((calls::namespace(outbound.raw_v4.as_fd())?, Filters::find_out()?));
         let kernel = supervision.outbound.as_ref().map(kernel).transpose()?;
@@ -209,7 +219,7 @@ impl Drop for Supervisor {
 fn run(supervision: Supervision, kernel: Option<(u64, Filters)>, stopped: oneshot::Receiver<()>) {
     // Without a runtime nothing is served: the sandbox's calls fail, as it has no way out.
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-    let Supervision { outbound, factory, rules, name_servers, published, log, told } = supervision;
+    let Supervision { outbound, factory, rules, name_servers, hosts, published, log, told } = supervision;
     let tasks = LocalSet::new();
     tasks.block_on(&runtime, async {
         let factory = Rc::new(RefCell::new(factory));
@@ -219,7 +229,7 @@ fn run(supervision: Supervision, kernel: Option<(u64, Filters)>, stopped: onesho
         let served = async {
             let (Some(outbound), Some((namespace, filters))) = (outbound, kernel) else { return std::future::pending().await };
             let (raw, notify) = RawSockets::new(outbound)?;
-            let shared = Rc::new(Shared::new((notify, namespace, filters), (rules, name_servers), factory, (log, told)));
+            let shared = Rc::new(Shared::new((notify, namespace, filters), (rules, name_servers, &hosts), factory, (log, told)));
             tokio::task::spawn_local(supervise::look_up_names(Rc::clone(&shared)));
             tokio::task::spawn_local(Datagrams::new(Rc::clone(&shared), raw).serve());
             supervise::serve(shared).await

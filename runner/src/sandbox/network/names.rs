@@ -7,7 +7,7 @@ use super::NameServers;
 use crate::sandbox::{HOST_GATEWAY, Network, SANDBOX_V4};
 
 /// The name that containers call their host by.
-pub(super) const HOST_NAME: &str = "host.docker.internal";
+pub const HOST_NAME: &str = "host.docker.internal";
 
 /// A name for `/etc/hosts` (`--add-host`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub fn resolv_conf(network: Network, servers: &NameServers, of_host: &str) -> Op
 mod tests {
     use super::*;
 
-    const PRIVATE: Network = Network::Private { ipv6: false };
+    const PRIVATE: Network = Network::Private { ipv6: false, needs_way_out: false };
 
     #[test]
     fn hosts_of_each_network() {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use super::names::HOST_NAME;
-use super::{NameServers, Verdict, destination};
+use super::{HostAddress, HostEntry, NameServers, Verdict, destination};
 use crate::sandbox::addresses::HOST_GATEWAY;
 
 /// Addresses at which clouds hand out their machines' credentials: denied unless allowed by address.
@@ -223,27 +223,36 @@ pub(super) struct Names {
     known: VecDeque<(IpAddr, String)>,
     /// Whose addresses make room for nobody else's.
     named: Vec<String>,
+    /// Which have addresses from us.
+    given: Vec<String>,
 }
 
 impl Names {
     /// How many addresses are remembered of each name that a rule names, and of all others together; the oldest goes first.
     const MOST: usize = 1024;
 
-    /// Those that need no name server.
-    pub(super) fn new<'a>(named: impl Iterator<Item = &'a str>) -> Self {
+    /// Those that need no name server: fixed ones, and those that `hosts` gives.
+    pub(super) fn new<'a>(named: impl Iterator<Item = &'a str>, hosts: &[HostEntry]) -> Self {
         let known = [
             (IpAddr::V4(HOST_GATEWAY), HOST_NAME),
             (IpAddr::V4(Ipv4Addr::LOCALHOST), "localhost"),
             (IpAddr::V6(Ipv6Addr::LOCALHOST), "localhost"),
         ];
         let named = named.chain([HOST_NAME, "localhost"]).map(str::to_owned).collect();
-        Self { known: known.map(|(address, name)| (address, name.to_owned())).into(), named }
+        let given = hosts.iter().map(|HostEntry { name, address }| match address {
+            HostAddress::Gateway => (IpAddr::V4(HOST_GATEWAY), name.to_ascii_lowercase()),
+            HostAddress::Ip(address) => (address.to_canonical(), name.to_ascii_lowercase()),
+        });
+        let known: VecDeque<_> = known.map(|(address, name)| (address, name.to_owned())).into_iter().chain(given).collect();
+        let given = known.iter().map(|(_, name)| name.clone()).collect();
+        Self { known, named, given }
     }
 
     /// Remembers that `name`, in small letters, has an address.
     pub(super) fn learn(&mut self, name: &str, address: IpAddr) {
         let address = address.to_canonical();
-        if self.of(address).any(|known| known == name) {
+        // Whoever answers for a name that is allowed must not open the way to the host's loopback with it.
+        if address == HOST_GATEWAY || self.of(address).any(|known| known == name) {
             return;
         }
         let is_named = |name: &str| self.named.iter().any(|named| named == name);
@@ -253,6 +262,11 @@ impl Names {
             self.known.remove(oldest);
         }
         self.known.push_back((address, name.to_owned()));
+    }
+
+    /// Whether a name has an address that no name server gave.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.given.iter().any(|given| given == name)
     }
 
     fn of(&self, address: IpAddr) -> impl Iterator<Item = &str> {
@@ -269,8 +283,9 @@ mod tests {
     }
 
     fn allowed(allow: &[&str], deny: &[&str], destination: &str) -> bool {
-        let mut names = Names::new(["x.example"].into_iter());
+        let mut names = Names::new(["x.example"].into_iter(), &[]);
         names.learn("a.example.com", [10, 0, 0, 1].into());
+        names.learn("a.example.com", HOST_GATEWAY.into());
         names.learn("other.example", [10, 0, 0, 1].into());
         let servers = NameServers::parse("nameserver 127.0.0.53\nnameserver 9.9.9.9");
         let rules = NetworkRules::new(rules(allow), rules(deny));
@@ -368,7 +383,7 @@ mod tests {
 
     #[test]
     fn only_so_many_names_are_remembered() {
-        let mut names = Names::new(["x.example"].into_iter());
+        let mut names = Names::new(["x.example"].into_iter(), &[]);
         for number in 0..5000_u32 {
             names.learn("x.example", IpAddr::V4(Ipv4Addr::from_bits(number)));
         }

@@ -24,7 +24,7 @@ use super::options::Options;
 use super::places::{Places, Registrar, Search};
 use super::publish::Factory;
 use super::rules::Names;
-use super::{Connection, LogConnections, NameServers, NetworkRules, Told, Verdict};
+use super::{Connection, HostEntry, LogConnections, NameServers, NetworkRules, Told, Verdict};
 use crate::sandbox::sys::{self as kernel, Notification};
 
 /// How many connections may be waited for at a time: each takes a descriptor of ours.
@@ -65,12 +65,13 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(
         (notify, namespace, filters): (OwnedFd, u64, Filters),
-        (rules, servers): (NetworkRules, NameServers),
+        (rules, servers, hosts): (NetworkRules, NameServers, &[HostEntry]),
         factory: Factory,
         (log, told): (LogConnections, mpsc::Sender<Told>),
     ) -> Self {
-        let names = RefCell::new(Names::new(rules.names()));
-        let looked_up = watch::Sender::new(rules.names().next().is_none());
+        let names = Names::new(rules.names(), hosts);
+        let looked_up = watch::Sender::new(rules.names().all(|name| names.is_given(name)));
+        let names = RefCell::new(names);
         Self {
             notify,
             namespace,
@@ -378,7 +379,8 @@ async fn decide(shared: &Rc<Shared>, call: Notification) {
 /// Looks up the names that rules are about, again and again: the answers change. A denying rule whose name is not known is told of once.
 pub(super) async fn look_up_names(shared: Rc<Shared>) {
     const AFTER: Duration = Duration::from_secs(60);
-    let names: BTreeSet<String> = shared.rules.names().map(str::to_owned).collect();
+    let names = shared.rules.names().filter(|name| !shared.names.borrow().is_given(name));
+    let names: BTreeSet<String> = names.map(str::to_owned).collect();
     while !names.is_empty() {
         let mut tasks: JoinSet<_> = names.iter().cloned().map(look_up).collect();
         while let Some(looked_up) = tasks.join_next().await {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{NameServers, NetworkRules, Protocol};
+use super::{HostEntry, NameServers, NetworkRules, Protocol};
 use crate::sandbox::Network;
 
 /// How a sandbox is connected.
@@ -16,6 +16,8 @@ pub struct Networking {
     pub rules: NetworkRules,
     /// The host's name servers.
     pub name_servers: NameServers,
+    /// Names that are given addresses; they win over name servers.
+    pub hosts: Vec<HostEntry>,
     /// Ports that lead inside.
     pub published: Vec<PublishedPort>,
     /// Whether each connection that is wanted is told of.
@@ -26,7 +28,15 @@ impl Networking {
     /// A network with nothing special about it.
     pub fn plain(network: Network) -> Self {
         let (rules, name_servers) = (NetworkRules::default(), NameServers::default());
-        Self { network, choice: NetworkChoice::Named, rules, name_servers, published: Vec::new(), log: LogConnections::No }
+        Self {
+            network,
+            choice: NetworkChoice::Named,
+            rules,
+            name_servers,
+            hosts: Vec::new(),
+            published: Vec::new(),
+            log: LogConnections::No,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::AccessFlags;
 
 use super::{Finding, Verdict, words};
 use crate::sandbox::{limits, sys};
@@ -68,6 +69,9 @@ fn executable(cache: &Path) -> Verdict {
     let Some(folder) = cache.ancestors().find(|folder| folder.is_dir()) else { return Verdict::NotTried };
     match statvfs(folder) {
         Ok(found) if found.flags().contains(FsFlags::ST_NOEXEC) => Verdict::Refused("its file system is mounted `noexec`".into()),
+        Ok(_) if nix::unistd::access(folder, AccessFlags::W_OK | AccessFlags::X_OK).is_err() => {
+            Verdict::Refused("it cannot be written to; `UNDOCKED_CACHE` names another place".into())
+        }
         Ok(_) => Verdict::Granted(None),
         Err(errno) => Verdict::Refused(errno.desc().into()),
     }

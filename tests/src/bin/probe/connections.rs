@@ -79,6 +79,10 @@ pub fn attempt(what: &str, arguments: &[&str]) -> String {
         ("epoll", &[open]) => epoll(&mut seen, open),
         ("pass", &[open]) => pass(&mut seen, open),
         ("inside", []) => inside(&mut seen),
+        ("echo-tcp", &[port]) => echo_tcp(&mut seen, port),
+        ("echo-udp", &[port]) => echo_udp(&mut seen, port),
+        ("exchange", &[port]) => exchange(&mut seen, arguments[0], port),
+        ("by-name", &[port]) => by_name(&mut seen, arguments[0], port),
         ("times", &[port, count]) => times(&mut seen, arguments[0], port, count),
         ("throughput", &[port, mebibytes]) => throughput(&mut seen, arguments[0], port, mebibytes),
         _ => give_up(&format!("connections NAME {what}?")),
@@ -345,6 +349,40 @@ fn pass(seen: &mut Seen, open: u16) -> io::Result<()> {
     Ok(())
 }
 
+/// Listens until one connection came and ended, and sends back what comes on it. Says on standard error when it may come.
+fn echo_tcp(seen: &mut Seen, port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    eprintln!("listening");
+    let (stream, _) = listener.accept()?;
+    note(seen, "echo", io::copy(&mut &stream, &mut &stream));
+    Ok(())
+}
+
+/// The same for datagrams, until one says `end`.
+fn echo_udp(seen: &mut Seen, port: u16) -> io::Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, port))?;
+    eprintln!("listening");
+    let mut bytes = [0; 4096];
+    loop {
+        let (length, from) = socket.recv_from(&mut bytes)?;
+        if bytes[..length] == *b"end" {
+            return Ok(());
+        }
+        note(seen, "echo", socket.send_to(&bytes[..length], from));
+    }
+}
+
+/// Sends a datagram to whom sends it back.
+fn exchange(seen: &mut Seen, ip: &str, port: u16) -> io::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut bytes = [0; 16];
+    note(seen, "sent", socket.send_to(b"datagram", (ip, port)));
+    let (length, from) = socket.recv_from(&mut bytes)?;
+    seen.insert("received".to_owned(), format!("{} from {from}", String::from_utf8_lossy(&bytes[..length])));
+    Ok(())
+}
+
 /// How long connecting takes, in nanoseconds: the quickest and the middle one, and all together with making and closing the socket.
 fn times(seen: &mut Seen, ip: &str, port: u16, count: u16) -> io::Result<()> {
     let target = address(ip.parse().unwrap_or_else(|_| give_up("no address")), port);
@@ -376,6 +414,22 @@ fn throughput(seen: &mut Seen, ip: &str, port: u16, mebibytes: u16) -> io::Resul
     stream.shutdown(std::net::Shutdown::Write)?;
     stream.read_exact(&mut [0])?;
     seen.insert("all".to_owned(), start.elapsed().as_nanos().to_string());
+    Ok(())
+}
+
+/// Connects to an address and to the gateway before and after the name server was asked for a name.
+fn by_name(seen: &mut Seen, ip: &str, port: u16) -> io::Result<()> {
+    const QUESTION: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x04name\x04test\0\0\x01\0\x01";
+    let mut connect = |when: &str| {
+        note(seen, when, TcpStream::connect((ip, port)));
+        note(seen, &format!("{when}, gateway"), TcpStream::connect((GATEWAY, port)));
+    };
+    connect("before");
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    socket.send_to(QUESTION, "198.18.111.53:53")?;
+    socket.recv(&mut [0; 512])?;
+    connect("after");
     Ok(())
 }
 
