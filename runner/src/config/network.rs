@@ -6,7 +6,8 @@ use std::str::FromStr;
 use crate::function::INNER_API_PORT;
 use crate::sandbox::Network;
 use crate::sandbox::network::{
-    HostAddress, HostEntry, LogConnections, NameServers, NetworkRules, Networking, ParseRuleError, Protocol, PublishedPort, Rule,
+    HostAddress, HostEntry, LogConnections, NameServers, NetworkChoice, NetworkRules, Networking, ParseRuleError, Protocol, PublishedPort,
+    Rule,
 };
 
 /// The network options as given.
@@ -111,7 +112,8 @@ pub fn networking(options: &NetworkOptions<'_>) -> Result<Networking, NetworkErr
     let hosts = options.add_host.iter().map(|entry| host_entry(entry)).collect::<Result<_, _>>()?;
     // Without the file a resolver asks this host (resolv.conf(5)).
     let name_servers = NameServers::parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
-    Ok(Networking { network, rules, name_servers, hosts, published, log })
+    let choice = if options.network.is_some() { NetworkChoice::Named } else { NetworkChoice::Default };
+    Ok(Networking { network, choice, rules, name_servers, hosts, published, log })
 }
 
 fn rule(text: &str) -> Result<Rule, NetworkError> {

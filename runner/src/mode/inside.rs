@@ -165,7 +165,11 @@ impl LazyFolder<'_> {
         if self.made.is_none() {
             // In the cache, whose file system is large, allows executing and may share blocks with the layers' own.
             let parent = run_folder::parent(cache_root(self.source)?);
-            self.made = Some(RunFolder::create(&parent).map_err(Failure::could_not_run)?);
+            let made = RunFolder::create(&parent).map_err(|error| {
+                let hint = error.hint();
+                Failure::could_not_run(error).with_hint(hint)
+            });
+            self.made = Some(made?);
         }
         Ok(self.made.as_ref().expect("it was made above"))
     }

@@ -21,7 +21,7 @@ use crate::environment::{EnvironmentError, Ran, Run, run_once};
 use crate::exit_code::{ExitCode, Failure};
 use crate::lambda::Outcome;
 use crate::report::{self, Report, RunResult, result_line};
-use crate::sandbox::network::{HOST_NAME, HostAddress, HostEntry, LogConnections, Networking};
+use crate::sandbox::network::{HOST_NAME, HostAddress, HostEntry, LogConnections, NetworkChoice, Networking};
 use crate::sandbox::{Command, Input, Launcher, Network, Output, Stdio, plan};
 
 /// Why a run was not done.
@@ -44,7 +44,7 @@ impl From<Failure> for NotRun {
     }
 }
 
-/// Runs what `config` says; on the host's network where none of its own is granted and nothing that was asked for hangs on it.
+/// Runs what `config` says; on the host's network where none of its own is granted, nobody asked for one by name and nothing that was asked for hangs on it.
 pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
     let mut event = None;
     let not_run = match attempt(config, &mut event, without_effect(&config.networking)) {
@@ -54,6 +54,10 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
     let networking = &config.networking;
     if !not_run.is_of_network || !networking.published.is_empty() || !networking.rules.are_empty() {
         return Err(not_run.failure);
+    }
+    if networking.choice == NetworkChoice::Named {
+        let hint = "leave `--network` out, or name `host`, to run on this machine's network; `undocked doctor` tells what is refused";
+        return Err(not_run.failure.with_hint(Some(hint.to_owned())));
     }
     let why = format!("no network of its own is granted ({}): it has this machine's, `--network host`", not_run.failure);
     let mut config = config.clone();

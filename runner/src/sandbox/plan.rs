@@ -119,7 +119,11 @@ impl PlanError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let doctor = "`undocked doctor` says how functions can be isolated on this machine";
-        matches!(self, Self::Isolation { .. } | Self::NoNetwork { .. }).then(|| doctor.to_owned())
+        match self {
+            Self::Isolation { .. } | Self::NoNetwork { .. } => Some(doctor.to_owned()),
+            Self::Bare(BareError::Folder(error)) => error.hint(),
+            _ => None,
+        }
     }
 }
 

@@ -14,8 +14,9 @@ use crate::sandbox::{Access, Command, HostRoot, RootSource, SandboxRequest, Volu
 /// Read by name services and libraries; in a sandbox with a root of its own they are made for it.
 const NAMES: [&str; 6] = ["/etc/passwd", "/etc/group", "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/os-release"];
 
-/// Where root's folders of runs are made, since a cache in its home folder is closed to others.
-const ROOTS_SCRATCH: &str = "/tmp/undocked-runs";
+/// Where root's folders of runs are made, since a cache in its home folder is closed to others. The first is root's alone to write to; it may lie on a
+/// read-only file system.
+const ROOTS_SCRATCH: [&str; 2] = ["/var/lib/undocked-runs", "/tmp/undocked-runs"];
 
 /// Rewrites a request, and says what it may use.
 pub(super) fn adapt(mut request: SandboxRequest) -> Result<(SandboxRequest, Bare), BareError> {
@@ -54,8 +55,12 @@ fn files(host: &HostRoot, request: &SandboxRequest) -> Result<(Option<RunFolder>
         return Ok((None, Vec::new()));
     }
     // Root's program is nobody, who must get there.
-    let scratch = if nix::unistd::geteuid().is_root() { Some(Path::new(ROOTS_SCRATCH)) } else { request.scratch.as_deref() };
-    let folder = RunFolder::create(scratch.ok_or(BareError::NoPlace)?)?;
+    let folder = if nix::unistd::geteuid().is_root() {
+        let [first, second] = ROOTS_SCRATCH.map(Path::new);
+        RunFolder::create(first).or_else(|_| RunFolder::create(second))?
+    } else {
+        RunFolder::create(request.scratch.as_deref().ok_or(BareError::NoPlace)?)?
+    };
     let mut volumes = Vec::new();
     for (target, contents, mode) in wanted {
         // The name is kept: an interpreter knows by it what the file is.

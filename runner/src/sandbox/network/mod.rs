@@ -43,7 +43,7 @@ pub use names::{HOST_NAME, HostAddress, HostEntry, hosts, resolv_conf};
 pub use rules::{NetworkRules, ParseRuleError, Rule};
 pub use servers::NameServers;
 use supervise::Shared;
-pub use wanted::{LogConnections, Networking, PublishedPort};
+pub use wanted::{LogConnections, NetworkChoice, Networking, PublishedPort};
 
 /// What a supervisor works on.
 #[derive(Debug)]

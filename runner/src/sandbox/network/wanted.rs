@@ -10,6 +10,8 @@ use crate::sandbox::Network;
 pub struct Networking {
     /// The network inside.
     pub network: Network,
+    /// Who chose it.
+    pub choice: NetworkChoice,
     /// What a private network may reach.
     pub rules: NetworkRules,
     /// The host's name servers.
@@ -26,8 +28,25 @@ impl Networking {
     /// A network with nothing special about it.
     pub fn plain(network: Network) -> Self {
         let (rules, name_servers) = (NetworkRules::default(), NameServers::default());
-        Self { network, rules, name_servers, hosts: Vec::new(), published: Vec::new(), log: LogConnections::No }
+        Self {
+            network,
+            choice: NetworkChoice::Named,
+            rules,
+            name_servers,
+            hosts: Vec::new(),
+            published: Vec::new(),
+            log: LogConnections::No,
+        }
     }
+}
+
+/// Who chose a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkChoice {
+    /// Nobody: another may do where it cannot be had.
+    Default,
+    /// It was asked for by name.
+    Named,
 }
 
 /// Whether each connection that is wanted is told of.
