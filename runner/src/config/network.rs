@@ -96,7 +96,8 @@ pub fn networking(options: &NetworkOptions<'_>) -> Result<Networking, NetworkErr
         Some("host") => Network::Host,
         Some(other) => return Err(NetworkError::Network { network: other.to_owned() }),
     };
-    if !matches!(network, Network::Private { .. }) && !(options.allow.is_empty() && options.deny.is_empty()) {
+    let has_rules = !options.allow.is_empty() || !options.deny.is_empty();
+    if has_rules && !matches!(network, Network::Private { .. }) {
         return Err(NetworkError::RulesWithout { network: options.network.unwrap_or_default().to_owned() });
     }
     let rules = |given: &[String]| given.iter().map(|rule| self::rule(rule)).collect::<Result<Vec<_>, _>>();
