@@ -264,6 +264,7 @@ fn a6_the_deadline_is_start_plus_timeout() {
 
 #[test]
 fn p32_the_view_from_inside() {
+    tests::skip_in_isolation!(["proc-bind", "root-without-userns", "chroot"], "no `/proc` or ids of its own");
     let Some(fixture) = Fixture::new() else { return };
     let script = "note-cwd cwd\nnote-pid pid\nread passwd /etc/passwd\nread status /proc/self/status\nwrite tmp /tmp/x y\n\
                   write task /var/task/x y\nstat tmp-stat /tmp\nlist proc /proc\nread hostname /proc/sys/kernel/hostname\nnext\nrespond-notes\nnext";
@@ -281,6 +282,7 @@ fn p32_the_view_from_inside() {
 
 #[test]
 fn a18_an_image_without_the_user_gets_993_by_name() {
+    tests::skip_in_isolation!(["root-without-userns", "chroot"], "no ids of its own");
     let Some(fixture) = Fixture::new() else { return };
     let root =
         Tar::new().folder("var").folder("var/task").folder("opt").folder("etc").file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
@@ -309,6 +311,7 @@ fn a_task_folder_that_only_its_owner_may_read_is_read() {
 
 #[test]
 fn volumes_are_read_only_or_writable_as_said() {
+    tests::skip_in_isolation!(["chroot"], "volumes are copies there");
     let Some(fixture) = Fixture::new() else { return };
     fixture.script("write task /var/task/new y\nwrite data /opt/new y\nnext\nrespond-notes\nnext");
     let task = fixture.task().display().to_string();
@@ -365,6 +368,7 @@ fn the_bootstrap_is_looked_for_in_the_runtime_the_task_and_opt() {
 
 #[test]
 fn lambda_layers_merge_into_opt_and_the_later_one_wins() {
+    tests::skip_in_isolation!(["chroot"], "writes end with EACCES there, not EROFS");
     let Some(fixture) = Fixture::new() else { return };
     let layer = |name: &str, files: &[(&str, &str)]| {
         let folder = fixture.path().join(name);

@@ -140,6 +140,7 @@ fn t2_cve_2026_55686_a_working_directory_through_a_symlink_stays_inside() {
 /// T5: with the host's root mapped, `/proc/sys` was a way out; so root is never mapped, and the files cannot be written.
 #[test]
 fn t5_the_kernels_settings_cannot_be_written() {
+    tests::skip_in_isolation!(["root-without-userns", "chroot"], "no id maps to look at");
     let Some(fixture) = Fixture::new() else { return };
     let files = ["kernel/core_pattern", "vm/overcommit_ratio", "kernel/hostname", "user/max_user_namespaces", "net/ipv4/ip_forward"];
     let values = files.map(|file| fs::read_to_string(format!("/proc/sys/{file}")).unwrap_or_default());
@@ -196,6 +197,7 @@ fn t5_as_root_the_process_has_an_id_that_is_nobodys_on_the_host() {
 /// T6: no capability, no new privileges, a filter; a set-uid program gains nothing.
 #[test]
 fn t6_nothing_is_gained_by_capabilities_or_set_uid_programs() {
+    tests::skip_in_isolation!(["root-without-userns", "chroot"], "no ids of its own");
     let Some(fixture) = Fixture::new() else { return };
     let probe = fs::read(place::probe()).expect("the probe is there");
     let program = Header::new(kind::FILE, "opt/setuid").mode(0o6755);
@@ -259,6 +261,7 @@ fn t9_cve_2017_5226_cve_2019_10063_nothing_is_typed_into_our_terminal() {
 /// T10: the host's processes are out of sight and out of reach.
 #[test]
 fn t10_the_hosts_processes_cannot_be_seen_or_signalled() {
+    tests::skip_in_isolation!(["proc-bind", "chroot"], "no `/proc` of its own: the host's processes are seen, not reached");
     let Some(fixture) = Fixture::new() else { return };
     let own = std::process::id();
     let kill = libc::SYS_kill;
@@ -281,6 +284,7 @@ fn t10_the_hosts_processes_cannot_be_seen_or_signalled() {
 /// T11: CVE-2020-15257, an abstract socket of the host in a shared network namespace.
 #[test]
 fn t11_cve_2020_15257_abstract_sockets_of_the_host_are_out_of_reach() {
+    tests::skip_in_isolation!(["chroot"], "no network of its own to ask for");
     let Some(fixture) = Fixture::new() else { return };
     let address = SocketAddr::from_abstract_name(fixture.marker()).expect("a short name");
     let listener = UnixListener::bind_addr(&address).expect("a name of our own");
@@ -310,6 +314,7 @@ fn expect_no_abstract_socket(fixture: &Fixture, notes: &Value) {
 /// T13: nothing but `/tmp` can be written, not by detours either.
 #[test]
 fn t13_everything_but_tmp_is_read_only() {
+    tests::skip_in_isolation!(["chroot"], "writes end with EACCES there, not EROFS");
     let Some(fixture) = Fixture::new() else { return };
     let (mount, mount_setattr) = (libc::SYS_mount, libc::SYS_mount_setattr);
     let script = format!(
@@ -330,6 +335,7 @@ fn t13_everything_but_tmp_is_read_only() {
 
 #[test]
 fn t13_tmp_has_512_mb_and_says_when_it_is_full() {
+    tests::skip_in_isolation!(["chroot"], "`/tmp` has no limit of its own there");
     let Some(fixture) = Fixture::new() else { return };
     let notes = seen(&fixture, "fill most /tmp/a 500000000\nfill rest /tmp/b 100000000");
     assert_eq!((&notes["most"], &notes["rest"]), (&json!("ok"), &json!("ENOSPC")));
@@ -361,6 +367,7 @@ fn t14_the_page_cache_of_a_shared_file_is_not_written() {
 /// T19: a program hears its own signals, as it would not as PID 1, and orphans are reaped.
 #[test]
 fn t19_the_first_process_passes_signals_on_and_reaps_orphans() {
+    tests::skip_in_isolation!(["proc-bind", "chroot"], "no `/proc` of its own to see it by");
     let Some(fixture) = Fixture::new() else { return };
     // Each `capture` leaves an orphan behind, which ends at once.
     let orphans = "capture x spawn exit 0\n".repeat(20);
@@ -395,6 +402,7 @@ fn t20_a_flood_of_output_takes_no_memory() {
 /// What runs on the host's loopback is out of reach, unless the host's network was asked for: that is documented, not hidden.
 #[test]
 fn the_hosts_loopback_is_reached_with_the_hosts_network_alone() {
+    tests::skip_in_isolation!(["chroot"], "no network of its own to ask for");
     let Some(fixture) = Fixture::new() else { return };
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     fixture.script(&format!("connect host {}\nnext\nrespond-notes\nnext", listener.local_addr().expect("it is bound")));
@@ -428,6 +436,7 @@ fn no_set_id_file_can_be_left_in_a_volume() {
 /// The machine's own files keep their owner: what only root may read is not the function's to read, even when root runs it.
 #[test]
 fn host_mode_does_not_show_what_only_root_may_read() {
+    tests::skip_in_isolation!(["chroot"], "`host` is not run so");
     let Some(fixture) = Fixture::new() else { return };
     if !is_root() {
         skip_for_this_user!("only root has files that others may not read");

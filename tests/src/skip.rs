@@ -14,6 +14,8 @@ pub enum Lack {
     Providable,
     /// The test is about another kind of user (root or not): it runs in the other half of the suite.
     OtherUser,
+    /// The test asks for something that the isolation it is run in does not have: it runs in the best one.
+    OtherIsolation,
 }
 
 /// Counts the running test as skipped. The caller returns.
@@ -48,6 +50,17 @@ macro_rules! skip_for_this_user {
     ($($reason:tt)*) => {{
         $crate::skip::skip($crate::skip::Lack::OtherUser, &format!($($reason)*));
         return;
+    }};
+}
+
+/// Skips the running test where it is run in one of these isolations.
+#[macro_export]
+macro_rules! skip_in_isolation {
+    ([$($isolation:literal),+], $($reason:tt)*) => {{
+        if $crate::place::isolation().is_some_and(|own| [$($isolation),+].contains(&own.as_str())) {
+            $crate::skip::skip($crate::skip::Lack::OtherIsolation, &format!($($reason)*));
+            return;
+        }
     }};
 }
 
