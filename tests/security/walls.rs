@@ -248,7 +248,7 @@ fn t8_without_the_filter_the_32_bit_gate_is_open() {
     let Some(weakened) = Weakened::new() else { return };
     let script = "capture gate int80 r 20 ;; print-notes";
     if notes_of_host(script)["gate"]["signal"] != Value::Null {
-        tests::skip!("this kernel has no 32-bit gate");
+        tests::skip_for_this_kernel!("this kernel has no 32-bit gate");
     }
     assert_eq!(weakened.notes(&[], script)["gate"]["signal"], 31);
     let open = weakened.notes(&[FILTER], script);
@@ -260,7 +260,7 @@ fn t8_without_the_filter_the_32_bit_gate_is_open() {
 fn t9_cve_2017_5226_without_filter_and_session_our_terminal_is_typed_into() {
     let Some(weakened) = Weakened::new() else { return };
     if fs::read_to_string("/proc/sys/dev/tty/legacy_tiocsti").is_ok_and(|text| text.trim() == "0") {
-        tests::skip!("this kernel has no TIOCSTI");
+        tests::skip_for_this_kernel!("this kernel has no TIOCSTI");
     }
     let script = format!("syscall typed {} 2 0x5412 s:~", libc::SYS_ioctl);
     let run = |without: &[&str]| {
@@ -334,7 +334,7 @@ fn t14_cve_2026_31431_without_the_filter_the_attack_gets_its_socket() {
     let Some(weakened) = Weakened::new() else { return };
     let script = format!("syscall alg {} 38 5 0", libc::SYS_socket);
     if notes_of_host(&script)["alg"] != "ok" {
-        tests::skip!("this kernel has no AF_ALG");
+        tests::skip_for_this_kernel!("this kernel has no AF_ALG");
     }
     assert_eq!(weakened.notes(&[], &script)["alg"], "EAFNOSUPPORT");
     assert_eq!(weakened.notes(&[FILTER], &script)["alg"], "ok");

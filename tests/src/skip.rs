@@ -14,6 +14,8 @@ pub enum Lack {
     Providable,
     /// The test is about another kind of user (root or not): it runs in the other half of the suite.
     OtherUser,
+    /// The test is about a part of the kernel that this one was built without; nothing that can be installed changes that.
+    OtherKernel,
     /// The test asks for something that the isolation it is run in does not have: it runs in the best one.
     OtherIsolation,
 }
@@ -49,6 +51,15 @@ macro_rules! skip {
 macro_rules! skip_for_this_user {
     ($($reason:tt)*) => {{
         $crate::skip::skip($crate::skip::Lack::OtherUser, &format!($($reason)*));
+        return;
+    }};
+}
+
+/// Skips the running test since this kernel was built without what it is about.
+#[macro_export]
+macro_rules! skip_for_this_kernel {
+    ($($reason:tt)*) => {{
+        $crate::skip::skip($crate::skip::Lack::OtherKernel, &format!($($reason)*));
         return;
     }};
 }
