@@ -105,7 +105,10 @@ pub(super) fn enforcement(
     let mut protections = if isolation.has_namespaces() { vec![Protection::Namespaces] } else { Vec::new() };
     match ruleset {
         Some(ruleset) => protections.push(Protection::Landlock { abi: ruleset.abi }),
-        None => degradations.push(Degradation { what: "confine file access (Landlock)".into(), why: "this kernel has none".into() }),
+        None => degradations.push(Degradation {
+            what: "confine file access (Landlock)".into(),
+            why: "neither the kernel nor what surrounds us offers it".into(),
+        }),
     }
     match plan.filter {
         Some(_) => protections.push(Protection::Seccomp),

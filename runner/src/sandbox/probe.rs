@@ -127,7 +127,7 @@ fn steps(plan: &SandboxPlan) -> Vec<(String, bool)> {
 fn landlock_finding() -> Finding {
     let verdict = match landlock::ruleset(landlock::Tcp::Free) {
         Ok(Some(ruleset)) => Verdict::Granted(Some(format!("version {}", ruleset.abi))),
-        Ok(None) => Verdict::Refused("this kernel has none".into()),
+        Ok(None) => Verdict::Refused("neither the kernel nor what surrounds us offers it".into()),
         Err(error) => Verdict::Refused(error.to_string()),
     };
     Finding::new("confine file access (Landlock)", verdict, true)
