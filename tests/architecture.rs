@@ -17,15 +17,16 @@ use source::{Source, sources};
 const CRATES: [&str; 3] = ["runner", "rootfs-cache", "seccomp"];
 
 /// What each module of the runner may use at the most, whatever the map says.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("function", &[]),
     ("lambda", &["function"]),
     ("sandbox", &["seccomp"]),
     ("api", &["lambda"]),
     ("report", &["function", "lambda", "sandbox"]),
     ("environment", &["function", "lambda", "sandbox", "api", "report", "rootfs_cache"]),
+    ("fleet", &["function", "lambda", "api", "environment"]),
     ("config", &["function", "sandbox", "rootfs_cache"]),
-    ("mode", &["function", "lambda", "sandbox", "api", "report", "environment", "config", "rootfs_cache", "exit_code"]),
+    ("mode", &["function", "lambda", "sandbox", "api", "report", "environment", "fleet", "config", "rootfs_cache", "exit_code"]),
     ("cli", &["config", "exit_code", "rootfs_cache"]),
 ];
 

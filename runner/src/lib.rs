@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod environment;
 pub mod exit_code;
+pub mod fleet;
 pub mod function;
 pub mod lambda;
 pub mod mode;

@@ -4,6 +4,7 @@
 
 pub mod connections;
 pub mod entry;
+mod handle;
 pub mod host;
 pub mod identity;
 mod ids;
@@ -17,4 +18,5 @@ mod task;
 mod tests;
 pub mod variables;
 
+pub use handle::{Answer, Broken, Finished, Handle, Order, Part, Work};
 pub use once::{EnvironmentError, Ran, Run, run_once};

@@ -4,12 +4,14 @@
 
 mod error_type;
 mod invocation;
+mod invoke;
 mod lifecycle;
 mod log_event;
 mod platform_error;
 
 pub use error_type::ErrorType;
 pub use invocation::{ErrorKind, FunctionError, Invocation, Outcome, RequestId};
+pub use invoke::{AnswerForm, InvocationKind, InvokeRefusal, InvokeRequest, InvokeTarget, ThrottleReason};
 pub use lifecycle::{Answer, Delivery, Effect, ErrorPost, Input, Lifecycle, Now, Posted, Refusal};
 pub use log_event::{InitPhase, InitStatus, LogEvent, ReportFigures, ReportStatus};
 pub use platform_error::{PlatformError, RuntimeEnd};
