@@ -52,6 +52,27 @@ Everything after IMAGE is for the image. Exit codes: 0; 1 the function failed; 2
 #[command(override_usage = RUN_USAGE, after_help = RUN_DETAILS, subcommand_value_name = "IMAGE", subcommand_help_heading = "Image")]
 #[command(disable_help_subcommand = true, args_override_self = true)]
 pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
+    /// Keep stdin open for plain commands
+    #[arg(short = 'i', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub interactive: Option<bool>,
+    /// Accepted: plain commands have our own terminal
+    #[arg(short = 't', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub tty: Option<bool>,
+    /// Accepted: nothing ever stays behind
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub rm: Option<bool>,
+    /// Print one JSON object with result, log tail and report
+    #[arg(long)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub image: Option<ImageAndArguments>,
+}
+
+/// What every command takes that runs functions: what is inside, how it is connected and confined, and how its image is found.
+#[derive(Debug, Args)]
+pub(super) struct SandboxArgs {
     /// Show a host file or folder inside: HOST:CONTAINER[:ro|rw], usually DIR:/var/task:ro
     #[arg(short = 'v', long = "volume", value_name = "HOST:CONTAINER[:OPTIONS]")]
     pub volumes: Vec<OsString>,
@@ -118,18 +139,6 @@ pub(super) struct RunArgs {
     /// Refused: a function has no privileges
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     pub privileged: Option<bool>,
-    /// Keep stdin open for plain commands
-    #[arg(short = 'i', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
-    pub interactive: Option<bool>,
-    /// Accepted: plain commands have our own terminal
-    #[arg(short = 't', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
-    pub tty: Option<bool>,
-    /// Accepted: nothing ever stays behind
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
-    pub rm: Option<bool>,
-    /// Print one JSON object with result, log tail and report
-    #[arg(long)]
-    pub json: bool,
     #[command(flatten)]
     pub talk: TalkArgs,
     /// When to ask the registry; missing: when the cache lacks the image
@@ -137,8 +146,6 @@ pub(super) struct RunArgs {
     pub pull: PullWhen,
     #[command(flatten)]
     pub registry: RegistryArgs,
-    #[command(subcommand)]
-    pub image: Option<ImageAndArguments>,
 }
 
 /// IMAGE and what follows it.

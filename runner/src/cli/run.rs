@@ -7,15 +7,24 @@ use rootfs_cache::pull::{PullOptions, PullPolicy};
 use rootfs_cache::reference::Platform;
 use rootfs_cache::source::RegistryAccess;
 
-use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, TalkArgs};
+use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, SandboxArgs, TalkArgs};
 use super::env::OwnEnvironment;
 use super::variables;
 use crate::config::{self, Color, CpuRule, ImageSource, Loudness, NetworkOptions, ResultFormat, RunConfig, Stdin, Talk};
 use crate::exit_code::Failure;
 
+/// Of `undocked run`.
 pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, Failure> {
+    let config = sandbox(args.sandbox, args.image, own)?;
+    let stdin = if args.interactive == Some(true) { Stdin::Inherit } else { Stdin::Null };
+    let result = if args.json { ResultFormat::Json } else { ResultFormat::Line };
+    Ok(RunConfig { stdin, result, ..config })
+}
+
+/// What all commands that run functions have in common.
+pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: &OwnEnvironment) -> Result<RunConfig, Failure> {
     let networking = networking(&args)?;
-    let (image, arguments) = image_and_arguments(args.image)?;
+    let (image, arguments) = image_and_arguments(image)?;
     let image = image.parse().map_err(Failure::usage)?;
     refuse_privileges(&args.cap_add, args.privileged)?;
     let filter = config::filter(args.seccomp.as_deref(), &args.security_opt).map_err(|error| {
@@ -51,8 +60,8 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         },
         timeout: args.timeout.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
         filter,
-        stdin: if args.interactive == Some(true) { Stdin::Inherit } else { Stdin::Null },
-        result: if args.json { ResultFormat::Json } else { ResultFormat::Line },
+        stdin: Stdin::Null,
+        result: ResultFormat::Line,
         talk: talk(&args.talk, own),
         search_path: own.search_path(),
         images: image_source(args.registry, policy(args.pull), own)?,
@@ -71,7 +80,7 @@ fn refuse_privileges(cap_add: &[String], privileged: Option<bool>) -> Result<(),
     Err(Failure::could_not_run(error).with_hint(Some(hint.to_owned())))
 }
 
-fn networking(args: &RunArgs) -> Result<config::Networking, Failure> {
+fn networking(args: &SandboxArgs) -> Result<config::Networking, Failure> {
     let options = NetworkOptions {
         network: args.network.as_deref(),
         publish: &args.publish,
