@@ -8,6 +8,7 @@ mod invoke;
 mod lifecycle;
 mod log_event;
 mod platform_error;
+pub mod trace;
 
 pub use error_type::ErrorType;
 pub use invocation::{ErrorKind, FunctionError, Invocation, Outcome, RequestId};
