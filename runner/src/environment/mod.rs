@@ -13,6 +13,7 @@ mod logs;
 pub mod mount_points;
 mod once;
 mod runtime;
+mod serving;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -20,3 +21,4 @@ pub mod variables;
 
 pub use handle::{Answer, Broken, Finished, Handle, Order, Part, Work};
 pub use once::{EnvironmentError, Ran, Run, run_once};
+pub use serving::{Setup, open};

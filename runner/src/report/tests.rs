@@ -98,9 +98,9 @@ async fn a_log_in_green_and_plain() {
     for (color, wrapped) in [(Color::Green, &green as &dyn Fn(&str) -> String), (Color::Plain, &plain)] {
         let (mut log, tap) = tapped(color, CarriageReturns::ToLineFeeds);
         log.note("before");
-        log.output(b"init\r\n".to_vec());
+        log.output(OutputStream::Stdout, b"init\r\n".to_vec());
         log.log(&start());
-        log.output(b"a\rb\r\nc\n".to_vec());
+        log.output(OutputStream::Stdout, b"a\rb\r\nc\n".to_vec());
         log.log(&LogEvent::Failed { request_id: id(), error: PlatformError::Exited(RuntimeEnd::Exited(7)) });
         log.log(&LogEvent::End { request_id: id() });
         log.log(&report(None, ReportStatus::Success));
@@ -121,7 +121,7 @@ async fn a_log_in_green_and_plain() {
 #[tokio::test]
 async fn output_may_stay_as_it_is() {
     let (mut log, tap) = tapped(Color::Plain, CarriageReturns::Keep);
-    log.output(b"a\r\0\xff\r\n".to_vec());
+    log.output(OutputStream::Stdout, b"a\r\0\xff\r\n".to_vec());
     log.flush().await;
     assert_eq!(tap.try_iter().flatten().collect::<Vec<u8>>(), b"a\r\0\xff\r\n");
 }
@@ -146,7 +146,7 @@ async fn a_reader_that_takes_nothing_is_given_up() {
     let mut log = Report::to_writer(Stuck(stuck), Color::Plain, CarriageReturns::Keep);
     let mut pushed = 0;
     while log.has_room() {
-        log.output(vec![b'x'; 10_000]);
+        log.output(OutputStream::Stdout, vec![b'x'; 10_000]);
         pushed += 10_000;
     }
     assert_eq!(pushed, 270_000);
@@ -177,7 +177,7 @@ async fn a_reader_that_is_gone_holds_up_nothing() {
     let mut log = Report::to_writer(Gone, Color::Plain, CarriageReturns::Keep);
     for _ in 0..100 {
         log.room().await;
-        log.output(vec![b'x'; 10_000]);
+        log.output(OutputStream::Stdout, vec![b'x'; 10_000]);
     }
     log.flush().await;
     assert!(log.has_room());
