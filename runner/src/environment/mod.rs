@@ -9,6 +9,8 @@ pub mod host;
 pub mod identity;
 mod ids;
 pub mod layers;
+#[cfg_attr(not(test), expect(dead_code, reason = "it comes with the descriptor that is read"))]
+mod log_frames;
 mod logs;
 pub mod mount_points;
 mod once;
