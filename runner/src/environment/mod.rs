@@ -7,7 +7,7 @@ pub mod entry;
 mod handle;
 pub mod host;
 pub mod identity;
-mod ids;
+pub mod ids;
 pub mod layers;
 mod logs;
 pub mod mount_points;

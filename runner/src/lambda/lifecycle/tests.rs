@@ -39,6 +39,7 @@ fn invocation() -> Invocation {
         trace_id: "trace".to_owned(),
         client_context: None,
         cognito_identity: None,
+        tenant_id: None,
     }
 }
 
