@@ -157,5 +157,6 @@ fn invocation(run: &Run<'_>) -> Result<Invocation, getrandom::Error> {
         trace_id: function.trace_id.clone().map_or_else(ids::trace_id, Ok)?,
         client_context: function.client_context.clone(),
         cognito_identity: function.cognito_identity.clone(),
+        tenant_id: None,
     })
 }

@@ -48,6 +48,8 @@ pub struct Invocation {
     pub client_context: Option<String>,
     /// Cognito identity: the JSON text itself.
     pub cognito_identity: Option<String>,
+    /// The tenant it is for.
+    pub tenant_id: Option<String>,
 }
 
 /// How a run ended.

@@ -101,9 +101,9 @@ impl Report {
         }
     }
 
-    /// Writes one line of the platform. It is taken at once, whether or not there is [room](Self::room).
+    /// Writes what an event of the platform has to say to people. It is taken at once, whether or not there is [room](Self::room).
     pub fn log(&mut self, event: &LogEvent) {
-        let line = text::line(event);
+        let Some(line) = text::line(event) else { return };
         self.end_line();
         if matches!(event, LogEvent::Start { .. }) {
             self.tail.restart();

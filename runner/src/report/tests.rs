@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::*;
 use crate::function::MemorySize;
 use crate::lambda::{
-    ErrorKind, ErrorType, FunctionError, InitPhase, InitStatus, Outcome, PlatformError, ReportFigures, ReportStatus, RequestId, RuntimeEnd,
+    ErrorKind, ErrorType, ExtensionEvent, ExtensionState, FunctionError, InitPhase, InitStart, InitStatus, Outcome, PlatformError,
+    ReportFigures, ReportStatus, RequestId, RuntimeEnd, RuntimeVersion, TelemetryApi, TelemetryStream,
 };
 
 /// Hands every write to the test.
@@ -41,11 +42,11 @@ fn figures(init_us: Option<u64>) -> ReportFigures {
 }
 
 fn report(init_us: Option<u64>, status: ReportStatus) -> LogEvent {
-    LogEvent::Report { request_id: id(), figures: figures(init_us), status }
+    LogEvent::Report { request_id: id(), figures: figures(init_us), status, trace_id: String::new() }
 }
 
 fn start() -> LogEvent {
-    LogEvent::Start { request_id: id(), version: "$LATEST".to_owned() }
+    LogEvent::Start { request_id: id(), version: "$LATEST".to_owned(), trace_id: String::new(), tenant_id: None }
 }
 
 #[test]
@@ -87,7 +88,55 @@ fn lines() {
             "INIT_REPORT Init Duration: 229.04 ms\tPhase: invoke\tStatus: error\tError Type: Runtime.ImportModuleError".to_owned(),
         ),
     ] {
-        assert_eq!(text::line(&event), line);
+        assert_eq!(text::line(&event).unwrap(), line);
+    }
+}
+
+#[test]
+fn lines_of_the_init_phase() {
+    let version = RuntimeVersion { name: "python:3.13.v37".to_owned(), arn: "arn:aws:lambda:us-east-1::runtime:0".to_owned() };
+    let init_start = |runtime_version| {
+        LogEvent::InitStart(InitStart {
+            phase: InitPhase::Init,
+            runtime_version,
+            function_name: "fn".to_owned(),
+            function_version: "$LATEST".to_owned(),
+            instance_id: "i".to_owned(),
+            memory_size: MemorySize::from_mb(128).unwrap(),
+        })
+    };
+    let extension = |state, events, error_type: Option<&'static str>| LogEvent::Extension {
+        name: "my-ext".to_owned(),
+        state,
+        events,
+        error_type: error_type.map(ErrorType::from),
+    };
+    let subscribed = |api| LogEvent::Subscribed {
+        api,
+        name: "x".to_owned(),
+        streams: vec![TelemetryStream::Platform, TelemetryStream::Function, TelemetryStream::Extension],
+    };
+    for (event, line) in [
+        (init_start(None), None),
+        (
+            init_start(Some(version)),
+            Some("INIT_START Runtime Version: python:3.13.v37\tRuntime Version ARN: arn:aws:lambda:us-east-1::runtime:0"),
+        ),
+        (LogEvent::InitRuntimeDone { phase: InitPhase::Init, status: InitStatus::Timeout }, None),
+        (LogEvent::InitReport { duration: Duration::ZERO, phase: InitPhase::Init, status: InitStatus::Success }, None),
+        (extension(ExtensionState::Ready, vec![], None), Some("EXTENSION\tName: my-ext\tState: Ready\tEvents: []")),
+        (
+            extension(ExtensionState::Ready, vec![ExtensionEvent::Invoke, ExtensionEvent::Shutdown], None),
+            Some("EXTENSION\tName: my-ext\tState: Ready\tEvents: [INVOKE, SHUTDOWN]"),
+        ),
+        (
+            extension(ExtensionState::LaunchError, vec![], Some("Extension.LaunchError")),
+            Some("EXTENSION\tName: my-ext\tState: LaunchError\tEvents: []\tError Type: Extension.LaunchError"),
+        ),
+        (subscribed(TelemetryApi::Telemetry), Some("TELEMETRY\tName: x\tState: Subscribed\tTypes: [Platform, Function, Extension]")),
+        (subscribed(TelemetryApi::Logs), Some("LOGS\tName: x\tState: Subscribed\tTypes: [Platform, Function, Extension]")),
+    ] {
+        assert_eq!(text::line(&event).as_deref(), line);
     }
 }
 

@@ -22,6 +22,7 @@ fn invocation() -> Invocation {
         trace_id: "Root=1-00000000-0".to_owned(),
         client_context: None,
         cognito_identity: None,
+        tenant_id: None,
     }
 }
 
