@@ -7,7 +7,7 @@ pub mod entry;
 mod handle;
 pub mod host;
 pub mod identity;
-mod ids;
+pub mod ids;
 pub mod layers;
 #[cfg_attr(not(test), expect(dead_code, reason = "it comes with the descriptor that is read"))]
 mod log_frames;
