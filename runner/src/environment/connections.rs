@@ -39,6 +39,15 @@ impl PublishError {
     }
 }
 
+/// Where the Runtime API may be on the host's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiPort {
+    /// Anywhere: the program is told.
+    Any,
+    /// Where it is on a private network: the program looks nowhere else.
+    BuiltIn,
+}
+
 /// What listens on the host already; sandboxes are connected with it as they come.
 #[derive(Debug)]
 pub struct Connections<'a> {
@@ -149,11 +158,15 @@ impl<'a> Connections<'a> {
 }
 
 /// The Runtime API's listener on the host's loopback, for sandboxes on the host's network.
-pub(super) fn outside(network: Network) -> io::Result<(Option<TcpListener>, SocketAddr)> {
+pub(super) fn outside(network: Network, port: ApiPort) -> io::Result<(Option<TcpListener>, SocketAddr)> {
     if network != Network::Host {
         return Ok((None, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), INNER_API_PORT)));
     }
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let port = match port {
+        ApiPort::Any => 0,
+        ApiPort::BuiltIn => INNER_API_PORT,
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     Ok((Some(listener), address))

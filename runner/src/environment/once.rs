@@ -7,10 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::connections::{self, Connections, PublishError};
+use super::connections::{self, ApiPort, Connections, PublishError};
 use super::ids;
 use super::task::{Environment, Start};
-use crate::function::Function;
+use crate::function::{Function, INNER_API_PORT};
 use crate::lambda::{Input, Invocation, Outcome, ReportFigures};
 use crate::report::Report;
 use crate::sandbox::network::Networking;
@@ -28,6 +28,8 @@ pub struct Run<'a> {
     pub event: Bytes,
     /// How its sandbox is connected.
     pub networking: &'a Networking,
+    /// Where the program looks for the Runtime API.
+    pub api_port: ApiPort,
 }
 
 /// What came of it.
@@ -45,6 +47,12 @@ pub enum EnvironmentError {
     /// There is no socket for the Runtime API.
     #[error("cannot serve the Runtime API on 127.0.0.1")]
     Listen {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The one port for the Runtime API that will do is taken.
+    #[error("cannot serve the Runtime API on 127.0.0.1:{INNER_API_PORT}, the one port where this image's runtime looks for it")]
+    PortTaken {
         /// What the kernel said.
         source: io::Error,
     },
@@ -95,6 +103,9 @@ impl EnvironmentError {
             Self::Launch { source } => source.hint(),
             Self::Publish(error) => Some(error.hint()),
             Self::Plan { source } => source.hint(),
+            Self::PortTaken { .. } => {
+                Some("on a network of their own (without `--network host`) any number of them run at once".to_owned())
+            }
             _ => None,
         }
     }
@@ -109,8 +120,10 @@ pub async fn run_once(
     report: &mut Report,
     stop: impl Future<Output = i32>,
 ) -> Result<Ran, EnvironmentError> {
-    let listen = |source| EnvironmentError::Listen { source };
-    let (outside, runtime_api) = connections::outside(run.networking.network).map_err(listen)?;
+    let (outside, runtime_api) = connections::outside(run.networking.network, run.api_port).map_err(|source| match run.api_port {
+        ApiPort::BuiltIn => EnvironmentError::PortTaken { source },
+        ApiPort::Any => EnvironmentError::Listen { source },
+    })?;
     let connections = Connections::open(run.networking)?;
     for (outside, inside) in connections.published() {
         report.note(&format!("undocked: {outside} leads to port {inside} inside"));

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::connections::ApiPort;
 use super::{Ran, Run, run_once};
 use crate::function::Function;
 use crate::lambda::{Outcome, PlatformError, RuntimeEnd};
@@ -163,7 +164,7 @@ async fn run_with(command: Command, timeout: &str, report: &mut Report, stop: im
     let launcher = Launcher::start().unwrap();
     let function = Function::sample(timeout);
     let networking = Networking::plain(crate::sandbox::Network::Host);
-    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}"), networking: &networking };
+    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}"), networking: &networking, api_port: ApiPort::Any };
     run_once(&launcher, |runtime_api| plan(request(&command, runtime_api)), run, report, stop).await.unwrap()
 }
 

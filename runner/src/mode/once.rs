@@ -80,7 +80,7 @@ fn without_effect(networking: &Networking) -> Option<&'static str> {
 
 /// One attempt; `said` is said of it. The event is read once.
 fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) -> Result<ExitCode, NotRun> {
-    let Work { userland, command, variables, purpose, limits, note } = match &config.image {
+    let Work { userland, command, variables, purpose, needs, note } = match &config.image {
         ImageReference::Host => work::on_host(config)?,
         image => work::in_image(config, pull::find(image, &config.images, config.talk)?)?,
     };
@@ -97,7 +97,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
     })?;
     async_runtime()?.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
-        let inside = match Inside::prepare(config, userland, limits, &mut signals).await {
+        let inside = match Inside::prepare(config, userland, needs, &mut signals).await {
             Ok(inside) => inside,
             Err(NotInside::Failed(failure)) => return Err(failure.into()),
             Err(NotInside::Interrupted(signal)) => return Ok(ExitCode::from_signal(signal)),
@@ -110,7 +110,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
                 }
                 start.plain(config, signals).await
             }
-            Purpose::Function { function, carriage_returns, .. } => {
+            Purpose::Function { function, carriage_returns, api_port, .. } => {
                 let mut report = Report::to_stderr(color(config), carriage_returns);
                 if let Some(note) = note.filter(|_| said.is_none() && config.talk.loudness == Loudness::Normal) {
                     report.note(&format!("undocked: {note}"));
@@ -119,7 +119,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
                     report.note(&format!("undocked: {said}"));
                 }
                 let ran = start
-                    .function(Run { function: &function, event, networking: &config.networking }, &mut report, signals)
+                    .function(Run { function: &function, event, networking: &config.networking, api_port }, &mut report, signals)
                     .await
                     .map_err(not_run)?;
                 Ok(finish(&ran, &report, config.result)?)
