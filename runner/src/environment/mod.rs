@@ -7,12 +7,15 @@ pub mod entry;
 mod handle;
 pub mod host;
 pub mod identity;
-mod ids;
+pub mod ids;
 pub mod layers;
+#[cfg_attr(not(test), expect(dead_code, reason = "it comes with the descriptor that is read"))]
+mod log_frames;
 mod logs;
 pub mod mount_points;
 mod once;
 mod runtime;
+mod serving;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -20,3 +23,4 @@ pub mod variables;
 
 pub use handle::{Answer, Broken, Finished, Handle, Order, Part, Work};
 pub use once::{EnvironmentError, Ran, Run, run_once};
+pub use serving::{Setup, open};

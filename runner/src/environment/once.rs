@@ -2,14 +2,17 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::connections::{self, ApiPort, Connections, PublishError};
+use super::connections::{ApiPort, Connections, PublishError};
+use super::handle::{Answer, Work};
 use super::ids;
 use super::task::{Environment, Start};
+use crate::api::Ticket;
 use crate::function::{Function, INNER_API_PORT};
 use crate::lambda::{Input, Invocation, Outcome, ReportFigures};
 use crate::report::Report;
@@ -27,7 +30,7 @@ pub struct Run<'a> {
     /// Its one event.
     pub event: Bytes,
     /// How its sandbox is connected.
-    pub networking: &'a Networking,
+    pub networking: Rc<Networking>,
     /// Where the program looks for the Runtime API.
     pub api_port: ApiPort,
 }
@@ -120,30 +123,39 @@ pub async fn run_once(
     report: &mut Report,
     stop: impl Future<Output = i32>,
 ) -> Result<Ran, EnvironmentError> {
-    let (outside, runtime_api) = connections::outside(run.networking.network, run.api_port).map_err(|source| match run.api_port {
-        ApiPort::BuiltIn => EnvironmentError::PortTaken { source },
-        ApiPort::Any => EnvironmentError::Listen { source },
-    })?;
-    let connections = Connections::open(run.networking)?;
+    let connections = Connections::open(Rc::clone(&run.networking))?.with_api_port(run.api_port);
     for (outside, inside) in connections.published() {
         report.note(&format!("undocked: {outside} leads to port {inside} inside"));
     }
-    let (calls, received) = mpsc::channel(CALLS_AHEAD);
     let invocation = invocation(&run).map_err(|source| EnvironmentError::Random { source })?;
-    let start = Start { launcher, make_plan, runtime_api, connections, outside, calls };
+    let (start, received) = start(launcher, make_plan, connections)?;
+    let (answer, mut answered) = oneshot::channel();
+    let (finished, mut end) = oneshot::channel();
+    let (_, mut none) = mpsc::channel(1);
     let mut environment = Environment::new(start, Arc::new(run.function.clone()), report);
-    environment.apply([Input::Begin, Input::Invoke(invocation)])?;
-    let interrupted = environment.serve(received, stop).await?;
+    environment.begin(Some(Box::new(Work { invocation, answer, finished })))?;
+    let interrupted = environment.serve(received, &mut none, stop).await?;
     environment.clear_away().await?;
-    let (decided, figures) = environment.into_result();
+    environment.close(None);
     report.flush().await;
-    let outcome = match (interrupted, decided) {
+    let outcome = match (interrupted, answered.try_recv()) {
         (Some(signal), _) => Outcome::Interrupted { signal },
-        (None, Some(Ok(payload))) => Outcome::Success { payload },
-        (None, Some(Err(error))) => Outcome::FunctionError(error),
-        (None, None) => unreachable!("the lifecycle decides on a result before it finishes"),
+        (None, Ok(Ok(Answer::Success { payload }))) => Outcome::Success { payload },
+        (None, Ok(Ok(Answer::Failed(error)))) => Outcome::FunctionError(error),
+        (None, _) => unreachable!("the lifecycle decides on a result before it finishes"),
     };
-    Ok(Ran { outcome, figures })
+    Ok(Ran { outcome, figures: end.try_recv().ok().map(|finished| finished.figures) })
+}
+
+/// What every start of a runtime needs, and where its calls come.
+pub(super) fn start<P>(
+    launcher: &Launcher,
+    make_plan: P,
+    connections: Connections,
+) -> Result<(Start<P>, mpsc::Receiver<Input<Ticket>>), EnvironmentError> {
+    let (outside, runtime_api) = connections.outside()?;
+    let (calls, received) = mpsc::channel(CALLS_AHEAD);
+    Ok((Start { launcher: launcher.clone(), make_plan, runtime_api, connections, outside, calls }, received))
 }
 
 fn invocation(run: &Run<'_>) -> Result<Invocation, getrandom::Error> {
@@ -156,5 +168,6 @@ fn invocation(run: &Run<'_>) -> Result<Invocation, getrandom::Error> {
         trace_id: function.trace_id.clone().map_or_else(ids::trace_id, Ok)?,
         client_context: function.client_context.clone(),
         cognito_identity: function.cognito_identity.clone(),
+        tenant_id: None,
     })
 }

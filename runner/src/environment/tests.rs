@@ -163,8 +163,8 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
 async fn run_with(command: Command, timeout: &str, report: &mut Report, stop: impl Future<Output = i32>) -> Ran {
     let launcher = Launcher::start().unwrap();
     let function = Function::sample(timeout);
-    let networking = Networking::plain(crate::sandbox::Network::Host);
-    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}"), networking: &networking, api_port: ApiPort::Any };
+    let networking = Networking::plain(crate::sandbox::Network::Host).into();
+    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}"), networking, api_port: ApiPort::Any };
     run_once(&launcher, |runtime_api| plan(request(&command, runtime_api)), run, report, stop).await.unwrap()
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Read};
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use rootfs_cache::pull::PullPolicy;
@@ -119,7 +120,11 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
                     report.note(&format!("undocked: {said}"));
                 }
                 let ran = start
-                    .function(Run { function: &function, event, networking: &config.networking, api_port }, &mut report, signals)
+                    .function(
+                        Run { function: &function, event, networking: Rc::new(config.networking.clone()), api_port },
+                        &mut report,
+                        signals,
+                    )
                     .await
                     .map_err(not_run)?;
                 Ok(finish(&ran, &report, config.result)?)
@@ -144,7 +149,7 @@ impl Start<'_> {
         };
         let stdio = Stdio { input, output: Output::Inherit, error: Output::Inherit };
         let request = self.inside.request(self.command, self.variables.to_c_strings(), stdio);
-        shell::run(self.launcher, request, &config.networking, signals.next()).await
+        shell::run(self.launcher, request, Rc::new(config.networking.clone()), signals.next()).await
     }
 
     async fn function(self, run: Run<'_>, report: &mut Report, mut signals: Signals) -> Result<Ran, EnvironmentError> {

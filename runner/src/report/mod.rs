@@ -29,6 +29,15 @@ pub enum Color {
     Plain,
 }
 
+/// Which of the function's two output streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputStream {
+    /// Standard output; or both, where they share a pipe.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
 /// What happens to carriage returns in the function's output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CarriageReturns {
@@ -42,11 +51,15 @@ pub enum CarriageReturns {
 #[derive(Debug)]
 pub struct Report {
     sink: Sink,
+    /// Where the function's standard output goes, if it is kept apart.
+    stdout: Option<Sink>,
     color: Color,
     carriage_returns: CarriageReturns,
     tail: LogTail,
     /// Whether the function's output has left a line open.
     mid_line: bool,
+    /// The same for the tail, which holds both streams.
+    tail_mid_line: bool,
 }
 
 impl Report {
@@ -57,12 +70,40 @@ impl Report {
 
     /// A report to `writer`, which is written to by a thread of its own and may block.
     pub fn to_writer(writer: impl Write + Send + 'static, color: Color, carriage_returns: CarriageReturns) -> Self {
-        Self { sink: Sink::new(Box::new(writer)), color, carriage_returns, tail: LogTail::default(), mid_line: false }
+        Self {
+            sink: Sink::new(Box::new(writer)),
+            stdout: None,
+            color,
+            carriage_returns,
+            tail: LogTail::default(),
+            mid_line: false,
+            tail_mid_line: false,
+        }
     }
 
-    /// Writes one line of the platform. It is taken at once, whether or not there is [room](Self::room).
+    /// The same report with the function's standard output apart from it, on `writer`.
+    #[must_use]
+    pub fn with_stdout(self, writer: impl Write + Send + 'static) -> Self {
+        Self { stdout: Some(Sink::new(Box::new(writer))), ..self }
+    }
+
+    /// A report of another environment to the same writers, with a tail of its own.
+    pub fn sibling(&mut self) -> Self {
+        let stdout = self.stdout.as_mut().map(Sink::share);
+        Self {
+            sink: self.sink.share(),
+            stdout,
+            color: self.color,
+            carriage_returns: self.carriage_returns,
+            tail: LogTail::default(),
+            mid_line: false,
+            tail_mid_line: false,
+        }
+    }
+
+    /// Writes what an event of the platform has to say to people. It is taken at once, whether or not there is [room](Self::room).
     pub fn log(&mut self, event: &LogEvent) {
-        let line = text::line(event);
+        let Some(line) = text::line(event) else { return };
         self.end_line();
         if matches!(event, LogEvent::Start { .. }) {
             self.tail.restart();
@@ -76,21 +117,31 @@ impl Report {
     }
 
     /// Writes output of the function as it came, but for its carriage returns. Ask for [room](Self::room) first.
-    pub fn output(&mut self, mut bytes: Vec<u8>) {
+    pub fn output(&mut self, stream: OutputStream, mut bytes: Vec<u8>) {
         if self.carriage_returns == CarriageReturns::ToLineFeeds {
             bytes.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b'\n');
         }
         if let Some(last) = bytes.last() {
-            self.mid_line = *last != b'\n';
+            self.tail_mid_line = *last != b'\n';
         }
         self.tail.push(&bytes);
-        self.sink.push(Bytes::from(bytes));
+        match (stream, &mut self.stdout) {
+            (OutputStream::Stdout, Some(stdout)) => stdout.push(Bytes::from(bytes)),
+            _ => {
+                if let Some(last) = bytes.last() {
+                    self.mid_line = *last != b'\n';
+                }
+                self.sink.push(Bytes::from(bytes));
+            }
+        }
     }
 
     /// Every line of the platform is a record of its own on Lambda, whatever the function wrote before.
     fn end_line(&mut self) {
-        if std::mem::take(&mut self.mid_line) {
+        if std::mem::take(&mut self.tail_mid_line) {
             self.tail.push(b"\n");
+        }
+        if std::mem::take(&mut self.mid_line) {
             self.sink.push(Bytes::from_static(b"\n"));
         }
     }
@@ -103,17 +154,23 @@ impl Report {
 
     /// Whether more output can be taken without piling it up.
     pub fn has_room(&self) -> bool {
-        self.sink.has_room()
+        self.sink.has_room() && self.stdout.as_ref().is_none_or(Sink::has_room)
     }
 
     /// Waits until there is room. May be dropped and called anew at any time.
     pub async fn room(&mut self) {
         self.sink.room().await;
+        if let Some(stdout) = &mut self.stdout {
+            stdout.room().await;
+        }
     }
 
     /// Waits until all is written, or the reader has taken nothing for two seconds: it must not hold up the result for ever.
     pub async fn flush(&mut self) {
         self.sink.flush().await;
+        if let Some(stdout) = &mut self.stdout {
+            stdout.flush().await;
+        }
     }
 
     /// The last 4096 bytes of the present invocation's log, from START on, without colour.
