@@ -122,9 +122,11 @@ impl Fixture {
             .current_dir(self.path())
     }
 
-    /// `undocked run` of the `provided` image with the task folder mounted read-only; `options` come before the image, `rest` after it.
+    /// `undocked run` of the `provided` image with the task folder mounted read-only; `options` come before the image, `rest` after it. In place there is
+    /// no image: this machine's userland stands for it.
     pub fn run(&self, options: &[&str], rest: &[&str]) -> Run {
-        self.run_image(&self.image("provided"), options, rest)
+        let image = if place::isolation_is(&["in-place"]) { "host".to_owned() } else { self.image("provided") };
+        self.run_image(&image, options, rest)
     }
 
     /// The same with another image.

@@ -63,6 +63,11 @@ pub fn isolation() -> Option<String> {
     env::var("UNDOCKED_TESTS_ISOLATION").ok().filter(|isolation| !isolation.is_empty())
 }
 
+/// Whether it is one of these.
+pub fn isolation_is(names: &[&str]) -> bool {
+    isolation().is_some_and(|own| names.contains(&own.as_str()))
+}
+
 /// The statically linked probe.
 pub fn probe() -> PathBuf {
     told("UNDOCKED_PROBE").unwrap_or_else(|| PathBuf::from(env!("STATIC_PROBE")))

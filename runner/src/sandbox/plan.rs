@@ -59,12 +59,15 @@ pub struct SandboxPlan {
 }
 
 impl SandboxPlan {
-    /// How its processes are told from others.
+    /// How its processes are told from others. What the first process may kill, it kills: so nothing is taken for a bound that the plan's steps do not draw.
     pub(super) fn reach(&self, ruleset: Option<&Ruleset>) -> Reach {
+        let becomes_user = self.steps.iter().any(|step| matches!(step, Step::DropToUser(_)));
+        let is_confined = self.steps.iter().any(|step| matches!(step, Step::ConfineFiles));
         match self.privilege {
             _ if self.isolation.has_namespaces() => Reach::PidNamespace,
-            Privilege::WithoutUserns(ids) => Reach::User(ids.uid),
-            _ => Reach::Descendants { signals_are_scoped: ruleset.is_some_and(|ruleset| ruleset.abi >= 6) },
+            Privilege::WithoutUserns(ids) if becomes_user => Reach::User(ids.uid),
+            Privilege::WithoutUserns(_) => Reach::Descendants { signals_are_scoped: false },
+            _ => Reach::Descendants { signals_are_scoped: is_confined && ruleset.is_some_and(|ruleset| ruleset.abi >= 6) },
         }
     }
 
