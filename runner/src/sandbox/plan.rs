@@ -20,8 +20,8 @@ use super::root::Root;
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
 use super::{
-    Access, BareError, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, MadeFile, Network, SandboxRequest, Stdio,
-    Volume,
+    Access, BareError, ClosedPath, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, MadeFile, Network,
+    SandboxRequest, Stdio, Volume,
 };
 
 mod assembly;
@@ -113,6 +113,9 @@ pub enum PlanError {
         /// What was asked for.
         isolation: Isolation,
     },
+    /// What root's function needs is root's alone.
+    #[error(transparent)]
+    Closed(ClosedPath),
     /// What stands in for mounts could not be made.
     #[error("cannot make a root for the function")]
     Bare(#[source] BareError),
@@ -124,6 +127,7 @@ impl PlanError {
         let doctor = "`undocked doctor` says how functions can be isolated on this machine";
         match self {
             Self::Isolation { .. } | Self::NoNetwork { .. } => Some(doctor.to_owned()),
+            Self::Closed(closed) => Some(closed.hint()),
             Self::Bare(BareError::Folder(error)) => error.hint(),
             _ => None,
         }
