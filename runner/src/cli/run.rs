@@ -1,21 +1,37 @@
 //! From the options of `undocked run` to a [`RunConfig`].
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use rootfs_cache::lock::LockFiles;
 use rootfs_cache::pull::{PullOptions, PullPolicy};
 use rootfs_cache::reference::Platform;
 use rootfs_cache::source::RegistryAccess;
 
-use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, TalkArgs};
+use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, SandboxArgs, TalkArgs};
 use super::env::OwnEnvironment;
 use super::variables;
-use crate::config::{self, Color, CpuRule, ImageSource, Loudness, NetworkOptions, ResultFormat, RunConfig, Stdin, Talk};
+use crate::config::{
+    self, BetweenEvents, Changes, Color, CpuRule, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RunConfig, Stdin, Talk,
+};
 use crate::exit_code::Failure;
 
+/// How long an environment stays without work: Lambda's own takes some minutes.
+pub(super) const STAYS: Duration = Duration::from_secs(600);
+
+/// Of `undocked run`.
 pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, Failure> {
+    let config = sandbox(args.sandbox, args.image, own)?;
+    let stdin = if args.interactive == Some(true) { Stdin::Inherit } else { Stdin::Null };
+    let result = if args.json { ResultFormat::Json } else { ResultFormat::Line };
+    let changes = if args.watch { Changes::Restart } else { Changes::Ignore };
+    Ok(RunConfig { stdin, result, keeping: Keeping { changes, ..config.keeping }, ..config })
+}
+
+/// What all commands that run functions have in common.
+pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: &OwnEnvironment) -> Result<RunConfig, Failure> {
     let networking = networking(&args)?;
-    let (image, arguments) = image_and_arguments(args.image)?;
+    let (image, arguments) = image_and_arguments(image)?;
     let image = image.parse().map_err(Failure::usage)?;
     refuse_privileges(&args.cap_add, args.privileged)?;
     let filter = config::filter(args.seccomp.as_deref(), &args.security_opt).map_err(|error| {
@@ -51,8 +67,9 @@ pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, F
         },
         timeout: args.timeout.map(|text| text.parse()).transpose().map_err(Failure::usage)?,
         filter,
-        stdin: if args.interactive == Some(true) { Stdin::Inherit } else { Stdin::Null },
-        result: if args.json { ResultFormat::Json } else { ResultFormat::Line },
+        stdin: Stdin::Null,
+        result: ResultFormat::Line,
+        keeping: Keeping { idle: STAYS, between: BetweenEvents::GoOn, changes: Changes::Ignore },
         talk: talk(&args.talk, own),
         search_path: own.search_path(),
         images: image_source(args.registry, policy(args.pull), own)?,
@@ -71,7 +88,7 @@ fn refuse_privileges(cap_add: &[String], privileged: Option<bool>) -> Result<(),
     Err(Failure::could_not_run(error).with_hint(Some(hint.to_owned())))
 }
 
-fn networking(args: &RunArgs) -> Result<config::Networking, Failure> {
+fn networking(args: &SandboxArgs) -> Result<config::Networking, Failure> {
     let options = NetworkOptions {
         network: args.network.as_deref(),
         publish: &args.publish,

@@ -106,6 +106,17 @@ impl Handle {
         let _ = self.orders.send(Order::Restart).await;
     }
 
+    /// As [`Handle::restart`], without waiting: for whoever knows that it has nothing in hand. Then all that can wait there are restarts, so that one more
+    /// says nothing new.
+    pub fn restart_soon(&self) {
+        let _ = self.orders.try_send(Order::Restart);
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_gone(&self) -> bool {
+        self.orders.is_closed()
+    }
+
     /// Ends it, and waits until nothing is left.
     pub async fn shut_down(self) {
         let (done, ended) = oneshot::channel();

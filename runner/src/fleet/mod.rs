@@ -2,10 +2,22 @@
 //!
 //! Takes the calls of the Invoke API, gives invocations to environments. Knows neither HTTP nor how an environment is made.
 
+mod answer;
+mod attempt;
+mod directory;
+mod options;
+mod pool;
+mod run;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::environment::{Broken, Handle};
 use crate::function::Function;
+
+pub use options::{FleetOptions, Names, Notice, Queue};
+pub use run::{Control, Fleet};
 
 /// Makes environments of one function. Called on the fleet's own thread.
 pub type Open = Box<dyn Fn() -> Result<Handle, Broken>>;
@@ -16,4 +28,6 @@ pub struct Served {
     pub function: Arc<Function>,
     /// Makes an environment of it.
     pub open: Open,
+    /// How many of its invocations may run at once. With zero it is switched off, as on Lambda: every call is refused.
+    pub concurrency: usize,
 }

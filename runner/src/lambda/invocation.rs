@@ -19,6 +19,16 @@ impl RequestId {
         Self([hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16)].join("-"))
     }
 
+    /// The id that was written so, if it is one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let of_form = text.len() == 36
+            && text.bytes().enumerate().all(|(at, byte)| match at {
+                8 | 13 | 18 | 23 => byte == b'-',
+                _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+            });
+        of_form.then(|| Self(text.to_owned()))
+    }
+
     /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -48,6 +58,8 @@ pub struct Invocation {
     pub client_context: Option<String>,
     /// Cognito identity: the JSON text itself.
     pub cognito_identity: Option<String>,
+    /// The tenant it is for.
+    pub tenant_id: Option<String>,
 }
 
 /// How a run ended.

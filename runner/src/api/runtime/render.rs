@@ -47,6 +47,7 @@ fn event(delivery: &Delivery) -> Response<Full<Bytes>> {
         ("lambda-runtime-trace-id", Some(invocation.trace_id.as_str())),
         ("lambda-runtime-client-context", invocation.client_context.as_deref()),
         ("lambda-runtime-cognito-identity", invocation.cognito_identity.as_deref()),
+        ("lambda-runtime-aws-tenant-id", invocation.tenant_id.as_deref()),
     ] {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
             response.headers_mut().insert(HeaderName::from_static(name), header_value(value));

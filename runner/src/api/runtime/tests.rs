@@ -22,6 +22,7 @@ fn invocation() -> Invocation {
         trace_id: "Root=1-00000000-0".to_owned(),
         client_context: None,
         cognito_identity: None,
+        tenant_id: None,
     }
 }
 
@@ -159,12 +160,14 @@ async fn headers_say_what_the_invocation_has() {
     invocation.trace_id = String::new();
     invocation.client_context = Some("{\n \"custom\": \"é\"}".to_owned());
     invocation.cognito_identity = Some("{\"cognitoIdentityId\":\"i\"}".to_owned());
+    invocation.tenant_id = Some("blue".to_owned());
     let served = Served::with(invocation).await;
     let event = served.connect().await.call("GET", "runtime/invocation/next", "", "").await;
     for line in [
         "Content-Type: text/csv\r\n",
         "Lambda-Runtime-Client-Context: {  \"custom\": \"é\"}\r\n",
         "Lambda-Runtime-Cognito-Identity: {\"cognitoIdentityId\":\"i\"}\r\n",
+        "Lambda-Runtime-Aws-Tenant-Id: blue\r\n",
     ] {
         assert!(event.contains(line), "{event}");
     }

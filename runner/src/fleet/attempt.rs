@@ -1,0 +1,73 @@
+//! One invocation in one environment, from the hand-over to the end of its phase.
+
+use tokio::sync::oneshot;
+
+use super::answer::{self, Caller};
+use super::pool::Warm;
+use crate::api::invoke::InvokeReply;
+use crate::environment::{Answer, Broken, Finished, Work};
+use crate::lambda::{Invocation, InvokeRefusal};
+
+/// An invocation that is to be run, and who waits for its answer.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) invocation: Invocation,
+    pub(super) caller: Caller,
+}
+
+impl Job {
+    /// Whether nobody waits for the answer any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.caller.reply.is_closed()
+    }
+
+    /// Tells the caller that there will be no answer.
+    pub(super) fn refuse(self, refusal: InvokeRefusal) {
+        // A caller that has gone needs no refusal.
+        let _ = self.caller.reply.send(InvokeReply::Refused(refusal));
+    }
+}
+
+/// What became of a job.
+#[derive(Debug)]
+pub(super) enum AttemptEnd {
+    /// The caller has an answer.
+    Answered,
+    /// The environment could run nothing; the caller knows.
+    Broken(Broken),
+    /// The environment had ended before: the job was not begun.
+    NotBegun(Job),
+}
+
+/// Runs a job. The environment comes back if it can take another invocation.
+pub(super) async fn attempt(warm: Warm, job: Job) -> (Option<Warm>, AttemptEnd) {
+    let Job { invocation, caller } = job;
+    let (request_id, trace_id) = (invocation.request_id.clone(), invocation.trace_id.clone());
+    match hand_over(&warm, invocation).await {
+        Err(invocation) => (None, AttemptEnd::NotBegun(Job { invocation, caller })),
+        Ok((Ok(answer), finished)) => {
+            let finished = answer::give(answer, caller, answer::Run { request_id, trace_id, finished }).await;
+            (finished.map(|_| warm), AttemptEnd::Answered)
+        }
+        Ok((Err(broken), _)) => {
+            let refusal = InvokeRefusal::Service { message: broken.reason.clone() };
+            let _ = caller.reply.send(InvokeReply::Refused(refusal));
+            (None, AttemptEnd::Broken(broken))
+        }
+    }
+}
+
+type Begun = (Result<Answer, Broken>, oneshot::Receiver<Finished>);
+
+/// Gives the environment an invocation and waits for the answer. If the environment has ended before, the invocation comes back.
+pub(super) async fn hand_over(warm: &Warm, invocation: Invocation) -> Result<Begun, Invocation> {
+    let (answer_to, answer) = oneshot::channel();
+    let (finished_to, finished) = oneshot::channel();
+    let work = Work { invocation, answer: answer_to, finished: finished_to };
+    warm.handle.invoke(Box::new(work)).await.map_err(|refused| refused.invocation)?;
+    Ok((answer.await.unwrap_or_else(|_| Err(ended_unanswered())), finished))
+}
+
+fn ended_unanswered() -> Broken {
+    Broken { reason: "the execution environment ended without an answer".to_owned(), hint: None }
+}
