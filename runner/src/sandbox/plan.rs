@@ -21,8 +21,8 @@ use super::several::Place;
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
 use super::{
-    Access, BareError, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, MadeFile, Network, SandboxRequest, Stdio,
-    Volume,
+    Access, BareError, ClosedPath, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, MadeFile, Network,
+    SandboxRequest, Stdio, Volume,
 };
 
 mod assembly;
@@ -60,12 +60,15 @@ pub struct SandboxPlan {
 }
 
 impl SandboxPlan {
-    /// How its processes are told from others.
+    /// How its processes are told from others. What the first process may kill, it kills: so nothing is taken for a bound that the plan's steps do not draw.
     pub(super) fn reach(&self, ruleset: Option<&Ruleset>) -> Reach {
+        let becomes_user = self.steps.iter().any(|step| matches!(step, Step::DropToUser(_)));
+        let is_confined = self.steps.iter().any(|step| matches!(step, Step::ConfineFiles));
         match self.privilege {
             _ if self.isolation.has_namespaces() => Reach::PidNamespace,
-            Privilege::WithoutUserns(ids) => Reach::User(ids.uid),
-            _ => Reach::Descendants { signals_are_scoped: ruleset.is_some_and(|ruleset| ruleset.abi >= 6) },
+            Privilege::WithoutUserns(ids) if becomes_user => Reach::User(ids.uid),
+            Privilege::WithoutUserns(_) => Reach::Descendants { signals_are_scoped: false },
+            _ => Reach::Descendants { signals_are_scoped: is_confined && ruleset.is_some_and(|ruleset| ruleset.abi >= 6) },
         }
     }
 
@@ -117,6 +120,9 @@ pub enum PlanError {
         /// What was asked for.
         isolation: Isolation,
     },
+    /// What root's function needs is root's alone.
+    #[error(transparent)]
+    Closed(ClosedPath),
     /// What stands in for mounts could not be made.
     #[error("cannot make a root for the function")]
     Bare(#[source] BareError),
@@ -128,6 +134,7 @@ impl PlanError {
         let doctor = "`undocked doctor` says how functions can be isolated on this machine";
         match self {
             Self::Isolation { .. } | Self::NoNetwork { .. } => Some(doctor.to_owned()),
+            Self::Closed(closed) => Some(closed.hint()),
             Self::Bare(BareError::Folder(error)) => error.hint(),
             _ => None,
         }
