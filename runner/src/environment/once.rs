@@ -12,9 +12,9 @@ use super::connections::{Connections, PublishError};
 use super::handle::{Answer, Work};
 use super::ids;
 use super::task::{Environment, Start};
-use crate::api::Ticket;
+use crate::api::Call;
 use crate::function::Function;
-use crate::lambda::{Input, Invocation, Outcome, ReportFigures};
+use crate::lambda::{Invocation, Outcome, ReportFigures};
 use crate::report::Report;
 use crate::sandbox::network::Networking;
 use crate::sandbox::{LaunchError, Launcher, PlanError, SandboxPlan};
@@ -141,10 +141,11 @@ pub(super) fn start<P>(
     launcher: &Launcher,
     make_plan: P,
     connections: Connections,
-) -> Result<(Start<P>, mpsc::Receiver<Input<Ticket>>), EnvironmentError> {
+) -> Result<(Start<P>, mpsc::Receiver<Call>), EnvironmentError> {
     let (outside, runtime_api) = connections.outside().map_err(|source| EnvironmentError::Listen { source })?;
     let (calls, received) = mpsc::channel(CALLS_AHEAD);
-    Ok((Start { launcher: launcher.clone(), make_plan, runtime_api, connections, outside, calls }, received))
+    let seed = ids::seed().map_err(|source| EnvironmentError::Random { source })?;
+    Ok((Start { launcher: launcher.clone(), make_plan, runtime_api, connections, outside, calls, seed }, received))
 }
 
 fn invocation(run: &Run<'_>) -> Result<Invocation, getrandom::Error> {
