@@ -63,6 +63,9 @@ pub struct Lifecycle<T> {
     peak_memory_bytes: u64,
 }
 
+/// Where the answer to a call goes, and the id it gave.
+type Call<'a, T> = (T, &'a str);
+
 /// Where the environment stands.
 #[derive(Debug)]
 enum Stage {
@@ -190,23 +193,23 @@ impl<T> Lifecycle<T> {
             Input::Begin { extensions } => self.begin(extensions, now, &mut effects),
             Input::Invoke(invocation) => self.invoke(invocation, now, &mut effects),
             Input::Next(ticket) => self.next(ticket, now, &mut effects),
-            Input::Response { ticket, request_id, body } => self.response(ticket, &request_id, body, now, &mut effects),
-            Input::Error { ticket, request_id, body } => self.error(ticket, &request_id, body, now, &mut effects),
+            Input::Response { ticket, request_id, body } => self.response((ticket, &request_id), body, now, &mut effects),
+            Input::Error { ticket, request_id, body } => self.error((ticket, &request_id), body, now, &mut effects),
             Input::InitError { ticket, body } => self.init_error(ticket, body, now, &mut effects),
             Input::ResponseBegins { ticket, request_id, content_type } => {
-                self.response_begins(ticket, &request_id, content_type, now, &mut effects);
+                self.response_begins((ticket, &request_id), content_type, now, &mut effects);
             }
             Input::ResponseEnds { ticket, request_id, bytes, end } => {
-                self.response_ends(ticket, &request_id, (bytes, end), now, &mut effects);
+                self.response_ends((ticket, &request_id), (bytes, end), now, &mut effects);
             }
             Input::StreamTooLarge => self.stream_too_large(&mut effects),
             Input::Register { ticket, registration } => self.register(ticket, &registration, &mut effects),
             Input::ExtensionNext { ticket, identifier } => self.extension_next(ticket, &identifier, now, &mut effects),
             Input::ExtensionInitError { ticket, identifier, error_type } => {
-                self.extension_error(ticket, &identifier, (extensions::Fault::Init, error_type), now, &mut effects);
+                self.extension_error((ticket, &identifier), (extensions::Fault::Init, error_type), now, &mut effects);
             }
             Input::ExtensionExitError { ticket, identifier, error_type } => {
-                self.extension_error(ticket, &identifier, (extensions::Fault::Exit, error_type), now, &mut effects);
+                self.extension_error((ticket, &identifier), (extensions::Fault::Exit, error_type), now, &mut effects);
             }
             Input::Subscribe { ticket, identifier, api, subscription } => {
                 self.subscribe(ticket, &identifier, (api, subscription), &mut effects);

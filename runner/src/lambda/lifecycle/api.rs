@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Answer, Current, Effect, ErrorPost, LAST_WORDS, Lifecycle, Now, Post, Posted, Refusal, Runtime, Stage};
+use super::{Answer, Call, Current, Effect, ErrorPost, LAST_WORDS, Lifecycle, Now, Post, Posted, Refusal, Runtime, Stage};
 use crate::lambda::{ErrorKind, FunctionError, PlatformError, ReportStatus};
 
 impl Post {
@@ -57,15 +57,8 @@ impl<T> Lifecycle<T> {
         }
     }
 
-    pub(super) fn response(
-        &mut self,
-        ticket: T,
-        request_id: &str,
-        body: Posted<Result<Bytes, ErrorPost>>,
-        now: Now,
-        effects: &mut Vec<Effect<T>>,
-    ) {
-        let Some(ticket) = self.admit(ticket, request_id, Post::Response, effects) else {
+    pub(super) fn response(&mut self, call: Call<'_, T>, body: Posted<Result<Bytes, ErrorPost>>, now: Now, effects: &mut Vec<Effect<T>>) {
+        let Some(ticket) = self.admit(call, Post::Response, effects) else {
             return;
         };
         match body {
@@ -74,8 +67,8 @@ impl<T> Lifecycle<T> {
         }
     }
 
-    pub(super) fn error(&mut self, ticket: T, request_id: &str, body: Posted<ErrorPost>, now: Now, effects: &mut Vec<Effect<T>>) {
-        let Some(ticket) = self.admit(ticket, request_id, Post::Error, effects) else {
+    pub(super) fn error(&mut self, call: Call<'_, T>, body: Posted<ErrorPost>, now: Now, effects: &mut Vec<Effect<T>>) {
+        let Some(ticket) = self.admit(call, Post::Error, effects) else {
             return;
         };
         match body {
@@ -108,7 +101,8 @@ impl<T> Lifecycle<T> {
     }
 
     /// Lets a post through that names the invocation in hand while the runtime has it.
-    pub(super) fn admit(&mut self, ticket: T, request_id: &str, post: Post, effects: &mut Vec<Effect<T>>) -> Option<T> {
+    pub(super) fn admit(&mut self, call: Call<'_, T>, post: Post, effects: &mut Vec<Effect<T>>) -> Option<T> {
+        let (ticket, request_id) = call;
         match self.runtime {
             _ if !self.is_in_hand(request_id) => effects.push(Effect::Answer(ticket, Answer::Refused(Refusal::InvalidRequestId))),
             Runtime::Running => return Some(ticket),

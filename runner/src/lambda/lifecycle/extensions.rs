@@ -2,7 +2,7 @@
 
 use super::answer::MAX_EXTENSIONS;
 use super::shutdown::Why;
-use super::{Answer, Effect, ExtensionRefusal, Lifecycle, Now, Refusal, Registered, Registration, Runtime, ShutdownReason, Stage};
+use super::{Answer, Call, Effect, ExtensionRefusal, Lifecycle, Now, Refusal, Registered, Registration, Runtime, ShutdownReason, Stage};
 use crate::lambda::{
     ErrorType, ExtensionEvent, ExtensionState, LogEvent, PlatformError, ReportStatus, RuntimeEnd, TelemetryApi, TelemetrySubscription,
 };
@@ -154,15 +154,8 @@ impl<T> Lifecycle<T> {
         }
     }
 
-    pub(super) fn extension_error(
-        &mut self,
-        ticket: T,
-        identifier: &str,
-        reported: (Fault, String),
-        now: Now,
-        effects: &mut Vec<Effect<T>>,
-    ) {
-        let (fault, error_type) = reported;
+    pub(super) fn extension_error(&mut self, call: Call<'_, T>, reported: (Fault, String), now: Now, effects: &mut Vec<Effect<T>>) {
+        let ((ticket, identifier), (fault, error_type)) = (call, reported);
         let Some(extension) = self.identified(identifier) else {
             return refuse(ticket, unknown(identifier), effects);
         };

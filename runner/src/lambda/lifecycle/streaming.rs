@@ -2,19 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{Answer, Effect, Lifecycle, Now, Post, Refusal, Runtime, StreamEnd};
+use super::{Answer, Call, Effect, Lifecycle, Now, Post, Refusal, Runtime, StreamEnd};
 use crate::lambda::{ErrorKind, FunctionError, PlatformError, ReportStatus};
 
 impl<T> Lifecycle<T> {
-    pub(super) fn response_begins(
-        &mut self,
-        ticket: T,
-        request_id: &str,
-        content_type: Option<String>,
-        now: Now,
-        effects: &mut Vec<Effect<T>>,
-    ) {
-        let Some(ticket) = self.admit(ticket, request_id, Post::Response, effects) else {
+    pub(super) fn response_begins(&mut self, call: Call<'_, T>, content_type: Option<String>, now: Now, effects: &mut Vec<Effect<T>>) {
+        let Some(ticket) = self.admit(call, Post::Response, effects) else {
             return;
         };
         self.runtime = Runtime::Streaming { too_large: false };
@@ -25,8 +18,8 @@ impl<T> Lifecycle<T> {
         effects.push(Effect::Answer(ticket, Answer::GoOn));
     }
 
-    pub(super) fn response_ends(&mut self, ticket: T, request_id: &str, ended: (u64, StreamEnd), now: Now, effects: &mut Vec<Effect<T>>) {
-        let (bytes, end) = ended;
+    pub(super) fn response_ends(&mut self, call: Call<'_, T>, ended: (u64, StreamEnd), now: Now, effects: &mut Vec<Effect<T>>) {
+        let ((ticket, request_id), (bytes, end)) = (call, ended);
         let Runtime::Streaming { too_large } = self.runtime else {
             return self.refuse(ticket, Post::Response.state(), effects);
         };

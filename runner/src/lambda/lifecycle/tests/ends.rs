@@ -20,6 +20,35 @@ fn success() {
 }
 
 #[test]
+fn telemetry_hears_more() {
+    let mut lifecycle = lifecycle("1");
+    let inputs = vec![
+        (0, begin()),
+        (0, Input::Invoke(invocation())),
+        (10, next()),
+        (13, answers("1")),
+        (14, next()),
+        (20, Input::Invoke(invocation())),
+        (21, fails("{}")),
+        (22, exits(1)),
+    ];
+    let expected = [
+        &[
+            "INIT_START Init",
+            "start",
+            "init runtime done Init Success",
+            "INIT_REPORT 10 Init Success",
+            "START $LATEST",
+            "200 until 1001010",
+        ][..],
+        &["202", "= 1", "runtime done Success", "END", "REPORT 4 init 10 billed 14 used 0 Success", "finish", "START $LATEST"],
+        &["200 until 1001020", "202", "! {}", "runtime done Error(ErrorType(\"Runtime.Boom\"))", "END"],
+        &["REPORT 2 billed 2 used 0 Success", "finish"],
+    ];
+    assert_eq!(play_all(&mut lifecycle, inputs), expected.concat());
+}
+
+#[test]
 fn handler_error_is_no_failure_of_the_phase() {
     check(
         vec![(10, next()), (11, fails("not json")), (12, next())],
