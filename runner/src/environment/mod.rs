@@ -17,6 +17,7 @@ pub mod mount_points;
 mod once;
 mod runtime;
 mod serving;
+mod stream;
 mod task;
 #[cfg(test)]
 mod tests;
