@@ -17,6 +17,8 @@ mod once;
 mod runtime;
 mod serving;
 mod task;
+#[cfg_attr(not(test), expect(dead_code, reason = "the environment gives it what happens with the next step"))]
+pub mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod variables;
