@@ -1,13 +1,13 @@
 //! Single execution: the runtime is started at once, gets its one event when it asks for it, and nothing is left afterwards.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use super::blueprint::Blueprint;
 use super::connections::{Connections, PublishError};
 use super::handle::{Answer, Work};
 use super::ids;
@@ -17,7 +17,7 @@ use crate::function::Function;
 use crate::lambda::{Input, Invocation, Outcome, ReportFigures};
 use crate::report::Report;
 use crate::sandbox::network::Networking;
-use crate::sandbox::{LaunchError, Launcher, PlanError, SandboxPlan};
+use crate::sandbox::{LaunchError, Launcher, PlanError};
 
 /// Calls that wait for the environment's task. Bounded: a connection that is ahead of it waits.
 const CALLS_AHEAD: usize = 16;
@@ -103,11 +103,11 @@ impl EnvironmentError {
     }
 }
 
-/// Runs a function once. `make_plan` is called for every start of the runtime, of which a slow initialisation can make a second one.
+/// Runs a function once. A slow initialisation can make a second start of the runtime.
 /// `stop` gives the number of a signal that ends the run. When this returns, the sandbox is gone and the log is written, if anybody reads it.
 pub async fn run_once(
     launcher: &Launcher,
-    make_plan: impl FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>,
+    blueprint: Blueprint,
     run: Run<'_>,
     report: &mut Report,
     stop: impl Future<Output = i32>,
@@ -117,7 +117,7 @@ pub async fn run_once(
         report.note(&format!("undocked: {outside} leads to port {inside} inside"));
     }
     let invocation = invocation(&run).map_err(|source| EnvironmentError::Random { source })?;
-    let (start, received) = start(launcher, make_plan, connections)?;
+    let (start, received) = start(launcher, blueprint, connections)?;
     let (answer, mut answered) = oneshot::channel();
     let (finished, mut end) = oneshot::channel();
     let (_, mut none) = mpsc::channel(1);
@@ -137,14 +137,14 @@ pub async fn run_once(
 }
 
 /// What every start of a runtime needs, and where its calls come.
-pub(super) fn start<P>(
+pub(super) fn start(
     launcher: &Launcher,
-    make_plan: P,
+    blueprint: Blueprint,
     connections: Connections,
-) -> Result<(Start<P>, mpsc::Receiver<Input<Ticket>>), EnvironmentError> {
+) -> Result<(Start, mpsc::Receiver<Input<Ticket>>), EnvironmentError> {
     let (outside, runtime_api) = connections.outside().map_err(|source| EnvironmentError::Listen { source })?;
     let (calls, received) = mpsc::channel(CALLS_AHEAD);
-    Ok((Start { launcher: launcher.clone(), make_plan, runtime_api, connections, outside, calls }, received))
+    Ok((Start { launcher: launcher.clone(), blueprint, runtime_api, connections, outside, calls }, received))
 }
 
 fn invocation(run: &Run<'_>) -> Result<Invocation, getrandom::Error> {

@@ -10,6 +10,7 @@ mod lifecycle;
 mod log_event;
 mod platform_error;
 mod telemetry;
+pub mod trace;
 
 pub use error_type::ErrorType;
 pub use extension::{ExtensionEvent, ExtensionState};
