@@ -246,7 +246,6 @@ impl Spawner {
         let maps = self.request_maps(plan)?;
         let (record, vectors) = (Record::default(), Vectors::new(plan, ruleset.is_some()));
         let [filter, network_filter] = [&plan.filter, &plan.network_filter].map(|filter| filter_program(filter.as_deref()));
-        let signals = sys::signals_not_default();
         let mut orders = Orders {
             steps: &plan.steps,
             slots: &mut slots,
@@ -266,7 +265,7 @@ impl Spawner {
             supervised_ruleset: supervised.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             allowed: ruleset.as_ref().map_or(0, |ruleset| ruleset.allowed),
             filter: &filter,
-            signals: &signals,
+            signals: &sys::signals_not_default(),
             programs: &vectors.programs,
             starts: &vectors.starts,
             search: plan.search,
