@@ -38,6 +38,7 @@ const UNSAFE: [&str; 6] = [
     "runner/init/init.rs",
     "runner/init/programs.rs",
     "runner/init/janitor.rs",
+    "runner/init/mockserver.rs",
     "tests/src/bin/probe/system.rs",
 ];
 
