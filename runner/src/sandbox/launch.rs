@@ -25,7 +25,7 @@ use super::limits::{self, Guard, Inside, Limiter};
 use super::maps::{MapJob, Maps, start_mapper};
 use super::orders::{Beside, Init, Orders, Record};
 use super::outcome::{Refusal, enforcement, failure, prepare, reached};
-use super::plan::{Candidate, Lenience, SandboxPlan, Search, Step, plan_for};
+use super::plan::{Candidate, Lenience, PlanError, SandboxPlan, Search, Step, plan_for};
 use super::process::Reach;
 use super::several::Place;
 use super::streams::{Streams, refuse_folders};
@@ -221,7 +221,12 @@ impl Spawner {
             Err(Refusal { error, .. }) => return Err(error),
         };
         let rungs = spare.iter().flat_map(|request| Standing::here().rungs_below(request));
-        for mut plan in rungs.filter_map(|isolation| plan_for((**spare.as_ref()?).clone(), isolation).ok()) {
+        for planned in rungs.filter_map(|isolation| Some(plan_for((**spare.as_ref()?).clone(), isolation))) {
+            let mut plan = match planned {
+                Ok(plan) => plan,
+                Err(PlanError::Closed(closed)) => return Err(LaunchError::Closed(closed)),
+                Err(_) => continue,
+            };
             match self.attempt(&mut plan) {
                 Ok(sandbox) => return Ok(sandbox.because(&first)),
                 Err(Refusal { lower_may_do: true, .. }) => {}
