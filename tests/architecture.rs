@@ -23,7 +23,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("sandbox", &["seccomp"]),
     ("api", &["lambda"]),
     ("report", &["function", "lambda", "sandbox"]),
-    ("environment", &["function", "lambda", "sandbox", "api", "report", "rootfs_cache"]),
+    ("environment", &["exit_code", "function", "lambda", "sandbox", "api", "report", "rootfs_cache"]),
     ("fleet", &["function", "lambda", "api", "environment"]),
     ("config", &["function", "sandbox", "rootfs_cache"]),
     ("mode", &["function", "lambda", "sandbox", "api", "report", "environment", "fleet", "config", "rootfs_cache", "exit_code"]),

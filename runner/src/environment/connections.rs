@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::rc::Rc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -41,9 +42,9 @@ impl PublishError {
 
 /// What listens on the host already; sandboxes are connected with it as they come.
 #[derive(Debug)]
-pub struct Connections<'a> {
-    networking: &'a Networking,
-    published: Vec<Published>,
+pub struct Connections {
+    networking: Rc<Networking>,
+    published: Rc<[Published]>,
     told: mpsc::Sender<Told>,
     /// What supervisors tell.
     logged: mpsc::Receiver<Told>,
@@ -65,15 +66,21 @@ impl Serving {
     }
 }
 
-impl<'a> Connections<'a> {
+impl Connections {
     /// Binds the published ports.
-    pub fn open(networking: &'a Networking) -> Result<Self, PublishError> {
+    pub fn open(networking: Rc<Networking>) -> Result<Self, PublishError> {
         let (told, logged) = mpsc::channel(LOG_AHEAD);
         let published = match networking.network {
-            Network::Host => Vec::new(),
+            Network::Host => Rc::default(),
             Network::None | Network::Private { .. } => networking.published.iter().map(publish).collect::<Result<_, _>>()?,
         };
         Ok(Self { networking, published, told, logged })
+    }
+
+    /// The same for one more environment, on the same published ports.
+    pub fn again(&self) -> Self {
+        let (told, logged) = mpsc::channel(LOG_AHEAD);
+        Self { networking: Rc::clone(&self.networking), published: Rc::clone(&self.published), told, logged }
     }
 
     /// The published ports as they are: what the host listens on, and the port inside.
@@ -124,6 +131,17 @@ impl<'a> Connections<'a> {
         Ok(Serving { _api: tasks, supervisor })
     }
 
+    /// The Runtime API's listener on the host's loopback, for sandboxes on the host's network; and its address inside.
+    pub(super) fn outside(&self) -> io::Result<(Option<TcpListener>, SocketAddr)> {
+        if self.networking.network != Network::Host {
+            return Ok((None, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), INNER_API_PORT)));
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok((Some(listener), address))
+    }
+
     /// A sandbox without a way out or in needs nobody.
     fn supervisor(&self, outbound: Option<Outbound>, factory: SocketFactory) -> io::Result<Option<Supervisor>> {
         if outbound.is_none() && self.published.is_empty() {
@@ -133,7 +151,7 @@ impl<'a> Connections<'a> {
     }
 
     fn supervision(&self, outbound: Option<Outbound>, factory: SocketFactory) -> io::Result<Supervision> {
-        let Networking { rules, name_servers, hosts, log, .. } = self.networking;
+        let Networking { rules, name_servers, hosts, log, .. } = &*self.networking;
         let published = self.published.iter().map(again).collect::<io::Result<_>>()?;
         Ok(Supervision {
             outbound,
@@ -146,17 +164,6 @@ impl<'a> Connections<'a> {
             told: self.told.clone(),
         })
     }
-}
-
-/// The Runtime API's listener on the host's loopback, for sandboxes on the host's network.
-pub(super) fn outside(network: Network) -> io::Result<(Option<TcpListener>, SocketAddr)> {
-    if network != Network::Host {
-        return Ok((None, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), INNER_API_PORT)));
-    }
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
-    Ok((Some(listener), address))
 }
 
 fn publish(port: &PublishedPort) -> Result<Published, PublishError> {

@@ -144,12 +144,8 @@ pub fn entry(request: &EntryRequest<'_>) -> Result<Entry, EntryError> {
     if request.image_entrypoint.is_empty() {
         return plain(request.arguments.iter(), request.image_cmd);
     }
-    for (switch, what) in
-        [("DOCKER_LAMBDA_STAY_OPEN", "a server that stays open"), ("DOCKER_LAMBDA_NO_BOOTSTRAP", "waiting for a runtime of your own")]
-    {
-        if request.sources.setting(switch).is_some() {
-            return Err(EntryError::NotYet { what: format!("`{switch}`: {what}") });
-        }
+    if request.sources.setting("DOCKER_LAMBDA_NO_BOOTSTRAP").is_some() {
+        return Err(EntryError::NotYet { what: "`DOCKER_LAMBDA_NO_BOOTSTRAP`: waiting for a runtime of your own".to_owned() });
     }
     if init::is_server(request.image_entrypoint) {
         return init::entry(request);

@@ -8,17 +8,12 @@ use std::os::fd::OwnedFd;
 
 use tokio::net::unix::pipe::Receiver;
 
+use crate::report::OutputStream as Stream;
+
 /// At most so many bytes are taken at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
 /// At most so many bytes are drained from one pipe while its writers live: as much as the largest pipe an ordinary user may make.
 const DRAIN_BYTES: usize = 1024 * 1024;
-
-/// Which of the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stream {
-    Stdout,
-    Stderr,
-}
 
 /// The read ends of a sandbox's output.
 #[derive(Debug)]
@@ -52,14 +47,14 @@ impl Logs {
     }
 
     /// Everything that is in the pipes now, given to `sink` in pieces.
-    pub(super) fn drain(&mut self, mut sink: impl FnMut(Vec<u8>)) {
+    pub(super) fn drain(&mut self, mut sink: impl FnMut(Stream, Vec<u8>)) {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let mut drained = 0;
             while drained < DRAIN_BYTES
                 && let Some(bytes) = self.take_now(stream)
             {
                 drained += bytes.len();
-                sink(bytes);
+                sink(stream, bytes);
             }
         }
     }
@@ -113,7 +108,7 @@ mod tests {
 
     fn drained(logs: &mut Logs) -> Vec<u8> {
         let mut all = Vec::new();
-        logs.drain(|bytes| all.extend(bytes));
+        logs.drain(|_, bytes| all.extend(bytes));
         all
     }
 

@@ -1,20 +1,23 @@
 //! Single execution: the runtime is started at once, gets its one event when it asks for it, and nothing is left afterwards.
 
 use std::io;
-use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::connections::{self, Connections, PublishError};
+use super::blueprint::Blueprint;
+use super::connections::{Connections, PublishError};
+use super::handle::{Answer, Work};
 use super::ids;
 use super::task::{Environment, Start};
+use crate::api::Ticket;
 use crate::function::Function;
 use crate::lambda::{Input, Invocation, Outcome, ReportFigures};
 use crate::report::Report;
 use crate::sandbox::network::Networking;
-use crate::sandbox::{LaunchError, Launcher, PlanError, SandboxPlan};
+use crate::sandbox::{LaunchError, Launcher, PlanError};
 
 /// Calls that wait for the environment's task. Bounded: a connection that is ahead of it waits.
 const CALLS_AHEAD: usize = 16;
@@ -27,7 +30,7 @@ pub struct Run<'a> {
     /// Its one event.
     pub event: Bytes,
     /// How its sandbox is connected.
-    pub networking: &'a Networking,
+    pub networking: Rc<Networking>,
 }
 
 /// What came of it.
@@ -100,37 +103,48 @@ impl EnvironmentError {
     }
 }
 
-/// Runs a function once. `make_plan` is called for every start of the runtime, of which a slow initialisation can make a second one.
+/// Runs a function once. A slow initialisation can make a second start of the runtime.
 /// `stop` gives the number of a signal that ends the run. When this returns, the sandbox is gone and the log is written, if anybody reads it.
 pub async fn run_once(
     launcher: &Launcher,
-    make_plan: impl FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>,
+    blueprint: Blueprint,
     run: Run<'_>,
     report: &mut Report,
     stop: impl Future<Output = i32>,
 ) -> Result<Ran, EnvironmentError> {
-    let listen = |source| EnvironmentError::Listen { source };
-    let (outside, runtime_api) = connections::outside(run.networking.network).map_err(listen)?;
-    let connections = Connections::open(run.networking)?;
+    let connections = Connections::open(Rc::clone(&run.networking))?;
     for (outside, inside) in connections.published() {
         report.note(&format!("undocked: {outside} leads to port {inside} inside"));
     }
-    let (calls, received) = mpsc::channel(CALLS_AHEAD);
     let invocation = invocation(&run).map_err(|source| EnvironmentError::Random { source })?;
-    let start = Start { launcher, make_plan, runtime_api, connections, outside, calls };
+    let (start, received) = start(launcher, blueprint, connections)?;
+    let (answer, mut answered) = oneshot::channel();
+    let (finished, mut end) = oneshot::channel();
+    let (_, mut none) = mpsc::channel(1);
     let mut environment = Environment::new(start, Arc::new(run.function.clone()), report);
-    environment.apply([Input::Begin, Input::Invoke(invocation)])?;
-    let interrupted = environment.serve(received, stop).await?;
+    environment.begin(Some(Box::new(Work { invocation, answer, finished })))?;
+    let interrupted = environment.serve(received, &mut none, stop).await?;
     environment.clear_away().await?;
-    let (decided, figures) = environment.into_result();
+    environment.close(None);
     report.flush().await;
-    let outcome = match (interrupted, decided) {
+    let outcome = match (interrupted, answered.try_recv()) {
         (Some(signal), _) => Outcome::Interrupted { signal },
-        (None, Some(Ok(payload))) => Outcome::Success { payload },
-        (None, Some(Err(error))) => Outcome::FunctionError(error),
-        (None, None) => unreachable!("the lifecycle decides on a result before it finishes"),
+        (None, Ok(Ok(Answer::Success { payload }))) => Outcome::Success { payload },
+        (None, Ok(Ok(Answer::Failed(error)))) => Outcome::FunctionError(error),
+        (None, _) => unreachable!("the lifecycle decides on a result before it finishes"),
     };
-    Ok(Ran { outcome, figures })
+    Ok(Ran { outcome, figures: end.try_recv().ok().map(|finished| finished.figures) })
+}
+
+/// What every start of a runtime needs, and where its calls come.
+pub(super) fn start(
+    launcher: &Launcher,
+    blueprint: Blueprint,
+    connections: Connections,
+) -> Result<(Start, mpsc::Receiver<Input<Ticket>>), EnvironmentError> {
+    let (outside, runtime_api) = connections.outside().map_err(|source| EnvironmentError::Listen { source })?;
+    let (calls, received) = mpsc::channel(CALLS_AHEAD);
+    Ok((Start { launcher: launcher.clone(), blueprint, runtime_api, connections, outside, calls }, received))
 }
 
 fn invocation(run: &Run<'_>) -> Result<Invocation, getrandom::Error> {

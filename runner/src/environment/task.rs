@@ -7,30 +7,32 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use super::EnvironmentError;
+use super::blueprint::Blueprint;
 use super::connections::Connections;
-use super::logs::Stream;
+use super::handle::{Answer, Broken, Finished, Order, Work};
 use super::runtime::{RuntimeProcess, function_fault};
 use crate::api::Ticket;
 use crate::function::Function;
-use crate::lambda::{Effect, FunctionError, Input, Lifecycle, LogEvent, Now, ReportFigures};
-use crate::report::Report;
+use crate::lambda::{Effect, Input, Invocation, Lifecycle, LogEvent, Now, ReportFigures, ReportStatus};
+use crate::report::{OutputStream, Report};
+use crate::sandbox::Launcher;
 use crate::sandbox::network::Told;
-use crate::sandbox::{Launcher, PlanError, SandboxPlan};
 
 /// How often memory is looked at, beside the runtime's calls.
 const MEMORY_TICK: Duration = Duration::from_millis(100);
+/// Calls of the runtime come in quick succession: no two looks at its memory are closer.
+const MEMORY_PAUSE: Duration = Duration::from_millis(20);
 
 /// All that a start of the runtime needs.
-pub(super) struct Start<'a, P> {
-    pub(super) launcher: &'a Launcher,
-    pub(super) make_plan: P,
+pub(super) struct Start {
+    pub(super) launcher: Launcher,
+    pub(super) blueprint: Blueprint,
     pub(super) runtime_api: SocketAddr,
-    pub(super) connections: Connections<'a>,
+    pub(super) connections: Connections,
     /// The Runtime API's listener on the host's loopback, if it is there.
     pub(super) outside: Option<TcpListener>,
     /// Where its calls go.
@@ -38,16 +40,33 @@ pub(super) struct Start<'a, P> {
 }
 
 /// An execution environment.
-pub(super) struct Environment<'a, P> {
-    start: Start<'a, P>,
+pub(super) struct Environment<'a> {
+    start: Start,
     lifecycle: Lifecycle<Ticket>,
     runtime: Option<RuntimeProcess>,
     report: &'a mut Report,
-    decided: Option<Result<Bytes, FunctionError>>,
-    figures: Option<ReportFigures>,
-    finished: bool,
+    hand: Option<InHand>,
+    /// Set by the last REPORT, for the end of its phase.
+    reported: Option<(ReportFigures, ReportStatus)>,
+    memory_seen: Option<Instant>,
     /// Whether it was said what the sandbox lacks.
     warned: bool,
+    ending: Ending,
+}
+
+/// Whether the environment goes on.
+#[derive(Debug, Default)]
+struct Ending {
+    restart: bool,
+    shut_down: Option<oneshot::Sender<()>>,
+    /// All is done.
+    over: bool,
+}
+
+/// Who waits for the invocation in hand.
+struct InHand {
+    answer: Option<oneshot::Sender<Result<Answer, Broken>>>,
+    finished: oneshot::Sender<Finished>,
 }
 
 /// What woke the task.
@@ -57,54 +76,77 @@ enum Wake {
     MemoryTick,
     Call(Input<Ticket>),
     Ended,
-    Output(Stream),
+    Output(OutputStream),
     Room,
     Told(Told),
+    Order(Order),
+    Abandoned,
 }
 
-impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a, P> {
-    pub(super) fn new(start: Start<'a, P>, function: Arc<Function>, report: &'a mut Report) -> Self {
+impl<'a> Environment<'a> {
+    pub(super) fn new(start: Start, function: Arc<Function>, report: &'a mut Report) -> Self {
         Self {
             start,
             lifecycle: Lifecycle::new(function),
             runtime: None,
             report,
-            decided: None,
-            figures: None,
-            finished: false,
+            hand: None,
+            reported: None,
+            memory_seen: None,
             warned: false,
+            ending: Ending::default(),
         }
     }
 
-    /// Works until the invocation's phase is over, or `stop` ends it before: then the answer is its signal.
+    /// Begins the Init phase, for an invocation that is there already if there is one.
+    pub(super) fn begin(&mut self, first: Option<Box<Work>>) -> Result<(), EnvironmentError> {
+        match first.map(|work| self.take_in_hand(*work)) {
+            Some(invocation) => self.apply([Input::Begin, Input::Invoke(invocation)]),
+            None => self.apply([Input::Begin]),
+        }
+    }
+
+    fn take_in_hand(&mut self, work: Work) -> Invocation {
+        let Work { invocation, answer, finished } = work;
+        self.hand = Some(InHand { answer: Some(answer), finished });
+        invocation
+    }
+
+    /// Works on orders until there are no more of them and all is done, or `stop` ends it before: then the answer is its signal.
     pub(super) async fn serve(
         &mut self,
         mut calls: mpsc::Receiver<Input<Ticket>>,
+        orders: &mut mpsc::Receiver<Order>,
         stop: impl Future<Output = i32>,
     ) -> Result<Option<i32>, EnvironmentError> {
         let mut stop = pin!(stop);
         let mut memory_tick = interval_at(tokio::time::Instant::now() + MEMORY_TICK, MEMORY_TICK);
         memory_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !self.finished {
-            let has_room = self.report.has_room();
+        while !self.ending.over {
+            let (has_room, is_busy) = (self.report.has_room(), self.hand.is_some());
             // In order of importance: neither a flood of output nor one of calls may hide the deadline.
             let wake = tokio::select! {
                 biased;
                 signal = &mut stop => Wake::Stop(signal),
                 () = reached(self.lifecycle.alarm()) => Wake::Alarm,
-                _ = memory_tick.tick() => Wake::MemoryTick,
+                _ = memory_tick.tick(), if is_busy => Wake::MemoryTick,
                 Some(call) = calls.recv() => Wake::Call(call),
                 () = has_ended(&self.runtime) => Wake::Ended,
                 stream = has_output(&self.runtime), if has_room => Wake::Output(stream),
                 () = self.report.room(), if !has_room => Wake::Room,
                 told = self.start.connections.logged(), if has_room => Wake::Told(told),
+                order = orders.recv(), if !is_busy => order.map_or(Wake::Abandoned, Wake::Order),
             };
             match wake {
                 Wake::Stop(signal) => return Ok(Some(signal)),
+                Wake::Abandoned => return Ok(None),
+                Wake::Order(order) => self.take(order)?,
                 Wake::Alarm => self.apply([Input::Alarm])?,
                 Wake::MemoryTick => self.sample_memory()?,
                 Wake::Call(call) => {
-                    self.sample_memory()?;
+                    if self.memory_seen.is_none_or(|seen| seen.elapsed() > MEMORY_PAUSE) {
+                        self.sample_memory()?;
+                    }
                     self.apply([call])?;
                 }
                 Wake::Ended => self.reap().await?,
@@ -116,8 +158,28 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
         Ok(None)
     }
 
+    /// Takes an order while no invocation is in hand.
+    fn take(&mut self, order: Order) -> Result<(), EnvironmentError> {
+        match order {
+            Order::Invoke(work) => {
+                let invocation = self.take_in_hand(*work);
+                self.apply([Input::Invoke(invocation)])
+            }
+            Order::Restart => {
+                self.ending.restart = true;
+                self.runtime.iter_mut().for_each(RuntimeProcess::kill);
+                Ok(())
+            }
+            Order::ShutDown { done } => {
+                self.ending.shut_down = Some(done);
+                self.ending.over = true;
+                Ok(())
+            }
+        }
+    }
+
     /// Tells the lifecycle what happened and does what it says, until nothing more follows from it.
-    pub(super) fn apply<const N: usize>(&mut self, inputs: [Input<Ticket>; N]) -> Result<(), EnvironmentError> {
+    fn apply<const N: usize>(&mut self, inputs: [Input<Ticket>; N]) -> Result<(), EnvironmentError> {
         let mut inputs = VecDeque::from(inputs);
         while let Some(input) = inputs.pop_front() {
             for effect in self.lifecycle.apply(input, now()) {
@@ -132,16 +194,22 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
         if let Some(mut runtime) = self.runtime.take() {
             runtime.kill();
             runtime.reap().await.map_err(watch)?;
-            if !self.finished {
-                runtime.logs.drain(|bytes| self.report.output(bytes));
+            if self.hand.is_some() {
+                runtime.logs.drain(|stream, bytes| self.report.output(stream, bytes));
             }
         }
         Ok(())
     }
 
-    /// The invocation's result and its figures.
-    pub(super) fn into_result(self) -> (Option<Result<Bytes, FunctionError>>, Option<ReportFigures>) {
-        (self.decided, self.figures)
+    /// Tells whoever waits that it is over: for an invocation in hand, since `error` came in between.
+    pub(super) fn close(self, error: Option<&Broken>) {
+        if let (Some(InHand { answer: Some(answer), .. }), Some(error)) = (self.hand, error) {
+            // Nobody may be waiting any more.
+            let _ = answer.send(Err(error.clone()));
+        }
+        if let Some(done) = self.ending.shut_down {
+            let _ = done.send(());
+        }
     }
 
     fn perform(&mut self, effect: Effect<Ticket>) -> Result<Option<Input<Ticket>>, EnvironmentError> {
@@ -151,14 +219,26 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
             // The caller may be gone; that is its own affair.
             Effect::Answer(ticket, answer) => drop(ticket.send(answer)),
             Effect::Log(event) => self.log(&event),
-            Effect::Decide(result) => self.decided = Some(result),
-            Effect::Finish => self.finished = true,
+            Effect::Decide(result) => {
+                let answer = result.map_or_else(Answer::Failed, |payload| Answer::Success { payload });
+                if let Some(sender) = self.hand.as_mut().and_then(|hand| hand.answer.take()) {
+                    // The client may be gone.
+                    let _ = sender.send(Ok(answer));
+                }
+            }
+            Effect::Finish => self.finish(),
         }
         Ok(None)
     }
 
+    fn finish(&mut self) {
+        if let (Some(InHand { finished, .. }), Some((figures, status))) = (self.hand.take(), self.reported.take()) {
+            let _ = finished.send(Finished { figures, status, log_tail: self.report.log_tail() });
+        }
+    }
+
     fn launch(&mut self) -> Result<Option<Input<Ticket>>, EnvironmentError> {
-        let plan = (self.start.make_plan)(self.start.runtime_api).map_err(|source| EnvironmentError::Plan { source })?;
+        let plan = self.start.blueprint.alone(self.start.runtime_api).map_err(|source| EnvironmentError::Plan { source })?;
         match self.start.launcher.launch(plan) {
             Ok(mut sandbox) => {
                 let serving = self.start.connections.serve(&mut sandbox, self.start.outside.as_ref(), self.start.calls.clone());
@@ -180,10 +260,10 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
     /// Logs after everything that the function wrote until now.
     fn log(&mut self, event: &LogEvent) {
         if let Some(runtime) = &mut self.runtime {
-            runtime.logs.drain(|bytes| self.report.output(bytes));
+            runtime.logs.drain(|stream, bytes| self.report.output(stream, bytes));
         }
-        if let LogEvent::Report { figures, .. } = event {
-            self.figures = Some(*figures);
+        if let LogEvent::Report { figures, status, .. } = event {
+            self.reported = Some((*figures, status.clone()));
         }
         self.report.log(event);
     }
@@ -192,6 +272,7 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
         match &mut self.runtime {
             Some(runtime) => {
                 let bytes = runtime.peak_memory_bytes();
+                self.memory_seen = Some(Instant::now());
                 self.apply([Input::PeakMemory { bytes }])
             }
             None => Ok(()),
@@ -201,14 +282,14 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
     async fn reap(&mut self) -> Result<(), EnvironmentError> {
         let Some(mut runtime) = self.runtime.take() else { return Ok(()) };
         let end = runtime.reap().await.map_err(watch)?;
-        runtime.logs.drain(|bytes| self.report.output(bytes));
+        runtime.logs.drain(|stream, bytes| self.report.output(stream, bytes));
         let bytes = runtime.peak_memory_bytes();
         self.apply([Input::PeakMemory { bytes }, Input::Ended(end)])
     }
 
-    fn take_output(&mut self, stream: Stream) {
+    fn take_output(&mut self, stream: OutputStream) {
         if let Some(bytes) = self.runtime.as_mut().and_then(|runtime| runtime.logs.take(stream)) {
-            self.report.output(bytes);
+            self.report.output(stream, bytes);
         }
     }
 }
@@ -235,7 +316,7 @@ async fn has_ended(runtime: &Option<RuntimeProcess>) {
     }
 }
 
-async fn has_output(runtime: &Option<RuntimeProcess>) -> Stream {
+async fn has_output(runtime: &Option<RuntimeProcess>) -> OutputStream {
     match runtime {
         Some(runtime) => runtime.logs.readable().await,
         None => pending().await,

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use chrono::{DateTime, Utc};
 
 use crate::function::{Function, MemorySize, ParseTimeoutError, Timeout};
+use crate::report::LogFormat;
 
 /// `PATH` of the runtimes on real Lambda.
 const LAMBDA_PATH: &str = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin";
@@ -297,6 +298,12 @@ pub fn memory_limit(setup: &Setup<'_>) -> Option<MemorySize> {
     setup.memory.or_else(by_variable)
 }
 
+/// The form of the platform's part of the log. The runtimes read the same variable for theirs.
+pub fn log_format(sources: &Sources<'_>) -> LogFormat {
+    let setting = |name| sources.text(name);
+    LogFormat::from_settings(setting("AWS_LAMBDA_LOG_FORMAT").as_deref(), setting("AWS_LAMBDA_SYSTEM_LOG_LEVEL").as_deref())
+}
+
 fn timeout(setup: &Setup<'_>) -> Result<Timeout, SettingError> {
     const DEFAULT_SECONDS: u64 = 300;
     match (setup.timeout, setup.sources.text("AWS_LAMBDA_FUNCTION_TIMEOUT")) {
@@ -307,7 +314,7 @@ fn timeout(setup: &Setup<'_>) -> Result<Timeout, SettingError> {
 }
 
 /// `YYYY/MM/DD/[version]` and 32 hex digits.
-fn log_stream(version: &str, unique: &Unique) -> String {
+pub fn log_stream(version: &str, unique: &Unique) -> String {
     let [high, low] = unique.random;
     format!("{}/[{version}]{high:016x}{low:016x}", unique.now.format("%Y/%m/%d"))
 }

@@ -58,7 +58,7 @@ pub struct Invocation {
     pub client_context: Option<String>,
     /// Cognito identity: the JSON text itself.
     pub cognito_identity: Option<String>,
-    /// The tenant it is of.
+    /// The tenant it is for.
     pub tenant_id: Option<String>,
 }
 

@@ -2,20 +2,58 @@
 
 use std::time::Duration;
 
-use super::{ErrorType, PlatformError, RequestId};
+use super::{ErrorType, ExtensionEvent, ExtensionState, PlatformError, RequestId, TelemetryApi, TelemetryStream};
 use crate::function::{MemorySize, Timeout};
 
 /// One entry of the platform in a function's log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogEvent {
-    /// The Init phase went wrong, or its repetition inside an invocation.
+    /// An Init phase begins, or its repetition inside an invocation.
+    InitStart(InitStart),
+    /// The runtime's part of it is over: it asked for its first event, or will not.
+    InitRuntimeDone {
+        /// Which of the two it was.
+        phase: InitPhase,
+        /// How it went.
+        status: InitStatus,
+    },
+    /// All of it is over.
     InitReport {
         /// How long it took until then.
         duration: Duration,
         /// Which of the two it was.
         phase: InitPhase,
-        /// What went wrong.
+        /// How it went.
         status: InitStatus,
+    },
+    /// What an extension had come to when the Init phase was over.
+    Extension {
+        /// Its name.
+        name: String,
+        /// Its state.
+        state: ExtensionState,
+        /// What it wants to be told of.
+        events: Vec<ExtensionEvent>,
+        /// Why it failed, if it did.
+        error_type: Option<ErrorType>,
+    },
+    /// An extension has subscribed to records.
+    Subscribed {
+        /// The API by which it did.
+        api: TelemetryApi,
+        /// Its name.
+        name: String,
+        /// What it wants.
+        streams: Vec<TelemetryStream>,
+    },
+    /// Records did not reach a subscriber.
+    LogsDropped {
+        /// Their bytes.
+        bytes: u64,
+        /// Their number.
+        records: u64,
+        /// Why, in a sentence.
+        reason: String,
     },
     /// An invocation begins.
     Start {
@@ -23,7 +61,13 @@ pub enum LogEvent {
         request_id: RequestId,
         /// The function's version.
         version: String,
+        /// The trace it belongs to; empty if there is none.
+        trace_id: String,
+        /// The tenant it is for.
+        tenant_id: Option<String>,
     },
+    /// The runtime's part of an invocation is over.
+    RuntimeDone(RuntimeDone),
     /// The invocation's phase passed its deadline.
     TimedOut {
         /// Its id.
@@ -53,7 +97,83 @@ pub enum LogEvent {
         figures: ReportFigures,
         /// Whether its phase went as it should.
         status: ReportStatus,
+        /// The trace it belongs to; empty if there is none.
+        trace_id: String,
     },
+}
+
+/// The beginning of an Init phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitStart {
+    /// Whether it is the first one or its repetition inside an invocation.
+    pub phase: InitPhase,
+    /// The managed runtime, where there is one to name.
+    pub runtime_version: Option<RuntimeVersion>,
+    /// The function's name.
+    pub function_name: String,
+    /// The function's version.
+    pub function_version: String,
+    /// An id of the execution environment.
+    pub instance_id: String,
+    /// The memory the function is given.
+    pub memory_size: MemorySize,
+}
+
+/// A version of a managed runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeVersion {
+    /// Such as `python:3.13.v37`.
+    pub name: String,
+    /// Its ARN.
+    pub arn: String,
+}
+
+/// The end of the runtime's part of an invocation; extensions may go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeDone {
+    /// The invocation's id.
+    pub request_id: RequestId,
+    /// How it went.
+    pub status: RuntimeDoneStatus,
+    /// From the event's hand-over to the end of the runtime's part, at most the timeout.
+    pub duration: Duration,
+    /// The answer, if there was one.
+    pub response: Option<ResponseFigures>,
+    /// The trace it belongs to; empty if there is none.
+    pub trace_id: String,
+}
+
+/// How the runtime's part of an invocation went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RuntimeDoneStatus {
+    /// The handler answered.
+    Success,
+    /// The handler failed, or its answer could not be used.
+    Error(ErrorType),
+    /// The runtime ended, or an extension did.
+    Failure(ErrorType),
+    /// It passed its deadline.
+    Timeout,
+}
+
+/// When an answer came, and how much of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponseFigures {
+    /// Its size.
+    pub bytes: u64,
+    /// From the event's hand-over to the answer's beginning.
+    pub latency: Span,
+    /// From the answer's beginning to its end.
+    pub duration: Span,
+}
+
+/// A piece of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Its beginning, since the Unix epoch.
+    pub start: Duration,
+    /// How long it was.
+    pub duration: Duration,
 }
 
 /// Where a runtime was initialised.
@@ -65,12 +185,14 @@ pub enum InitPhase {
     Invoke,
 }
 
-/// How an Init phase failed.
+/// How an Init phase went.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InitStatus {
+    /// As it should.
+    Success,
     /// It took too long.
     Timeout,
-    /// The runtime reported this, or ended.
+    /// The runtime or an extension reported this, or ended.
     Error(ErrorType),
 }
 

@@ -15,7 +15,8 @@ use super::signals::Signals;
 use crate::config::{ImageSource, RunConfig};
 use crate::environment::identity::{HOST_IDENTITY, Identity, ImageRoot};
 use crate::environment::layers::{self, MergeError};
-use crate::environment::mount_points;
+use crate::environment::variables::EnvVars;
+use crate::environment::{Blueprint, mount_points};
 use crate::exit_code::Failure;
 use crate::function::INNER_API_PORT;
 use crate::sandbox::run_folder::{self, RunFolder};
@@ -127,6 +128,11 @@ impl Inside {
             _rootfs: rootfs,
             _folder: folder.made,
         })
+    }
+
+    /// What environments of a function are made of.
+    pub(super) fn blueprint(&self, command: Command, variables: EnvVars, stdio: Stdio) -> Blueprint {
+        Blueprint { request: self.request(command, Vec::new(), stdio), variables, extensions: Vec::new() }
     }
 
     /// What the sandbox is asked to be.

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::pin::pin;
+use std::rc::Rc;
 
 use super::once::NotRun;
 use crate::environment::connections::Connections;
@@ -13,7 +14,7 @@ use crate::sandbox::{Ended, LaunchError, Launcher, PlanError, SandboxRequest, pl
 pub(super) async fn run(
     launcher: &Launcher,
     request: SandboxRequest,
-    networking: &Networking,
+    networking: Rc<Networking>,
     stop: impl Future<Output = i32>,
 ) -> Result<ExitCode, NotRun> {
     let mut connections = Connections::open(networking).map_err(|error| {

@@ -5,6 +5,8 @@
 
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -21,8 +23,8 @@ const STALL: Duration = Duration::from_secs(2);
 /// A queue of bytes and who writes them.
 pub(super) struct Sink {
     writer: Writer,
-    /// How many bytes were ever pushed.
-    pushed: u64,
+    /// How many bytes were ever pushed, by all that share the queue.
+    pushed: Arc<AtomicU64>,
 }
 
 /// The writing thread is started by the first push.
@@ -37,21 +39,39 @@ enum Writer {
 
 impl Sink {
     pub(super) fn new(writer: Box<dyn Write + Send>) -> Self {
-        Self { writer: Writer::Waiting(Some(writer)), pushed: 0 }
+        Self { writer: Writer::Waiting(Some(writer)), pushed: Arc::default() }
+    }
+
+    /// Another way into the same queue.
+    pub(super) fn share(&mut self) -> Self {
+        self.start();
+        let writer = match &self.writer {
+            Writer::Waiting(_) => Writer::Waiting(None),
+            Writer::Running { queue, written } => Writer::Running { queue: queue.clone(), written: written.clone() },
+        };
+        Self { writer, pushed: Arc::clone(&self.pushed) }
     }
 
     /// Queues bytes; never blocks.
     pub(super) fn push(&mut self, bytes: Bytes) {
-        self.pushed += bytes.len() as u64;
+        self.start();
+        self.pushed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if let Writer::Running { queue, .. } = &self.writer {
+            // The thread ends only when the queue does.
+            let _ = queue.send(bytes);
+        }
+    }
+
+    fn start(&mut self) {
         if let Writer::Waiting(writer) = &mut self.writer
             && let Some(writer) = writer.take()
         {
             self.writer = start(writer);
         }
-        if let Writer::Running { queue, .. } = &self.writer {
-            // The thread ends only when the queue does.
-            let _ = queue.send(bytes);
-        }
+    }
+
+    fn pushed(&self) -> u64 {
+        self.pushed.load(Ordering::Relaxed)
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -61,22 +81,24 @@ impl Sink {
     fn unwritten(&self) -> u64 {
         match &self.writer {
             Writer::Waiting(_) => 0,
-            Writer::Running { written, .. } => self.pushed - *written.borrow(),
+            Writer::Running { written, .. } => self.pushed() - *written.borrow(),
         }
     }
 
     pub(super) async fn room(&mut self) {
+        let pushed = Arc::clone(&self.pushed);
         if let Writer::Running { written, .. } = &mut self.writer {
-            let _ = written.wait_for(|written| self.pushed - written < ROOM_BYTES).await;
+            let _ = written.wait_for(|written| pushed.load(Ordering::Relaxed) - written < ROOM_BYTES).await;
         }
     }
 
     /// Waits until all is written, or nothing was for [`STALL`].
     pub(super) async fn flush(&mut self) {
+        let pushed = self.pushed();
         let Writer::Running { written, .. } = &mut self.writer else {
             return;
         };
-        while *written.borrow_and_update() < self.pushed {
+        while *written.borrow_and_update() < pushed {
             match tokio::time::timeout(STALL, written.changed()).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return,
@@ -87,7 +109,7 @@ impl Sink {
 
 impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sink").field("pushed", &self.pushed).field("unwritten", &self.unwritten()).finish()
+        f.debug_struct("Sink").field("pushed", &self.pushed()).field("unwritten", &self.unwritten()).finish()
     }
 }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::*;
 use crate::function::MemorySize;
 use crate::lambda::{
-    ErrorKind, ErrorType, FunctionError, InitPhase, InitStatus, Outcome, PlatformError, ReportFigures, ReportStatus, RequestId, RuntimeEnd,
+    ErrorKind, ErrorType, ExtensionEvent, ExtensionState, FunctionError, InitPhase, InitStart, InitStatus, Outcome, PlatformError,
+    ReportFigures, ReportStatus, RequestId, RuntimeEnd, RuntimeVersion, TelemetryApi, TelemetryStream,
 };
 
 /// Hands every write to the test.
@@ -41,11 +42,11 @@ fn figures(init_us: Option<u64>) -> ReportFigures {
 }
 
 fn report(init_us: Option<u64>, status: ReportStatus) -> LogEvent {
-    LogEvent::Report { request_id: id(), figures: figures(init_us), status }
+    LogEvent::Report { request_id: id(), figures: figures(init_us), status, trace_id: String::new() }
 }
 
 fn start() -> LogEvent {
-    LogEvent::Start { request_id: id(), version: "$LATEST".to_owned() }
+    LogEvent::Start { request_id: id(), version: "$LATEST".to_owned(), trace_id: String::new(), tenant_id: None }
 }
 
 #[test]
@@ -87,7 +88,108 @@ fn lines() {
             "INIT_REPORT Init Duration: 229.04 ms\tPhase: invoke\tStatus: error\tError Type: Runtime.ImportModuleError".to_owned(),
         ),
     ] {
-        assert_eq!(text::line(&event), line);
+        assert_eq!(text::line(&event).unwrap(), line);
+    }
+}
+
+/// All that is written by the end of the report, as text.
+fn written(tap: &mpsc::Receiver<Vec<u8>>) -> String {
+    String::from_utf8(tap.iter().flatten().collect()).unwrap()
+}
+
+/// A log in JSON of one whole invocation, and its tail.
+fn json_log(level: SystemLogLevel) -> (String, String) {
+    let (log, tap) = tapped(Color::Green, CarriageReturns::ToLineFeeds);
+    let mut log = log.with_format(LogFormat::Json { level });
+    log.log(&LogEvent::InitRuntimeDone { phase: InitPhase::Init, status: InitStatus::Success });
+    log.output(OutputStream::Stdout, b"initialised".to_vec());
+    log.log(&start());
+    log.output(OutputStream::Stdout, b"{\"level\":\"INFO\"}".to_vec());
+    log.log(&LogEvent::End { request_id: id() });
+    log.log(&report(None, ReportStatus::Timeout));
+    let tail = String::from_utf8(log.log_tail()).unwrap();
+    drop(log);
+    (written(&tap), tail)
+}
+
+#[test]
+fn a_log_in_json() {
+    let kinds = |log: &str| -> Vec<String> {
+        let kind = |line: &str| match serde_json::from_str::<serde_json::Value>(line) {
+            Ok(record) if record["type"].is_string() => record["type"].as_str().unwrap().to_owned(),
+            _ => line.to_owned(),
+        };
+        log.lines().map(kind).collect()
+    };
+    let output = r#"{"level":"INFO"}"#;
+    let (log, tail) = json_log(SystemLogLevel::Debug);
+    assert_eq!(kinds(&log), ["platform.initRuntimeDone", "initialised", "platform.start", output, "platform.report"]);
+    assert_eq!(kinds(&tail), ["platform.start", output, "platform.report"]);
+    let (log, tail) = json_log(SystemLogLevel::Info);
+    assert_eq!(kinds(&log), ["initialised", "platform.start", output, "platform.report"]);
+    assert_eq!(kinds(&tail), ["platform.start", output, "platform.report"]);
+    let (log, tail) = json_log(SystemLogLevel::Warn);
+    assert_eq!(kinds(&log), ["initialised{\"level\":\"INFO\"}", "platform.report"]);
+    assert_eq!(kinds(&tail), [output, "platform.report"]);
+    assert!(log.ends_with("}\n") && !log.contains('\x1b'), "{log}");
+}
+
+#[test]
+fn records_of_the_function_stand_on_lines_of_their_own() {
+    let (mut log, tap) = tapped(Color::Plain, CarriageReturns::ToLineFeeds);
+    log.output(OutputStream::Stdout, b"open".to_vec());
+    log.record(OutputStream::Stdout, b"a\rb\n".to_vec());
+    log.record(OutputStream::Stdout, b"long ".to_vec());
+    log.more_of_record(OutputStream::Stdout, b"record\n".to_vec());
+    drop(log);
+    assert_eq!(written(&tap), "open\na\rb\nlong record\n");
+}
+
+#[test]
+fn lines_of_the_init_phase() {
+    let version = RuntimeVersion { name: "python:3.13.v37".to_owned(), arn: "arn:aws:lambda:us-east-1::runtime:0".to_owned() };
+    let init_start = |runtime_version| {
+        LogEvent::InitStart(InitStart {
+            phase: InitPhase::Init,
+            runtime_version,
+            function_name: "fn".to_owned(),
+            function_version: "$LATEST".to_owned(),
+            instance_id: "i".to_owned(),
+            memory_size: MemorySize::from_mb(128).unwrap(),
+        })
+    };
+    let extension = |state, events, error_type: Option<&'static str>| LogEvent::Extension {
+        name: "my-ext".to_owned(),
+        state,
+        events,
+        error_type: error_type.map(ErrorType::from),
+    };
+    let subscribed = |api| LogEvent::Subscribed {
+        api,
+        name: "x".to_owned(),
+        streams: vec![TelemetryStream::Platform, TelemetryStream::Function, TelemetryStream::Extension],
+    };
+    for (event, line) in [
+        (init_start(None), None),
+        (
+            init_start(Some(version)),
+            Some("INIT_START Runtime Version: python:3.13.v37\tRuntime Version ARN: arn:aws:lambda:us-east-1::runtime:0"),
+        ),
+        (LogEvent::InitRuntimeDone { phase: InitPhase::Init, status: InitStatus::Timeout }, None),
+        (LogEvent::InitReport { duration: Duration::ZERO, phase: InitPhase::Init, status: InitStatus::Success }, None),
+        (extension(ExtensionState::Ready, vec![], None), Some("EXTENSION\tName: my-ext\tState: Ready\tEvents: []")),
+        (
+            extension(ExtensionState::Ready, vec![ExtensionEvent::Invoke, ExtensionEvent::Shutdown], None),
+            Some("EXTENSION\tName: my-ext\tState: Ready\tEvents: [INVOKE, SHUTDOWN]"),
+        ),
+        (
+            extension(ExtensionState::LaunchError, vec![], Some("Extension.LaunchError")),
+            Some("EXTENSION\tName: my-ext\tState: LaunchError\tEvents: []\tError Type: Extension.LaunchError"),
+        ),
+        (subscribed(TelemetryApi::Telemetry), Some("TELEMETRY\tName: x\tState: Subscribed\tTypes: [Platform, Function, Extension]")),
+        (subscribed(TelemetryApi::Logs), Some("LOGS\tName: x\tState: Subscribed\tTypes: [Platform, Function, Extension]")),
+    ] {
+        assert_eq!(text::line(&event).as_deref(), line);
     }
 }
 
@@ -98,9 +200,9 @@ async fn a_log_in_green_and_plain() {
     for (color, wrapped) in [(Color::Green, &green as &dyn Fn(&str) -> String), (Color::Plain, &plain)] {
         let (mut log, tap) = tapped(color, CarriageReturns::ToLineFeeds);
         log.note("before");
-        log.output(b"init\r\n".to_vec());
+        log.output(OutputStream::Stdout, b"init\r\n".to_vec());
         log.log(&start());
-        log.output(b"a\rb\r\nc\n".to_vec());
+        log.output(OutputStream::Stdout, b"a\rb\r\nc\n".to_vec());
         log.log(&LogEvent::Failed { request_id: id(), error: PlatformError::Exited(RuntimeEnd::Exited(7)) });
         log.log(&LogEvent::End { request_id: id() });
         log.log(&report(None, ReportStatus::Success));
@@ -121,7 +223,7 @@ async fn a_log_in_green_and_plain() {
 #[tokio::test]
 async fn output_may_stay_as_it_is() {
     let (mut log, tap) = tapped(Color::Plain, CarriageReturns::Keep);
-    log.output(b"a\r\0\xff\r\n".to_vec());
+    log.output(OutputStream::Stdout, b"a\r\0\xff\r\n".to_vec());
     log.flush().await;
     assert_eq!(tap.try_iter().flatten().collect::<Vec<u8>>(), b"a\r\0\xff\r\n");
 }
@@ -146,7 +248,7 @@ async fn a_reader_that_takes_nothing_is_given_up() {
     let mut log = Report::to_writer(Stuck(stuck), Color::Plain, CarriageReturns::Keep);
     let mut pushed = 0;
     while log.has_room() {
-        log.output(vec![b'x'; 10_000]);
+        log.output(OutputStream::Stdout, vec![b'x'; 10_000]);
         pushed += 10_000;
     }
     assert_eq!(pushed, 270_000);
@@ -177,7 +279,7 @@ async fn a_reader_that_is_gone_holds_up_nothing() {
     let mut log = Report::to_writer(Gone, Color::Plain, CarriageReturns::Keep);
     for _ in 0..100 {
         log.room().await;
-        log.output(vec![b'x'; 10_000]);
+        log.output(OutputStream::Stdout, vec![b'x'; 10_000]);
     }
     log.flush().await;
     assert!(log.has_room());

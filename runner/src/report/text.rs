@@ -1,27 +1,61 @@
 //! The platform's lines in their text form, one function per event kind, in CloudWatch's present wording and order.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use crate::function::Timeout;
-use crate::lambda::{InitPhase, InitStatus, LogEvent, PlatformError, ReportFigures, ReportStatus, RequestId};
+use crate::lambda::{
+    ErrorType, ExtensionEvent, ExtensionState, InitPhase, InitStart, InitStatus, LogEvent, PlatformError, ReportFigures, ReportStatus,
+    RequestId, RuntimeVersion, TelemetryApi, TelemetryStream,
+};
 
-/// The event's line or lines, without the last line feed.
-pub(super) fn line(event: &LogEvent) -> String {
-    match event {
+/// The event's line or lines, without the last line feed. Some are for telemetry alone.
+pub(super) fn line(event: &LogEvent) -> Option<String> {
+    Some(match event {
+        LogEvent::InitStart(InitStart { runtime_version: Some(version), .. }) => init_start(version),
+        // CloudWatch has INIT_REPORT of initialisations that went wrong.
+        LogEvent::InitStart(_)
+        | LogEvent::InitRuntimeDone { .. }
+        | LogEvent::InitReport { status: InitStatus::Success, .. }
+        | LogEvent::RuntimeDone(_)
+        | LogEvent::LogsDropped { .. } => return None,
         LogEvent::InitReport { duration, phase, status } => init_report(*duration, *phase, status),
-        LogEvent::Start { request_id, version } => format!("START RequestId: {request_id} Version: {version}"),
+        LogEvent::Extension { name, state, events, error_type } => extension(name, *state, events, error_type.as_ref()),
+        LogEvent::Subscribed { api, name, streams } => subscribed(*api, name, streams),
+        LogEvent::Start { request_id, version, .. } => format!("START RequestId: {request_id} Version: {version}"),
         LogEvent::TimedOut { request_id, timeout, at } => timed_out(request_id, *timeout, *at),
         LogEvent::Failed { request_id, error } => failed(request_id, error),
         LogEvent::End { request_id } => format!("END RequestId: {request_id}"),
-        LogEvent::Report { request_id, figures, status } => report(request_id, figures, status),
-    }
+        LogEvent::Report { request_id, figures, status, .. } => report(request_id, figures, status),
+    })
 }
 
 /// Whether docker-lambda writes this line in green.
 pub(super) fn is_colored(event: &LogEvent) -> bool {
     matches!(event, LogEvent::Start { .. } | LogEvent::End { .. } | LogEvent::Report { .. })
+}
+
+fn init_start(version: &RuntimeVersion) -> String {
+    format!("INIT_START Runtime Version: {}\tRuntime Version ARN: {}", version.name, version.arn)
+}
+
+fn extension(name: &str, state: ExtensionState, events: &[ExtensionEvent], error_type: Option<&ErrorType>) -> String {
+    let error = error_type.map(|error_type| format!("\tError Type: {error_type}")).unwrap_or_default();
+    format!("EXTENSION\tName: {name}\tState: {state}\tEvents: [{}]{error}", listed(events))
+}
+
+fn subscribed(api: TelemetryApi, name: &str, streams: &[TelemetryStream]) -> String {
+    let api = match api {
+        TelemetryApi::Telemetry => "TELEMETRY",
+        TelemetryApi::Logs => "LOGS",
+    };
+    format!("{api}\tName: {name}\tState: Subscribed\tTypes: [{}]", listed(streams))
+}
+
+fn listed<T: Display>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn init_report(duration: Duration, phase: InitPhase, status: &InitStatus) -> String {
@@ -30,6 +64,7 @@ fn init_report(duration: Duration, phase: InitPhase, status: &InitStatus) -> Str
         InitPhase::Invoke => "invoke",
     };
     let status = match status {
+        InitStatus::Success => "success".to_owned(),
         InitStatus::Timeout => "timeout".to_owned(),
         InitStatus::Error(error_type) => format!("error\tError Type: {error_type}"),
     };

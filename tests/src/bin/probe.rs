@@ -4,7 +4,7 @@
 //! collected as notes: a JSON object that `respond-notes` answers the invocation with and `print-notes` writes to standard output.
 //!
 //! The script is `/var/task/script`, else `/opt/script`, else `/script`; or the words after `--line`, commands parted by ` ; `.
-//! An argument `--answer` needs no script: it answers every event with `null`, as fast as it can.
+//! The command `obey` takes what follows from the events. An argument `--answer` needs no script: it answers every event with `null`, as fast as it can.
 
 #[path = "probe/bombs.rs"]
 mod bombs;
@@ -128,6 +128,7 @@ impl Probe {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
         match command {
             "" | "#" => {}
+            "obey" => self.obey(),
             "next" | "respond" | "respond-event" | "respond-notes" | "respond-size" | "error" | "init-error" | "http" | "http-size"
             | "header" | "note-event" => self.api_command(command, rest),
             "out" | "err" | "out-fill" | "out-lines" | "close-out" | "print-notes" => self.stream_command(command, rest),
@@ -232,6 +233,19 @@ impl Probe {
                 self.notes.set("event-headers", &notes::json_map(&headers));
                 self.notes.set("now-ms", &now_ms().to_string());
             }
+        }
+    }
+
+    /// For every event, a JSON string: does what it says, commands parted by ` ; `.
+    fn obey(&mut self) -> ! {
+        loop {
+            self.api_command("next", "");
+            if self.event.is_empty() {
+                exit(98)
+            }
+            let event = String::from_utf8_lossy(&self.event).into_owned();
+            let line = event.trim().trim_matches('"').replace("\\\"", "\"").replace("\\\\", "\\");
+            line.split(" ; ").for_each(|command| self.run(command));
         }
     }
 

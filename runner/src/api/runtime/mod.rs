@@ -5,6 +5,8 @@
 mod body;
 mod render;
 mod route;
+#[cfg_attr(not(test), expect(dead_code, reason = "its route comes with the calls of extensions"))]
+mod telemetry;
 #[cfg(test)]
 mod tests;
 

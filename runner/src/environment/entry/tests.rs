@@ -160,8 +160,8 @@ fn refusals_name_what_was_asked_for() {
     let case = Case { entrypoint: &["/e"], arguments: &["h", "{}", "x"], ..NOTHING };
     assert_eq!(case.refused(), "unexpected argument `x` after the event");
     assert!(case.entry().unwrap_err().is_usage());
-    let case = Case { entrypoint: RAPID, given: &[("DOCKER_LAMBDA_STAY_OPEN", "1")], ..NOTHING };
-    assert_eq!(case.refused(), "`DOCKER_LAMBDA_STAY_OPEN`: a server that stays open comes with a later release");
+    let case = Case { entrypoint: RAPID, given: &[("DOCKER_LAMBDA_NO_BOOTSTRAP", "1")], ..NOTHING };
+    assert_eq!(case.refused(), "`DOCKER_LAMBDA_NO_BOOTSTRAP`: waiting for a runtime of your own comes with a later release");
     assert!(!case.entry().unwrap_err().is_usage());
     let case = Case { entrypoint: &["/var/lang/bin/node", "/var/runtime/node_modules/awslambda/index.js"], legacy: true, ..NOTHING };
     assert!(case.refused().contains("mockserver"), "{}", case.refused());

@@ -115,7 +115,8 @@ impl Course {
                 if self.attempts > rules.max_retries {
                     return self.end(Condition::RetriesExhausted, rules, now_ms);
                 }
-                self.again(retry_delay_ms.saturating_mul(u64::from(self.attempts)), rules, now_ms)
+                let delay_ms = retry_delay_ms.saturating_mul(u64::from(self.attempts));
+                self.again(delay_ms, rules, now_ms)
             }
             Tried::Fault { message } => {
                 self.faults = self.faults.saturating_add(1);
@@ -123,7 +124,8 @@ impl Course {
                 if self.attempts == 0 {
                     self.last = Some(Last { status: 500, failed: false, message: cut(message) });
                 }
-                self.again(back_off_ms(self.faults), rules, now_ms)
+                let delay_ms = back_off_ms(self.faults);
+                self.again(delay_ms, rules, now_ms)
             }
         }
     }

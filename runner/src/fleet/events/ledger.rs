@@ -70,11 +70,11 @@ impl Ledger {
         told.await.map_err(|_| gone())?
     }
 
-    /// One event.
-    pub(in crate::fleet) async fn load(&self, key: u64) -> Result<Option<Stored>, Reason> {
+    /// One event, which must be there.
+    pub(in crate::fleet) async fn load(&self, key: u64) -> Result<Stored, Reason> {
         let store = self.store.clone();
         let loaded = spawn_blocking(move || store.load(key)).await.map_err(|error| error.to_string())?;
-        loaded.map_err(|error| in_a_line(&error))
+        loaded.map_err(|error| in_a_line(&error))?.ok_or_else(|| "it is not there any more".to_owned())
     }
 
     /// Lets go of the store after all that was to be written. Others that hold this ledger keep it.
@@ -111,6 +111,10 @@ type Found = (Store, Vec<(u64, Course)>, Vec<Reason>);
 fn open(place: &EventPlace, make: bool) -> Result<Option<Found>, StoreError> {
     let Some(store) = Store::claim(place, make)? else { return Ok(None) };
     let mut complaints = Vec::new();
+    if store.path() != place.first() {
+        let (first, ours) = (place.first(), store.path());
+        complaints.push(format!("another server like this one holds `{}`: events are queued in `{}`", first.display(), ours.display()));
+    }
     for left in Store::claim_left(place) {
         if let Err(error) = left.and_then(|left| take_over(&store, left)) {
             complaints.push(in_a_line(&error));
@@ -174,7 +178,7 @@ mod tests {
                 let Opened { ledger, courses, complaints } = Ledger::open(place, false).await.unwrap().unwrap();
                 let ids: Vec<(u64, &str)> = courses.iter().map(|(key, course)| (*key, course.request_id.as_str())).collect();
                 assert_eq!((ids, complaints), (vec![(1, "a"), (2, "b")], Vec::new()));
-                assert_eq!(ledger.load(2).await.unwrap().unwrap().payload, "in two");
+                assert_eq!(ledger.load(2).await.unwrap().payload, "in two");
                 assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
                 for key in [1, 2] {
                     ledger.change(Change::Remove { key }).await.unwrap();

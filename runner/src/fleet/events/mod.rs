@@ -8,32 +8,37 @@ mod course;
 mod destination;
 mod ledger;
 mod record;
+mod steps;
 mod store;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use tokio::sync::{OnceCell, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
-use self::course::{Condition, Course, Stage};
+pub(in crate::fleet) use self::attempt::{EventEnd, attempt};
+use self::course::{Condition, Course, Stage, Tried};
 use self::destination::Messenger;
-use self::ledger::{Ledger, Opened, Reason, in_a_line};
-use self::store::{Change, Stored};
+use self::ledger::{Ledger, Opened};
+pub(in crate::fleet) use self::steps::Happened;
+use self::steps::{Decided, NewEvent, Shared, given_up};
+pub use self::store::EventPlace;
+use self::store::Stored;
 use self::waiting::Waiting;
 use super::Notice;
 use crate::api::invoke::InvokeReply;
+use crate::environment::Broken;
 use crate::function::Function;
 use crate::function::events::EventRules;
 use crate::lambda::{InvokeRefusal, InvokeRequest, ThrottleReason};
-
-pub(super) use self::attempt::{EventEnd, attempt};
-pub use self::store::EventPlace;
 
 /// Letters that are under way at once.
 const LETTERS: usize = 16;
@@ -57,11 +62,11 @@ impl Default for EventOptions {
 
 /// A function as far as its events go.
 #[derive(Debug, Clone)]
-pub(super) struct Recipient {
-    pub(super) function: Arc<Function>,
-    pub(super) rules: Rc<EventRules>,
+pub(in crate::fleet) struct Recipient {
+    pub(in crate::fleet) function: Arc<Function>,
+    pub(in crate::fleet) rules: Rc<EventRules>,
     /// Whether it will never run: its events are given up at once.
-    pub(super) is_off: bool,
+    pub(in crate::fleet) is_off: bool,
 }
 
 /// Wall time that goes on with the runtime's clock.
@@ -74,11 +79,11 @@ struct Clock {
 impl Clock {
     fn new() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { began: Instant::now(), began_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX) }
+        Self { began: Instant::now(), began_ms: millis(now) }
     }
 
     fn now_ms(self) -> u64 {
-        self.began_ms.saturating_add(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+        self.began_ms.saturating_add(millis(self.began.elapsed()))
     }
 
     fn instant(self, ms: u64) -> Option<Instant> {
@@ -86,76 +91,90 @@ impl Clock {
     }
 }
 
-/// An event as it is now: where in the list its function is, its key in the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct EventId {
-    pub(super) function: usize,
-    pub(super) key: u64,
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What tasks of ours come to.
-pub(super) enum Happened {
-    Opened(Result<Option<Opened>, Reason>),
-    /// A new event is on the disk, or could not be put there.
-    Accepted { function: usize, course: Course, stored: Result<u64, Reason>, reply: oneshot::Sender<InvokeReply> },
-    /// An event is where it is now on the disk, too; without a course it is over.
-    Settled { id: EventId, course: Option<Course>, complaint: Option<Notice> },
-    /// An event is no longer there, or could not be read: it is left to the next server.
-    Lost { id: EventId, reason: Reason },
+/// An event of this server: which function's, and its key in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::fleet) struct EventId {
+    pub(in crate::fleet) function: usize,
+    pub(in crate::fleet) key: u64,
 }
 
 /// All queued events of a fleet.
-pub(super) struct Events {
+pub(in crate::fleet) struct Events {
     options: EventOptions,
     recipients: Vec<Recipient>,
-    ledger: Rc<OnceCell<Ledger>>,
+    ledger: Shared,
     messenger: Rc<Messenger>,
     clock: Clock,
     waiting: Waiting,
-    /// Events that are run, told of, or written.
+    /// Events that do not wait: they are run, told of, or written.
     in_hand: usize,
-    letters: usize,
-    tasks: JoinSet<Happened>,
-    /// Functions of which events may have become due.
-    touched: HashSet<usize>,
+    steps: JoinSet<Happened>,
+    letters: JoinSet<Happened>,
+    /// Functions of which something may have become due.
+    touched: BTreeSet<usize>,
 }
 
 impl Events {
-    pub(super) fn new(options: EventOptions, recipients: Vec<Recipient>) -> Self {
+    pub(in crate::fleet) fn new(options: EventOptions, recipients: Vec<Recipient>) -> Self {
         Self {
             options,
             recipients,
-            ledger: Rc::default(),
+            ledger: Shared::default(),
             messenger: Rc::default(),
             clock: Clock::new(),
             waiting: Waiting::default(),
             in_hand: 0,
-            letters: 0,
-            tasks: JoinSet::new(),
-            touched: HashSet::new(),
+            steps: JoinSet::new(),
+            letters: JoinSet::new(),
+            touched: BTreeSet::new(),
         }
     }
 
     /// Looks for events that an earlier server left.
-    pub(super) fn begin(&mut self) {
+    pub(in crate::fleet) fn begin(&mut self) {
         if let Some(place) = self.options.place.clone() {
-            self.tasks.spawn_local(async move { Happened::Opened(Ledger::open(place, false).await) });
+            self.steps.spawn_local(steps::open(self.ledger.clone(), place));
         }
     }
 
+    /// A function as far as its events go.
+    pub(in crate::fleet) fn recipient(&self, function: usize) -> Recipient {
+        self.recipients[function].clone()
+    }
+
+    /// The open ledger. There is one whenever there are events.
+    pub(in crate::fleet) fn ledger(&self) -> Option<Ledger> {
+        // It is locked only while it is being opened.
+        self.ledger.try_lock().ok().and_then(|ledger| ledger.clone())
+    }
+
     /// Whether nothing is being done.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.tasks.is_empty() && self.in_hand == 0
+    pub(in crate::fleet) fn is_quiet(&self) -> bool {
+        self.in_hand == 0 && self.steps.is_empty() && self.letters.is_empty()
     }
 
-    /// Waits for the next thing that happens. Never, when nothing is being done.
-    pub(super) async fn next(&mut self) -> Option<Happened> {
-        let ended = self.tasks.join_next().await?;
-        Some(ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
+    /// Waits for the next thing that happens. `None`, when nothing is being done.
+    pub(in crate::fleet) async fn next(&mut self) -> Option<Happened> {
+        let ended = tokio::select! {
+            Some(ended) = self.steps.join_next() => ended,
+            Some(ended) = self.letters.join_next() => ended,
+            else => return None,
+        };
+        Some(ended.unwrap_or_else(|error: JoinError| std::panic::resume_unwind(error.into_panic())))
     }
 
-    /// Takes a new event: stores it and answers then.
-    pub(super) fn accept(&mut self, function: usize, request: InvokeRequest, trace_id: String, reply: oneshot::Sender<InvokeReply>) {
+    /// Takes a new event: stores it, and answers then.
+    pub(in crate::fleet) fn accept(
+        &mut self,
+        function: usize,
+        request: InvokeRequest,
+        trace_id: String,
+        reply: oneshot::Sender<InvokeReply>,
+    ) {
         let Some(place) = self.options.place.clone() else {
             let message = "there is no folder for queued events".to_owned();
             return answer(reply, InvokeReply::Refused(InvokeRefusal::Service { message }));
@@ -165,19 +184,8 @@ impl Events {
             return answer(reply, InvokeReply::Refused(InvokeRefusal::Throttled(reason)));
         }
         let (course, payload) = self.course(function, request, trace_id);
-        let recipient = &self.recipients[function];
-        let course = match recipient.is_off {
-            false => Some(course),
-            true => course.end(Condition::ZeroReservedConcurrency, &recipient.rules, self.clock.now_ms()),
-        };
-        // Nobody wants to know of an event that is over before it begins.
-        let Some(course) = course else { return answer(reply, InvokeReply::Accepted) };
         self.in_hand += 1;
-        let ledger = self.ledger.clone();
-        self.tasks.spawn_local(async move {
-            let stored = store_new(&ledger, place, course.clone(), payload).await;
-            Happened::Accepted { function, course, stored, reply }
-        });
+        self.steps.spawn_local(steps::accept(self.ledger.clone(), place, NewEvent { function, course, payload, reply }));
     }
 
     fn course(&self, function: usize, request: InvokeRequest, trace_id: String) -> (Course, Bytes) {
@@ -201,188 +209,175 @@ impl Events {
     }
 
     /// What happened becomes state. `owner` finds the function of a name. Comes with what people should know.
-    pub(super) fn happened(&mut self, happened: Happened, owner: impl Fn(&str) -> Option<usize>) -> Vec<Notice> {
+    pub(in crate::fleet) fn happened(&mut self, happened: Happened, owner: impl Fn(&str) -> Option<usize>) -> Vec<Notice> {
         match happened {
-            Happened::Opened(Err(reason)) => vec![Notice { message: format!("no queued events of before are run: {reason}"), hint: None }],
-            Happened::Opened(Ok(None)) => Vec::new(),
-            Happened::Opened(Ok(Some(opened))) => self.opened(opened, owner),
-            Happened::Accepted { function, course, stored, reply } => {
+            Happened::Opened { opened: Err(reason) } => vec![notice(format!("queued events of before are not run: {reason}"))],
+            Happened::Opened { opened: Ok(opened) } => opened.map(|opened| self.opened(opened, None, owner)).unwrap_or_default(),
+            Happened::Accepted { function, course, stored, opened, reply } => {
                 self.in_hand -= 1;
+                let mut notices = opened.map(|opened| self.opened(opened, stored.as_ref().ok(), owner)).unwrap_or_default();
                 match stored {
                     Ok(key) => {
                         answer(reply, InvokeReply::Accepted);
-                        self.place(EventId { function, key }, &course);
-                        Vec::new()
+                        self.wait(EventId { function, key }, &course);
                     }
                     Err(reason) => {
                         let message = format!("an event could not be stored: {reason}");
                         answer(reply, InvokeReply::Refused(InvokeRefusal::Service { message: message.clone() }));
-                        vec![Notice { message, hint: None }]
+                        notices.push(notice(message));
                     }
                 }
+                notices
             }
-            Happened::Settled { id, course, complaint } => {
+            Happened::Settled { id, course, notice } => {
                 self.in_hand -= 1;
-                if let Some(course) = course {
-                    self.place(id, &course);
+                match course {
+                    Some(course) => self.wait(id, &course),
+                    None => drop(self.touched.insert(id.function)),
                 }
-                complaint.into_iter().collect()
+                notice.into_iter().collect()
             }
-            Happened::Lost { id, reason } => {
-                self.in_hand -= 1;
-                self.touched.insert(id.function);
-                vec![Notice { message: format!("a queued event could not be read: {reason}"), hint: None }]
-            }
+            Happened::Lost { id, reason } => self.lost(id, &reason),
         }
     }
 
-    fn opened(&mut self, opened: Opened, owner: impl Fn(&str) -> Option<usize>) -> Vec<Notice> {
-        let Opened { ledger, courses, complaints } = opened;
-        let mut notices: Vec<Notice> = complaints.into_iter().map(|message| Notice { message, hint: None }).collect();
-        if self.ledger.set(ledger).is_err() {
-            // An event came first, and opened it: this one is another, which the next server finds.
-            return notices;
-        }
+    /// Events of before wait for what is next on their courses. `new` is the key of one that was not there before.
+    fn opened(&mut self, opened: Opened, new: Option<&u64>, owner: impl Fn(&str) -> Option<usize>) -> Vec<Notice> {
+        let Opened { courses, complaints, .. } = opened;
         let mut strangers = HashSet::new();
-        for (key, course) in courses {
+        for (key, course) in courses.into_iter().filter(|(key, _)| Some(key) != new) {
             match owner(&course.function) {
-                Some(function) => self.place(EventId { function, key }, &course),
-                None => {
-                    strangers.insert(course.function);
-                }
+                Some(function) => self.wait(EventId { function, key }, &course),
+                None => drop(strangers.insert(course.function)),
             }
         }
-        let message = |name| format!("events of the function `{name}`, which is not served here, stay in the queue");
-        notices.extend(strangers.into_iter().map(|name| Notice { message: message(name), hint: None }));
-        notices
+        let stay = |name| format!("events of the function `{name}`, which is not served here, stay in the queue");
+        complaints.into_iter().chain(strangers.into_iter().map(stay)).map(notice).collect()
     }
 
     /// An event waits for what is next on its course.
-    fn place(&mut self, id: EventId, course: &Course) {
+    fn wait(&mut self, id: EventId, course: &Course) {
+        let recipient = &self.recipients[id.function];
         match course.stage {
             Stage::Tell { .. } => self.waiting.tell(id, course.due_ms),
-            Stage::Invoke => self.waiting.run(id, course.due_ms, course.expires_ms(&self.recipients[id.function].rules)),
+            Stage::Invoke if recipient.is_off => self.waiting.run(id, course.due_ms, 0),
+            Stage::Invoke => self.waiting.run(id, course.due_ms, course.expires_ms(&recipient.rules)),
         }
         self.touched.insert(id.function);
     }
 
     /// Functions of which something may be due.
-    pub(super) fn touched(&mut self) -> Vec<usize> {
-        let due = self.waiting.functions_due(self.clock.now_ms());
-        let mut touched: Vec<usize> = self.touched.drain().chain(due).collect();
-        touched.sort_unstable();
-        touched.dedup();
+    pub(in crate::fleet) fn touched(&mut self) -> BTreeSet<usize> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.extend(self.waiting.functions_due(self.clock.now_ms()));
         touched
     }
 
     /// When something will be due that is not yet.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(in crate::fleet) fn next_due(&self) -> Option<Instant> {
         self.waiting.next_after(self.clock.now_ms()).and_then(|ms| self.clock.instant(ms))
     }
 
-    /// The event of this function that is to be run next, if one is due. Those that are too old are given up on the way.
-    pub(super) fn take_due(&mut self, function: usize) -> Option<EventId> {
-        let now_ms = self.clock.now_ms();
-        loop {
-            let (id, expires_ms) = self.waiting.take_run(function, now_ms)?;
-            self.in_hand += 1;
-            if expires_ms > now_ms {
-                return Some(id);
-            }
-            self.give_up(id, Condition::EventAgeExceeded);
-        }
+    /// The event of this function that is to be run next, if one is due.
+    pub(in crate::fleet) fn take_due(&mut self, function: usize) -> Option<EventId> {
+        let id = self.waiting.take_run(function, self.clock.now_ms())?;
+        self.in_hand += 1;
+        Some(id)
     }
 
-    /// Gives up the events of a function that never runs, and those that are too old though there is no room to run others.
-    pub(super) fn give_up_old(&mut self, function: usize) {
-        let (now_ms, is_off) = (self.clock.now_ms(), self.recipients[function].is_off);
+    /// Gives up the events of a function that are too old, and all of one that never runs.
+    pub(in crate::fleet) fn give_up_old(&mut self, function: usize) {
+        let Recipient { rules, is_off, .. } = self.recipients[function].clone();
         let condition = if is_off { Condition::ZeroReservedConcurrency } else { Condition::EventAgeExceeded };
-        for id in self.waiting.take_expired(function, if is_off { u64::MAX } else { now_ms }) {
+        let clock = self.clock;
+        while let Some(id) = self.waiting.take_expired(function, clock.now_ms()) {
             self.in_hand += 1;
-            self.give_up(id, condition);
-        }
-    }
-
-    fn give_up(&mut self, id: EventId, condition: Condition) {
-        let (rules, clock) = (self.recipients[id.function].rules.clone(), self.clock);
-        self.settle(id, async move |stored: Stored| {
-            let notice = given_up(&stored.course, condition, &rules);
-            (stored.course.end(condition, &rules, clock.now_ms()), None, notice)
-        });
-    }
-
-    /// The open ledger. There is one whenever there are events.
-    pub(super) fn ledger(&self) -> Option<Ledger> {
-        self.ledger.get().cloned()
-    }
-
-    /// An event that could not be begun is due again.
-    pub(super) fn not_begun(&mut self, id: EventId, course: &Course) {
-        self.in_hand -= 1;
-        self.place(id, course);
-    }
-
-    /// An event could not be read: it stays where it is.
-    pub(super) fn lost(&mut self, id: EventId, reason: Reason) -> Vec<Notice> {
-        self.happened(Happened::Lost { id, reason }, |_| None)
-    }
-
-    /// An attempt is over.
-    pub(super) fn tried(&mut self, id: EventId, course: Course, tried: course::Tried, response: Option<Bytes>) {
-        let (rules, now_ms) = (&self.recipients[id.function].rules, self.clock.now_ms());
-        let delay_ms = u64::try_from(self.options.retry_delay.as_millis()).unwrap_or(u64::MAX);
-        let failed = matches!(tried, course::Tried::Failed { .. });
-        let before = Course { attempts: course.attempts + 1, ..course.clone() };
-        let next = course.tried(tried, rules, delay_ms, now_ms);
-        let over = next.as_ref().is_none_or(|next| next.stage != Stage::Invoke);
-        let complaint = (failed && over).then(|| given_up(&before, Condition::RetriesExhausted, rules)).flatten();
-        let Some(ledger) = self.ledger() else { return self.in_hand -= 1 };
-        self.tasks.spawn_local(async move { write(&ledger, id, next, response, complaint).await });
-    }
-
-    /// An environment could not be had for an event.
-    pub(super) fn fault(&mut self, id: EventId, reason: String) {
-        let (rules, clock) = (self.recipients[id.function].rules.clone(), self.clock);
-        self.settle(id, async move |stored: Stored| {
-            let tried = course::Tried::Fault { message: reason };
-            (stored.course.tried(tried, &rules, 0, clock.now_ms()), None, None)
-        });
-    }
-
-    /// Tells of the events of which somebody wants to know.
-    pub(super) fn tell(&mut self) {
-        while self.letters < LETTERS
-            && let Some(id) = self.waiting.take_tell(self.clock.now_ms())
-        {
-            (self.in_hand, self.letters) = (self.in_hand + 1, self.letters + 1);
-            let (recipient, messenger, clock) = (self.recipients[id.function].clone(), self.messenger.clone(), self.clock);
+            let rules = rules.clone();
             self.settle(id, async move |stored: Stored| {
-                let (course, notice) = tell_one(&recipient, &messenger, stored, clock).await;
-                (course, None, notice)
+                let notice = given_up(&stored.course, condition, &rules);
+                Decided { course: stored.course.end(condition, &rules, clock.now_ms()), response: None, notice }
             });
         }
     }
 
-    /// Reads an event, decides, and writes what was decided.
-    fn settle(&mut self, id: EventId, decide: impl AsyncFnOnce(Stored) -> (Option<Course>, Option<Bytes>, Option<Notice>) + 'static) {
-        let Some(ledger) = self.ledger() else { return self.in_hand -= 1 };
-        self.tasks.spawn_local(async move {
-            match ledger.load(id.key).await {
-                Ok(Some(stored)) => {
-                    let (course, response, complaint) = decide(stored).await;
-                    write(&ledger, id, course, response, complaint).await
-                }
-                Ok(None) => Happened::Lost { id, reason: "it is not there any more".to_owned() },
-                Err(reason) => Happened::Lost { id, reason },
-            }
+    /// An environment could not be had for an event.
+    pub(in crate::fleet) fn fault(&mut self, id: EventId, broken: &Broken) {
+        let (rules, clock, message) = (self.recipients[id.function].rules.clone(), self.clock, broken.reason.clone());
+        self.settle(id, async move |stored: Stored| {
+            let course = stored.course.tried(Tried::Fault { message }, &rules, 0, clock.now_ms());
+            Decided { course, response: None, notice: None }
         });
     }
 
-    /// Lets go of the store.
-    pub(super) async fn end(mut self) {
-        self.tasks.shutdown().await;
-        if let Some(ledger) = Rc::into_inner(self.ledger).and_then(OnceCell::into_inner) {
+    /// An attempt is over. Comes with what people should know.
+    pub(in crate::fleet) fn ended(&mut self, id: EventId, end: EventEnd) -> Vec<Notice> {
+        match end {
+            EventEnd::NotBegun { course } => {
+                self.in_hand -= 1;
+                self.wait(id, &course);
+                Vec::new()
+            }
+            EventEnd::Lost { reason } => self.lost(id, &reason),
+            EventEnd::Tried { course, tried, response, broken } => {
+                self.tried(id, course, tried, response);
+                broken.map(|broken| Notice { message: broken.reason, hint: broken.hint }).into_iter().collect()
+            }
+        }
+    }
+
+    fn tried(&mut self, id: EventId, course: Course, tried: Tried, response: Option<Bytes>) {
+        let rules = &self.recipients[id.function].rules;
+        let failed = Course { attempts: course.attempts + 1, ..course.clone() };
+        let has_failed = matches!(tried, Tried::Failed { .. });
+        let course = course.tried(tried, rules, millis(self.options.retry_delay), self.clock.now_ms());
+        let is_over = course.as_ref().is_none_or(|course| course.stage != Stage::Invoke);
+        let notice = if has_failed && is_over { given_up(&failed, Condition::RetriesExhausted, rules) } else { None };
+        let Some(ledger) = self.ledger() else { return self.in_hand -= 1 };
+        self.steps.spawn_local(steps::write(ledger, id, Decided { course, response, notice }));
+    }
+
+    /// An event cannot be read. It stays where it is, for another server.
+    fn lost(&mut self, id: EventId, reason: &str) -> Vec<Notice> {
+        self.in_hand -= 1;
+        self.touched.insert(id.function);
+        vec![notice(format!("a queued event could not be read: {reason}"))]
+    }
+
+    /// Tells of the events of which somebody wants to know.
+    pub(in crate::fleet) fn tell(&mut self) {
+        while self.letters.len() < LETTERS
+            && let Some(ledger) = self.ledger()
+            && let Some(id) = self.waiting.take_tell(self.clock.now_ms())
+        {
+            self.in_hand += 1;
+            let (recipient, messenger, clock) = (self.recipient(id.function), self.messenger.clone(), self.clock);
+            let decide = async move |stored: Stored| steps::tell(recipient, messenger, clock, stored).await;
+            self.letters.spawn_local(steps::settle(ledger, id, decide));
+        }
+    }
+
+    fn settle(&mut self, id: EventId, decide: impl AsyncFnOnce(Stored) -> Decided + 'static) {
+        match self.ledger() {
+            Some(ledger) => drop(self.steps.spawn_local(steps::settle(ledger, id, decide))),
+            None => self.in_hand -= 1,
+        }
+    }
+
+    /// Lets go of the store. What is not on the disk by now is done again by the next server.
+    pub(in crate::fleet) async fn end(mut self) {
+        self.steps.shutdown().await;
+        self.letters.shutdown().await;
+        if let Some(ledger) = self.ledger.lock().await.take() {
             ledger.close().await;
         }
     }
+}
+
+fn answer(reply: oneshot::Sender<InvokeReply>, answer: InvokeReply) {
+    // A caller that has gone misses it.
+    let _ = reply.send(answer);
+}
+
+fn notice(message: String) -> Notice {
+    Notice { message, hint: None }
 }

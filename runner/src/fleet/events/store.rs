@@ -56,7 +56,7 @@ pub(super) enum StoreError {
 
 /// A change of what is stored.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(in crate::fleet) enum Change {
     /// A new event, or one from another store.
     Put { key: u64, course: Box<Course>, payload: Bytes, response: Option<Bytes> },
     /// An event is somewhere else on its course; the function's last response, if it is new.
@@ -74,7 +74,7 @@ pub(super) struct Store {
 
 /// Everything of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Stored {
+pub(in crate::fleet) struct Stored {
     pub(super) course: Course,
     pub(super) payload: Bytes,
     /// What the function answered last.
@@ -90,7 +90,7 @@ impl Store {
                 return Self::open(file, path).map(Some);
             }
         }
-        if make { Err(StoreError::AllHeld { path: slot_path(place, 1) }) } else { Ok(None) }
+        if make { Err(StoreError::AllHeld { path: place.first() }) } else { Ok(None) }
     }
 
     /// Holds the other files of this server's that somebody left: a server that ran beside another one, and has ended.
@@ -218,6 +218,13 @@ impl Store {
 
 fn to_json(course: &Course) -> Vec<u8> {
     serde_json::to_vec(course).expect("texts and numbers are always JSON")
+}
+
+impl EventPlace {
+    /// The file of a server that is the only one of its kind.
+    pub(super) fn first(&self) -> PathBuf {
+        slot_path(self, 1)
+    }
 }
 
 /// `<server>.redb` for the first, `<server>.2.redb` and on for those beside it.

@@ -57,7 +57,8 @@ impl<T> Lifecycle<T> {
         let deadline_ms = u64::try_from((now.since_epoch + limit).as_millis()).unwrap_or(u64::MAX);
         current.begun = Some(Begun { at: now.instant, deadline: now.instant + limit, deadline_ms, over: None });
         let request_id = current.invocation.request_id.clone();
-        effects.push(Effect::Log(LogEvent::Start { request_id, version: self.function.version.clone() }));
+        let (trace_id, tenant_id) = (current.invocation.trace_id.clone(), current.invocation.tenant_id.clone());
+        effects.push(Effect::Log(LogEvent::Start { request_id, version: self.function.version.clone(), trace_id, tenant_id }));
     }
 
     fn start(&mut self, phase: InitPhase, now: Now, effects: &mut Vec<Effect<T>>) {
@@ -123,7 +124,7 @@ impl<T> Lifecycle<T> {
         let duration = (begun.over.unwrap_or(now.instant) - begun.at).min(self.function.timeout.limit());
         let figures = ReportFigures::new(self.init.take(), duration, self.function.memory, self.peak_memory_bytes);
         effects.push(Effect::Log(LogEvent::End { request_id: request_id.clone() }));
-        effects.push(Effect::Log(LogEvent::Report { request_id, figures, status }));
+        effects.push(Effect::Log(LogEvent::Report { request_id, figures, status, trace_id: invocation.trace_id.clone() }));
         effects.push(Effect::Finish);
     }
 

@@ -116,6 +116,12 @@ fn shown(effect: &Effect<Ticket>) -> String {
 fn shown_event(event: &LogEvent) -> String {
     match event {
         LogEvent::InitReport { duration, phase, status } => format!("INIT_REPORT {} {phase:?} {status:?}", duration.as_millis()),
+        LogEvent::InitStart(start) => format!("INIT_START {:?}", start.phase),
+        LogEvent::InitRuntimeDone { phase, status } => format!("init runtime done {phase:?} {status:?}"),
+        LogEvent::Extension { name, state, events, error_type } => format!("EXTENSION {name} {state} {events:?} {error_type:?}"),
+        LogEvent::Subscribed { name, .. } => format!("subscribed {name}"),
+        LogEvent::LogsDropped { .. } => "dropped".to_owned(),
+        LogEvent::RuntimeDone(done) => format!("runtime done {:?}", done.status),
         LogEvent::Start { version, .. } => format!("START {version}"),
         LogEvent::TimedOut { timeout, at, .. } => format!("timed out {timeout} at {}", at.as_millis()),
         LogEvent::Failed { error, .. } => format!("failed {}", error.error_type()),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rootfs_cache::reference::ImageReference;
 use rootfs_cache::rootfs::Rootfs;
 
 use crate::config::RunConfig;
@@ -12,6 +13,7 @@ use crate::environment::variables::{self, EnvVars, SessionToken, Setup, Sources,
 use crate::exit_code::Failure;
 use crate::function::Function;
 use crate::mode::inside::Userland;
+use crate::mode::pull;
 use crate::report::CarriageReturns;
 use crate::sandbox::{Command, Limits};
 
@@ -31,17 +33,36 @@ pub(super) struct Work {
     pub(super) limits: Limits,
     /// What the user should know about the choice.
     pub(super) note: Option<String>,
+    /// The variables of the image's config, which may hold switches.
+    pub(super) image_variables: Vec<(String, String)>,
 }
 
 pub(super) enum Purpose {
     /// A function's one invocation.
-    Function { function: Box<Function>, event: Event, carriage_returns: CarriageReturns },
+    Function { function: Box<Function>, event: Event, carriage_returns: CarriageReturns, image: ImageKind },
     /// A command line of the user's.
     Plain,
 }
 
+/// What a function's image expects to be asked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ImageKind {
+    /// It has docker-lambda's server, or none at all.
+    DockerLambda,
+    /// It starts a runtime client, or AWS's emulator, which listens on port 8080.
+    Client,
+}
+
+/// Decides on a run; the image is pulled if that is asked for.
+pub(super) fn of(config: &RunConfig) -> Result<Work, Failure> {
+    match &config.image {
+        ImageReference::Host => on_host(config),
+        image => in_image(config, pull::find(image, &config.images, config.talk)?),
+    }
+}
+
 /// Decides on a run in an image.
-pub(super) fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failure> {
+fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failure> {
     let image = ImageRoot::open(rootfs.path()).map_err(Failure::could_not_run)?;
     let of_image = rootfs.config();
     let sources = Sources { given: &config.variables, own_settings: &config.own_settings, image: &of_image.env };
@@ -54,11 +75,12 @@ pub(super) fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failu
         sources,
     });
     let Decided { command, variables, purpose, limits } = decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
-    Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, limits, note: None })
+    let image_variables = of_image.env.clone();
+    Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, limits, note: None, image_variables })
 }
 
 /// Decides on a run in this machine's own userland.
-pub(super) fn on_host(config: &RunConfig) -> Result<Work, Failure> {
+fn on_host(config: &RunConfig) -> Result<Work, Failure> {
     let sources = Sources { given: &config.variables, own_settings: &config.own_settings, image: &[] };
     let entry = entry::entry(&EntryRequest {
         arguments: &config.arguments,
@@ -87,7 +109,7 @@ pub(super) fn on_host(config: &RunConfig) -> Result<Work, Failure> {
     };
     let userland = variables::Userland::Host { interpreter_dir: interpreter_dir.as_deref() };
     let Decided { command, variables, purpose, limits } = decide(config, sources, userland, entry)?;
-    Ok(Work { userland: Userland::Host(root), command, variables, purpose, limits, note })
+    Ok(Work { userland: Userland::Host(root), command, variables, purpose, limits, note, image_variables: Vec::new() })
 }
 
 /// The host folders that make up `/opt`.
@@ -105,6 +127,7 @@ struct Decided {
 
 /// From the entry to what is executed, with which variables.
 fn decide(config: &RunConfig, sources: Sources<'_>, userland: variables::Userland<'_>, entry: Entry) -> Result<Decided, Failure> {
+    let image = if matches!(entry, Entry::Entrypoint { .. }) { ImageKind::Client } else { ImageKind::DockerLambda };
     let (command, handler, event, session_token) = match entry {
         Entry::Plain { argv } => {
             let limits = config.cpu.limits(config.memory, config.memory.unwrap_or(variables::DEFAULT_MEMORY));
@@ -121,7 +144,7 @@ fn decide(config: &RunConfig, sources: Sources<'_>, userland: variables::Userlan
     let keep = sources.setting("DOCKER_LAMBDA_NO_MODIFY_LOGS").is_some();
     let carriage_returns = if keep { CarriageReturns::Keep } else { CarriageReturns::ToLineFeeds };
     let limits = config.cpu.limits(variables::memory_limit(&setup), function.memory);
-    Ok(Decided { command, variables, purpose: Purpose::Function { function: Box::new(function), event, carriage_returns }, limits })
+    Ok(Decided { command, variables, purpose: Purpose::Function { function: Box::new(function), event, carriage_returns, image }, limits })
 }
 
 fn no_entry(error: EntryError) -> Failure {

@@ -1,0 +1,87 @@
+//! An execution environment that stays: it takes invocations one after another, until it is told to end.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::EnvironmentError;
+use super::blueprint::Blueprint;
+use super::connections::Connections;
+use super::handle::{Broken, Handle, Order};
+use super::once::start;
+use super::task::Environment;
+use crate::exit_code::chain;
+use crate::function::Function;
+use crate::report::Report;
+use crate::sandbox::Launcher;
+
+/// What an environment is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// Starts its sandboxes.
+    pub launcher: Launcher,
+    /// What they are made of.
+    pub blueprint: Blueprint,
+    /// The function.
+    pub function: Arc<Function>,
+    /// How its sandbox is connected.
+    pub connections: Connections,
+    /// Its log.
+    pub report: Report,
+}
+
+/// Opens an environment; its Init phase begins at once. `setup` is awaited first. Must be called within a tokio `LocalSet`.
+pub fn open(setup: impl Future<Output = Result<Setup, Broken>> + 'static) -> Handle {
+    let (handle, mut orders) = Handle::new();
+    tokio::task::spawn_local(async move {
+        let broken = match setup.await {
+            Ok(setup) => serve(setup, &mut orders).await.err(),
+            Err(broken) => Some(broken),
+        };
+        // Whoever asks after this finds it gone; those who asked before are told why.
+        orders.close();
+        while let Ok(order) = orders.try_recv() {
+            refuse(order, broken.as_ref());
+        }
+    });
+    handle
+}
+
+fn refuse(order: Order, broken: Option<&Broken>) {
+    let gone = || Broken { reason: "the execution environment has ended".to_owned(), hint: None };
+    match order {
+        // The other side may be gone, too.
+        Order::Invoke(work) => drop(work.answer.send(Err(broken.cloned().unwrap_or_else(gone)))),
+        Order::Restart => {}
+        Order::ShutDown { done } => drop(done.send(())),
+    }
+}
+
+async fn serve(setup: Setup, orders: &mut mpsc::Receiver<Order>) -> Result<(), Broken> {
+    let Setup { launcher, blueprint, function, connections, mut report } = setup;
+    let (start, calls) = start(&launcher, blueprint, connections).map_err(broken)?;
+    let mut environment = Environment::new(start, function, &mut report);
+    // An invocation that is here already is begun with: its Init phase and its own tell of one failure, not of two.
+    let first = match orders.try_recv() {
+        Ok(Order::Invoke(work)) => Some(work),
+        Ok(order) => {
+            refuse(order, None);
+            None
+        }
+        Err(_) => None,
+    };
+    let served = match environment.begin(first) {
+        Ok(()) => environment.serve(calls, orders, std::future::pending()).await.map(drop),
+        Err(error) => Err(error),
+    };
+    let cleared = environment.clear_away().await;
+    let error = served.and(cleared).map_err(broken).err();
+    environment.close(error.as_ref());
+    report.flush().await;
+    error.map_or(Ok(()), Err)
+}
+
+fn broken(error: EnvironmentError) -> Broken {
+    let hint = error.hint();
+    Broken { reason: chain(&error), hint }
+}
