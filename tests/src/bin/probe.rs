@@ -343,6 +343,7 @@ impl Probe {
                 let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
                 self.notes.set(name, &notes::json_output(output));
             }
+            ("feed", [program, size]) => self.notes.text(name, &feed(program, number(size))),
             ("connect", [address]) => self.notes.text(name, &outcome(TcpStream::connect(address))),
             ("connect-abstract", [socket]) => self.notes.text(name, &outcome(system::connect_abstract(socket))),
             ("syscall", [number_text, arguments @ ..]) => {
@@ -359,6 +360,16 @@ impl Probe {
 /// Ourselves, by a path that a script in the sandbox may exec.
 fn own_path() -> std::path::PathBuf {
     env::current_exe().unwrap_or_else(|_| "/var/task/bootstrap".into())
+}
+
+/// Starts a program, writes so many bytes to its standard input and ends that; says how it went, and how the program ended.
+fn feed(program: &str, size: u64) -> String {
+    let fed = Command::new(program).stdin(Stdio::piped()).spawn().and_then(|mut child| {
+        let written = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(&vec![b'f'; size as usize]));
+        let status = child.wait()?;
+        Ok(format!("{} {status}", outcome(written)))
+    });
+    fed.unwrap_or_else(|error| system::errno_name(&error))
 }
 
 /// A JSON string of exactly `size` bytes, quotes included.
