@@ -87,13 +87,9 @@ pub(in crate::fleet) enum Tried {
     /// The function answered.
     Succeeded,
     /// It failed.
-    Failed {
-        message: String,
-    },
+    Failed { message: String },
     /// It could not be run.
-    Fault {
-        message: String,
-    },
+    Fault { message: String },
 }
 
 impl Course {
@@ -277,7 +273,9 @@ pub(super) mod tests {
 
     #[test]
     fn messages_are_cut_between_characters() {
-        for (message, kept) in [("é".repeat(600), 1024), ("x".repeat(1025), 1024), (format!("x{}", "é".repeat(600)), 1023), ("x".to_owned(), 1)] {
+        for (message, kept) in
+            [("é".repeat(600), 1024), ("x".repeat(1025), 1024), (format!("x{}", "é".repeat(600)), 1023), ("x".to_owned(), 1)]
+        {
             assert_eq!(cut(message).len(), kept);
         }
     }

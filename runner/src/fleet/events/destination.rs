@@ -118,9 +118,10 @@ struct SendMessage<'a> {
 }
 
 fn send_message(queue_url: &str, message: &Message) -> String {
-    let attributes = message.attributes.iter().map(|(name, data_type, value)| {
-        ((*name).to_owned(), serde_json::json!({ "DataType": data_type, "StringValue": value }))
-    });
+    let attributes = message
+        .attributes
+        .iter()
+        .map(|(name, data_type, value)| ((*name).to_owned(), serde_json::json!({ "DataType": data_type, "StringValue": value })));
     let request = SendMessage { queue_url, message_body: &message.body, message_attributes: attributes.collect() };
     serde_json::to_string(&request).expect("texts are always JSON")
 }
@@ -218,7 +219,9 @@ mod tests {
         let (request, delivered) = tokio::join!(serve(listener, "200 OK"), messenger.deliver(&destination, letter()));
         delivered.unwrap();
         assert!(request.starts_with("POST / HTTP/1.1\r\n"), "{request}");
-        for header in ["x-amz-target: AmazonSQS.SendMessage\r\n", "content-type: application/x-amz-json-1.0\r\n", "authorization: AWS4-HMAC-SHA256 "] {
+        for header in
+            ["x-amz-target: AmazonSQS.SendMessage\r\n", "content-type: application/x-amz-json-1.0\r\n", "authorization: AWS4-HMAC-SHA256 "]
+        {
             assert!(request.contains(header), "{request}");
         }
         let body = format!(

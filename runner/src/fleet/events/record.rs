@@ -81,8 +81,7 @@ pub(super) fn letter(purpose: Purpose, stored: &Stored, condition: Condition, en
         Purpose::DeadLetter => {
             let (error_code, error_message) = why(course, condition);
             let letter = DeadLetter { request_id: &course.request_id, error_code, error_message, event: json(&stored.payload) };
-            let mut attributes =
-                vec![("RequestID", "String", course.request_id.clone()), ("ErrorCode", "Number", error_code.to_string())];
+            let mut attributes = vec![("RequestID", "String", course.request_id.clone()), ("ErrorCode", "Number", error_code.to_string())];
             // A queue takes no empty attribute.
             if !error_message.is_empty() {
                 attributes.push(("ErrorMessage", "String", error_message.to_owned()));
@@ -141,9 +140,7 @@ fn json(bytes: &[u8]) -> Box<RawValue> {
     if text.trim().is_empty() {
         return RawValue::NULL.to_owned();
     }
-    serde_json::from_str(&text)
-        .or_else(|_| serde_json::value::to_raw_value(&text))
-        .expect("a text is always JSON as a string")
+    serde_json::from_str(&text).or_else(|_| serde_json::value::to_raw_value(&text)).expect("a text is always JSON as a string")
 }
 
 fn to_json(value: &impl Serialize) -> String {
@@ -209,8 +206,11 @@ mod tests {
         let sent = letter(Purpose::DeadLetter, &stored(3, Some(failed), None), Condition::RetriesExhausted, ENDED_MS, "$LATEST");
         assert_eq!(sent.name, format!("2019-11-14T18-16-05.568Z-{ID}.dead-letter.json"));
         assert_eq!(sent.document, format!(r#"{{"RequestID":"{ID}","ErrorCode":200,"ErrorMessage":"boom","event":{{"a": 1.0}}}}"#));
-        let attributes =
-            vec![("RequestID", "String", ID.to_owned()), ("ErrorCode", "Number", "200".to_owned()), ("ErrorMessage", "String", "boom".to_owned())];
+        let attributes = vec![
+            ("RequestID", "String", ID.to_owned()),
+            ("ErrorCode", "Number", "200".to_owned()),
+            ("ErrorMessage", "String", "boom".to_owned()),
+        ];
         assert_eq!(sent.message, Message { body: "{\"a\": 1.0}".to_owned(), attributes });
         let old = letter(Purpose::DeadLetter, &stored(0, None, None), Condition::EventAgeExceeded, ENDED_MS, "$LATEST");
         assert!(old.document.contains("\"ErrorCode\":429"), "{}", old.document);

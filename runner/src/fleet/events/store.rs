@@ -287,7 +287,9 @@ mod tests {
         assert_eq!((mode(store.path()), mode(&folder.path().join("events"))), (0o600, 0o700));
         store.commit(&[put(1, "one"), put(2, "two")]).unwrap();
         let later = Course { attempts: 1, ..course() };
-        store.commit(&[Change::Update { key: 2, course: Box::new(later.clone()), response: Some("no".into()) }, Change::Remove { key: 1 }]).unwrap();
+        store
+            .commit(&[Change::Update { key: 2, course: Box::new(later.clone()), response: Some("no".into()) }, Change::Remove { key: 1 }])
+            .unwrap();
         drop(store);
         let store = Store::claim(&place(folder.path()), false).unwrap().unwrap();
         assert_eq!(store.courses().unwrap(), [(2, later.clone())]);

@@ -50,7 +50,8 @@ async fn kill(fleet: AtWork, folder: &Path) {
 /// The documents in a destination's folder.
 fn letters(folder: &Path, name: &str) -> Vec<Value> {
     let Ok(entries) = fs::read_dir(folder.join(name)) else { return Vec::new() };
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|ext| ext == "json")).collect();
+    let mut paths: Vec<_> =
+        entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|ext| ext == "json")).collect();
     paths.sort();
     paths.iter().map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).collect()
 }
@@ -106,7 +107,10 @@ async fn a_failing_event_is_tried_three_times_with_one_id_and_then_told_of() {
         assert!((180..=183).contains(&took), "{took}");
         assert_eq!(failures[0]["requestContext"]["condition"], "RetriesExhausted");
         assert_eq!(failures[0]["requestContext"]["approximateInvokeCount"], 3);
-        assert_eq!(failures[0]["responseContext"], serde_json::json!({"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"}));
+        assert_eq!(
+            failures[0]["responseContext"],
+            serde_json::json!({"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"})
+        );
         assert_eq!(failures[0]["responsePayload"]["errorMessage"], "boom");
         let dead = until_letters(&folder, "dead", 1).await;
         assert_eq!((&dead[0]["ErrorMessage"], &dead[0]["event"]), (&"boom".into(), &"fail".into()));
@@ -178,7 +182,10 @@ async fn events_grow_too_old() {
         for failure in &failures {
             assert_eq!(failure["requestContext"]["condition"], "EventAgeExceeded");
         }
-        let count = |payload: &str| failures.iter().find(|failure| failure["requestPayload"] == payload).unwrap()["requestContext"]["approximateInvokeCount"].clone();
+        let count = |payload: &str| {
+            failures.iter().find(|failure| failure["requestPayload"] == payload).unwrap()["requestContext"]["approximateInvokeCount"]
+                .clone()
+        };
         assert_eq!((count("x"), count("fail"), count("broken")), (0.into(), 1.into(), 0.into()));
         drop(busy);
     })
