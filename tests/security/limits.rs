@@ -108,7 +108,7 @@ fn t17_a_watcher_without_descriptors_kills() {
 #[test]
 fn t17_more_descriptors_than_the_watcher_can_look_at() {
     let Some(fixture) = Fixture::new() else { return };
-    fixture.script("err works\\n\nnext\ncrowd 150 900\nsleep 10000\nrespond {}\nnext");
+    fixture.script("err works\\n\nnext\ncrowd 150 900\nsleep 40000\nrespond {}\nnext");
     let running = fixture.run(&["-m", "256m"], &[]).start();
     running.wait_for_stderr("works");
     let watched = processes_named(fixture.marker()).first().is_some_and(|process| cgroups_of(*process).is_empty());
