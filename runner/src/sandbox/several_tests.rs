@@ -401,7 +401,7 @@ fn a_private_network_is_one_for_all() {
     let mut descriptors = sandbox.network.take().expect("it has its own");
     let listener = descriptors.listener.take().expect("it was asked for");
     for made in [descriptors.factory.socket(libc::AF_INET, libc::SOCK_STREAM, 0), programs.socket(libc::AF_INET, libc::SOCK_STREAM, 0)] {
-        rustix::net::connect(&made.unwrap(), &listener.local_addr().unwrap()).unwrap();
+        rustix::net::connect(made.unwrap(), &listener.local_addr().unwrap()).unwrap();
     }
     // Who waits for orders also makes sockets, whichever comes first.
     drop(descriptors);
