@@ -60,7 +60,7 @@ impl Serving {
     pub fn start(run: Run) -> Serving {
         const BANNER: &str = "Lambda API listening on port ";
         let running = run.start();
-        running.wait_for_stderr("...\n");
+        running.wait_for_stderr("listening on port ");
         let said = running.stderr_so_far();
         let port = said.split_once(BANNER).and_then(|(_, rest)| rest.split_once("...")).map(|(port, _)| port.to_owned());
         let port = port.unwrap_or_else(|| panic!("no banner: {said}"));

@@ -19,6 +19,8 @@ mod runtime;
 mod serving;
 mod stream;
 mod task;
+#[cfg_attr(not(test), expect(dead_code, reason = "the environment gives it what happens with the next step"))]
+pub mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod variables;

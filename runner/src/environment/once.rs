@@ -8,12 +8,12 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use super::blueprint::Blueprint;
-use super::connections::{Connections, PublishError};
+use super::connections::{ApiPort, Connections, PublishError};
 use super::handle::{Answer, Work};
 use super::ids;
 use super::task::{Environment, Start};
 use crate::api::Call;
-use crate::function::Function;
+use crate::function::{Function, INNER_API_PORT};
 use crate::lambda::{Invocation, Outcome, ReportFigures};
 use crate::report::Report;
 use crate::sandbox::network::Networking;
@@ -31,6 +31,8 @@ pub struct Run<'a> {
     pub event: Bytes,
     /// How its sandbox is connected.
     pub networking: Rc<Networking>,
+    /// Where the program looks for the Runtime API.
+    pub api_port: ApiPort,
 }
 
 /// What came of it.
@@ -48,6 +50,12 @@ pub enum EnvironmentError {
     /// There is no socket for the Runtime API.
     #[error("cannot serve the Runtime API on 127.0.0.1")]
     Listen {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The one port for the Runtime API that will do is taken.
+    #[error("cannot serve the Runtime API on 127.0.0.1:{INNER_API_PORT}, the one port where this image's runtime looks for it")]
+    PortTaken {
         /// What the kernel said.
         source: io::Error,
     },
@@ -98,6 +106,9 @@ impl EnvironmentError {
             Self::Launch { source } => source.hint(),
             Self::Publish(error) => Some(error.hint()),
             Self::Plan { source } => source.hint(),
+            Self::PortTaken { .. } => {
+                Some("on a network of their own (without `--network host`) any number of them run at once".to_owned())
+            }
             _ => None,
         }
     }
@@ -112,7 +123,7 @@ pub async fn run_once(
     report: &mut Report,
     stop: impl Future<Output = i32>,
 ) -> Result<Ran, EnvironmentError> {
-    let connections = Connections::open(Rc::clone(&run.networking))?;
+    let connections = Connections::open(Rc::clone(&run.networking))?.with_api_port(run.api_port);
     for (outside, inside) in connections.published() {
         report.note(&format!("undocked: {outside} leads to port {inside} inside"));
     }
@@ -142,7 +153,7 @@ pub(super) fn start(
     blueprint: Blueprint,
     connections: Connections,
 ) -> Result<(Start, mpsc::Receiver<Call>), EnvironmentError> {
-    let (outside, runtime_api) = connections.outside().map_err(|source| EnvironmentError::Listen { source })?;
+    let (outside, runtime_api) = connections.outside()?;
     let (calls, received) = mpsc::channel(CALLS_AHEAD);
     let seed = ids::seed().map_err(|source| EnvironmentError::Random { source })?;
     Ok((Start { launcher: launcher.clone(), blueprint, runtime_api, connections, outside, calls, seed }, received))

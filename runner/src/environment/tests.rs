@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::connections::ApiPort;
 use super::variables::EnvVars;
 use super::{Blueprint, Ran, Run, run_once};
 use crate::function::Function;
@@ -164,7 +165,7 @@ async fn run_with(command: Command, timeout: &str, report: &mut Report, stop: im
     let launcher = Launcher::start().unwrap();
     let function = Function::sample(timeout);
     let networking = Networking::plain(crate::sandbox::Network::Host).into();
-    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}"), networking };
+    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}"), networking, api_port: ApiPort::Any };
     run_once(&launcher, blueprint(command), run, report, stop).await.unwrap()
 }
 

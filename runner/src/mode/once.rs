@@ -12,7 +12,7 @@ use super::work::{self, Purpose, Work};
 use super::{async_runtime, print, serve, shell, stay_open};
 use crate::config::{Color, Loudness, ResultFormat, RunConfig, Stdin};
 use crate::environment::entry::Event;
-use crate::environment::variables::EnvVars;
+use crate::environment::variables::{self, EnvVars};
 use crate::environment::{EnvironmentError, Ran, Run, run_once};
 use crate::exit_code::{ExitCode, Failure};
 use crate::function::INNER_API_PORT;
@@ -82,7 +82,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
         return Ok(serve::stay_open(config, work, listen, said)?);
     }
     refuse_inner_port(&config.networking)?;
-    let Work { userland, command, variables, purpose, limits, note, .. } = work;
+    let Work { userland, command, variables, purpose, needs, note, .. } = work;
     // Read while signals still end us: nobody else would stop a read of a terminal.
     let event = match (&purpose, &*known) {
         (_, Some(event)) => event.clone(),
@@ -96,11 +96,12 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
     })?;
     async_runtime()?.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
-        let inside = match Inside::prepare(config, userland, limits, &mut signals).await {
+        let inside = match Inside::prepare(config, userland, needs, &mut signals).await {
             Ok(inside) => inside,
             Err(NotInside::Failed(failure)) => return Err(failure.into()),
             Err(NotInside::Interrupted(signal)) => return Ok(ExitCode::from_signal(signal)),
         };
+        let log_format = variables::log_format(&variables);
         let start = Start { launcher: &launcher, inside: &inside, command, variables };
         match purpose {
             Purpose::Plain => {
@@ -109,8 +110,8 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
                 }
                 start.plain(config, signals).await
             }
-            Purpose::Function { function, carriage_returns, .. } => {
-                let mut report = Report::to_stderr(color(config), carriage_returns);
+            Purpose::Function { function, carriage_returns, api_port, .. } => {
+                let mut report = Report::to_stderr(color(config), carriage_returns).with_format(log_format);
                 if let Some(note) = note.filter(|_| said.is_none() && config.talk.loudness == Loudness::Normal) {
                     report.note(&format!("undocked: {note}"));
                 }
@@ -118,7 +119,11 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
                     report.note(&format!("undocked: {said}"));
                 }
                 let ran = start
-                    .function(Run { function: &function, event, networking: Rc::new(config.networking.clone()) }, &mut report, signals)
+                    .function(
+                        Run { function: &function, event, networking: Rc::new(config.networking.clone()), api_port },
+                        &mut report,
+                        signals,
+                    )
                     .await
                     .map_err(not_run)?;
                 Ok(finish(&ran, &report, config.result)?)

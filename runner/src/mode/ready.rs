@@ -34,8 +34,8 @@ struct Parts {
 impl Ready {
     /// Makes a function ready. Published ports are bound; layers may have to be copied, until a signal comes.
     pub(super) async fn prepare(config: &RunConfig, work: Work, signals: &mut Signals) -> Result<Self, NotInside> {
-        let Work { userland, command, variables, purpose, limits, .. } = work;
-        let Purpose::Function { function, carriage_returns, .. } = purpose else {
+        let Work { userland, command, variables, purpose, needs, .. } = work;
+        let Purpose::Function { function, carriage_returns, api_port, .. } = purpose else {
             let hint = "leave `--entrypoint` out; `undocked run` runs plain commands";
             return Err(Failure::usage("a plain command is no function").with_hint(Some(hint.to_owned())).into());
         };
@@ -47,7 +47,8 @@ impl Ready {
             let hint = error.hint();
             Failure::could_not_run(error).with_hint(Some(hint))
         })?;
-        let inside = Inside::prepare(config, userland, limits, signals).await?;
+        let connections = connections.with_api_port(api_port);
+        let inside = Inside::prepare(config, userland, needs, signals).await?;
         Ok(Self(Rc::new(Parts { launcher, inside, command, variables, function: Arc::new(*function), connections, carriage_returns })))
     }
 
@@ -69,6 +70,7 @@ impl Ready {
     /// Opens an environment. Must be called within a tokio `LocalSet`.
     pub(super) fn open(&self, report: Report) -> Handle {
         let ready = self.clone();
+        let report = report.with_format(variables::log_format(&self.0.variables));
         open(async move { Ok(ready.setup(report)) })
     }
 

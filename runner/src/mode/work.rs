@@ -6,16 +6,17 @@ use rootfs_cache::reference::ImageReference;
 use rootfs_cache::rootfs::Rootfs;
 
 use crate::config::RunConfig;
+use crate::environment::connections::ApiPort;
 use crate::environment::entry::{self, Entry, EntryError, EntryRequest, Event, LEGACY_SERVER};
 use crate::environment::host::{self, HostFunction};
 use crate::environment::identity::ImageRoot;
 use crate::environment::variables::{self, EnvVars, SessionToken, Setup, Sources, Unique};
 use crate::exit_code::Failure;
 use crate::function::Function;
-use crate::mode::inside::Userland;
+use crate::mode::inside::{Needs, Userland};
 use crate::mode::pull;
 use crate::report::CarriageReturns;
-use crate::sandbox::{Command, Limits};
+use crate::sandbox::Command;
 
 /// What this machine's userland has in place of an image's entrypoint: docker-lambda's server, which finds the function's own `bootstrap`.
 const HOST_ENTRYPOINT: &str = "/var/runtime/init";
@@ -29,8 +30,8 @@ pub(super) struct Work {
     /// Its variables; a function's lack the Runtime API's address.
     pub(super) variables: EnvVars,
     pub(super) purpose: Purpose,
-    /// What it may use.
-    pub(super) limits: Limits,
+    /// What it needs there.
+    pub(super) needs: Needs,
     /// What the user should know about the choice.
     pub(super) note: Option<String>,
     /// The variables of the image's config, which may hold switches.
@@ -39,7 +40,7 @@ pub(super) struct Work {
 
 pub(super) enum Purpose {
     /// A function's one invocation.
-    Function { function: Box<Function>, event: Event, carriage_returns: CarriageReturns, image: ImageKind },
+    Function { function: Box<Function>, event: Event, carriage_returns: CarriageReturns, image: ImageKind, api_port: ApiPort },
     /// A command line of the user's.
     Plain,
 }
@@ -74,9 +75,9 @@ fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failure> {
         has_legacy_server: image.holds(LEGACY_SERVER),
         sources,
     });
-    let Decided { command, variables, purpose, limits } = decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
+    let Decided { command, variables, purpose, needs } = decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
     let image_variables = of_image.env.clone();
-    Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, limits, note: None, image_variables })
+    Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, needs, note: None, image_variables })
 }
 
 /// Decides on a run in this machine's own userland.
@@ -105,11 +106,11 @@ fn on_host(config: &RunConfig) -> Result<Work, Failure> {
             }
             (run.root, run.interpreter_dir, run.note)
         }
-        Entry::Entrypoint { .. } | Entry::Plain { .. } => (host::plain_root(), None, None),
+        Entry::Entrypoint { .. } | Entry::Legacy { .. } | Entry::Plain { .. } => (host::plain_root(), None, None),
     };
     let userland = variables::Userland::Host { interpreter_dir: interpreter_dir.as_deref() };
-    let Decided { command, variables, purpose, limits } = decide(config, sources, userland, entry)?;
-    Ok(Work { userland: Userland::Host(root), command, variables, purpose, limits, note, image_variables: Vec::new() })
+    let Decided { command, variables, purpose, needs } = decide(config, sources, userland, entry)?;
+    Ok(Work { userland: Userland::Host(root), command, variables, purpose, needs, note, image_variables: Vec::new() })
 }
 
 /// The host folders that make up `/opt`.
@@ -122,29 +123,35 @@ struct Decided {
     command: Command,
     variables: EnvVars,
     purpose: Purpose,
-    limits: Limits,
+    needs: Needs,
 }
 
 /// From the entry to what is executed, with which variables.
 fn decide(config: &RunConfig, sources: Sources<'_>, userland: variables::Userland<'_>, entry: Entry) -> Result<Decided, Failure> {
     let image = if matches!(entry, Entry::Entrypoint { .. }) { ImageKind::Client } else { ImageKind::DockerLambda };
+    let (mut helpers, mut api_port) = (Vec::new(), ApiPort::Any);
     let (command, handler, event, session_token) = match entry {
         Entry::Plain { argv } => {
             let limits = config.cpu.limits(config.memory, config.memory.unwrap_or(variables::DEFAULT_MEMORY));
             let (command, variables) = (Command::Line(argv), variables::plain(&sources));
-            return Ok(Decided { command, variables, purpose: Purpose::Plain, limits });
+            return Ok(Decided { command, variables, purpose: Purpose::Plain, needs: Needs { limits, helpers } });
         }
         Entry::Bootstrap { candidates, arguments, handler, event } => {
             (Command::FirstOf { candidates, arguments }, Some(handler), event, SessionToken::WhenKnown)
         }
         Entry::Entrypoint { argv, handler, event } => (Command::Line(argv), handler, event, SessionToken::Always),
+        Entry::Legacy { argv, handler, event } => {
+            (helpers, api_port) = (vec![entry::stand_in()], ApiPort::BuiltIn);
+            (Command::Line(argv), handler, event, SessionToken::WhenKnown)
+        }
     };
     let setup = Setup { sources, userland, handler: handler.as_deref(), session_token, memory: config.memory, timeout: config.timeout };
     let (function, variables) = variables::function(&setup, &Unique::new()).map_err(Failure::usage)?;
     let keep = sources.setting("DOCKER_LAMBDA_NO_MODIFY_LOGS").is_some();
     let carriage_returns = if keep { CarriageReturns::Keep } else { CarriageReturns::ToLineFeeds };
     let limits = config.cpu.limits(variables::memory_limit(&setup), function.memory);
-    Ok(Decided { command, variables, purpose: Purpose::Function { function: Box::new(function), event, carriage_returns, image }, limits })
+    let purpose = Purpose::Function { function: Box::new(function), event, carriage_returns, image, api_port };
+    Ok(Decided { command, variables, purpose, needs: Needs { limits, helpers } })
 }
 
 fn no_entry(error: EntryError) -> Failure {

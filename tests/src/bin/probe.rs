@@ -343,10 +343,15 @@ impl Probe {
                 let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
                 self.notes.set(name, &notes::json_output(output));
             }
+            ("feed", [program, size]) => self.notes.text(name, &feed(program, number(size))),
             ("connect", [address]) => self.notes.text(name, &outcome(TcpStream::connect(address))),
             ("connect-abstract", [socket]) => self.notes.text(name, &outcome(system::connect_abstract(socket))),
             ("syscall", [number_text, arguments @ ..]) => {
                 self.notes.text(name, &outcome(system::raw(number(number_text), arguments, number)));
+            }
+            ("result", [number_text, arguments @ ..]) => {
+                let result = system::raw(number(number_text), arguments, number);
+                self.notes.text(name, &result.map_or_else(|error| system::errno_name(&error), |result| result.to_string()));
             }
             ("connections", [what, arguments @ ..]) => self.notes.set(name, &connections::attempt(what, arguments)),
             ("clone", [flags]) => self.notes.text(name, &outcome(system::clone_and_exit(number(flags)))),
@@ -359,6 +364,16 @@ impl Probe {
 /// Ourselves, by a path that a script in the sandbox may exec.
 fn own_path() -> std::path::PathBuf {
     env::current_exe().unwrap_or_else(|_| "/var/task/bootstrap".into())
+}
+
+/// Starts a program, writes so many bytes to its standard input and ends that; says how it went, and how the program ended.
+fn feed(program: &str, size: u64) -> String {
+    let fed = Command::new(program).stdin(Stdio::piped()).spawn().and_then(|mut child| {
+        let written = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(&vec![b'f'; size as usize]));
+        let status = child.wait()?;
+        Ok(format!("{} {status}", outcome(written)))
+    });
+    fed.unwrap_or_else(|error| system::errno_name(&error))
 }
 
 /// A JSON string of exactly `size` bytes, quotes included.
