@@ -1,5 +1,6 @@
 //! The lifecycle as tables: what each call is answered in each state, and how each end looks from outside.
 
+mod anything;
 mod ends;
 mod extensions;
 mod properties;
