@@ -190,7 +190,7 @@ impl AtWork {
         let version = self.pools[function].served.function.version.clone();
         let (form, log_tail) = (request.form, request.log_tail);
         match invocation(&self.pools[function].served.function, request) {
-            Ok(invocation) => self.run_or_wait(function, Job { invocation, caller: Caller { reply, form, log_tail, version } }),
+            Ok(invocation) => self.run_or_wait(function, Job::new(invocation, Caller { reply, form, log_tail, version })),
             Err(error) => send(reply, no_randomness(error)),
         }
     }
