@@ -1,6 +1,7 @@
 //! One invocation in one environment, from the hand-over to the end of its phase.
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::answer::{self, Caller};
 use super::pool::Warm;
@@ -16,13 +17,15 @@ const MOST_REFUSALS: u32 = 3;
 pub(super) struct Job {
     invocation: Invocation,
     caller: Caller,
+    /// Until when it waits for an environment that has answered and will soon be free, before a new one is opened for it or it is refused.
+    pub(super) patient_until: Option<Instant>,
     /// How many environments had ended before they could take it.
     refusals: u32,
 }
 
 impl Job {
     pub(super) fn new(invocation: Invocation, caller: Caller) -> Self {
-        Self { invocation, caller, refusals: 0 }
+        Self { invocation, caller, patient_until: None, refusals: 0 }
     }
 
     /// Whether nobody waits for the answer any more.
@@ -50,10 +53,12 @@ pub(super) enum AttemptEnd {
 
 /// Runs a job. The environment comes back if it can take another invocation.
 pub(super) async fn attempt(warm: Warm, job: Job) -> (Option<Warm>, AttemptEnd) {
-    let Job { invocation, caller, refusals } = job;
+    let Job { invocation, caller, refusals, .. } = job;
     let (request_id, trace_id) = (invocation.request_id.clone(), invocation.trace_id.clone());
     match hand_over(&warm, invocation).await {
-        Err(invocation) if refusals < MOST_REFUSALS => (None, AttemptEnd::NotBegun(Job { invocation, caller, refusals: refusals + 1 })),
+        Err(invocation) if refusals < MOST_REFUSALS => {
+            (None, AttemptEnd::NotBegun(Job { invocation, caller, patient_until: None, refusals: refusals + 1 }))
+        }
         Err(_) => (None, broken(caller, ended_unanswered())),
         Ok((Ok(answer), finished)) => {
             let finished = answer::give(answer, caller, answer::Run { request_id, trace_id, finished }).await;
