@@ -15,12 +15,12 @@ const MOST_REFUSALS: u32 = 3;
 /// An invocation that is to be run, and who waits for its answer.
 #[derive(Debug)]
 pub(super) struct Job {
-    invocation: Invocation,
-    caller: Caller,
+    pub(super) invocation: Invocation,
+    pub(super) caller: Caller,
     /// Until when it waits for an environment that has answered and will soon be free, before a new one is opened for it or it is refused.
     pub(super) patient_until: Option<Instant>,
     /// How many environments had ended before they could take it.
-    refusals: u32,
+    pub(super) refusals: u32,
 }
 
 impl Job {
