@@ -140,6 +140,7 @@ async fn give_parts(answer: Answer, caller: Caller, run: Run) -> Option<Finished
     }
     let _ = to_caller.send(StreamPart::End { error, log_tail: None }).await;
     drop(to_caller);
+    let _settles = caller.settling.one();
     run.finished.await.ok()
 }
 

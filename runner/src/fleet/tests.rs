@@ -166,6 +166,25 @@ async fn what_cannot_be_opened_is_a_fault_of_the_service() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn environments_that_end_before_they_take_anything_are_a_fault() {
+    LocalSet::new()
+        .run_until(async {
+            let opened = Rc::new(RefCell::new(0));
+            let counted = opened.clone();
+            let open: Open = Box::new(move || {
+                *counted.borrow_mut() += 1;
+                Ok(Handle::new().0)
+            });
+            let fleet = AtWork::with(vec![served(1, open)], options(), Diary::default(), Rc::default());
+            let reply = fleet.call("x").await;
+            assert!(matches!(reply, InvokeReply::Refused(InvokeRefusal::Service { .. })), "{reply:?}");
+            assert_eq!(*opened.borrow(), 4);
+            fleet.stop().await;
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn restarts_come_at_once_or_after_the_invocation_in_hand() {
     LocalSet::new()
         .run_until(async {
