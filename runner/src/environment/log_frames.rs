@@ -29,6 +29,8 @@ pub(super) struct LogRecord {
     pub(super) message: Vec<u8>,
     /// When it was logged, since the Unix epoch, if the runtime said so.
     pub(super) at: Option<Duration>,
+    /// Whether the record begins with it.
+    pub(super) begins: bool,
     /// Whether the record ends with it.
     pub(super) ends: bool,
 }
@@ -48,8 +50,18 @@ impl LogRecord {
 pub(super) struct LogFrames {
     /// At most one record and one read beyond it.
     buffer: Vec<u8>,
-    /// The record whose pieces are coming, and how many bytes of it are to come.
-    open: Option<(Option<Duration>, usize)>,
+    /// The record whose pieces are coming.
+    open: Option<Open>,
+}
+
+/// A record that comes in pieces.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    at: Option<Duration>,
+    /// How many bytes are to come.
+    missing: usize,
+    /// Whether none has come.
+    begins: bool,
 }
 
 /// What the buffer begins with.
@@ -84,11 +96,11 @@ impl LogFrames {
     pub(super) fn finish(&mut self, mut sink: impl FnMut(Logged)) {
         let mut message = std::mem::take(&mut self.buffer);
         let open = self.open.take();
-        let at = match (open, front(&message)) {
-            (Some((at, _)), _) => at,
+        let (at, begins) = match (open, front(&message)) {
+            (Some(open), _) => (open.at, open.begins),
             (None, Front::Frame(head)) => {
                 message.drain(..head.bytes);
-                head.at
+                (head.at, true)
             }
             (None, _) => {
                 if !message.is_empty() {
@@ -97,31 +109,31 @@ impl LogFrames {
                 return;
             }
         };
-        sink(Logged::Record(LogRecord { message, at, ends: true }));
+        sink(Logged::Record(LogRecord { message, at, begins, ends: true }));
     }
 
     /// Takes one thing from the buffer at `from`: how many bytes it was, or `None` if more must come first.
     fn step(&mut self, from: usize, sink: &mut impl FnMut(Logged)) -> Option<usize> {
         let rest = &self.buffer[from..];
-        if let Some((at, missing)) = self.open {
-            let piece = rest.len().min(missing).min(MAX_RECORD_BYTES);
+        if let Some(open) = self.open {
+            let piece = rest.len().min(open.missing).min(MAX_RECORD_BYTES);
             if piece == 0 {
                 return None;
             }
-            let ends = piece == missing;
-            sink(Logged::Record(LogRecord { message: rest[..piece].to_vec(), at, ends }));
-            self.open = (!ends).then_some((at, missing - piece));
+            let ends = piece == open.missing;
+            sink(Logged::Record(LogRecord { message: rest[..piece].to_vec(), at: open.at, begins: open.begins, ends }));
+            self.open = (!ends).then_some(Open { missing: open.missing - piece, begins: false, ..open });
             return Some(piece);
         }
         match front(rest) {
             Front::Frame(head) if head.length > MAX_RECORD_BYTES => {
-                self.open = Some((head.at, head.length));
+                self.open = Some(Open { at: head.at, missing: head.length, begins: true });
                 Some(head.bytes)
             }
             Front::Frame(head) => {
                 let end = head.bytes + head.length;
                 let message = rest.get(head.bytes..end)?.to_vec();
-                sink(Logged::Record(LogRecord { message, at: head.at, ends: true }));
+                sink(Logged::Record(LogRecord { message, at: head.at, begins: true, ends: true }));
                 Some(end)
             }
             Front::Plain(length) => {
@@ -186,7 +198,7 @@ mod tests {
     }
 
     fn record(message: &[u8], micros: u64) -> Logged {
-        Logged::Record(LogRecord { message: message.to_vec(), at: Some(Duration::from_micros(micros)), ends: true })
+        Logged::Record(LogRecord { message: message.to_vec(), at: Some(Duration::from_micros(micros)), begins: true, ends: true })
     }
 
     fn plain(bytes: &[u8]) -> Logged {
@@ -222,7 +234,7 @@ mod tests {
             }
         }
         let untimed = [&0xa55a_0001_u32.to_be_bytes()[..], &3_u32.to_be_bytes(), b"old"].concat();
-        assert_eq!(parsed(&untimed, 2), [Logged::Record(LogRecord { message: b"old".to_vec(), at: None, ends: true })]);
+        assert_eq!(parsed(&untimed, 2), [Logged::Record(LogRecord { message: b"old".to_vec(), at: None, begins: true, ends: true })]);
     }
 
     #[test]
@@ -230,7 +242,7 @@ mod tests {
         for (message, ends, lines) in
             [(&b"x"[..], true, &b"x\n"[..]), (b"x\n", true, b"x\n"), (b"a\nb", true, b"a\nb\n"), (b"", true, b"\n"), (b"x", false, b"x")]
         {
-            assert_eq!(LogRecord { message: message.to_vec(), at: None, ends }.into_lines(), lines);
+            assert_eq!(LogRecord { message: message.to_vec(), at: None, begins: true, ends }.into_lines(), lines);
         }
     }
 

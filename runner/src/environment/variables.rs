@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use chrono::{DateTime, Utc};
 
 use crate::function::{Function, MemorySize, ParseTimeoutError, Timeout};
+use crate::report::LogFormat;
 
 /// `PATH` of the runtimes on real Lambda.
 const LAMBDA_PATH: &str = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin";
@@ -295,6 +296,12 @@ pub fn memory_limit(setup: &Setup<'_>) -> Option<MemorySize> {
     let by_user = Sources { image: &[], ..setup.sources };
     let by_variable = || by_user.text("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")?.parse().ok().and_then(MemorySize::from_mb);
     setup.memory.or_else(by_variable)
+}
+
+/// The form of the platform's part of the log. The runtimes read the same variable for theirs.
+pub fn log_format(sources: &Sources<'_>) -> LogFormat {
+    let setting = |name| sources.text(name);
+    LogFormat::from_settings(setting("AWS_LAMBDA_LOG_FORMAT").as_deref(), setting("AWS_LAMBDA_SYSTEM_LOG_LEVEL").as_deref())
 }
 
 fn timeout(setup: &Setup<'_>) -> Result<Timeout, SettingError> {

@@ -2,19 +2,24 @@
 //!
 //! Takes typed events, one function per kind ([`text`]). Knows nothing of how they came about.
 
+mod format;
 mod payload;
+mod record;
 mod run_result;
 mod sink;
 mod tail;
 mod text;
 
 use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
 use crate::lambda::LogEvent;
 
+pub use format::{LogFormat, SystemLogLevel};
 pub use payload::result_line;
+pub use record::{Embed, RecordForm, output_record, platform_record};
 pub use run_result::RunResult;
 
 use sink::Sink;
@@ -53,6 +58,7 @@ pub struct Report {
     sink: Sink,
     /// Where the function's standard output goes, if it is kept apart.
     stdout: Option<Sink>,
+    format: LogFormat,
     color: Color,
     carriage_returns: CarriageReturns,
     tail: LogTail,
@@ -73,12 +79,19 @@ impl Report {
         Self {
             sink: Sink::new(Box::new(writer)),
             stdout: None,
+            format: LogFormat::Text,
             color,
             carriage_returns,
             tail: LogTail::default(),
             mid_line: false,
             tail_mid_line: false,
         }
+    }
+
+    /// The same report in another form.
+    #[must_use]
+    pub fn with_format(self, format: LogFormat) -> Self {
+        Self { format, ..self }
     }
 
     /// The same report with the function's standard output apart from it, on `writer`.
@@ -93,6 +106,7 @@ impl Report {
         Self {
             sink: self.sink.share(),
             stdout,
+            format: self.format,
             color: self.color,
             carriage_returns: self.carriage_returns,
             tail: LogTail::default(),
@@ -101,19 +115,34 @@ impl Report {
         }
     }
 
-    /// Writes what an event of the platform has to say to people. It is taken at once, whether or not there is [room](Self::room).
+    /// Writes what an event of the platform has to say, if its form has that. It is taken at once, whether or not there is [room](Self::room).
     pub fn log(&mut self, event: &LogEvent) {
-        let Some(line) = text::line(event) else { return };
-        self.end_line();
+        let line = self.line(event);
+        if line.is_some() {
+            self.end_line();
+        }
         if matches!(event, LogEvent::Start { .. }) {
             self.tail.restart();
+            self.tail_mid_line = false;
         }
+        let Some(line) = line else { return };
         self.tail.push(line.as_bytes());
         self.tail.push(b"\n");
-        self.sink.push(match self.color {
-            Color::Green if text::is_colored(event) => format!("\x1b[32m{line}\x1b[0m\n").into(),
+        self.sink.push(match (self.color, self.format) {
+            (Color::Green, LogFormat::Text) if text::is_colored(event) => format!("\x1b[32m{line}\x1b[0m\n").into(),
             _ => (line + "\n").into(),
         });
+    }
+
+    fn line(&self, event: &LogEvent) -> Option<String> {
+        match self.format {
+            LogFormat::Text => text::line(event),
+            LogFormat::Json { level } if SystemLogLevel::of(event) < level => None,
+            LogFormat::Json { .. } => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                platform_record(event, now, RecordForm::Log)
+            }
+        }
     }
 
     /// Writes output of the function as it came, but for its carriage returns. Ask for [room](Self::room) first.
@@ -121,6 +150,10 @@ impl Report {
         if self.carriage_returns == CarriageReturns::ToLineFeeds {
             bytes.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b'\n');
         }
+        self.write(stream, bytes);
+    }
+
+    fn write(&mut self, stream: OutputStream, bytes: Vec<u8>) {
         if let Some(last) = bytes.last() {
             self.tail_mid_line = *last != b'\n';
         }
@@ -134,6 +167,17 @@ impl Report {
                 self.sink.push(Bytes::from(bytes));
             }
         }
+    }
+
+    /// Writes a record of the function, which is an entry of the log however many lines it has, as it is. Ask for [room](Self::room) first.
+    pub fn record(&mut self, stream: OutputStream, record: Vec<u8>) {
+        self.end_line();
+        self.write(stream, record);
+    }
+
+    /// Writes more of a [record](Self::record) that came in pieces.
+    pub fn more_of_record(&mut self, stream: OutputStream, piece: Vec<u8>) {
+        self.write(stream, piece);
     }
 
     /// Every line of the platform is a record of its own on Lambda, whatever the function wrote before.

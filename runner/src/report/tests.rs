@@ -92,6 +92,59 @@ fn lines() {
     }
 }
 
+/// All that is written by the end of the report, as text.
+fn written(tap: &mpsc::Receiver<Vec<u8>>) -> String {
+    String::from_utf8(tap.iter().flatten().collect()).unwrap()
+}
+
+/// A log in JSON of one whole invocation, and its tail.
+fn json_log(level: SystemLogLevel) -> (String, String) {
+    let (log, tap) = tapped(Color::Green, CarriageReturns::ToLineFeeds);
+    let mut log = log.with_format(LogFormat::Json { level });
+    log.log(&LogEvent::InitRuntimeDone { phase: InitPhase::Init, status: InitStatus::Success });
+    log.output(OutputStream::Stdout, b"initialised".to_vec());
+    log.log(&start());
+    log.output(OutputStream::Stdout, b"{\"level\":\"INFO\"}".to_vec());
+    log.log(&LogEvent::End { request_id: id() });
+    log.log(&report(None, ReportStatus::Timeout));
+    let tail = String::from_utf8(log.log_tail()).unwrap();
+    drop(log);
+    (written(&tap), tail)
+}
+
+#[test]
+fn a_log_in_json() {
+    let kinds = |log: &str| -> Vec<String> {
+        let kind = |line: &str| match serde_json::from_str::<serde_json::Value>(line) {
+            Ok(record) if record["type"].is_string() => record["type"].as_str().unwrap().to_owned(),
+            _ => line.to_owned(),
+        };
+        log.lines().map(kind).collect()
+    };
+    let output = r#"{"level":"INFO"}"#;
+    let (log, tail) = json_log(SystemLogLevel::Debug);
+    assert_eq!(kinds(&log), ["platform.initRuntimeDone", "initialised", "platform.start", output, "platform.report"]);
+    assert_eq!(kinds(&tail), ["platform.start", output, "platform.report"]);
+    let (log, tail) = json_log(SystemLogLevel::Info);
+    assert_eq!(kinds(&log), ["initialised", "platform.start", output, "platform.report"]);
+    assert_eq!(kinds(&tail), ["platform.start", output, "platform.report"]);
+    let (log, tail) = json_log(SystemLogLevel::Warn);
+    assert_eq!(kinds(&log), ["initialised{\"level\":\"INFO\"}", "platform.report"]);
+    assert_eq!(kinds(&tail), [output, "platform.report"]);
+    assert!(log.ends_with("}\n") && !log.contains('\x1b'), "{log}");
+}
+
+#[test]
+fn records_of_the_function_stand_on_lines_of_their_own() {
+    let (mut log, tap) = tapped(Color::Plain, CarriageReturns::ToLineFeeds);
+    log.output(OutputStream::Stdout, b"open".to_vec());
+    log.record(OutputStream::Stdout, b"a\rb\n".to_vec());
+    log.record(OutputStream::Stdout, b"long ".to_vec());
+    log.more_of_record(OutputStream::Stdout, b"record\n".to_vec());
+    drop(log);
+    assert_eq!(written(&tap), "open\na\rb\nlong record\n");
+}
+
 #[test]
 fn lines_of_the_init_phase() {
     let version = RuntimeVersion { name: "python:3.13.v37".to_owned(), arn: "arn:aws:lambda:us-east-1::runtime:0".to_owned() };
