@@ -1,5 +1,5 @@
-//! Compiles what undocked embeds: the sandbox's PID 1 and the janitor of cgroups (`init/`), static programs without libraries, and the shipped seccomp
-//! policies.
+//! Compiles what undocked embeds: the sandbox's PID 1, the janitor of cgroups and the stand-in for docker-lambda's server (`init/`), static programs
+//! without libraries, and the shipped seccomp policies.
 
 use std::env;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use seccomp::policy::Policy;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let output = PathBuf::from(variable("OUT_DIR"));
-    for program in ["init", "janitor"] {
+    for program in ["init", "janitor", "mockserver"] {
         compile(program, &output.join(program));
     }
     compile_filters(&output.join("filters.rs"));

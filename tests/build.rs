@@ -8,7 +8,7 @@ use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=src/bin");
-    for (name, variable) in [("probe", "STATIC_PROBE"), ("nothing", "STATIC_NOTHING")] {
+    for (name, variable) in [("probe", "STATIC_PROBE"), ("nothing", "STATIC_NOTHING"), ("echo", "STATIC_ECHO")] {
         let output = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join(name);
         let status = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"))
             .args(["--edition", "2024", "--crate-name", name, "--target"])

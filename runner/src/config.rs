@@ -18,11 +18,16 @@ use crate::sandbox::{Filter, IsolationChoice, Volume};
 mod filter;
 mod limits;
 mod network;
+mod serve;
 mod volume;
 
 pub use filter::{PolicyError, filter};
 pub use limits::{CpuRule, memory, tmp_size};
 pub use network::{NetworkError, NetworkOptions, networking};
+pub use serve::{
+    BetweenEvents, Changes, DescribedFunction, EventsConfig, FunctionsError, Keeping, Scalar, ServeConfig, ServedFunction, ServedNames,
+    Surplus, functions,
+};
 pub use volume::{VolumeError, volumes};
 
 /// One run.
@@ -62,6 +67,8 @@ pub struct RunConfig {
     pub stdin: Stdin,
     /// The form of the result on stdout.
     pub result: ResultFormat,
+    /// How its environment is kept, if it stays open.
+    pub keeping: Keeping,
     /// What is said on stderr.
     pub talk: Talk,
     /// Where this machine's interpreters are looked for.

@@ -83,6 +83,12 @@ impl Failure {
         Self { hint: hint.or(self.hint), ..self }
     }
 
+    /// The same failure with what it is about in front of it.
+    #[must_use]
+    pub fn in_front(self, about: &str) -> Self {
+        Self { error: format!("{about}: {self}").into(), ..self }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()

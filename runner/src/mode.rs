@@ -7,8 +7,12 @@ pub mod lock;
 pub mod once;
 mod progress;
 pub mod pull;
+mod ready;
+pub mod serve;
 pub mod shell;
 mod signals;
+mod stay_open;
+mod work;
 
 use std::io::Write;
 use std::path::Path;

@@ -451,8 +451,8 @@ def deco_lambci_py(minor, legacy, sets=()):
                       entry=["/var/lang/bin/python" + minor, "/var/runtime/awslambda/bootstrap.py"])
 
 
-deco_lambci_py("2.7", True)
-deco_lambci_py("3.6", True)
+deco_lambci_py("2.7", True, ("ci",))
+deco_lambci_py("3.6", True, ("ci",))
 deco_lambci_py("3.7", False)
 deco_lambci_py("3.8", False, ("core", "ci"))
 

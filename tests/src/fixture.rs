@@ -110,7 +110,7 @@ impl Fixture {
     }
 
     fn start_with(&self, run: Run, arguments: &[&str]) -> Run {
-        let isolation = place::isolation().filter(|_| arguments.first() == Some(&"run"));
+        let isolation = place::isolation().filter(|_| matches!(arguments.first(), Some(&("run" | "serve" | "batch"))));
         let (first, rest) = arguments.split_at(arguments.len().min(1));
         run.args(first)
             .args(isolation.iter().flat_map(|isolation| ["--isolation", isolation]))

@@ -14,6 +14,7 @@ pub mod place;
 pub mod real;
 pub mod real_registry;
 pub mod run;
+pub mod serving;
 pub mod skip;
 pub mod tar;
 pub mod weakened;

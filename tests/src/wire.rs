@@ -73,8 +73,7 @@ pub fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]
     (&stream).write_all(head.as_bytes())?;
     (&stream).write_all(body)?;
     let mut reader = BufReader::new(stream);
-    let status = read_line(&mut reader)?.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
-    let headers = read_headers(&mut reader)?;
+    let (status, headers) = read_head(&mut reader)?;
     let mut answer = Vec::new();
     if method != "HEAD" {
         match headers.get("content-length").and_then(|length| length.parse().ok()) {
@@ -83,6 +82,15 @@ pub fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]
         };
     }
     Ok((status, headers, answer))
+}
+
+/// Reads the head of an answer.
+///
+/// # Errors
+/// When the connection fails or the answer is no HTTP.
+pub fn read_head(reader: &mut impl BufRead) -> io::Result<(u16, Headers)> {
+    let status = read_line(reader)?.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((status, read_headers(reader)?))
 }
 
 fn read_line(reader: &mut impl BufRead) -> io::Result<String> {

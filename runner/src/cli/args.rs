@@ -4,6 +4,7 @@
 //! external subcommand; an ordinary trailing argument would still let our options be read behind it.
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -20,6 +21,8 @@ pub(super) struct Cli {
 pub(super) enum CliCommand {
     /// Run a function once: the result goes to stdout, all else to stderr
     Run(Box<RunArgs>),
+    /// Serve functions: clients invoke them as on AWS
+    Serve(Box<ServeArgs>),
     /// Pull images into the cache
     Pull(PullArgs),
     /// List the images in the cache
@@ -66,12 +69,85 @@ pub(super) struct RunArgs {
     /// Print one JSON object with result, log tail and report
     #[arg(long)]
     pub json: bool,
+    /// Start anew when a file of the function or of a layer changes, if it stays open
+    #[arg(long)]
+    pub watch: bool,
     #[command(subcommand)]
     pub image: Option<ImageAndArguments>,
 }
 
-/// What every command takes that runs functions: what is inside, how it is connected and confined, and how its image is found.
+const SERVE_USAGE: &str = "undocked serve [OPTIONS] IMAGE [HANDLER]\n       undocked serve [OPTIONS] --config FILE";
+
+const SERVE_DETAILS: &str = "\
+Clients invoke the function at http://127.0.0.1:9001, by any name if there is one function, by its own if
+there are several. SIGINT and SIGTERM end it, SIGHUP starts the functions anew.
+
+Exit codes: 0; 2 wrong usage; 125 it could not be served.";
+
 #[derive(Debug, Args)]
+#[command(override_usage = SERVE_USAGE, after_help = SERVE_DETAILS, subcommand_value_name = "IMAGE", subcommand_help_heading = "Image")]
+#[command(disable_help_subcommand = true, args_override_self = true)]
+pub(super) struct ServeArgs {
+    /// Where the Invoke API listens; 127.0.0.1:9001 when not given
+    #[arg(short = 'l', long, value_name = "[IP:]PORT")]
+    pub listen: Vec<String>,
+    /// Serve the function's URL here, too
+    #[arg(long, value_name = "[IP:]PORT")]
+    pub url: Option<String>,
+    /// Serve the functions that a file describes
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How many invocations of a function run at once; 10 when not given
+    #[arg(short = 'c', long, value_name = "NUMBER")]
+    pub concurrency: Option<NonZeroUsize>,
+    /// Let more invocations wait instead of refusing them
+    #[arg(long)]
+    pub queue: bool,
+    /// Start anew when a file of the function or of a layer changes
+    #[arg(long)]
+    pub watch: bool,
+    /// Stop the function's processes between events, as on Lambda
+    #[arg(long)]
+    pub freeze: bool,
+    /// How long an environment stays without work; 600 when not given
+    #[arg(long, value_name = "SECONDS")]
+    pub idle: Option<f64>,
+    #[command(flatten)]
+    pub events: EventArgs,
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
+    #[command(subcommand)]
+    pub image: Option<ImageAndArguments>,
+}
+
+/// What becomes of events that nobody waits for.
+#[derive(Debug, Args)]
+pub(super) struct EventArgs {
+    /// The folder that keeps events until they are handled
+    #[arg(long, value_name = "DIR")]
+    pub events: Option<PathBuf>,
+    /// How often an event is tried again after an error of the function: 0 to 2
+    #[arg(long, value_name = "NUMBER")]
+    pub retries: Option<u32>,
+    /// How long after the first error it is tried again, and twice that after the second; 60 when not given
+    #[arg(long, value_name = "SECONDS")]
+    pub retry_delay: Option<f64>,
+    /// How old an event may get before it is given up; 21600 when not given
+    #[arg(long, value_name = "SECONDS")]
+    pub max_event_age: Option<f64>,
+    /// Where a record goes of each event that failed for good: a folder, http://HOST/PATH or sqs:URL
+    #[arg(long, value_name = "DESTINATION")]
+    pub on_failure: Option<String>,
+    /// Where a record goes of each event that was handled
+    #[arg(long, value_name = "DESTINATION")]
+    pub on_success: Option<String>,
+    /// Where each event goes that failed for good
+    #[arg(long, value_name = "DESTINATION")]
+    pub dead_letter: Option<String>,
+}
+
+/// What every command takes that runs functions: what is inside, how it is connected and confined, and how its image is found.
+#[derive(Debug, Clone, Args)]
 pub(super) struct SandboxArgs {
     /// Show a host file or folder inside: HOST:CONTAINER[:ro|rw], usually DIR:/var/task:ro
     #[arg(short = 'v', long = "volume", value_name = "HOST:CONTAINER[:OPTIONS]")]
@@ -156,7 +232,7 @@ pub(super) enum ImageAndArguments {
 }
 
 /// How much is said, and how.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct TalkArgs {
     /// Say nothing of pulls
     #[arg(short = 'q', long)]
@@ -167,7 +243,7 @@ pub(super) struct TalkArgs {
 }
 
 /// What every command that resolves images takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct RegistryArgs {
     /// The platform to choose from an index, such as linux/arm64
     #[arg(long, value_name = "OS/ARCH")]

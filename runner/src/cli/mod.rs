@@ -9,6 +9,7 @@ use rootfs_cache::store::PruneScope;
 mod args;
 pub mod env;
 mod run;
+mod serve;
 pub mod usage;
 pub mod variables;
 
@@ -16,7 +17,7 @@ use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ProfileReade
 use env::OwnEnvironment;
 use usage::Ended;
 
-use crate::config::{DoctorSubject, ImageSource, Listing, LockAction, RunConfig, SeccompReader, Talk};
+use crate::config::{DoctorSubject, ImageSource, Listing, LockAction, RunConfig, SeccompReader, ServeConfig, Talk};
 use crate::exit_code::Failure;
 
 /// What is to be done.
@@ -24,6 +25,8 @@ use crate::exit_code::Failure;
 pub enum Command {
     /// Run a function, or a plain command, once.
     Run(Box<RunConfig>),
+    /// Serve functions.
+    Serve(Box<ServeConfig>),
     /// Pull images into the cache.
     Pull {
         /// References as given.
@@ -82,6 +85,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
     let cli = Cli::from_arg_matches(&matches)?;
     Ok(match cli.command {
         CliCommand::Run(args) => Command::Run(Box::new(run::config(*args, own)?)),
+        CliCommand::Serve(args) => Command::Serve(Box::new(serve::config(*args, own)?)),
         CliCommand::Pull(args) => {
             let source = run::image_source(args.registry, PullPolicy::Always, own)?;
             Command::Pull { images: args.images, source, talk: run::talk(&args.talk, own) }

@@ -1,6 +1,7 @@
 //! From the options of `undocked run` to a [`RunConfig`].
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use rootfs_cache::lock::LockFiles;
 use rootfs_cache::pull::{PullOptions, PullPolicy};
@@ -10,15 +11,21 @@ use rootfs_cache::source::RegistryAccess;
 use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, SandboxArgs, TalkArgs};
 use super::env::OwnEnvironment;
 use super::variables;
-use crate::config::{self, Color, CpuRule, ImageSource, Loudness, NetworkOptions, ResultFormat, RunConfig, Stdin, Talk};
+use crate::config::{
+    self, BetweenEvents, Changes, Color, CpuRule, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RunConfig, Stdin, Talk,
+};
 use crate::exit_code::Failure;
+
+/// How long an environment stays without work: Lambda's own takes some minutes.
+pub(super) const STAYS: Duration = Duration::from_secs(600);
 
 /// Of `undocked run`.
 pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, Failure> {
     let config = sandbox(args.sandbox, args.image, own)?;
     let stdin = if args.interactive == Some(true) { Stdin::Inherit } else { Stdin::Null };
     let result = if args.json { ResultFormat::Json } else { ResultFormat::Line };
-    Ok(RunConfig { stdin, result, ..config })
+    let changes = if args.watch { Changes::Restart } else { Changes::Ignore };
+    Ok(RunConfig { stdin, result, keeping: Keeping { changes, ..config.keeping }, ..config })
 }
 
 /// What all commands that run functions have in common.
@@ -62,6 +69,7 @@ pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: 
         filter,
         stdin: Stdin::Null,
         result: ResultFormat::Line,
+        keeping: Keeping { idle: STAYS, between: BetweenEvents::GoOn, changes: Changes::Ignore },
         talk: talk(&args.talk, own),
         search_path: own.search_path(),
         images: image_source(args.registry, policy(args.pull), own)?,

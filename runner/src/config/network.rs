@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use crate::function::INNER_API_PORT;
 use crate::sandbox::Network;
 use crate::sandbox::network::{
     HostAddress, HostEntry, LogConnections, NameServers, NetworkChoice, NetworkRules, Networking, ParseRuleError, Protocol, PublishedPort,
@@ -50,14 +49,6 @@ pub enum NetworkError {
         /// As given.
         port: String,
     },
-    /// The Runtime API must not be reached from outside.
-    #[error("the published port `{port}` leads to port {inside} inside, where the Runtime API is")]
-    RuntimeApi {
-        /// As given.
-        port: String,
-        /// The port inside.
-        inside: u16,
-    },
     /// A name for `/etc/hosts`.
     #[error("`--add-host {entry}` is not of the form NAME:IP or NAME:host-gateway")]
     Host {
@@ -81,7 +72,6 @@ impl NetworkError {
                 "HOST or HOST:PORT, where HOST is a name, `*.example.com`, an address or a network like 10.0.0.0/8".to_owned()
             }
             Self::Port { .. } => "one port each, such as `-p 8080:8080` or `-p 127.0.0.1:5300:53/udp`".to_owned(),
-            Self::RuntimeApi { .. } => "any other port will do".to_owned(),
             Self::Host { .. } => return None,
             Self::RulesWithout { .. } => "leave `--network` out".to_owned(),
         })
@@ -135,9 +125,6 @@ fn published(text: &str) -> Result<PublishedPort, NetworkError> {
         None => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
         Some(outside) => self::outside(outside).ok_or_else(wrong)?,
     };
-    if inside == INNER_API_PORT && protocol == Protocol::Tcp {
-        return Err(NetworkError::RuntimeApi { port: text.to_owned(), inside });
-    }
     Ok(PublishedPort { outside, inside, protocol })
 }
 
@@ -196,7 +183,6 @@ mod tests {
         for text in ["", "0", ":80", "80:", "x:80", "80/sctp", "1.2.3:80:80", "80:80:80:80", "+80", "70000", "8000-8001:8000-8001"] {
             assert!(matches!(published(text), Err(NetworkError::Port { .. })), "{text}");
         }
-        assert!(matches!(published("9001:9001"), Err(NetworkError::RuntimeApi { .. })));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::EnvironmentError;
 use crate::api::{self, Ticket};
 use crate::function::INNER_API_PORT;
 use crate::lambda::Input;
@@ -40,11 +41,21 @@ impl PublishError {
     }
 }
 
+/// Where the Runtime API may be on the host's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiPort {
+    /// Anywhere: the program is told.
+    Any,
+    /// Where it is on a private network: the program looks nowhere else.
+    BuiltIn,
+}
+
 /// What listens on the host already; sandboxes are connected with it as they come.
 #[derive(Debug)]
 pub struct Connections {
     networking: Rc<Networking>,
     published: Rc<[Published]>,
+    api_port: ApiPort,
     told: mpsc::Sender<Told>,
     /// What supervisors tell.
     logged: mpsc::Receiver<Told>,
@@ -74,13 +85,18 @@ impl Connections {
             Network::Host => Rc::default(),
             Network::None | Network::Private { .. } => networking.published.iter().map(publish).collect::<Result<_, _>>()?,
         };
-        Ok(Self { networking, published, told, logged })
+        Ok(Self { networking, published, api_port: ApiPort::Any, told, logged })
+    }
+
+    /// The same for a program that looks for the Runtime API there.
+    pub fn with_api_port(self, api_port: ApiPort) -> Self {
+        Self { api_port, ..self }
     }
 
     /// The same for one more environment, on the same published ports.
     pub fn again(&self) -> Self {
         let (told, logged) = mpsc::channel(LOG_AHEAD);
-        Self { networking: Rc::clone(&self.networking), published: Rc::clone(&self.published), told, logged }
+        Self { networking: Rc::clone(&self.networking), published: Rc::clone(&self.published), api_port: self.api_port, told, logged }
     }
 
     /// The published ports as they are: what the host listens on, and the port inside.
@@ -132,13 +148,21 @@ impl Connections {
     }
 
     /// The Runtime API's listener on the host's loopback, for sandboxes on the host's network; and its address inside.
-    pub(super) fn outside(&self) -> io::Result<(Option<TcpListener>, SocketAddr)> {
+    pub(super) fn outside(&self) -> Result<(Option<TcpListener>, SocketAddr), EnvironmentError> {
         if self.networking.network != Network::Host {
             return Ok((None, SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), INNER_API_PORT)));
         }
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+        let port = match self.api_port {
+            ApiPort::Any => 0,
+            ApiPort::BuiltIn => INNER_API_PORT,
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| match self.api_port {
+            ApiPort::Any => EnvironmentError::Listen { source },
+            ApiPort::BuiltIn => EnvironmentError::PortTaken { source },
+        })?;
+        let listen = |source| EnvironmentError::Listen { source };
+        listener.set_nonblocking(true).map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
         Ok((Some(listener), address))
     }
 

@@ -1,7 +1,7 @@
 //! What to execute for an image, and with which handler and event: read from the image's config and the arguments after its name, never from the name.
 //!
-//! Three families: docker-lambda's server `init` as entrypoint, for which we stand in; any other entrypoint, which is a runtime client or starts one; and
-//! no entrypoint at all, a plain command. Knows nothing of how anything is executed.
+//! Four families: docker-lambda's server `init` as entrypoint, for which we stand in; a runtime that starts that server as a helper; any other entrypoint,
+//! which is a runtime client or starts one; and no entrypoint at all, a plain command. Knows nothing of how anything is executed.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
@@ -9,6 +9,9 @@ use std::os::unix::ffi::OsStringExt;
 use super::variables::Sources;
 
 mod init;
+mod legacy;
+
+pub use legacy::stand_in;
 
 /// What to execute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +29,15 @@ pub enum Entry {
     },
     /// A command line that is, or becomes, a Runtime API client.
     Entrypoint {
+        /// The command line.
+        argv: Vec<String>,
+        /// The handler, when it is known.
+        handler: Option<String>,
+        /// The event.
+        event: Event,
+    },
+    /// A command line that starts docker-lambda's server as a helper, for which [`stand_in`] is shown, and asks the Runtime API where that would be.
+    Legacy {
         /// The command line.
         argv: Vec<String>,
         /// The handler, when it is known.
@@ -144,18 +156,14 @@ pub fn entry(request: &EntryRequest<'_>) -> Result<Entry, EntryError> {
     if request.image_entrypoint.is_empty() {
         return plain(request.arguments.iter(), request.image_cmd);
     }
-    for (switch, what) in
-        [("DOCKER_LAMBDA_STAY_OPEN", "a server that stays open"), ("DOCKER_LAMBDA_NO_BOOTSTRAP", "waiting for a runtime of your own")]
-    {
-        if request.sources.setting(switch).is_some() {
-            return Err(EntryError::NotYet { what: format!("`{switch}`: {what}") });
-        }
+    if request.sources.setting("DOCKER_LAMBDA_NO_BOOTSTRAP").is_some() {
+        return Err(EntryError::NotYet { what: "`DOCKER_LAMBDA_NO_BOOTSTRAP`: waiting for a runtime of your own".to_owned() });
     }
     if init::is_server(request.image_entrypoint) {
         return init::entry(request);
     }
     if request.has_legacy_server {
-        return Err(EntryError::NotYet { what: format!("an image of docker-lambda's oldest runtimes (it holds `/{LEGACY_SERVER}`)") });
+        return legacy::entry(request);
     }
     client(request)
 }

@@ -2,6 +2,7 @@
 //!
 //! One task owns all state. It waits for calls, output, the runtime's end and the clock, asks the lifecycle, and does what that says.
 
+mod blueprint;
 pub mod connections;
 pub mod entry;
 mod handle;
@@ -21,6 +22,7 @@ mod task;
 mod tests;
 pub mod variables;
 
+pub use blueprint::Blueprint;
 pub use handle::{Answer, Broken, Finished, Handle, Order, Part, Work};
 pub use once::{EnvironmentError, Ran, Run, run_once};
 pub use serving::{Setup, open};

@@ -1,23 +1,23 @@
 //! Single execution: the runtime is started at once, gets its one event when it asks for it, and nothing is left afterwards.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use super::connections::{Connections, PublishError};
+use super::blueprint::Blueprint;
+use super::connections::{ApiPort, Connections, PublishError};
 use super::handle::{Answer, Work};
 use super::ids;
 use super::task::{Environment, Start};
 use crate::api::Ticket;
-use crate::function::Function;
+use crate::function::{Function, INNER_API_PORT};
 use crate::lambda::{Input, Invocation, Outcome, ReportFigures};
 use crate::report::Report;
 use crate::sandbox::network::Networking;
-use crate::sandbox::{LaunchError, Launcher, PlanError, SandboxPlan};
+use crate::sandbox::{LaunchError, Launcher, PlanError};
 
 /// Calls that wait for the environment's task. Bounded: a connection that is ahead of it waits.
 const CALLS_AHEAD: usize = 16;
@@ -31,6 +31,8 @@ pub struct Run<'a> {
     pub event: Bytes,
     /// How its sandbox is connected.
     pub networking: Rc<Networking>,
+    /// Where the program looks for the Runtime API.
+    pub api_port: ApiPort,
 }
 
 /// What came of it.
@@ -48,6 +50,12 @@ pub enum EnvironmentError {
     /// There is no socket for the Runtime API.
     #[error("cannot serve the Runtime API on 127.0.0.1")]
     Listen {
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The one port for the Runtime API that will do is taken.
+    #[error("cannot serve the Runtime API on 127.0.0.1:{INNER_API_PORT}, the one port where this image's runtime looks for it")]
+    PortTaken {
         /// What the kernel said.
         source: io::Error,
     },
@@ -98,26 +106,29 @@ impl EnvironmentError {
             Self::Launch { source } => source.hint(),
             Self::Publish(error) => Some(error.hint()),
             Self::Plan { source } => source.hint(),
+            Self::PortTaken { .. } => {
+                Some("on a network of their own (without `--network host`) any number of them run at once".to_owned())
+            }
             _ => None,
         }
     }
 }
 
-/// Runs a function once. `make_plan` is called for every start of the runtime, of which a slow initialisation can make a second one.
+/// Runs a function once. A slow initialisation can make a second start of the runtime.
 /// `stop` gives the number of a signal that ends the run. When this returns, the sandbox is gone and the log is written, if anybody reads it.
 pub async fn run_once(
     launcher: &Launcher,
-    make_plan: impl FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>,
+    blueprint: Blueprint,
     run: Run<'_>,
     report: &mut Report,
     stop: impl Future<Output = i32>,
 ) -> Result<Ran, EnvironmentError> {
-    let connections = Connections::open(Rc::clone(&run.networking))?;
+    let connections = Connections::open(Rc::clone(&run.networking))?.with_api_port(run.api_port);
     for (outside, inside) in connections.published() {
         report.note(&format!("undocked: {outside} leads to port {inside} inside"));
     }
     let invocation = invocation(&run).map_err(|source| EnvironmentError::Random { source })?;
-    let (start, received) = start(launcher, make_plan, connections)?;
+    let (start, received) = start(launcher, blueprint, connections)?;
     let (answer, mut answered) = oneshot::channel();
     let (finished, mut end) = oneshot::channel();
     let (_, mut none) = mpsc::channel(1);
@@ -137,14 +148,14 @@ pub async fn run_once(
 }
 
 /// What every start of a runtime needs, and where its calls come.
-pub(super) fn start<P>(
+pub(super) fn start(
     launcher: &Launcher,
-    make_plan: P,
+    blueprint: Blueprint,
     connections: Connections,
-) -> Result<(Start<P>, mpsc::Receiver<Input<Ticket>>), EnvironmentError> {
-    let (outside, runtime_api) = connections.outside().map_err(|source| EnvironmentError::Listen { source })?;
+) -> Result<(Start, mpsc::Receiver<Input<Ticket>>), EnvironmentError> {
+    let (outside, runtime_api) = connections.outside()?;
     let (calls, received) = mpsc::channel(CALLS_AHEAD);
-    Ok((Start { launcher: launcher.clone(), make_plan, runtime_api, connections, outside, calls }, received))
+    Ok((Start { launcher: launcher.clone(), blueprint, runtime_api, connections, outside, calls }, received))
 }
 
 fn invocation(run: &Run<'_>) -> Result<Invocation, getrandom::Error> {

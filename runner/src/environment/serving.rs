@@ -1,9 +1,11 @@
 //! An execution environment that stays: it takes invocations one after another, until it is told to end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::sync::mpsc;
+
 use super::EnvironmentError;
+use super::blueprint::Blueprint;
 use super::connections::Connections;
 use super::handle::{Broken, Handle, Order};
 use super::once::start;
@@ -11,15 +13,15 @@ use super::task::Environment;
 use crate::exit_code::chain;
 use crate::function::Function;
 use crate::report::Report;
-use crate::sandbox::{Launcher, PlanError, SandboxPlan};
+use crate::sandbox::Launcher;
 
 /// What an environment is made of.
 #[derive(Debug)]
-pub struct Setup<P> {
+pub struct Setup {
     /// Starts its sandboxes.
     pub launcher: Launcher,
-    /// Makes the plan for each start of the runtime.
-    pub make_plan: P,
+    /// What they are made of.
+    pub blueprint: Blueprint,
     /// The function.
     pub function: Arc<Function>,
     /// How its sandbox is connected.
@@ -29,10 +31,7 @@ pub struct Setup<P> {
 }
 
 /// Opens an environment; its Init phase begins at once. `setup` is awaited first. Must be called within a tokio `LocalSet`.
-pub fn open<P>(setup: impl Future<Output = Result<Setup<P>, Broken>> + 'static) -> Handle
-where
-    P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError> + 'static,
-{
+pub fn open(setup: impl Future<Output = Result<Setup, Broken>> + 'static) -> Handle {
     let (handle, mut orders) = Handle::new();
     tokio::task::spawn_local(async move {
         let broken = match setup.await {
@@ -58,12 +57,9 @@ fn refuse(order: Order, broken: Option<&Broken>) {
     }
 }
 
-async fn serve<P>(setup: Setup<P>, orders: &mut tokio::sync::mpsc::Receiver<Order>) -> Result<(), Broken>
-where
-    P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>,
-{
-    let Setup { launcher, make_plan, function, connections, mut report } = setup;
-    let (start, calls) = start(&launcher, make_plan, connections).map_err(broken)?;
+async fn serve(setup: Setup, orders: &mut mpsc::Receiver<Order>) -> Result<(), Broken> {
+    let Setup { launcher, blueprint, function, connections, mut report } = setup;
+    let (start, calls) = start(&launcher, blueprint, connections).map_err(broken)?;
     let mut environment = Environment::new(start, function, &mut report);
     // An invocation that is here already is begun with: its Init phase and its own tell of one failure, not of two.
     let first = match orders.try_recv() {

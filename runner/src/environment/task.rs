@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use super::EnvironmentError;
+use super::blueprint::Blueprint;
 use super::connections::Connections;
 use super::handle::{Answer, Broken, Finished, Order, Work};
 use super::runtime::{RuntimeProcess, function_fault};
@@ -18,8 +19,8 @@ use crate::api::Ticket;
 use crate::function::Function;
 use crate::lambda::{Effect, Input, Invocation, Lifecycle, LogEvent, Now, ReportFigures, ReportStatus};
 use crate::report::{OutputStream, Report};
+use crate::sandbox::Launcher;
 use crate::sandbox::network::Told;
-use crate::sandbox::{Launcher, PlanError, SandboxPlan};
 
 /// How often memory is looked at, beside the runtime's calls.
 const MEMORY_TICK: Duration = Duration::from_millis(100);
@@ -27,9 +28,9 @@ const MEMORY_TICK: Duration = Duration::from_millis(100);
 const MEMORY_PAUSE: Duration = Duration::from_millis(20);
 
 /// All that a start of the runtime needs.
-pub(super) struct Start<P> {
+pub(super) struct Start {
     pub(super) launcher: Launcher,
-    pub(super) make_plan: P,
+    pub(super) blueprint: Blueprint,
     pub(super) runtime_api: SocketAddr,
     pub(super) connections: Connections,
     /// The Runtime API's listener on the host's loopback, if it is there.
@@ -39,8 +40,8 @@ pub(super) struct Start<P> {
 }
 
 /// An execution environment.
-pub(super) struct Environment<'a, P> {
-    start: Start<P>,
+pub(super) struct Environment<'a> {
+    start: Start,
     lifecycle: Lifecycle<Ticket>,
     runtime: Option<RuntimeProcess>,
     report: &'a mut Report,
@@ -82,8 +83,8 @@ enum Wake {
     Abandoned,
 }
 
-impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a, P> {
-    pub(super) fn new(start: Start<P>, function: Arc<Function>, report: &'a mut Report) -> Self {
+impl<'a> Environment<'a> {
+    pub(super) fn new(start: Start, function: Arc<Function>, report: &'a mut Report) -> Self {
         Self {
             start,
             lifecycle: Lifecycle::new(function),
@@ -237,7 +238,7 @@ impl<'a, P: FnMut(SocketAddr) -> Result<SandboxPlan, PlanError>> Environment<'a,
     }
 
     fn launch(&mut self) -> Result<Option<Input<Ticket>>, EnvironmentError> {
-        let plan = (self.start.make_plan)(self.start.runtime_api).map_err(|source| EnvironmentError::Plan { source })?;
+        let plan = self.start.blueprint.alone(self.start.runtime_api).map_err(|source| EnvironmentError::Plan { source })?;
         match self.start.launcher.launch(plan) {
             Ok(mut sandbox) => {
                 let serving = self.start.connections.serve(&mut sandbox, self.start.outside.as_ref(), self.start.calls.clone());

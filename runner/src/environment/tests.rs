@@ -1,10 +1,8 @@
 //! Single executions in real sandboxes on the host's own userland, with a runtime in bash. Skipped, with a word, where the kernel grants no user
 //! namespace or there is no bash.
 
-use std::ffi::CString;
 use std::fs;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,12 +10,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{Ran, Run, run_once};
+use super::connections::ApiPort;
+use super::variables::EnvVars;
+use super::{Blueprint, Ran, Run, run_once};
 use crate::function::Function;
 use crate::lambda::{Outcome, PlatformError, RuntimeEnd};
 use crate::report::{CarriageReturns, Color, Report};
 use crate::sandbox::network::Networking;
-use crate::sandbox::{Command, FirstProcess, HostRoot, InnerIdentity, Input, Launcher, Output, RootSource, SandboxRequest, Stdio, plan};
+use crate::sandbox::{Command, FirstProcess, HostRoot, InnerIdentity, Input, Launcher, Output, RootSource, SandboxRequest, Stdio};
 
 /// A Runtime API client: `call METHOD PATH BODY` prints the answer, `next` sets `$id`.
 const CLIENT: &str = r#"
@@ -133,17 +133,18 @@ fn sleepers(seconds: &str) -> usize {
     processes.filter(|entry| fs::read(entry.path().join("cmdline")).is_ok_and(|found| found == line.as_bytes())).count()
 }
 
-fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
+fn blueprint(command: Command) -> Blueprint {
     let policy = seccomp::policy::Policy::lambda();
     let filter = seccomp::filter::Filter::compile(&policy, seccomp::numbers::Architecture::HOST).unwrap();
     let files = [("/opt/plain", "no program", 0o644), ("/opt/badformat", "no program", 0o755), ("/opt/noloader", "#!/no/such\n", 0o755)];
-    let variables = ["PATH=/usr/bin:/bin".to_owned(), format!("AWS_LAMBDA_RUNTIME_API={runtime_api}")];
-    SandboxRequest {
+    let mut variables = EnvVars::default();
+    variables.set("PATH", "/usr/bin:/bin");
+    let request = SandboxRequest {
         isolation: crate::sandbox::IsolationChoice::Auto,
         scratch: None,
         root: RootSource::Host(host_root(&files)),
-        command: command.clone(),
-        environment: variables.into_iter().map(|variable| CString::new(variable).unwrap()).collect(),
+        command,
+        environment: Vec::new(),
         working_dir: "/".into(),
         volumes: Vec::new(),
         identity: InnerIdentity { uid: 993, gid: 990 },
@@ -156,15 +157,16 @@ fn request(command: &Command, runtime_api: SocketAddr) -> SandboxRequest {
         listen_inside: None,
         first_process: FirstProcess::Init,
         filter: Some(Arc::new(filter)),
-    }
+    };
+    Blueprint { request, variables, extensions: Vec::new() }
 }
 
 async fn run_with(command: Command, timeout: &str, report: &mut Report, stop: impl Future<Output = i32>) -> Ran {
     let launcher = Launcher::start().unwrap();
     let function = Function::sample(timeout);
     let networking = Networking::plain(crate::sandbox::Network::Host).into();
-    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}"), networking };
-    run_once(&launcher, |runtime_api| plan(request(&command, runtime_api)), run, report, stop).await.unwrap()
+    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}"), networking, api_port: ApiPort::Any };
+    run_once(&launcher, blueprint(command), run, report, stop).await.unwrap()
 }
 
 async fn run_command(command: Command, timeout: &str, log: Shared, stop: impl Future<Output = i32>) -> Seen {

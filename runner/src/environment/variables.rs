@@ -314,7 +314,7 @@ fn timeout(setup: &Setup<'_>) -> Result<Timeout, SettingError> {
 }
 
 /// `YYYY/MM/DD/[version]` and 32 hex digits.
-fn log_stream(version: &str, unique: &Unique) -> String {
+pub fn log_stream(version: &str, unique: &Unique) -> String {
     let [high, low] = unique.random;
     format!("{}/[{version}]{high:016x}{low:016x}", unique.now.format("%Y/%m/%d"))
 }

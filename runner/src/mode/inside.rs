@@ -15,7 +15,8 @@ use super::signals::Signals;
 use crate::config::{ImageSource, RunConfig};
 use crate::environment::identity::{HOST_IDENTITY, Identity, ImageRoot};
 use crate::environment::layers::{self, MergeError};
-use crate::environment::mount_points;
+use crate::environment::variables::EnvVars;
+use crate::environment::{Blueprint, mount_points};
 use crate::exit_code::Failure;
 use crate::function::INNER_API_PORT;
 use crate::sandbox::run_folder::{self, RunFolder};
@@ -55,6 +56,15 @@ pub(super) enum Userland {
     Host(HostRoot),
 }
 
+/// What the program needs that runs there.
+#[derive(Debug, Clone)]
+pub(super) struct Needs {
+    /// What it may use.
+    pub(super) limits: Limits,
+    /// Files beside it; their places exist.
+    pub(super) helpers: Vec<MadeFile>,
+}
+
 /// Why nothing can be shown.
 pub(super) enum NotInside {
     /// An error.
@@ -71,7 +81,8 @@ impl From<Failure> for NotInside {
 
 impl Inside {
     /// Puts it together; layers may have to be copied, until a signal comes.
-    pub(super) async fn prepare(config: &RunConfig, userland: Userland, limits: Limits, signals: &mut Signals) -> Result<Self, NotInside> {
+    pub(super) async fn prepare(config: &RunConfig, userland: Userland, needs: Needs, signals: &mut Signals) -> Result<Self, NotInside> {
+        let Needs { limits, helpers } = needs;
         let mut folder = LazyFolder { source: &config.images, made: None };
         places::check(&config.volumes, &userland)?;
         let mut volumes = config.volumes.clone();
@@ -80,7 +91,7 @@ impl Inside {
         }
         let working_dir = working_dir(config, &userland);
         let names = names::files(config);
-        let mut files = Vec::new();
+        let mut files: Vec<_> = helpers.into_iter().filter(|helper| is_free(&volumes, &helper.path)).collect();
         let (root, ids, rootfs) = match userland {
             Userland::Host(mut root) => {
                 names::show_on_host(&mut root, names);
@@ -95,7 +106,7 @@ impl Inside {
                         continue;
                     }
                     if image.holds(path) {
-                        files.push(MadeFile { path: path.into(), contents });
+                        files.push(MadeFile { path: path.into(), contents, mode: 0o444 });
                     } else {
                         // A place has to be made, for which there must be something to show.
                         volumes.push(read_only(folder.write(path.trim_start_matches("/etc/"), &contents)?, path));
@@ -127,6 +138,11 @@ impl Inside {
             _rootfs: rootfs,
             _folder: folder.made,
         })
+    }
+
+    /// What environments of a function are made of.
+    pub(super) fn blueprint(&self, command: Command, variables: EnvVars, stdio: Stdio) -> Blueprint {
+        Blueprint { request: self.request(command, Vec::new(), stdio), variables, extensions: Vec::new() }
     }
 
     /// What the sandbox is asked to be.
@@ -224,8 +240,8 @@ fn show_names_of_host(image: &ImageRoot, files: &[MadeFile], volumes: &mut Vec<V
 }
 
 /// What the user shows at the same place, or around it, wins.
-fn is_free(volumes: &[Volume], path: &str) -> bool {
-    volumes.iter().all(|given| !Path::new(path).starts_with(&given.target))
+fn is_free(volumes: &[Volume], path: impl AsRef<Path>) -> bool {
+    volumes.iter().all(|given| !path.as_ref().starts_with(&given.target))
 }
 
 fn read_only(source: PathBuf, target: &str) -> Volume {

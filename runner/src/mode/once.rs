@@ -1,29 +1,25 @@
 //! `undocked run`: one image, one function, one answer; or one plain command.
 
 use std::io::{IsTerminal, Read};
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use rootfs_cache::pull::PullPolicy;
-use rootfs_cache::reference::ImageReference;
-
-mod work;
-
-use work::{Purpose, Work};
 
 use super::inside::{Inside, NotInside};
 use super::signals::Signals;
-use super::{async_runtime, print, pull, shell};
+use super::work::{self, Purpose, Work};
+use super::{async_runtime, print, serve, shell, stay_open};
 use crate::config::{Color, Loudness, ResultFormat, RunConfig, Stdin};
 use crate::environment::entry::Event;
 use crate::environment::variables::EnvVars;
 use crate::environment::{EnvironmentError, Ran, Run, run_once};
 use crate::exit_code::{ExitCode, Failure};
+use crate::function::INNER_API_PORT;
 use crate::lambda::Outcome;
 use crate::report::{self, Report, RunResult, result_line};
-use crate::sandbox::network::{HOST_NAME, HostAddress, HostEntry, LogConnections, NetworkChoice, Networking};
-use crate::sandbox::{Command, Input, Launcher, Network, Output, Stdio, plan};
+use crate::sandbox::network::{HOST_NAME, HostAddress, HostEntry, LogConnections, NetworkChoice, Networking, Protocol, PublishedPort};
+use crate::sandbox::{Command, Input, Launcher, Network, Output, Stdio};
 
 /// Why a run was not done.
 #[derive(Debug)]
@@ -81,10 +77,12 @@ fn without_effect(networking: &Networking) -> Option<&'static str> {
 
 /// One attempt; `said` is said of it. The event is read once.
 fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) -> Result<ExitCode, NotRun> {
-    let Work { userland, command, variables, purpose, limits, note } = match &config.image {
-        ImageReference::Host => work::on_host(config)?,
-        image => work::in_image(config, pull::find(image, &config.images, config.talk)?)?,
-    };
+    let work = work::of(config)?;
+    if let Some(listen) = stay_open::asked_for(config, &work)? {
+        return Ok(serve::stay_open(config, work, listen, said)?);
+    }
+    refuse_inner_port(&config.networking)?;
+    let Work { userland, command, variables, purpose, needs, note, .. } = work;
     // Read while signals still end us: nobody else would stop a read of a terminal.
     let event = match (&purpose, &*known) {
         (_, Some(event)) => event.clone(),
@@ -98,7 +96,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
     })?;
     async_runtime()?.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
-        let inside = match Inside::prepare(config, userland, limits, &mut signals).await {
+        let inside = match Inside::prepare(config, userland, needs, &mut signals).await {
             Ok(inside) => inside,
             Err(NotInside::Failed(failure)) => return Err(failure.into()),
             Err(NotInside::Interrupted(signal)) => return Ok(ExitCode::from_signal(signal)),
@@ -111,7 +109,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
                 }
                 start.plain(config, signals).await
             }
-            Purpose::Function { function, carriage_returns, .. } => {
+            Purpose::Function { function, carriage_returns, api_port, .. } => {
                 let mut report = Report::to_stderr(color(config), carriage_returns);
                 if let Some(note) = note.filter(|_| said.is_none() && config.talk.loudness == Loudness::Normal) {
                     report.note(&format!("undocked: {note}"));
@@ -120,13 +118,28 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
                     report.note(&format!("undocked: {said}"));
                 }
                 let ran = start
-                    .function(Run { function: &function, event, networking: Rc::new(config.networking.clone()) }, &mut report, signals)
+                    .function(
+                        Run { function: &function, event, networking: Rc::new(config.networking.clone()), api_port },
+                        &mut report,
+                        signals,
+                    )
                     .await
                     .map_err(not_run)?;
                 Ok(finish(&ran, &report, config.result)?)
             }
         }
     })
+}
+
+/// The Runtime API must not be reached from outside.
+fn refuse_inner_port(networking: &Networking) -> Result<(), Failure> {
+    let leads_there = |port: &&PublishedPort| port.inside == INNER_API_PORT && port.protocol == Protocol::Tcp;
+    if networking.network == Network::Host || !networking.published.iter().any(|port| leads_there(&port)) {
+        return Ok(());
+    }
+    let error = format!("a published port leads to port {INNER_API_PORT} inside, where the Runtime API is");
+    let hint = "any other port will do; `-e DOCKER_LAMBDA_STAY_OPEN=1` or `undocked serve` have clients invoke the function";
+    Err(Failure::usage(error).with_hint(Some(hint.to_owned())))
 }
 
 /// Everything a sandbox is started with.
@@ -149,13 +162,9 @@ impl Start<'_> {
     }
 
     async fn function(self, run: Run<'_>, report: &mut Report, mut signals: Signals) -> Result<Ran, EnvironmentError> {
-        let make_plan = |runtime_api: SocketAddr| {
-            let mut variables = self.variables.clone();
-            variables.set("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string());
-            let stdio = Stdio { input: Input::Null, output: Output::Pipe, error: Output::Joined };
-            plan(self.inside.request(self.command.clone(), variables.to_c_strings(), stdio))
-        };
-        run_once(self.launcher, make_plan, run, report, signals.next()).await
+        let stdio = Stdio { input: Input::Null, output: Output::Pipe, error: Output::Joined };
+        let blueprint = self.inside.blueprint(self.command, self.variables, stdio);
+        run_once(self.launcher, blueprint, run, report, signals.next()).await
     }
 }
 
@@ -171,7 +180,7 @@ fn read(event: &Event) -> Result<Bytes, Failure> {
     }
 }
 
-fn color(config: &RunConfig) -> report::Color {
+pub(super) fn color(config: &RunConfig) -> report::Color {
     let green = match config.talk.color {
         Color::Always => true,
         Color::Never => false,

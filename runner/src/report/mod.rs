@@ -196,6 +196,14 @@ impl Report {
         self.sink.push(format!("{line}\n").into());
     }
 
+    /// Writes a line of our own that docker-lambda has in green.
+    pub fn green(&mut self, line: &str) {
+        match self.color {
+            Color::Green => self.note(&format!("\x1b[32m{line}\x1b[0m")),
+            Color::Plain => self.note(line),
+        }
+    }
+
     /// Whether more output can be taken without piling it up.
     pub fn has_room(&self) -> bool {
         self.sink.has_room() && self.stdout.as_ref().is_none_or(Sink::has_room)

@@ -179,7 +179,7 @@ impl Child {
             Step::MakeFile { path, contents, mode } => self.make_file(path, contents, *mode),
             Step::AttachTmpfs { target, options } => self.mount_tmpfs(target, options),
             Step::StageFiles { options } => self.mount_tmpfs(c"tmp", options),
-            Step::StageFile { slot, name, contents } => self.stage_file(orders.slots.get_mut(*slot), name, contents),
+            Step::StageFile { slot, name, contents, mode } => self.stage_file(orders.slots.get_mut(*slot), name, contents, *mode),
             Step::KeepOuterProc => self.keep_outer_proc(),
             Step::AttachProc(from) => self.attach_proc(*from, orders),
             Step::Attach { slot, target } => self.attach(slot_fd(orders, *slot)?, target),

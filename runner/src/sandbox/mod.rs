@@ -142,13 +142,15 @@ pub struct Volume {
     pub access: Access,
 }
 
-/// A file that is made for the sandbox, readable by all.
+/// A file that is made for the sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MadeFile {
     /// The absolute path inside.
     pub path: PathBuf,
     /// What it holds.
     pub contents: Vec<u8>,
+    /// Its mode bits.
+    pub mode: u32,
 }
 
 /// Whether the sandbox may write to a volume.

@@ -354,9 +354,9 @@ impl Planner {
             self.steps.push(Step::StageFiles { options: constant("mode=700,size=8m") });
         }
         let slots = self.sources.len()..;
-        let staged = slots.zip(files).map(|(slot, MadeFile { path, contents })| {
+        let staged = slots.zip(files).map(|(slot, MadeFile { path, contents, mode })| {
             // Any name will do, as long as it is the only one.
-            self.steps.push(Step::StageFile { slot, name: text(format!("{slot}").as_bytes())?, contents: contents.clone() });
+            self.steps.push(Step::StageFile { slot, name: text(format!("{slot}").as_bytes())?, contents: contents.clone(), mode: *mode });
             Ok((slot, inside(path)?))
         });
         staged.collect()

@@ -100,7 +100,7 @@ fn every_source_is_opened_before_anything_lies_over_it() {
 fn files_are_made_before_tmp_and_shown_after_volumes() {
     let mut request = request(image());
     for path in ["/etc/hosts", "/etc/passwd"] {
-        request.files.push(MadeFile { path: path.into(), contents: path.into() });
+        request.files.push(MadeFile { path: path.into(), contents: path.into(), mode: 0o444 });
     }
     let plan = plan_as(request, Privilege::Root).unwrap();
     let order = [

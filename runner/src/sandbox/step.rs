@@ -59,6 +59,7 @@ pub(crate) enum Step {
         slot: usize,
         name: CString,
         contents: Vec<u8>,
+        mode: u32,
     },
     AttachProc(ProcFrom),
     Attach {

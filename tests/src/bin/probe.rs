@@ -4,7 +4,7 @@
 //! collected as notes: a JSON object that `respond-notes` answers the invocation with and `print-notes` writes to standard output.
 //!
 //! The script is `/var/task/script`, else `/opt/script`, else `/script`; or the words after `--line`, commands parted by ` ; `.
-//! An argument `--answer` needs no script: it answers every event with `null`, as fast as it can.
+//! The command `obey` takes what follows from the events. An argument `--answer` needs no script: it answers every event with `null`, as fast as it can.
 
 #[path = "probe/bombs.rs"]
 mod bombs;
@@ -128,6 +128,7 @@ impl Probe {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
         match command {
             "" | "#" => {}
+            "obey" => self.obey(),
             "next" | "respond" | "respond-event" | "respond-notes" | "respond-size" | "error" | "init-error" | "http" | "http-size"
             | "header" | "note-event" => self.api_command(command, rest),
             "out" | "err" | "out-fill" | "out-lines" | "close-out" | "print-notes" => self.stream_command(command, rest),
@@ -235,6 +236,19 @@ impl Probe {
         }
     }
 
+    /// For every event, a JSON string: does what it says, commands parted by ` ; `.
+    fn obey(&mut self) -> ! {
+        loop {
+            self.api_command("next", "");
+            if self.event.is_empty() {
+                exit(98)
+            }
+            let event = String::from_utf8_lossy(&self.event).into_owned();
+            let line = event.trim().trim_matches('"').replace("\\\"", "\"").replace("\\\\", "\\");
+            line.split(" ; ").for_each(|command| self.run(command));
+        }
+    }
+
     fn answer_all(&mut self) -> ! {
         loop {
             self.api_command("next", "");
@@ -329,6 +343,7 @@ impl Probe {
                 let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
                 self.notes.set(name, &notes::json_output(output));
             }
+            ("feed", [program, size]) => self.notes.text(name, &feed(program, number(size))),
             ("connect", [address]) => self.notes.text(name, &outcome(TcpStream::connect(address))),
             ("connect-abstract", [socket]) => self.notes.text(name, &outcome(system::connect_abstract(socket))),
             ("syscall", [number_text, arguments @ ..]) => {
@@ -345,6 +360,16 @@ impl Probe {
 /// Ourselves, by a path that a script in the sandbox may exec.
 fn own_path() -> std::path::PathBuf {
     env::current_exe().unwrap_or_else(|_| "/var/task/bootstrap".into())
+}
+
+/// Starts a program, writes so many bytes to its standard input and ends that; says how it went, and how the program ended.
+fn feed(program: &str, size: u64) -> String {
+    let fed = Command::new(program).stdin(Stdio::piped()).spawn().and_then(|mut child| {
+        let written = child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(&vec![b'f'; size as usize]));
+        let status = child.wait()?;
+        Ok(format!("{} {status}", outcome(written)))
+    });
+    fed.unwrap_or_else(|error| system::errno_name(&error))
 }
 
 /// A JSON string of exactly `size` bytes, quotes included.

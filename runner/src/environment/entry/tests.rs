@@ -160,9 +160,62 @@ fn refusals_name_what_was_asked_for() {
     let case = Case { entrypoint: &["/e"], arguments: &["h", "{}", "x"], ..NOTHING };
     assert_eq!(case.refused(), "unexpected argument `x` after the event");
     assert!(case.entry().unwrap_err().is_usage());
-    let case = Case { entrypoint: RAPID, given: &[("DOCKER_LAMBDA_STAY_OPEN", "1")], ..NOTHING };
-    assert_eq!(case.refused(), "`DOCKER_LAMBDA_STAY_OPEN`: a server that stays open comes with a later release");
+    let case = Case { entrypoint: RAPID, given: &[("DOCKER_LAMBDA_NO_BOOTSTRAP", "1")], ..NOTHING };
+    assert_eq!(case.refused(), "`DOCKER_LAMBDA_NO_BOOTSTRAP`: waiting for a runtime of your own comes with a later release");
     assert!(!case.entry().unwrap_err().is_usage());
-    let case = Case { entrypoint: &["/var/lang/bin/node", "/var/runtime/node_modules/awslambda/index.js"], legacy: true, ..NOTHING };
-    assert!(case.refused().contains("mockserver"), "{}", case.refused());
+    let case = Case { entrypoint: NODE, arguments: &["h", "{}", "x"], legacy: true, ..NOTHING };
+    assert_eq!(case.refused(), "unexpected argument `x` after the event");
+}
+
+const NODE: &[&str] = &["/var/lang/bin/node", "--expose-gc", "/var/runtime/node_modules/awslambda/index.js"];
+
+#[test]
+fn the_oldest_images_run_their_own_program() {
+    const PYTHON: &[&str] = &["/var/lang/bin/python3.6", "/var/runtime/awslambda/bootstrap.py"];
+    const JAVA: &[&str] = &["/usr/bin/java", "-XX:+UseSerialGC", "-jar", "/var/runtime/lib/LambdaJavaRTEntry-1.0.jar"];
+    const GO: &[&str] = &["/var/runtime/aws-lambda-go"];
+    const DOTNET: &[&str] = &["/var/lang/bin/dotnet", "/var/runtime/MockBootstraps.dll"];
+    for (entrypoint, arguments, words, handler, event) in [
+        (NODE, &[][..], &["index.handler"][..], Some("index.handler"), "{}"),
+        (NODE, &["a.b", "{\"a\": 1}"], &["a.b", "{\"a\": 1}"], Some("a.b"), "{\"a\": 1}"),
+        (NODE, &["", "1"], &["index.handler", "1"], Some("index.handler"), "1"),
+        (PYTHON, &[], &["lambda_function.lambda_handler"], Some("lambda_function.lambda_handler"), "{}"),
+        (JAVA, &[], &["index.Handler"], Some("index.Handler"), "{}"),
+        (
+            GO,
+            &["-debug", "-delvePort", "1", "--delveAPI=2", "h", "-1"],
+            &["-debug", "-delvePort", "1", "--delveAPI=2", "h", "-1"],
+            Some("h"),
+            "-1",
+        ),
+        (GO, &["-delvePath"], &["-delvePath", "handler"], Some("handler"), "{}"),
+        (DOTNET, &["A::B::C", "--debugger-spin-wait", "2"], &["--debugger-spin-wait", "A::B::C", "2"], Some("A::B::C"), "2"),
+        (DOTNET, &[], &[], None, "{}"),
+        (&["/bin/sh", "-c", "exec node"], &["x"], &["x"], Some("x"), "{}"),
+    ] {
+        let entry = Case { entrypoint, arguments, legacy: true, ..NOTHING }.entry().unwrap();
+        assert_eq!(entry, legacy([entrypoint, words].concat(), handler, event.into()), "{entrypoint:?} {arguments:?}");
+    }
+    let case = Case { entrypoint: NODE, cmd: &["c.h", "5"], legacy: true, ..NOTHING };
+    assert_eq!(case.entry().unwrap(), legacy([NODE, &["c.h", "5"]].concat(), Some("c.h"), "5".into()));
+}
+
+#[test]
+fn the_oldest_images_take_the_event_of_the_variable_first() {
+    let given = &[("AWS_LAMBDA_EVENT_BODY", "[1]"), ("_HANDLER", "v.h")];
+    let case = Case { entrypoint: NODE, given, arguments: &["", "2"], legacy: true, ..NOTHING };
+    assert_eq!(case.entry().unwrap(), legacy([NODE, &["v.h", "2"]].concat(), Some("v.h"), "[1]".into()));
+    let case = Case { entrypoint: NODE, arguments: &["h", "-"], legacy: true, ..NOTHING };
+    assert!(matches!(case.entry().unwrap(), Entry::Legacy { argv, event: Event::Stdin, .. } if argv.len() == 4));
+    // Longer than the kernel lets an argument be: the event does not go that way.
+    let long = "1".repeat(128 * 1024);
+    let case = Case { entrypoint: NODE, arguments: &["h", "\"é\""], legacy: true, ..NOTHING };
+    assert_eq!(case.entry().unwrap(), legacy([NODE, &["h"]].concat(), Some("h"), "\"é\"".into()));
+    let case = Case { entrypoint: NODE, arguments: &["h", &long], legacy: true, ..NOTHING };
+    assert_eq!(case.entry().unwrap(), legacy([NODE, &["h"]].concat(), Some("h"), long.as_str().into()));
+}
+
+fn legacy(argv: Vec<&str>, handler: Option<&str>, event: Vec<u8>) -> Entry {
+    let argv = argv.into_iter().map(str::to_owned).collect();
+    Entry::Legacy { argv, handler: handler.map(str::to_owned), event: Event::Bytes(event) }
 }

@@ -47,11 +47,11 @@ pub(super) fn root(source: &RootSource, volumes: &[Volume], files: &[MadeFile], 
     for volume in sorted {
         show(root, volume).map_err(at(&volume.target))?;
     }
-    for MadeFile { path, contents } in files {
+    for MadeFile { path, contents, mode } in files {
         let place = place(root, path).map_err(at(path))?;
         // What is there may be the image's own, by a hard link.
         let _ = fs::remove_file(&place);
-        write(&place, contents, 0o444).map_err(at(path))?;
+        write(&place, contents, *mode).map_err(at(path))?;
     }
     for (name, target) in DEVICE_LINKS {
         symlink(target, root.join("dev").join(name)).map_err(at(name))?;

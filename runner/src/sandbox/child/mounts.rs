@@ -89,14 +89,14 @@ impl Child {
     }
 
     /// Makes a file in the memory file system that lies on `/tmp` until the sandbox's own comes over it, and keeps a mount of the file.
-    pub(super) fn stage_file(&mut self, slot: Option<&mut c_int>, name: &CStr, contents: &[u8]) -> Kernel<()> {
+    pub(super) fn stage_file(&mut self, slot: Option<&mut c_int>, name: &CStr, contents: &[u8], mode: u32) -> Kernel<()> {
         let folder = self.target(c"tmp")?;
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-        let made = call!(SYS_openat, folder, name.as_ptr(), flags, 0o444);
+        let made = call!(SYS_openat, folder, name.as_ptr(), flags, mode);
         close(folder);
         let file = made? as c_int;
         // The creation mode was cut by the umask that we inherited.
-        let made = write_all(file, contents).and_then(|()| call!(SYS_fchmod, file, 0o444)).and_then(|_| clone_tree(file));
+        let made = write_all(file, contents).and_then(|()| call!(SYS_fchmod, file, mode)).and_then(|_| clone_tree(file));
         close(file);
         let tree = made?;
         *slot.ok_or(libc::EBADF)? = tree;

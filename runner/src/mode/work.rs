@@ -2,18 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
+use rootfs_cache::reference::ImageReference;
 use rootfs_cache::rootfs::Rootfs;
 
 use crate::config::RunConfig;
+use crate::environment::connections::ApiPort;
 use crate::environment::entry::{self, Entry, EntryError, EntryRequest, Event, LEGACY_SERVER};
 use crate::environment::host::{self, HostFunction};
 use crate::environment::identity::ImageRoot;
 use crate::environment::variables::{self, EnvVars, SessionToken, Setup, Sources, Unique};
 use crate::exit_code::Failure;
 use crate::function::Function;
-use crate::mode::inside::Userland;
+use crate::mode::inside::{Needs, Userland};
+use crate::mode::pull;
 use crate::report::CarriageReturns;
-use crate::sandbox::{Command, Limits};
+use crate::sandbox::Command;
 
 /// What this machine's userland has in place of an image's entrypoint: docker-lambda's server, which finds the function's own `bootstrap`.
 const HOST_ENTRYPOINT: &str = "/var/runtime/init";
@@ -27,21 +30,40 @@ pub(super) struct Work {
     /// Its variables; a function's lack the Runtime API's address.
     pub(super) variables: EnvVars,
     pub(super) purpose: Purpose,
-    /// What it may use.
-    pub(super) limits: Limits,
+    /// What it needs there.
+    pub(super) needs: Needs,
     /// What the user should know about the choice.
     pub(super) note: Option<String>,
+    /// The variables of the image's config, which may hold switches.
+    pub(super) image_variables: Vec<(String, String)>,
 }
 
 pub(super) enum Purpose {
     /// A function's one invocation.
-    Function { function: Box<Function>, event: Event, carriage_returns: CarriageReturns },
+    Function { function: Box<Function>, event: Event, carriage_returns: CarriageReturns, image: ImageKind, api_port: ApiPort },
     /// A command line of the user's.
     Plain,
 }
 
+/// What a function's image expects to be asked by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ImageKind {
+    /// It has docker-lambda's server, or none at all.
+    DockerLambda,
+    /// It starts a runtime client, or AWS's emulator, which listens on port 8080.
+    Client,
+}
+
+/// Decides on a run; the image is pulled if that is asked for.
+pub(super) fn of(config: &RunConfig) -> Result<Work, Failure> {
+    match &config.image {
+        ImageReference::Host => on_host(config),
+        image => in_image(config, pull::find(image, &config.images, config.talk)?),
+    }
+}
+
 /// Decides on a run in an image.
-pub(super) fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failure> {
+fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failure> {
     let image = ImageRoot::open(rootfs.path()).map_err(Failure::could_not_run)?;
     let of_image = rootfs.config();
     let sources = Sources { given: &config.variables, own_settings: &config.own_settings, image: &of_image.env };
@@ -53,12 +75,13 @@ pub(super) fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failu
         has_legacy_server: image.holds(LEGACY_SERVER),
         sources,
     });
-    let Decided { command, variables, purpose, limits } = decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
-    Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, limits, note: None })
+    let Decided { command, variables, purpose, needs } = decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
+    let image_variables = of_image.env.clone();
+    Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, needs, note: None, image_variables })
 }
 
 /// Decides on a run in this machine's own userland.
-pub(super) fn on_host(config: &RunConfig) -> Result<Work, Failure> {
+fn on_host(config: &RunConfig) -> Result<Work, Failure> {
     let sources = Sources { given: &config.variables, own_settings: &config.own_settings, image: &[] };
     let entry = entry::entry(&EntryRequest {
         arguments: &config.arguments,
@@ -83,11 +106,11 @@ pub(super) fn on_host(config: &RunConfig) -> Result<Work, Failure> {
             }
             (run.root, run.interpreter_dir, run.note)
         }
-        Entry::Entrypoint { .. } | Entry::Plain { .. } => (host::plain_root(), None, None),
+        Entry::Entrypoint { .. } | Entry::Legacy { .. } | Entry::Plain { .. } => (host::plain_root(), None, None),
     };
     let userland = variables::Userland::Host { interpreter_dir: interpreter_dir.as_deref() };
-    let Decided { command, variables, purpose, limits } = decide(config, sources, userland, entry)?;
-    Ok(Work { userland: Userland::Host(root), command, variables, purpose, limits, note })
+    let Decided { command, variables, purpose, needs } = decide(config, sources, userland, entry)?;
+    Ok(Work { userland: Userland::Host(root), command, variables, purpose, needs, note, image_variables: Vec::new() })
 }
 
 /// The host folders that make up `/opt`.
@@ -100,28 +123,35 @@ struct Decided {
     command: Command,
     variables: EnvVars,
     purpose: Purpose,
-    limits: Limits,
+    needs: Needs,
 }
 
 /// From the entry to what is executed, with which variables.
 fn decide(config: &RunConfig, sources: Sources<'_>, userland: variables::Userland<'_>, entry: Entry) -> Result<Decided, Failure> {
+    let image = if matches!(entry, Entry::Entrypoint { .. }) { ImageKind::Client } else { ImageKind::DockerLambda };
+    let (mut helpers, mut api_port) = (Vec::new(), ApiPort::Any);
     let (command, handler, event, session_token) = match entry {
         Entry::Plain { argv } => {
             let limits = config.cpu.limits(config.memory, config.memory.unwrap_or(variables::DEFAULT_MEMORY));
             let (command, variables) = (Command::Line(argv), variables::plain(&sources));
-            return Ok(Decided { command, variables, purpose: Purpose::Plain, limits });
+            return Ok(Decided { command, variables, purpose: Purpose::Plain, needs: Needs { limits, helpers } });
         }
         Entry::Bootstrap { candidates, arguments, handler, event } => {
             (Command::FirstOf { candidates, arguments }, Some(handler), event, SessionToken::WhenKnown)
         }
         Entry::Entrypoint { argv, handler, event } => (Command::Line(argv), handler, event, SessionToken::Always),
+        Entry::Legacy { argv, handler, event } => {
+            (helpers, api_port) = (vec![entry::stand_in()], ApiPort::BuiltIn);
+            (Command::Line(argv), handler, event, SessionToken::WhenKnown)
+        }
     };
     let setup = Setup { sources, userland, handler: handler.as_deref(), session_token, memory: config.memory, timeout: config.timeout };
     let (function, variables) = variables::function(&setup, &Unique::new()).map_err(Failure::usage)?;
     let keep = sources.setting("DOCKER_LAMBDA_NO_MODIFY_LOGS").is_some();
     let carriage_returns = if keep { CarriageReturns::Keep } else { CarriageReturns::ToLineFeeds };
     let limits = config.cpu.limits(variables::memory_limit(&setup), function.memory);
-    Ok(Decided { command, variables, purpose: Purpose::Function { function: Box::new(function), event, carriage_returns }, limits })
+    let purpose = Purpose::Function { function: Box::new(function), event, carriage_returns, image, api_port };
+    Ok(Decided { command, variables, purpose, needs: Needs { limits, helpers } })
 }
 
 fn no_entry(error: EntryError) -> Failure {

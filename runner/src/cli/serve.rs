@@ -1,0 +1,123 @@
+//! From the options of `undocked serve` to a [`ServeConfig`].
+
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::time::Duration;
+
+use super::args::{EventArgs, ImageAndArguments, SandboxArgs, ServeArgs};
+use super::env::OwnEnvironment;
+use super::run;
+use crate::config::{
+    self, BetweenEvents, Changes, DescribedFunction, EventsConfig, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus,
+};
+use crate::exit_code::Failure;
+
+/// Where the Invoke API listens unless told otherwise: where docker-lambda's does, for this machine alone.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9001);
+/// As many as a new function gets on AWS at the least, so that one client with several threads is not refused.
+const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(10).expect("not zero");
+
+pub(super) fn config(args: ServeArgs, own: &OwnEnvironment) -> Result<ServeConfig, Failure> {
+    let surplus = if args.queue { Surplus::Wait } else { Surplus::Refuse };
+    let concurrency = args.concurrency.unwrap_or(CONCURRENCY);
+    let (functions, names) = match (&args.config, args.image) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::usage("both IMAGE and `--config` say what is served").with_hint(Some("give one of them".to_owned())));
+        }
+        (Some(file), None) => (described(file, &args.sandbox, concurrency, own)?, ServedNames::Own),
+        (None, image) => {
+            let run = run::sandbox(args.sandbox, image, own)?;
+            if let Some(argument) = run.arguments.get(1) {
+                let error = format!("unexpected argument `{}` after the handler", argument.display());
+                return Err(Failure::usage(error).with_hint(Some("events come from clients".to_owned())));
+            }
+            (vec![ServedFunction { run, concurrency }], ServedNames::Any)
+        }
+    };
+    let mut listen = args.listen.iter().map(|text| address("--listen", text)).collect::<Result<Vec<_>, _>>()?;
+    if listen.is_empty() {
+        listen.push(LISTEN);
+    }
+    let keeping = Keeping {
+        idle: seconds("--idle", args.idle)?.unwrap_or(run::STAYS),
+        between: if args.freeze { BetweenEvents::Freeze } else { BetweenEvents::GoOn },
+        changes: if args.watch { Changes::Restart } else { Changes::Ignore },
+    };
+    let url = args.url.map(|text| address("--url", &text)).transpose()?;
+    Ok(ServeConfig { functions, names, surplus, listen, url, keeping, events: events(args.events)? })
+}
+
+fn events(args: EventArgs) -> Result<EventsConfig, Failure> {
+    if let Some(retries) = args.retries.filter(|retries| *retries > 2) {
+        return Err(Failure::usage(format!("`--retries {retries}` is more than Lambda's 2")));
+    }
+    Ok(EventsConfig {
+        folder: args.events,
+        retries: args.retries,
+        retry_delay: seconds("--retry-delay", args.retry_delay)?,
+        max_age: seconds("--max-event-age", args.max_event_age)?,
+        on_failure: args.on_failure,
+        on_success: args.on_success,
+        dead_letter: args.dead_letter,
+    })
+}
+
+/// The functions of a file, each on top of the options given for all.
+fn described(file: &Path, shared: &SandboxArgs, concurrency: NonZeroUsize, own: &OwnEnvironment) -> Result<Vec<ServedFunction>, Failure> {
+    let functions = config::functions(file).map_err(|error| {
+        let hint = error.hint();
+        Failure::usage(error).with_hint(hint)
+    })?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let one = |(name, function): (String, DescribedFunction)| {
+        let concurrency = function.concurrency.unwrap_or(concurrency);
+        let run = described_run(&name, &function, folder, shared, own)
+            .map_err(|failure| failure.in_front(&format!("`{}`: function `{name}`", file.display())))?;
+        Ok(ServedFunction { run, concurrency })
+    };
+    functions.into_iter().map(one).collect()
+}
+
+fn described_run(
+    name: &str,
+    function: &DescribedFunction,
+    folder: &Path,
+    shared: &SandboxArgs,
+    own: &OwnEnvironment,
+) -> Result<RunConfig, Failure> {
+    let mut args = shared.clone();
+    let pair = |name: &str, value: &str| OsString::from(format!("{name}={value}"));
+    let of_function = function.env.iter().map(|(name, value)| pair(name, &value.to_string()));
+    args.variables = std::iter::once(pair("AWS_LAMBDA_FUNCTION_NAME", name)).chain(of_function).chain(args.variables).collect();
+    if let Some(code) = &function.code {
+        let mut volume = folder.join(code).into_os_string();
+        volume.push(":/var/task:ro");
+        args.volumes.insert(0, volume);
+    }
+    args.layers.extend(function.layers.iter().map(|layer| folder.join(layer)));
+    args.memory = function.memory().or(args.memory);
+    args.timeout = function.timeout.as_ref().map(ToString::to_string).or(args.timeout);
+    let words = std::iter::once(OsString::from(&function.image)).chain(function.handler.iter().map(OsString::from));
+    run::sandbox(args, Some(ImageAndArguments::Given(words.collect())), own)
+}
+
+/// `[IP:]PORT`; an address of IPv6 is in brackets.
+fn address(option: &str, text: &str) -> Result<SocketAddr, Failure> {
+    let port_alone = text.strip_prefix(':').unwrap_or(text).parse().ok().map(|port: u16| SocketAddr::new(LISTEN.ip(), port));
+    let named = || text.strip_prefix("localhost:").and_then(|port| Some(SocketAddr::new(LISTEN.ip(), port.parse().ok()?)));
+    port_alone.or_else(named).or_else(|| text.parse().ok()).ok_or_else(|| {
+        let hint = "a port, such as `9001`, or an address and a port, such as `0.0.0.0:9001`";
+        Failure::usage(format!("`{option} {text}` is not of the form [IP:]PORT")).with_hint(Some(hint.to_owned()))
+    })
+}
+
+fn seconds(option: &str, given: Option<f64>) -> Result<Option<Duration>, Failure> {
+    /// A year.
+    const MOST: f64 = 365.0 * 24.0 * 3600.0;
+    match given {
+        Some(seconds) if !(0.0..=MOST).contains(&seconds) => Err(Failure::usage(format!("`{option} {seconds}` is no time in seconds"))),
+        given => Ok(given.map(Duration::from_secs_f64)),
+    }
+}

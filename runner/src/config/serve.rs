@@ -1,0 +1,311 @@
+//! How functions are served, and the file that describes several of them: version 1 of `docs/formats/functions.md`.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::RunConfig;
+
+/// Functions, served.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// The functions, each name once.
+    pub functions: Vec<ServedFunction>,
+    /// Which names they answer to.
+    pub names: ServedNames,
+    /// What happens to more invocations than may run at once.
+    pub surplus: Surplus,
+    /// Where the Invoke API listens.
+    pub listen: Vec<SocketAddr>,
+    /// Where the first function's URL listens.
+    pub url: Option<SocketAddr>,
+    /// How their environments are kept.
+    pub keeping: Keeping,
+    /// What becomes of queued events.
+    pub events: EventsConfig,
+}
+
+/// One function, served.
+#[derive(Debug, Clone)]
+pub struct ServedFunction {
+    /// What runs.
+    pub run: RunConfig,
+    /// How many of its invocations run at once.
+    pub concurrency: NonZeroUsize,
+}
+
+/// Which names are answered to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServedNames {
+    /// Any: there is one function.
+    Any,
+    /// The functions' own.
+    Own,
+}
+
+/// What happens to more invocations than may run at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surplus {
+    /// They are refused (429).
+    Refuse,
+    /// They wait.
+    Wait,
+}
+
+/// How execution environments are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    /// How long one stays without work.
+    pub idle: Duration,
+    /// What its processes do between events.
+    pub between: BetweenEvents,
+    /// What happens when the function's files change.
+    pub changes: Changes,
+}
+
+/// What a function's processes do between events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BetweenEvents {
+    /// They go on.
+    GoOn,
+    /// They are stopped, as on Lambda (`--freeze`).
+    Freeze,
+}
+
+/// What happens when a function's files change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changes {
+    /// Nothing.
+    Ignore,
+    /// Environments start anew (`--watch`).
+    Restart,
+}
+
+/// What becomes of queued events.
+#[derive(Debug, Clone, Default)]
+pub struct EventsConfig {
+    /// The folder that holds the queue; none for the user's own.
+    pub folder: Option<PathBuf>,
+    /// How often an event is tried again after an error of the function; none for AWS's twice.
+    pub retries: Option<u32>,
+    /// How long after an error it is tried again; none for AWS's minute, and two.
+    pub retry_delay: Option<Duration>,
+    /// How old an event may get; none for AWS's six hours.
+    pub max_age: Option<Duration>,
+    /// Where a record goes when an event has failed for good: a folder, a URL or a queue's URL.
+    pub on_failure: Option<String>,
+    /// Where a record goes when an event has been handled.
+    pub on_success: Option<String>,
+    /// Where an event goes that has failed for good.
+    pub dead_letter: Option<String>,
+}
+
+/// Why a file of functions cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FunctionsError {
+    /// It cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not what it should be.
+    #[error("`{}`", path.display())]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: Box<toml::de::Error>,
+    },
+    /// There is nothing in it.
+    #[error("`{}` has no functions", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A function of a list without a name.
+    #[error("`{}`: function number {number} has no `name`", path.display())]
+    NoName {
+        /// The file.
+        path: PathBuf,
+        /// Its place in the list, counted from 1.
+        number: usize,
+    },
+    /// A name that is there twice.
+    #[error("`{}`: there are two functions called `{name}`", path.display())]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+}
+
+impl FunctionsError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Form { .. } | Self::Empty { .. } | Self::NoName { .. } => Some(
+                "one table a function: `[functions.NAME]` with `image`, `handler`, `code`; `docs/formats/functions.md` has all keys"
+                    .to_owned(),
+            ),
+            Self::Read { .. } | Self::Twice { .. } => None,
+        }
+    }
+}
+
+/// A file of functions.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default, alias = "function")]
+    functions: Functions,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Functions {
+    Named(BTreeMap<String, DescribedFunction>),
+    Listed(Vec<DescribedFunction>),
+}
+
+impl Default for Functions {
+    fn default() -> Self {
+        Self::Listed(Vec::new())
+    }
+}
+
+/// A function as such a file describes it. Paths are relative to the file's folder.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DescribedFunction {
+    /// Its name.
+    pub name: Option<String>,
+    /// Its image, as after `undocked run`.
+    pub image: String,
+    /// Its handler.
+    pub handler: Option<String>,
+    /// The folder that becomes `/var/task`.
+    pub code: Option<PathBuf>,
+    /// The folders that make up `/opt`.
+    #[serde(default)]
+    pub layers: Vec<PathBuf>,
+    /// Its variables.
+    #[serde(default, alias = "environment")]
+    pub env: BTreeMap<String, Scalar>,
+    /// Its memory: whole megabytes, or a size with a unit.
+    pub memory: Option<Scalar>,
+    /// Its timeout in seconds.
+    pub timeout: Option<Scalar>,
+    /// How many of its invocations run at once.
+    pub concurrency: Option<NonZeroUsize>,
+}
+
+/// A value written as text, number or truth.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Scalar {
+    /// Text.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// A number.
+    Float(f64),
+    /// True or false.
+    Truth(bool),
+}
+
+impl std::fmt::Display for Scalar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Integer(number) => number.fmt(f),
+            Self::Float(number) => number.fmt(f),
+            Self::Truth(truth) => truth.fmt(f),
+        }
+    }
+}
+
+impl DescribedFunction {
+    /// The memory as `--memory` takes it: a number alone is megabytes here, as Lambda has them.
+    pub fn memory(&self) -> Option<String> {
+        let text = self.memory.as_ref()?.to_string();
+        Some(if text.bytes().all(|byte| byte.is_ascii_digit()) { format!("{text}m") } else { text })
+    }
+}
+
+/// Reads a file of functions: each with its name, in the file's order or by name.
+pub fn functions(path: &Path) -> Result<Vec<(String, DescribedFunction)>, FunctionsError> {
+    let text = std::fs::read_to_string(path).map_err(|source| FunctionsError::Read { path: path.to_owned(), source })?;
+    let file: File = toml::from_str(&text).map_err(|source| FunctionsError::Form { path: path.to_owned(), source: source.into() })?;
+    let functions: Vec<(String, DescribedFunction)> = match file.functions {
+        Functions::Named(named) => named.into_iter().collect(),
+        Functions::Listed(listed) => {
+            let named = |(at, function): (usize, DescribedFunction)| match function.name.clone() {
+                Some(name) => Ok((name, function)),
+                None => Err(FunctionsError::NoName { path: path.to_owned(), number: at + 1 }),
+            };
+            listed.into_iter().enumerate().map(named).collect::<Result<_, _>>()?
+        }
+    };
+    if functions.is_empty() {
+        return Err(FunctionsError::Empty { path: path.to_owned() });
+    }
+    for (at, (name, _)) in functions.iter().enumerate() {
+        if functions[..at].iter().any(|(other, _)| other == name) {
+            return Err(FunctionsError::Twice { path: path.to_owned(), name: name.clone() });
+        }
+    }
+    Ok(functions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<(String, DescribedFunction)>, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        functions(file.path()).map_err(|error| error.to_string().replace(&file.path().display().to_string(), "FILE"))
+    }
+
+    #[test]
+    fn functions_by_name_and_as_a_list() {
+        for text in [
+            "[functions.a]\nimage = 'python3.12'\nmemory = 256\ntimeout = 1.5\nenv = { N = 1, T = true, S = 's' }",
+            "[[functions]]\nname = 'a'\nimage = 'python3.12'\nmemory = '256'\ntimeout = '1.5'\nenv = { N = '1', T = 'true', S = 's' }",
+            "[[function]]\nname = 'a'\nimage = 'python3.12'\nmemory = '256m'\ntimeout = 1.5\nenvironment = { N = 1, T = true, S = 's' }",
+        ] {
+            let functions = read(text).unwrap();
+            let [(name, function)] = &functions[..] else { panic!("{text}") };
+            assert_eq!((name.as_str(), function.image.as_str()), ("a", "python3.12"));
+            assert_eq!(function.memory().as_deref(), Some("256m"));
+            assert_eq!(function.timeout.as_ref().unwrap().to_string(), "1.5");
+            let env: Vec<_> = function.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            assert_eq!(env, ["N=1", "S=s", "T=true"]);
+        }
+    }
+
+    #[test]
+    fn files_that_cannot_be_used() {
+        for (text, error) in [
+            ("", "`FILE` has no functions"),
+            ("[functions]", "`FILE` has no functions"),
+            ("[[functions]]\nimage = 'x'", "`FILE`: function number 1 has no `name`"),
+            ("[[functions]]\nname='a'\nimage='x'\n[[functions]]\nname='a'\nimage='x'", "`FILE`: there are two functions called `a`"),
+            ("[functions.a]\nimage = 'x'\nmemroy = 1", "`FILE`"),
+            ("function = 3", "`FILE`"),
+            ("[functions.a]", "`FILE`"),
+        ] {
+            assert_eq!(read(text).unwrap_err(), error, "{text}");
+        }
+        assert!(matches!(functions(Path::new("/nonexistent")), Err(FunctionsError::Read { .. })));
+    }
+}

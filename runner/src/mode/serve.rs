@@ -1,0 +1,198 @@
+//! `undocked serve`, and runs that stay open: functions that clients invoke until a signal ends it.
+
+use std::cell::RefCell;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+
+use super::async_runtime;
+use super::inside::NotInside;
+use super::once::color;
+use super::ready::Ready;
+use super::signals::Signals;
+use super::stay_open::Listen;
+use super::work::{self, Work};
+use crate::api::invoke;
+use crate::config::{Changes, EventsConfig, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus};
+use crate::exit_code::{ExitCode, Failure};
+use crate::fleet::{Fleet, FleetOptions, Names, Notice, Queue, Served};
+use crate::report::{self, CarriageReturns, Report};
+
+/// How long calls in flight may take to end by themselves once we are told to end.
+const DRAIN: Duration = Duration::from_millis(500);
+/// How long environments may take to end after that.
+const END: Duration = Duration::from_millis(2500);
+/// So many invocations may wait for one function at the most.
+const MOST_WAITING: usize = 10_000;
+/// Calls that wait for the fleet. Bounded: a connection that is ahead of it waits.
+const CALLS_AHEAD: usize = 64;
+
+/// Serves what `config` says.
+pub fn run(config: &ServeConfig) -> Result<ExitCode, Failure> {
+    let works = config.functions.iter().map(|served| work::of(&served.run)).collect::<Result<Vec<_>, _>>()?;
+    Server { config, port: None, said: None }.run(works)
+}
+
+/// Serves the function of a run that stays open: one invocation at a time, others wait.
+pub(super) fn stay_open(config: &RunConfig, work: Work, listen: Listen, said: Option<&str>) -> Result<ExitCode, Failure> {
+    let run = RunConfig { networking: listen.networking, ..config.clone() };
+    let changes = if listen.watch { Changes::Restart } else { config.keeping.changes };
+    let config = ServeConfig {
+        functions: vec![ServedFunction { run, concurrency: std::num::NonZeroUsize::MIN }],
+        names: ServedNames::Any,
+        surplus: Surplus::Wait,
+        listen: listen.addresses,
+        url: None,
+        keeping: Keeping { changes, ..config.keeping },
+        events: EventsConfig::default(),
+    };
+    Server { config: &config, port: Some(listen.port), said }.run(vec![work])
+}
+
+/// What is served, and how.
+struct Server<'a> {
+    config: &'a ServeConfig,
+    /// The port that docker-lambda's banner names.
+    port: Option<u16>,
+    /// What is said of the run first.
+    said: Option<&'a str>,
+}
+
+impl Server<'_> {
+    fn run(&self, works: Vec<Work>) -> Result<ExitCode, Failure> {
+        let listeners = self.config.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
+        async_runtime()?.block_on(LocalSet::new().run_until(async {
+            let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
+            let mut readies = Vec::new();
+            for (served, work) in self.config.functions.iter().zip(works) {
+                match Ready::prepare(&served.run, work, &mut signals).await {
+                    Ok(ready) => readies.push((ready, served)),
+                    Err(NotInside::Failed(failure)) => return Err(failure),
+                    Err(NotInside::Interrupted(signal)) => return Ok(ExitCode::from_signal(signal)),
+                }
+            }
+            self.serve(readies, listeners, signals).await
+        }))
+    }
+}
+
+impl Server<'_> {
+    /// The log: what functions write to stdout stays there, as with docker-lambda.
+    fn report(&self, readies: &[(Ready, &ServedFunction)]) -> Report {
+        let (color, carriage_returns) = match readies.first() {
+            Some((ready, served)) => (color(&served.run), ready.carriage_returns()),
+            None => (report::Color::Plain, CarriageReturns::Keep),
+        };
+        Report::to_stderr(color, carriage_returns).with_stdout(std::io::stdout())
+    }
+
+    fn fleet(&self, readies: &[(Ready, &ServedFunction)], report: &mut Report) -> Fleet {
+        let served = readies.iter().map(|(ready, served)| {
+            let (ready, report) = (ready.clone(), RefCell::new(report.sibling()));
+            let function = ready.function().clone();
+            let open = Box::new(move || Ok(ready.open(report.borrow_mut().sibling())));
+            Served { function, open, concurrency: served.concurrency.get() }
+        });
+        let options = FleetOptions {
+            names: match self.config.names {
+                ServedNames::Any => Names::Any,
+                ServedNames::Own => Names::Own,
+            },
+            queue: match self.config.surplus {
+                Surplus::Refuse => Queue::Refuse,
+                Surplus::Wait => Queue::Wait { max: MOST_WAITING },
+            },
+            idle: Some(self.config.keeping.idle),
+            drain: DRAIN,
+            notify: Box::new(tell),
+            ..FleetOptions::default()
+        };
+        Fleet::new(served.collect(), options)
+    }
+
+    /// What listens where. Docker-lambda's users wait for its banner, and for no other words.
+    fn say_hello(&self, readies: &[(Ready, &ServedFunction)], report: &mut Report, listening: &[SocketAddr]) {
+        if let Some(said) = self.said {
+            report.note(&format!("undocked: {said}"));
+        }
+        for (outside, inside) in readies.iter().flat_map(|(ready, _)| ready.published()) {
+            report.note(&format!("undocked: {outside} leads to port {inside} inside"));
+        }
+        let named = self.port.map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+        for address in listening.iter().filter(|address| Some(**address) != named) {
+            report.note(&format!("undocked: the Invoke API is on http://{address}"));
+        }
+        if let Some(port) = self.port.or_else(|| listening.first().map(SocketAddr::port)) {
+            report.green(&format!("Lambda API listening on port {port}..."));
+        }
+    }
+
+    async fn serve(
+        &self,
+        readies: Vec<(Ready, &ServedFunction)>,
+        listeners: Vec<TcpListener>,
+        mut signals: Signals,
+    ) -> Result<ExitCode, Failure> {
+        let mut report = self.report(&readies);
+        let fleet = self.fleet(&readies, &mut report);
+        let listening: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let control = fleet.control();
+        let (calls, received) = mpsc::channel(CALLS_AHEAD);
+        let (stop, stopped) = watch::channel(());
+        let listeners = listeners.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<_, _>>();
+        let options = invoke::ServeOptions { grace: DRAIN + END, ..invoke::ServeOptions::default() };
+        let api = invoke::serve(listeners.map_err(Failure::could_not_run)?, calls, options, ends(stopped.clone()));
+        let mut api = std::pin::pin!(api);
+        let mut fleet = std::pin::pin!(fleet.run(received, ends(stopped)));
+        self.say_hello(&readies, &mut report, &listening);
+        let code = loop {
+            tokio::select! {
+                () = &mut fleet => break ExitCode::SUCCESS,
+                () = &mut api => break ExitCode::SUCCESS,
+                signal = signals.next() => match signal {
+                    libc::SIGHUP => {
+                        report.green("SIGHUP received, restarting bootstrap...");
+                        control.restart().await;
+                    }
+                    _ => break ExitCode::SUCCESS,
+                }
+            }
+        };
+        drop(stop);
+        // Who asks twice does not want to wait.
+        tokio::select! {
+            _ = futures_util::future::join(fleet, api) => {}
+            _ = signals.next() => {}
+        }
+        report.flush().await;
+        Ok(code)
+    }
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    bound.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => "ordinary users have ports from 1024 on",
+            std::io::ErrorKind::AddrInUse => {
+                "another program has that port; `-p PORT:9001` (`undocked run`) or `--listen PORT` (`undocked serve`) take another one"
+            }
+            _ => "give an address of this machine, or none",
+        };
+        Failure::could_not_run(format!("cannot listen on {address}: {error}")).with_hint(Some(hint.to_owned()))
+    })
+}
+
+/// Waits until the sender is gone.
+async fn ends(mut stopped: watch::Receiver<()>) {
+    while stopped.changed().await.is_ok() {}
+}
+
+fn tell(notice: Notice) {
+    let hint = notice.hint.map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    // Nobody may be reading.
+    let _ = std::io::stderr().write_all(format!("undocked: {}\n{hint}", notice.message).as_bytes());
+}

@@ -1,0 +1,244 @@
+//! `undocked serve` and runs that stay open, as their users start, ask and end them.
+
+use std::net::TcpListener;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tests::Fixture;
+use tests::leftovers::eventually;
+use tests::serving::{Client, Got, Serving};
+
+fn fixture() -> Option<Fixture> {
+    let fixture = Fixture::new()?;
+    fixture.script("obey");
+    Some(fixture)
+}
+
+/// docker-lambda's way: the probe, one invocation at a time, on a port of its own.
+fn stay_open(fixture: &Fixture, options: &[&str]) -> Serving {
+    let mut all = vec!["-e", "DOCKER_LAMBDA_STAY_OPEN=1", "-p", "127.0.0.1:0:9001"];
+    all.extend(options);
+    let run = fixture.run(&all, &["handler"]).start();
+    run.wait_for_stderr("listening on port");
+    let said = run.stderr_so_far();
+    let address = said.split_once("http://").and_then(|(_, rest)| rest.split_once('\n')).expect("the address is told").0.to_owned();
+    Serving::running_at(run, address)
+}
+
+/// What tells the runtime process from all others: when it started, by the kernel's own clock, and its id inside.
+fn runtime(serving: &Serving) -> String {
+    let notes = serving.tell("read stat /proc/self/stat ; respond-notes").json();
+    let stat = notes["stat"].as_str().unwrap_or_else(|| panic!("{notes}")).to_owned();
+    let after_name = stat.rsplit_once(") ").expect("a name in brackets").1;
+    format!("{} {}", stat.split(' ').next().expect("an id"), after_name.split(' ').nth(19).expect("a start time"))
+}
+
+fn tail(got: &Got) -> String {
+    let encoded = got.header("x-amz-log-result").expect("a tail");
+    String::from_utf8(base64::engine::general_purpose::STANDARD.decode(encoded).expect("base64")).expect("text")
+}
+
+#[test]
+fn an_echo_answers_by_any_name() {
+    let Some(fixture) = fixture() else { return };
+    let serving = fixture.serve(&[]);
+    for name in ["fn", "other", "arn%3Aaws%3Alambda%3Aus-east-1%3A123456789012%3Afunction%3Ax", "x:alias"] {
+        let got = serving.request("POST", &format!("/2015-03-31/functions/{name}/invocations"), &[], b"\"respond {\\\"a\\\":1}\"");
+        assert_eq!((got.status, got.text()), (200, "{\"a\":1}".to_owned()), "{name}");
+        assert_eq!(got.header("x-amz-executed-version"), Some("$LATEST"));
+        assert_eq!(got.header("x-amz-function-error"), None);
+        assert_eq!(got.header("x-amzn-requestid").map(str::len), Some(36));
+    }
+    serving.end(Signal::SIGTERM).expect_code(0);
+    fixture.expect_nothing_left();
+}
+
+#[test]
+fn the_same_environment_serves_one_event_after_another() {
+    let Some(fixture) = fixture() else { return };
+    let serving = fixture.serve(&[]);
+    // What the first event noted is there with the second.
+    assert_eq!(runtime(&serving), runtime(&serving));
+    serving.end(Signal::SIGINT).expect_code(0);
+    fixture.expect_nothing_left();
+}
+
+#[test]
+fn tails_have_start_to_report() {
+    let Some(fixture) = fixture() else { return };
+    let serving = fixture.serve(&["-e", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128"]);
+    let headers = [("X-Amz-Log-Type", "Tail")];
+    let got = serving.invoke(&headers, b"\"out hi\\\\n ; respond 1\"");
+    let id = got.header("x-amzn-requestid").expect("an id").to_owned();
+    let log = tail(&got);
+    let expected = format!("START RequestId: {id} Version: $LATEST\nhi\nEND RequestId: {id}\nREPORT RequestId: {id}\tDuration: ");
+    assert!(log.starts_with(&expected), "{log}");
+    assert!(
+        log.contains("\tMemory Size: 128 MB\tMax Memory Used: ") && log.contains("\tInit Duration: ") && log.ends_with("\t\n"),
+        "{log}"
+    );
+    let again = tail(&serving.invoke(&headers, b"\"respond 1\""));
+    assert!(!again.contains("Init Duration"), "{again}");
+    serving.end(Signal::SIGTERM).expect_code(0);
+}
+
+#[test]
+fn failures_are_the_functions_and_the_next_call_works() {
+    let Some(fixture) = fixture() else { return };
+    let serving = fixture.serve(&["--timeout", "1"]);
+    let failed = |commands: &str| {
+        let got = serving.tell(commands);
+        assert_eq!((got.status, got.header("x-amz-function-error")), (200, Some("Unhandled")), "{commands}: {got:?}");
+        let id = got.header("x-amzn-requestid").expect("an id");
+        got.text().replace(id, "<id>")
+    };
+    for (commands, body) in [
+        (r#"error {"errorMessage":"boom","errorType":"E"}"#, r#"{"errorMessage":"boom","errorType":"E"}"#),
+        ("exit 7", r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: <id> Error: Runtime exited with error: exit status 7"}"#),
+        (
+            "kill-self 9",
+            r#"{"errorType":"Runtime.ExitError","errorMessage":"RequestId: <id> Error: Runtime exited with error: signal: killed"}"#,
+        ),
+        ("hang", r#"{"errorType":"Sandbox.Timedout","errorMessage":"RequestId: <id> Error: Task timed out after 1.00 seconds"}"#),
+    ] {
+        assert_eq!(failed(commands), body);
+        assert_eq!(serving.tell("respond 1").text(), "1", "after {commands}");
+    }
+    serving.end(Signal::SIGTERM).expect_code(0);
+    fixture.expect_nothing_left();
+}
+
+#[test]
+fn two_at_once_have_an_environment_each() {
+    let Some(fixture) = fixture() else { return };
+    let serving = fixture.serve(&[]);
+    let pids: Vec<_> = thread::scope(|scope| {
+        let calls: Vec<_> = (0..2).map(|_| scope.spawn(|| serving.tell("sleep 500 ; read p /proc/self/stat ; respond-notes"))).collect();
+        calls.into_iter().map(|call| call.join().expect("no panic").json()["p"].clone()).collect()
+    });
+    assert_ne!(pids[0], pids[1]);
+    serving.end(Signal::SIGTERM).expect_code(0);
+    fixture.expect_nothing_left();
+}
+
+#[test]
+fn more_than_may_run_are_refused_as_on_aws() {
+    let Some(fixture) = fixture() else { return };
+    let serving = fixture.serve(&["--concurrency", "1"]);
+    thread::scope(|scope| {
+        let busy = scope.spawn(|| serving.tell("err busy\\n ; sleep 1500 ; respond 1"));
+        serving.running().wait_for_stderr("busy\n");
+        let refused = serving.tell("respond 1");
+        assert_eq!((refused.status, refused.header("x-amzn-errortype")), (429, Some("TooManyRequestsException")));
+        assert_eq!(
+            refused.json(),
+            json!({"Reason": "ReservedFunctionConcurrentInvocationLimitExceeded", "Type": "User", "message": "Rate Exceeded."})
+        );
+        assert_eq!(busy.join().expect("no panic").text(), "1");
+    });
+    serving.end(Signal::SIGTERM).expect_code(0);
+}
+
+#[test]
+fn a_run_that_stays_open_has_its_calls_wait() {
+    let Some(fixture) = fixture() else { return };
+    let serving = stay_open(&fixture, &[]);
+    let begun = Instant::now();
+    thread::scope(|scope| {
+        let calls: Vec<_> = (0..2).map(|_| scope.spawn(|| serving.tell("sleep 1000 ; respond 1"))).collect();
+        calls.into_iter().for_each(|call| assert_eq!(call.join().expect("no panic").text(), "1"));
+    });
+    assert!(begun.elapsed() >= Duration::from_secs(2), "they overlapped: {:?}", begun.elapsed());
+    serving.end(Signal::SIGTERM).expect_code(0);
+    fixture.expect_nothing_left();
+}
+
+#[test]
+fn staying_open_is_docker_lambdas() {
+    let Some(fixture) = fixture() else { return };
+    let serving = stay_open(&fixture, &["--color", "always"]);
+    assert!(serving.running().stderr_so_far().contains("\x1b[32mLambda API listening on port 9001...\x1b[0m\n"));
+    let ping = serving.request("GET", "/2018-06-01/ping", &[], b"");
+    assert_eq!((ping.status, ping.text()), (200, "pong".to_owned()));
+    let dry = serving.invoke(&[("X-Amz-Invocation-Type", "DryRun")], b"{}");
+    assert_eq!((dry.status, dry.body.len()), (204, 0));
+    // Output stays where the function wrote it.
+    let got = serving.tell("out o\\n ; err e\\n ; respond { \\\"a\\\" : 1 }");
+    assert_eq!(got.text(), "{ \"a\" : 1 }");
+    assert_eq!(got.header("x-amzn-remapped-content-length"), Some("0"));
+    let first = runtime(&serving);
+    serving.running().signal(Signal::SIGHUP);
+    serving.running().wait_for_stderr("\x1b[32mSIGHUP received, restarting bootstrap...\x1b[0m\n");
+    eventually(Duration::from_secs(20), "a new runtime answers", || runtime(&serving) != first);
+    let ran = serving.end(Signal::SIGINT).expect_code(0);
+    assert_eq!(ran.out(), "o\n");
+    assert!(ran.err().contains("e\n"), "{}", ran.err());
+    fixture.expect_nothing_left();
+}
+
+#[test]
+fn the_api_port_is_where_the_variable_says() {
+    let Some(fixture) = fixture() else { return };
+    let port = TcpListener::bind("127.0.0.1:0").expect("loopback").local_addr().expect("bound").port();
+    let setting = format!("DOCKER_LAMBDA_API_PORT={port}");
+    let run = fixture.run(&["-e", "DOCKER_LAMBDA_STAY_OPEN=1", "-e", &setting], &["handler"]);
+    let serving = Serving::start(run);
+    assert_eq!(serving.address(), format!("127.0.0.1:{port}"));
+    assert_eq!(serving.tell("respond 1").text(), "1");
+    // The port is taken, and that is said.
+    let taken = fixture.run(&["-e", "DOCKER_LAMBDA_STAY_OPEN=1", "-e", &setting], &["handler"]).finish().expect_code(125);
+    assert!(taken.err().contains(&format!("cannot listen on 127.0.0.1:{port}")) && taken.err().contains("hint: "), "{}", taken.err());
+    serving.end(Signal::SIGTERM).expect_code(0);
+}
+
+#[test]
+fn functions_of_a_file_have_their_own_names() {
+    let Some(fixture) = fixture() else { return };
+    let image = fixture.image("provided");
+    let file = fixture.path().join("undocked.toml");
+    let text = format!(
+        "[functions.one]\nimage = \"{image}\"\nhandler = \"first\"\ncode = \"task\"\nenv = {{ WHO = 1 }}\nmemory = 256\n\
+         [functions.two]\nimage = \"{image}\"\nhandler = \"second\"\ncode = \"task\"\nenv = {{ WHO = \"2\" }}\n"
+    );
+    std::fs::write(&file, text).expect("written");
+    let serving = Serving::start(fixture.undocked(&["serve", "--listen", "127.0.0.1:0", "--config", &file.display().to_string()]));
+    let ask =
+        |name: &str| serving.request("POST", &format!("/2015-03-31/functions/{name}/invocations"), &[], b"\"note-env e ; respond-notes\"");
+    let one = ask("one").json();
+    assert_eq!((one["e"]["WHO"].as_str(), one["e"]["_HANDLER"].as_str()), (Some("1"), Some("first")));
+    assert_eq!(
+        (one["e"]["AWS_LAMBDA_FUNCTION_NAME"].as_str(), one["e"]["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"].as_str()),
+        (Some("one"), Some("256"))
+    );
+    let two = ask("two").json();
+    assert_eq!((two["e"]["WHO"].as_str(), two["e"]["_HANDLER"].as_str()), (Some("2"), Some("second")));
+    let none = ask("three");
+    assert_eq!((none.status, none.header("x-amzn-errortype")), (404, Some("ResourceNotFoundException")));
+    serving.end(Signal::SIGTERM).expect_code(0);
+    fixture.expect_nothing_left();
+}
+
+#[test]
+fn many_calls_leave_nothing_behind() {
+    let Some(fixture) = fixture() else { return };
+    let serving = fixture.serve(&[]);
+    let mut client = Client::connect(serving.address());
+    let mut calls = |count: usize| (0..count).for_each(|_| assert_eq!(client.invoke("fn", b"\"respond 1\"").0, 200));
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", serving.running().id())).expect("it runs").count();
+    let memory = || {
+        tests::leftovers::status_field(serving.running().id(), "VmRSS:")
+            .expect("it runs")
+            .trim_end_matches(" kB")
+            .parse::<i64>()
+            .expect("a number")
+    };
+    calls(300);
+    let (before, resident) = (open(), memory());
+    calls(3000);
+    assert_eq!(open(), before);
+    assert!(memory() - resident < 5000, "{} kB more", memory() - resident);
+    serving.end(Signal::SIGTERM).expect_code(0);
+}
