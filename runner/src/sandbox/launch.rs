@@ -25,7 +25,7 @@ use super::limits::{self, Guard, Inside, Limiter};
 use super::maps::{MapJob, Maps, start_mapper};
 use super::orders::{Beside, Init, Orders, Record};
 use super::outcome::{Refusal, enforcement, failure, prepare, reached};
-use super::plan::{Candidate, Lenience, SandboxPlan, Search, Step, plan_for};
+use super::plan::{Candidate, Lenience, PlanError, SandboxPlan, Search, Step, plan_for};
 use super::process::Reach;
 use super::several::Place;
 use super::streams::{Streams, refuse_folders};
@@ -221,7 +221,12 @@ impl Spawner {
             Err(Refusal { error, .. }) => return Err(error),
         };
         let rungs = spare.iter().flat_map(|request| Standing::here().rungs_below(request));
-        for mut plan in rungs.filter_map(|isolation| plan_for((**spare.as_ref()?).clone(), isolation).ok()) {
+        for planned in rungs.filter_map(|isolation| Some(plan_for((**spare.as_ref()?).clone(), isolation))) {
+            let mut plan = match planned {
+                Ok(plan) => plan,
+                Err(PlanError::Closed(closed)) => return Err(LaunchError::Closed(closed)),
+                Err(_) => continue,
+            };
             match self.attempt(&mut plan) {
                 Ok(sandbox) => return Ok(sandbox.because(&first)),
                 Err(Refusal { lower_may_do: true, .. }) => {}
@@ -245,9 +250,7 @@ impl Spawner {
         let wiring = wire(plan, memory_held).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
         let (record, vectors) = (Record::default(), Vectors::new(plan, ruleset.is_some()));
-        let filter = filter_program(plan.filter.as_deref());
-        let network_filter = filter_program(plan.network_filter.as_deref());
-        let signals = sys::signals_not_default();
+        let [filter, network_filter] = [&plan.filter, &plan.network_filter].map(|filter| filter_program(filter.as_deref()));
         let mut orders = Orders {
             steps: &plan.steps,
             slots: &mut slots,
@@ -267,7 +270,7 @@ impl Spawner {
             supervised_ruleset: supervised.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             allowed: ruleset.as_ref().map_or(0, |ruleset| ruleset.allowed),
             filter: &filter,
-            signals: &signals,
+            signals: &sys::signals_not_default(),
             programs: &vectors.programs,
             starts: &vectors.starts,
             search: plan.search,
@@ -277,7 +280,7 @@ impl Spawner {
             init: wiring.init.as_ref().map(|pipes| self.init_orders(pipes, reach)),
             record: &record,
         };
-        let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
+        let child_pid = maps.as_ref().map(|maps| Arc::clone(&maps.pid)).unwrap_or_default();
         let newborn = Newborn(self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?);
         let pipes = wiring.streams.pipes();
         let pair = wiring.hand_over.filter(|_| !record.failed() && orders.hands_out());
@@ -292,8 +295,8 @@ impl Spawner {
         let folder = plan.bare.as_mut().and_then(|bare| bare.give_away(&mut degradations));
         let mut enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
         let guard = Guard::begin(&plan.limits, cgroup, inside, (&process, reach), &mut enforcement);
-        let sandbox = Sandbox::new(process, pipes, status, network, (guard, enforcement));
-        Ok(sandbox.held_by(reach, plan.privilege.user(), folder).holding(programs))
+        let sandbox = Sandbox::new(process, pipes, (status, programs), network, (guard, enforcement));
+        Ok(sandbox.held_by(reach, plan.privilege.user(), folder))
     }
 
     /// Without copies of descriptors a private network could not be connected; an outer container may refuse them though nobody else is concerned.

@@ -40,7 +40,7 @@ use std::io;
 use std::path::PathBuf;
 
 pub use addresses::{HOST_GATEWAY, MAX_NAME_SERVERS, SANDBOX_V4, SANDBOX_V6, name_server};
-pub use bare::BareError;
+pub use bare::{BareError, ClosedPath};
 pub use enforcement::{Degradation, Enforcement, Protection};
 pub use filter::{Filter, FilterError, compile_filter, shipped_filter};
 pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
@@ -261,6 +261,9 @@ pub enum LaunchError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The isolation that this machine grants keeps what the function needs from it.
+    #[error(transparent)]
+    Closed(ClosedPath),
     /// No isolation that this machine grants has a network of its own.
     #[error("cannot have a network of the sandbox's own")]
     NoNetwork {
@@ -314,6 +317,7 @@ impl LaunchError {
             }
             Self::Source { .. } => Some("check that the path exists and that you may read it".to_owned()),
             Self::Program(error) => error.hint(),
+            Self::Closed(closed) => Some(closed.hint()),
             Self::WorkingDir { .. } | Self::Exec { .. } | Self::NoCandidate { .. } => None,
         }
     }

@@ -12,20 +12,18 @@ use super::filter::network_filter;
 pub(crate) use super::ground::{Ground, Lenience, Privilege};
 use super::handed_out::Handed;
 use super::isolation::{self, Standing};
-use super::landlock::Ruleset;
-use super::process::Reach;
 use super::program::candidates;
 pub(crate) use super::program::{Candidate, Search};
 use super::root::Root;
-use super::several::Place;
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
 use super::{
-    Access, BareError, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, MadeFile, Network, SandboxRequest, Stdio,
-    Volume,
+    Access, BareError, ClosedPath, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, MadeFile, Network,
+    SandboxRequest, Stdio, Volume,
 };
 
 mod assembly;
+mod held;
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -59,35 +57,6 @@ pub struct SandboxPlan {
     pub(crate) spare: Option<Box<SandboxRequest>>,
 }
 
-impl SandboxPlan {
-    /// How its processes are told from others.
-    pub(super) fn reach(&self, ruleset: Option<&Ruleset>) -> Reach {
-        match self.privilege {
-            _ if self.isolation.has_namespaces() => Reach::PidNamespace,
-            Privilege::WithoutUserns(ids) => Reach::User(ids.uid),
-            _ => Reach::Descendants { signals_are_scoped: ruleset.is_some_and(|ruleset| ruleset.abi >= 6) },
-        }
-    }
-
-    /// What the start of several programs depends on.
-    pub(super) fn place(&self, reach: Reach, first: libc::pid_t) -> Place {
-        let translation = self.bare.as_ref().map(|bare| bare.translation.clone()).unwrap_or_default();
-        Place { owner: self.privilege.host_ids(), translation, has_network: self.network != Network::Host, reach, first }
-    }
-
-    /// The namespaces that the child is born in, as flags of `clone(2)`.
-    pub(crate) fn namespaces(&self) -> libc::c_int {
-        let always = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        let base = match self.isolation {
-            Isolation::Full | Isolation::ProcBind | Isolation::NoPivot => always | libc::CLONE_NEWUSER,
-            Isolation::RootWithoutUserns => always,
-            Isolation::Chroot | Isolation::InPlace => 0,
-        };
-        let wanted = if self.network == Network::Host { base } else { base | libc::CLONE_NEWNET };
-        if self.omitted.pid_namespace { wanted & !libc::CLONE_NEWPID } else { wanted }
-    }
-}
-
 /// Why a request cannot be planned.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -117,6 +86,9 @@ pub enum PlanError {
         /// What was asked for.
         isolation: Isolation,
     },
+    /// What root's function needs is root's alone.
+    #[error(transparent)]
+    Closed(ClosedPath),
     /// What stands in for mounts could not be made.
     #[error("cannot make a root for the function")]
     Bare(#[source] BareError),
@@ -128,6 +100,7 @@ impl PlanError {
         let doctor = "`undocked doctor` says how functions can be isolated on this machine";
         match self {
             Self::Isolation { .. } | Self::NoNetwork { .. } => Some(doctor.to_owned()),
+            Self::Closed(closed) => Some(closed.hint()),
             Self::Bare(BareError::Folder(error)) => error.hint(),
             _ => None,
         }
