@@ -308,7 +308,6 @@ fn at_the_end_calls_in_flight_are_answered_and_idle_connections_closed() {
     assert_eq!(busy.answer().body, "\"waited\"");
     assert!(busy.is_closed());
     server.wait();
-    assert!(std::net::TcpStream::connect(server.address).is_err());
 }
 
 #[test]

@@ -150,3 +150,28 @@ fn awscli_invokes() {
         "{err}"
     );
 }
+
+#[test]
+fn curl_invokes_as_in_every_tutorial() {
+    if !skip::has_program("curl") {
+        skip::skip(skip::Lack::Providable, "curl is not installed");
+        return;
+    }
+    let server = Server::start();
+    let folder = place::scratch();
+    let call = |function: &str, bytes: usize| {
+        let file = folder.path().join("event");
+        std::fs::write(&file, format!("\"{}\"", "x".repeat(bytes - 2))).expect("written");
+        let url = format!("{}/2015-03-31/functions/{function}/invocations", server.endpoint());
+        output("curl", &["-sS", "-w", "%{http_code}", "--data-binary", &format!("@{}", file.display()), &url], &[])
+    };
+    let (code, told, err) = call("describe", 5);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(told.ends_with("}200") && told.contains(r#""content_type":null"#) && told.contains(r#""payload":"\"xxx\"""#), "{told}");
+    // It asks before it sends this much, and both answers are ones that it understands.
+    let (code, told, err) = call("echo", 6_291_456);
+    assert_eq!((code, told.len()), (Some(0), 6_291_456 + "200".len()), "{err}");
+    let (code, told, err) = call("echo", 6_291_457);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(told.ends_with("413") && told.contains("6291457 byte payload is too large"), "{told}");
+}
