@@ -24,5 +24,5 @@ pub mod variables;
 
 pub use blueprint::Blueprint;
 pub use handle::{Answer, Broken, Finished, Handle, Order, Part, Work};
-pub use once::{EnvironmentError, Ran, Run, run_once};
+pub use once::{EnvironmentError, Ran, Run, invocation, run_once};
 pub use serving::{Setup, open};

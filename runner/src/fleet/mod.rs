@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::environment::{Broken, Handle};
 use crate::function::Function;
 
+pub(crate) use answer::{Whole, discard, whole};
 pub use options::{FleetOptions, Names, Notice, Queue};
 pub use run::{Control, Fleet};
 
