@@ -37,6 +37,7 @@ const UNSAFE: [&str; 6] = [
     "runner/src/sandbox/sys.rs",
     "runner/src/sandbox/child.rs",
     "runner/init/init.rs",
+    "runner/init/programs.rs",
     "runner/init/janitor.rs",
     "runner/init/mockserver.rs",
     "tests/src/bin/probe/system.rs",
