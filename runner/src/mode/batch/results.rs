@@ -93,7 +93,7 @@ impl Results {
         self.bar.finish_and_clear();
         let took = self.started.elapsed();
         drop(self.stdout);
-        if let Some(Err(error)) = self.written.await.ok() {
+        if let Ok(Err(error)) = self.written.await {
             return Err(Failure::could_not_run(format!("cannot write to stdout: {error}")));
         }
         if let Some(junit) = self.junit {
