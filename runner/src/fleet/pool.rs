@@ -32,16 +32,24 @@ pub(super) struct Pool {
     generation: u64,
     /// Jobs of callers that wait, first come first.
     waiting: VecDeque<Job>,
+    /// Whether the last room went to an event, so that neither events nor callers wait for ever.
+    event_was_last: bool,
 }
 
 impl Pool {
     pub(super) fn new(served: Served) -> Self {
-        Self { served, idle: VecDeque::new(), busy: 0, generation: 0, waiting: VecDeque::new() }
+        Self { served, idle: VecDeque::new(), busy: 0, generation: 0, waiting: VecDeque::new(), event_was_last: false }
     }
 
     /// Whether one more invocation may run.
     pub(super) fn has_room(&self) -> bool {
         self.busy < self.served.concurrency
+    }
+
+    /// Whether the next room is first offered to an event, else to a caller. They take turns.
+    pub(super) fn is_turn_of_events(&mut self) -> bool {
+        self.event_was_last = !self.event_was_last;
+        self.event_was_last
     }
 
     /// Whether there is nothing in hand and nothing in waiting.

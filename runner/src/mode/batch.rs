@@ -19,6 +19,7 @@ use super::ready::Ready;
 use super::signals::Signals;
 use super::work::{self, Work};
 use crate::config::{BatchConfig, Loudness};
+use crate::environment::BetweenEvents;
 use crate::exit_code::{ExitCode, Failure};
 use crate::report::{Color, Report};
 
@@ -35,7 +36,7 @@ async fn run_all(config: &BatchConfig, work: Work, events: Events) -> Result<Exi
         // Nobody may be reading.
         let _ = writeln!(std::io::stderr(), "undocked: {note}");
     }
-    let ready = match Ready::prepare(&config.run, work, &mut signals).await {
+    let ready = match Ready::prepare(&config.run, work, BetweenEvents::GoOn, &mut signals).await {
         Ok(ready) => ready,
         Err(NotInside::Failed(failure)) => return Err(failure),
         Err(NotInside::Interrupted(signal)) => return Ok(ExitCode::from_signal(signal)),
