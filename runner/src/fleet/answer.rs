@@ -58,10 +58,10 @@ pub(super) struct Run {
 
 /// An answer with nothing to come.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Whole {
-    pub(super) payload: Bytes,
+pub(crate) struct Whole {
+    pub(crate) payload: Bytes,
     /// Whether the function failed.
-    pub(super) failed: bool,
+    pub(crate) failed: bool,
 }
 
 /// Gives the answer to the caller, and waits for the end of the run. If the environment dies before that, there is no end.
@@ -94,7 +94,7 @@ async fn give_whole(answer: Answer, caller: Caller, run: Run) -> Option<Finished
 }
 
 /// The whole answer; of one that is too large, the parts still to come.
-pub(super) async fn whole(answer: Answer, request_id: &RequestId) -> (Whole, Option<mpsc::Receiver<Part>>) {
+pub(crate) async fn whole(answer: Answer, request_id: &RequestId) -> (Whole, Option<mpsc::Receiver<Part>>) {
     let mut parts = match answer {
         Answer::Success { payload } => return (Whole { payload, failed: false }, None),
         Answer::Failed(error) => return (Whole { payload: error.payload, failed: true }, None),
@@ -150,7 +150,7 @@ async fn send(to_caller: &mpsc::Sender<StreamPart>, bytes: Bytes) {
 }
 
 /// Takes what is still to come of an answer: the function runs to its end.
-pub(super) async fn discard(parts: Option<mpsc::Receiver<Part>>) {
+pub(crate) async fn discard(parts: Option<mpsc::Receiver<Part>>) {
     if let Some(mut parts) = parts {
         while parts.recv().await.is_some() {}
     }

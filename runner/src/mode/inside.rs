@@ -125,21 +125,19 @@ impl Inside {
                 (root, ids, Some(rootfs))
             }
         };
-        let (filter, network, tmp_size_bytes) = (config.filter.clone(), config.networking.network, config.tmp_size.bytes());
-        let (isolation, scratch) = (config.isolation, config.images.cache.as_deref().map(run_folder::parent));
         Ok(Self {
-            isolation,
-            scratch,
+            isolation: config.isolation,
+            scratch: config.images.cache.as_deref().map(run_folder::parent),
             root,
             volumes,
             files,
             identity: ids,
-            network,
+            network: config.networking.network,
             working_dir,
-            tmp_size_bytes,
+            tmp_size_bytes: config.tmp_size.bytes(),
             limits,
             extensions,
-            filter,
+            filter: config.filter.clone(),
             _rootfs: rootfs,
             _folder: folder.made,
         })
