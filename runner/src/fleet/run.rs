@@ -25,6 +25,10 @@ type Reply = oneshot::Sender<InvokeReply>;
 /// How long environments may take to end, their shutdown phase of two seconds included.
 const END: Duration = Duration::from_secs(10);
 
+/// How long a call waits for an environment that has answered, before another one is opened. Most are free within a millisecond; one whose extensions
+/// go on after the answer is not.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Functions and their environments.
 pub struct Fleet {
     functions: Vec<Served>,
@@ -77,6 +81,7 @@ impl Fleet {
         let (mut drained_by, mut calls_come) = (None, true);
         while drained_by.is_none() || calls_come || !work.is_quiet() {
             let (next_reap, next_due, give_up) = (work.next_reap, work.next_due(), drained_by);
+            let patience = work.pools.iter().filter_map(Pool::patience).min();
             tokio::select! {
                 biased;
                 () = &mut shutdown, if drained_by.is_none() => {
@@ -95,6 +100,7 @@ impl Fleet {
                     None => calls_come = false,
                 },
                 () = at(next_reap) => work.reap(),
+                () = at(patience) => work.lose_patience(),
                 () = at(next_due) => work.wake(),
             }
         }
@@ -188,18 +194,34 @@ impl AtWork {
 
     fn invoke(&mut self, function: usize, request: InvokeRequest, reply: Reply) {
         let version = self.pools[function].served.function.version.clone();
-        let (form, log_tail) = (request.form, request.log_tail);
+        let (form, log_tail, settling) = (request.form, request.log_tail, self.pools[function].settling.clone());
         match invocation(&self.pools[function].served.function, request) {
-            Ok(invocation) => self.run_or_wait(function, Job { invocation, caller: Caller { reply, form, log_tail, version } }),
+            Ok(invocation) => self.run_or_wait(
+                function,
+                Job { invocation, caller: Caller { reply, form, log_tail, version, settling }, patient_until: None },
+            ),
             Err(error) => send(reply, no_randomness(error)),
         }
     }
 
     fn run_or_wait(&mut self, function: usize, job: Job) {
         let pool = &mut self.pools[function];
-        if pool.has_room() && !pool.has_waiting() {
+        let is_first = pool.has_room() && !pool.has_waiting();
+        // Who calls again at once means the environment that has just answered. Who would wait anyway does so in its turn.
+        let would_wait = matches!(self.options.queue, Queue::Wait { .. }) && !pool.has_room();
+        if !(is_first && pool.has_free()) && !would_wait && pool.is_about_to_have_free() {
+            pool.wait_patiently(Job { patient_until: Some(Instant::now() + PATIENCE), ..job });
+            return;
+        }
+        if is_first {
             return self.start(function, job);
         }
+        self.run_or_refuse(function, job);
+    }
+
+    /// Has a job wait for room, or refuses it.
+    fn run_or_refuse(&mut self, function: usize, job: Job) {
+        let pool = &mut self.pools[function];
         // A function that is switched off will never have room.
         let max = match self.options.queue {
             Queue::Wait { max } if pool.served.concurrency > 0 => max,
@@ -224,7 +246,20 @@ impl AtWork {
         }
     }
 
+    /// Those who waited for an environment to be free in vain get a new one, or what everybody gets where there is no room.
+    fn lose_patience(&mut self) {
+        for function in 0..self.pools.len() {
+            for job in self.pools[function].impatient(Instant::now()) {
+                if self.pools[function].has_room() { self.start(function, job) } else { self.run_or_refuse(function, job) }
+            }
+        }
+    }
+
     fn start_call(&mut self, function: usize) -> bool {
+        let pool = &self.pools[function];
+        if pool.is_patient() && !pool.has_free() {
+            return false;
+        }
         let Some(job) = self.pools[function].next_waiting() else { return false };
         self.start(function, job);
         true
