@@ -285,7 +285,7 @@ impl<'a> Environment<'a> {
             self.house.flush_telemetry(now().since_epoch).await;
             self.apply([Input::ShutDown])?;
         }
-        Ok(has_guests)
+        Ok(has_guests && !self.over)
     }
 
     async fn freeze_if_idle(&mut self) {
