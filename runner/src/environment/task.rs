@@ -213,7 +213,10 @@ impl<'a> Environment<'a> {
                 let invocation = self.hand.take(*work);
                 self.apply([Input::Invoke(invocation)])
             }
-            Order::Restart => self.apply([Input::Restart]),
+            Order::Restart => {
+                self.house.renew();
+                self.apply([Input::Restart])
+            }
             Order::ShutDown { done } => {
                 self.shut_down = Some(done);
                 self.house.flush_telemetry(now().since_epoch).await;
