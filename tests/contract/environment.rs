@@ -27,12 +27,16 @@ fn is_log_stream(text: &str, version: &str) -> bool {
     text.chars().count() == pattern.chars().count() && text.chars().zip(pattern.chars()).all(|(c, p)| fits(c, p))
 }
 
+/// Without an image's own.
+const PATH_OF_HOST: &str = "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin";
+
 #[test]
 fn p18_what_a_lambci_bootstrap_sees_by_default() {
     let Some(fixture) = fixture() else { return };
     let env = env_of(fixture.run(&[], &[]));
+    let task = fixture.task_inside();
     let expected = [
-        ("LAMBDA_TASK_ROOT", "/var/task"),
+        ("LAMBDA_TASK_ROOT", task.as_str()),
         ("LAMBDA_RUNTIME_DIR", "/var/runtime"),
         ("TZ", ":UTC"),
         ("LANG", "en_US.UTF-8"),
@@ -45,7 +49,7 @@ fn p18_what_a_lambci_bootstrap_sees_by_default() {
         ("AWS_ACCESS_KEY_ID", ""),
         ("AWS_SECRET_ACCESS_KEY", ""),
         ("_HANDLER", "handler"),
-        ("PATH", "/usr/local/bin:/usr/bin/:/bin:/opt/bin"),
+        ("PATH", if tests::place::isolation_is(&["in-place"]) { PATH_OF_HOST } else { "/usr/local/bin:/usr/bin/:/bin:/opt/bin" }),
     ];
     for (name, value) in expected {
         assert_eq!(env[name], value, "{name}");
@@ -180,6 +184,7 @@ const SOME_VALUE: &str = "AWS_LAMBDA_FUNCTION_NAME AWS_LAMBDA_FUNCTION_MEMORY_SI
 /// A16: an image of AWS's own family, whose entry point is a program that takes the handler.
 #[test]
 fn a16_an_aws_image_gets_the_list_that_lambda_sets() {
+    tests::skip_in_isolation!(["in-place"], "about images");
     let Some(fixture) = Fixture::new() else { return };
     let probe = std::fs::read(tests::place::probe()).expect("the probe is there");
     let root = Tar::new().folder("var").folder("var/task").folder("opt").program("lambda-entrypoint.sh", probe);

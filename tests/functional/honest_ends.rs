@@ -118,7 +118,11 @@ fn p14_without_a_bootstrap_the_error_names_where_it_was_sought() {
     let Some(fixture) = Fixture::new() else { return };
     fs::remove_file(fixture.task().join("bootstrap")).expect("it was there");
     let ran = fixture.run(&[], &[]).finish();
-    expect_platform_error(ran, "Runtime.InvalidEntrypoint", "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]");
+    expect_platform_error(
+        ran,
+        "Runtime.InvalidEntrypoint",
+        &format!("Couldn't find valid bootstrap(s): [{}/bootstrap /opt/bootstrap]", fixture.task_inside()),
+    );
 }
 
 #[test]
@@ -270,6 +274,7 @@ fn an_entrypoint_that_is_missing_is_127_and_one_that_cannot_run_126() {
 
 #[test]
 fn an_images_own_entrypoint_that_is_missing_is_an_invalid_entrypoint() {
+    tests::skip_in_isolation!(["in-place"], "about images");
     let Some(fixture) = Fixture::new() else { return };
     let image = Image::provided().with("Entrypoint", json!(["/missing"]));
     fixture.layout().add("missing", &image);

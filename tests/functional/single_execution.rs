@@ -6,9 +6,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
-use tests::Fixture;
 use tests::image::{Image, Packing};
+use tests::skip::is_root;
 use tests::tar::Tar;
+use tests::{Fixture, place, skip_for_this_user, skip_in_isolation};
 
 const REQUEST_ID: &str = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
 
@@ -264,7 +265,7 @@ fn a6_the_deadline_is_start_plus_timeout() {
 
 #[test]
 fn p32_the_view_from_inside() {
-    tests::skip_in_isolation!(["proc-bind", "root-without-userns", "chroot"], "no `/proc` or ids of its own");
+    skip_in_isolation!(["proc-bind", "root-without-userns", "chroot", "in-place"], "no `/proc` or ids of its own");
     let Some(fixture) = Fixture::new() else { return };
     let script = "note-cwd cwd\nnote-pid pid\nread passwd /etc/passwd\nread status /proc/self/status\nwrite tmp /tmp/x y\n\
                   write task /var/task/x y\nstat tmp-stat /tmp\nlist proc /proc\nread hostname /proc/sys/kernel/hostname\nnext\nrespond-notes\nnext";
@@ -282,7 +283,7 @@ fn p32_the_view_from_inside() {
 
 #[test]
 fn a18_an_image_without_the_user_gets_993_by_name() {
-    tests::skip_in_isolation!(["root-without-userns", "chroot"], "no ids of its own");
+    skip_in_isolation!(["root-without-userns", "chroot", "in-place"], "no ids of its own");
     let Some(fixture) = Fixture::new() else { return };
     let root =
         Tar::new().folder("var").folder("var/task").folder("opt").folder("etc").file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
@@ -301,7 +302,10 @@ fn a18_an_image_without_the_user_gets_993_by_name() {
 #[test]
 fn a_task_folder_that_only_its_owner_may_read_is_read() {
     let Some(fixture) = Fixture::new() else { return };
-    fixture.script("read script /var/task/secret\nnext\nrespond-notes\nnext");
+    if place::isolation_is(&["in-place"]) && is_root() {
+        skip_for_this_user!("root's function is nobody there, and reads what everybody may");
+    }
+    fixture.script("read script {task}/secret\nnext\nrespond-notes\nnext");
     fs::write(fixture.task().join("secret"), "s").expect("written");
     for (name, mode) in [("secret", 0o600), ("script", 0o400), ("bootstrap", 0o700), ("", 0o700)] {
         fs::set_permissions(fixture.task().join(name), fs::Permissions::from_mode(mode)).expect("set");
@@ -311,19 +315,30 @@ fn a_task_folder_that_only_its_owner_may_read_is_read() {
 
 #[test]
 fn volumes_are_read_only_or_writable_as_said() {
-    tests::skip_in_isolation!(["chroot"], "volumes are copies there");
+    skip_in_isolation!(["chroot"], "volumes are copies there");
     let Some(fixture) = Fixture::new() else { return };
-    fixture.script("write task /var/task/new y\nwrite data /opt/new y\nnext\nrespond-notes\nnext");
     let task = fixture.task().display().to_string();
     let data = fixture.path().join("data");
+    let inside = if place::isolation_is(&["in-place"]) { data.display().to_string() } else { "/opt".to_owned() };
+    fixture.script(&format!("write task {{task}}/new y\nwrite data {inside}/new y\nnext\nrespond-notes\nnext"));
     fs::create_dir(&data).expect("made");
-    let cases =
-        [("", "ok"), (":rw", "ok"), (":ro", "EROFS"), (":ro,delegated", "EROFS"), (":cached", "ok"), (":rw,z", "ok"), (":Z,ro", "EROFS")];
+    if place::isolation_is(&["in-place"]) && is_root() {
+        // Its function is nobody there, and writes where everybody may.
+        for folder in [&data, &fixture.task()] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o777)).expect("set");
+        }
+    }
+    // In place a volume in `/tmp` is as open as that, and that is said.
+    let is_open = place::isolation_is(&["in-place"]) && fixture.path().starts_with("/tmp");
+    let no = if is_open { "ok" } else { place::refused_write() };
+    let cases = [("", "ok"), (":rw", "ok"), (":ro", no), (":ro,delegated", no), (":cached", "ok"), (":rw,z", "ok"), (":Z,ro", no)];
     for (options, expected) in cases {
         let (volume, other) = (format!("{task}:/var/task{options}"), format!("{}:/opt", data.display()));
-        let run = fixture.undocked(&["run", "--rm", "--volume", &volume, "-v", &other, &fixture.image("provided")]);
-        let notes = run.finish().expect_code(0).json();
+        let run = fixture.undocked(&["run", "--rm", "--volume", &volume, "-v", &other, &fixture.provided()]);
+        let ran = run.finish().expect_code(0);
+        let notes = ran.json();
         assert_eq!((&notes["task"], &notes["data"]), (&json!(expected), &json!("ok")), "{options:?}");
+        assert_eq!(ran.err().contains(&format!("keeping `{task}` read-only")), is_open && options.contains("ro"), "{}", ran.err());
         let written = fixture.task().join("new");
         assert_eq!(fs::remove_file(written).is_ok(), expected == "ok", "{options:?}");
         fs::remove_file(data.join("new")).expect("the other volume is writable by default");
@@ -332,6 +347,7 @@ fn volumes_are_read_only_or_writable_as_said() {
 
 #[test]
 fn a_volume_may_be_mounted_where_the_image_has_no_folder() {
+    skip_in_isolation!(["in-place"], "nothing is mounted: a path in the program is the program's");
     let Some(fixture) = Fixture::new() else { return };
     fixture.script("read data /data/deep/file\nnext\nrespond-notes\nnext");
     let data = fixture.path().join("data");
@@ -344,8 +360,9 @@ fn a_volume_may_be_mounted_where_the_image_has_no_folder() {
 
 #[test]
 fn the_bootstrap_is_looked_for_in_the_runtime_the_task_and_opt() {
+    skip_in_isolation!(["in-place"], "about images");
     let Some(fixture) = Fixture::new() else { return };
-    let probe = fs::read(tests::place::probe()).expect("the probe is there");
+    let probe = fs::read(place::probe()).expect("the probe is there");
     let with = |places: &[&str]| {
         let mut image = Image::provided().layer(Tar::new().file("script", "note-args args\nnext\nrespond-notes\nnext\n"), Packing::Plain);
         for place in places {
@@ -368,7 +385,7 @@ fn the_bootstrap_is_looked_for_in_the_runtime_the_task_and_opt() {
 
 #[test]
 fn lambda_layers_merge_into_opt_and_the_later_one_wins() {
-    tests::skip_in_isolation!(["chroot"], "writes end with EACCES there, not EROFS");
+    skip_in_isolation!(["in-place"], "nothing is mounted: a path in the program is the program's");
     let Some(fixture) = Fixture::new() else { return };
     let layer = |name: &str, files: &[(&str, &str)]| {
         let folder = fixture.path().join(name);
@@ -386,7 +403,7 @@ fn lambda_layers_merge_into_opt_and_the_later_one_wins() {
     assert_eq!(notes["both"], "2");
     assert_eq!(notes["lib/both"], "2");
     assert_eq!((&notes["only1"], &notes["only2"], &notes["lib/only1"]), (&json!("1"), &json!("2"), &json!("1")));
-    assert_eq!(notes["w"], "EROFS");
+    assert_eq!(notes["w"], place::refused_write());
     assert_eq!(fs::read_to_string(format!("{first}/both")).expect("still there"), "1", "merging must not touch the layers");
     let one = fixture.run(&["--layer", &second], &[]).finish().expect_code(0).json();
     assert_eq!((&one["both"], &one["only1"]), (&json!("2"), &json!("ENOENT")));

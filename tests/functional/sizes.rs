@@ -1,7 +1,7 @@
 //! `-m`, `--tmp-size` and `--cpu`: their forms, and what they do.
 
 use serde_json::json;
-use tests::{Fixture, skip};
+use tests::{Fixture, skip, skip_in_isolation};
 
 #[test]
 fn the_memory_option_limits_and_is_reported() {
@@ -46,6 +46,7 @@ fn the_variable_is_reported_and_limits_when_there_is_no_option() {
 
 #[test]
 fn an_images_own_variable_is_told_and_limits_nothing() {
+    skip_in_isolation!(["in-place"], "about images");
     let Some(fixture) = Fixture::new() else { return };
     let image = tests::image::Image::provided().with("Env", json!(["AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128"]));
     fixture.layout().add("sized", &image);
@@ -55,6 +56,7 @@ fn an_images_own_variable_is_told_and_limits_nothing() {
 
 #[test]
 fn tmp_has_the_size_that_is_given() {
+    skip_in_isolation!(["chroot", "in-place"], "`/tmp` has no limit of its own there");
     let Some(fixture) = Fixture::new() else { return };
     fixture.script("fill most /tmp/a 15000000\nfill rest /tmp/b 10000000\nnext\nrespond-notes\nnext");
     for (given, rest) in [("20m", "ENOSPC"), ("0.03g", "ok"), ("20971520", "ENOSPC"), ("32768K", "ok")] {
@@ -83,6 +85,7 @@ fn sizes_that_make_no_sense() {
 /// The share of the memory: 36 MB have a fiftieth of a processor.
 #[test]
 fn the_cpu_rule_of_lambda() {
+    skip_in_isolation!(["chroot"], "the function has no `/proc` to measure itself by");
     let Some(fixture) = Fixture::new() else { return };
     fixture.script("next\nburn cpu 400\nrespond-notes\nnext");
     let burnt = |options: &[&str]| {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use tests::leftovers::{descendants, eventually, mounts_below, processes_named, status_field};
 use tests::run::Running;
-use tests::{Fixture, Ran, skip};
+use tests::{Fixture, Ran, place, skip, skip_for_this_user, skip_in_isolation};
 
 /// The limit of these tests, in megabytes; the bombs go for ten times as much.
 const LIMIT: u64 = 96;
@@ -96,7 +96,7 @@ fn t17_a_watcher_without_descriptors_kills() {
     if !cgroups_of(processes_named(fixture.marker())[0]).is_empty() {
         running.signal(Signal::SIGTERM);
         running.finish();
-        tests::skip_for_this_user!("the kernel counts, no watcher");
+        skip_for_this_user!("the kernel counts, no watcher");
     }
     let limited = Command::new("prlimit").args(["--pid", &running.id().to_string(), "--nofile=1:1"]).status();
     assert!(limited.is_ok_and(|status| status.success()));
@@ -108,14 +108,14 @@ fn t17_a_watcher_without_descriptors_kills() {
 #[test]
 fn t17_more_descriptors_than_the_watcher_can_look_at() {
     let Some(fixture) = Fixture::new() else { return };
-    fixture.script("err works\\n\nnext\ncrowd 150 900\nsleep 10000\nrespond {}\nnext");
+    fixture.script("err works\\n\nnext\ncrowd 150 900\nsleep 40000\nrespond {}\nnext");
     let running = fixture.run(&["-m", "256m"], &[]).start();
     running.wait_for_stderr("works");
     let watched = processes_named(fixture.marker()).first().is_some_and(|process| cgroups_of(*process).is_empty());
     if !watched {
         running.signal(Signal::SIGTERM);
         running.finish();
-        tests::skip_for_this_user!("the kernel counts, no watcher");
+        skip_for_this_user!("the kernel counts, no watcher");
     }
     expect_out_of_memory(&running.finish().expect_code(1));
     fixture.expect_nothing_left();
@@ -128,11 +128,13 @@ fn t17_memory_bomb_of_a_memory_file_that_nobody_maps() {
 
 #[test]
 fn t17_memory_bomb_of_files_in_tmp() {
+    skip_in_isolation!(["chroot", "in-place"], "`/tmp` is a folder on a disk there");
     memory_bomb("tmp-file");
 }
 
 #[test]
 fn t17_memory_bomb_of_segments_that_nobody_attaches() {
+    skip_in_isolation!(["in-place", "chroot"], "segments are the machine's there");
     memory_bomb("segment");
 }
 
@@ -175,6 +177,9 @@ fn t17_a_plain_command_is_limited_too() {
 /// T16: every process makes more of them.
 #[test]
 fn t16_fork_bomb() {
+    if place::isolation_is(&["in-place"]) && !skip::is_root() {
+        skip_for_this_user!("its own limit of processes is the only one there, and a bomb takes it up (docs/isolation.md)");
+    }
     let Some(fixture) = Fixture::new() else { return };
     for options in [&["--timeout", "2"][..], &["--timeout", "2", "-m", "512m"]] {
         fixture.script("next\nfork-bomb");
@@ -192,6 +197,9 @@ fn t16_fork_bomb() {
 /// T16: the limit itself, with the error that a program sees.
 #[test]
 fn t16_no_more_than_1024_processes() {
+    if place::isolation_is(&["in-place"]) && !skip::is_root() {
+        skip_for_this_user!("its own limit of processes is the only one there, and a bomb takes it up (docs/isolation.md)");
+    }
     let Some(fixture) = Fixture::new() else { return };
     for options in [&[][..], &["-m", "1g"]] {
         fixture.script("next\nforks\nrespond-notes\nnext");
@@ -268,7 +276,7 @@ fn t18_cgroups_without_an_owner_are_removed_by_the_next_run() {
     let (running, process) = hanging(&fixture);
     let cgroups = cgroups_of(process);
     if cgroups.is_empty() {
-        tests::skip_for_this_user!("no cgroup can be made here, so none can be left");
+        skip_for_this_user!("no cgroup can be made here, so none can be left");
     }
     let janitor = descendants(running.id())
         .into_iter()

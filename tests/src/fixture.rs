@@ -46,6 +46,11 @@ impl Fixture {
         let marker = format!("u{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let fixture = Fixture { folder: Some(folder), marker };
         fixture.install_probe(&fixture.task().join("bootstrap"));
+        if place::isolation_is(&["in-place"]) {
+            let tmp = fixture.tmp_inside();
+            fs::create_dir(&tmp).expect("a name of our own");
+            fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777)).expect("set");
+        }
         fixture
     }
 
@@ -86,7 +91,17 @@ impl Fixture {
         fs::set_permissions(at, fs::Permissions::from_mode(0o755)).expect("its mode can be set");
     }
 
-    /// Writes what the probe shall do.
+    /// Where the task folder is inside: in place it stays where it is.
+    pub fn task_inside(&self) -> String {
+        if place::isolation_is(&["in-place"]) { self.task().display().to_string() } else { "/var/task".to_owned() }
+    }
+
+    /// A folder inside that everybody may write to: in place `/tmp` is the machine's, and a folder in it stands for it.
+    pub fn tmp_inside(&self) -> String {
+        if place::isolation_is(&["in-place"]) { format!("/tmp/{}", self.marker) } else { "/tmp".to_owned() }
+    }
+
+    /// Writes what the probe shall do. `{task}` and `{tmp}` stand for these folders inside.
     ///
     /// # Panics
     /// When it cannot be written.
@@ -96,6 +111,7 @@ impl Fixture {
 
     /// A script that first names its process, so that it can be found later.
     pub fn marked(&self, commands: &str) -> String {
+        let commands = commands.replace("{task}", &self.task_inside()).replace("{tmp}", &self.tmp_inside());
         format!("comm {}\n{commands}\n", self.marker)
     }
 
@@ -122,9 +138,22 @@ impl Fixture {
             .current_dir(self.path())
     }
 
-    /// `undocked run` of the `provided` image with the task folder mounted read-only; `options` come before the image, `rest` after it.
+    /// `undocked run` of the `provided` image with the task folder mounted read-only; `options` come before the image, `rest` after it. In place there is
+    /// no image: this machine's userland stands for it.
     pub fn run(&self, options: &[&str], rest: &[&str]) -> Run {
-        self.run_image(&self.image("provided"), options, rest)
+        self.run_image(&self.provided(), options, rest)
+    }
+
+    /// The image of [`Fixture::run`].
+    pub fn provided(&self) -> String {
+        if place::isolation_is(&["in-place"]) { "host".to_owned() } else { self.image("provided") }
+    }
+
+    /// The same by a shell, which `script` is run by with the words of the command as `"$0" "$@"`: for descriptors that undocked begins with.
+    pub fn run_by_shell(&self, script: &str, options: &[&str], rest: &[&str]) -> Run {
+        let shell = Run::new("bash").args(["-c", script]).arg(place::undocked());
+        let volume = format!("{}:/var/task:ro", self.task().display());
+        self.start_with(shell, &[&["run", "-v", &volume], options, &[&self.provided()], rest].concat())
     }
 
     /// The same with another image.
@@ -170,6 +199,10 @@ impl Drop for Fixture {
             // Root file systems hold folders that their owner may not enter.
             let _ = Command::new("chmod").args(["-R", "u+rwX"]).arg(folder.path()).output();
             let _ = folder.close();
+            if place::isolation_is(&["in-place"]) {
+                // Files in it may be another user's.
+                let _ = fs::remove_dir_all(self.tmp_inside());
+            }
         }
     }
 }

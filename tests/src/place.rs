@@ -63,6 +63,21 @@ pub fn isolation() -> Option<String> {
     env::var("UNDOCKED_TESTS_ISOLATION").ok().filter(|isolation| !isolation.is_empty())
 }
 
+/// Whether it is one of these.
+pub fn isolation_is(names: &[&str]) -> bool {
+    isolation().is_some_and(|own| names.contains(&own.as_str()))
+}
+
+/// Whether a sandbox has mounts and processes of its own there.
+pub fn has_namespaces() -> bool {
+    !isolation_is(&["chroot", "in-place"])
+}
+
+/// How a write to what may only be read ends: at a mount's flag, or at Landlock.
+pub fn refused_write() -> &'static str {
+    if has_namespaces() { "EROFS" } else { "EACCES" }
+}
+
 /// The statically linked probe.
 pub fn probe() -> PathBuf {
     told("UNDOCKED_PROBE").unwrap_or_else(|| PathBuf::from(env!("STATIC_PROBE")))

@@ -29,7 +29,9 @@ impl Weakened {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("set");
         let made = Weakened { folder };
         make_root(&made.root());
-        made.install("bin/probe", &fs::read(place::probe()).expect("the probe is there"));
+        let probe = fs::read(place::probe()).expect("the probe is there");
+        // The second is where it looks for itself without a `/proc`.
+        ["bin/probe", "var/task/bootstrap"].iter().for_each(|path| made.install(path, &probe));
         made
     }
 
@@ -53,10 +55,23 @@ impl Weakened {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("set");
     }
 
+    /// Where a path inside is: in place it lies below the root's own folder.
+    pub fn inside(&self, path: &str) -> String {
+        if place::isolation_is(&["in-place"]) { format!("{}{path}", self.root().display()) } else { path.to_owned() }
+    }
+
     /// The words of a command that runs a script, its lines, and prints the notes.
     pub fn words(&self, options: &[&str], script: &str) -> Vec<String> {
-        let words = [place::weakened().display().to_string()].into_iter().chain(options.iter().map(|word| (*word).to_owned()));
-        words.chain([self.root().display().to_string(), "/bin/probe".to_owned()]).chain(probe_words(script)).collect()
+        self.words_of("/bin/probe", options, &probe_words(script))
+    }
+
+    /// The words of a command that runs a program of the root.
+    pub fn words_of(&self, program: &str, options: &[&str], arguments: &[String]) -> Vec<String> {
+        let isolation = place::isolation().unwrap_or_else(|| "full".to_owned());
+        let scratch = self.path().join("scratch").display().to_string();
+        let first = [place::weakened().display().to_string(), "--isolation".to_owned(), isolation, "--scratch".to_owned(), scratch];
+        let words = first.into_iter().chain(options.iter().map(|word| (*word).to_owned()));
+        words.chain([self.root().display().to_string(), self.inside(program)]).chain(arguments.iter().cloned()).collect()
     }
 
     /// Runs a script in a sandbox less these protections.

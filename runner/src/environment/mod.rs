@@ -17,6 +17,7 @@ pub mod mount_points;
 mod once;
 mod runtime;
 mod serving;
+mod stream;
 mod task;
 #[cfg_attr(not(test), expect(dead_code, reason = "the environment gives it what happens with the next step"))]
 pub mod telemetry;

@@ -12,11 +12,15 @@ use super::{Degradation, Isolation, Network, SandboxRequest, idmap};
 mod copy;
 mod in_place;
 
+pub(super) use in_place::Translation;
+
 /// What a sandbox without namespaces is made of, beside its plan.
 #[derive(Debug)]
 pub(crate) struct Bare {
     /// Holds the copied root, or files made for the run; removed after the sandbox.
     pub(super) folder: Option<RunFolder>,
+    /// Where what would lie at places inside is in truth, if it is not there.
+    pub(super) translation: Option<Translation>,
     /// What Landlock lets it use. What is not there needs no rule.
     pub(super) rules: Vec<Rule>,
     /// What could not be made.
@@ -68,6 +72,27 @@ pub enum BareError {
     },
 }
 
+/// What root's function cannot get to, since it runs as nobody's user in root's place.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("root's function runs as a user of its own, for whom `{}` is closed{}", by.display(), what(path, by))]
+pub struct ClosedPath {
+    /// What it needs.
+    path: PathBuf,
+    /// What its owner alone may use: that, or a folder above it.
+    by: PathBuf,
+}
+
+fn what(path: &Path, by: &Path) -> String {
+    if path == by { String::new() } else { format!(", and so is `{}`", path.display()) }
+}
+
+impl ClosedPath {
+    /// What the user can do about it.
+    pub fn hint(&self) -> String {
+        "put it where every user may read it, or run undocked as the user to whom it belongs".to_owned()
+    }
+}
+
 /// Plans a sandbox without namespaces, and makes what it needs.
 pub(super) fn plan(request: SandboxRequest, ground: Ground) -> Result<SandboxPlan, PlanError> {
     let ground = Ground { privilege: apart(ground.privilege), ..ground };
@@ -81,7 +106,11 @@ pub(super) fn plan(request: SandboxRequest, ground: Ground) -> Result<SandboxPla
         steps.push(Step::ChangeRoot(text(root.as_os_str().as_encoded_bytes())?));
         (request, bare)
     } else {
-        in_place::adapt(request).map_err(PlanError::Bare)?
+        let (request, bare) = in_place::adapt(request).map_err(PlanError::Bare)?;
+        if let Privilege::WithoutUserns(_) = ground.privilege {
+            in_place::is_open(&request).map_err(PlanError::Closed)?;
+        }
+        (request, bare)
     };
     // An ordinary user's other processes count as well: its own limit of them stays.
     let shares_user = matches!(ground.privilege, Privilege::Ordinary { .. });
@@ -109,7 +138,7 @@ fn copied(request: &SandboxRequest) -> Result<(PathBuf, Bare), BareError> {
     let below = |path: &str, rights| Rule { path: root.join(path), rights };
     let devices = plan::DEVICES.map(|name| below(&format!("dev/{name}"), Rights::Device));
     let rules = [below("", Rights::Read), below("tmp", Rights::All)].into_iter().chain(devices).collect();
-    Ok((root, Bare { folder: Some(folder), rules, lacks }))
+    Ok((root, Bare { folder: Some(folder), translation: None, rules, lacks }))
 }
 
 /// A path inside, below the folder that stands for the root.

@@ -12,19 +12,18 @@ use super::filter::network_filter;
 pub(crate) use super::ground::{Ground, Lenience, Privilege};
 use super::handed_out::Handed;
 use super::isolation::{self, Standing};
-use super::landlock::Ruleset;
-use super::process::Reach;
-use super::program::programs;
-pub(crate) use super::program::{Program, Search};
+use super::program::candidates;
+pub(crate) use super::program::{Candidate, Search};
 use super::root::Root;
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
 use super::{
-    Access, BareError, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, MadeFile, Network, SandboxRequest, Stdio,
-    Volume,
+    Access, BareError, ClosedPath, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, MadeFile, Network,
+    SandboxRequest, Stdio, Volume,
 };
 
 mod assembly;
+mod held;
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ pub struct SandboxPlan {
     pub(crate) steps: Vec<Step>,
     /// What is opened on the host; slot `n` of the child belongs to source `n`.
     pub(crate) sources: Vec<Source>,
-    pub(crate) programs: Vec<Program>,
+    pub(crate) programs: Vec<Candidate>,
     pub(crate) search: Search,
     pub(crate) environment: Vec<CString>,
     pub(crate) identity: InnerIdentity,
@@ -56,29 +55,6 @@ pub struct SandboxPlan {
     pub(crate) bare: Option<Bare>,
     /// The request, where a lower isolation will do if this one is refused.
     pub(crate) spare: Option<Box<SandboxRequest>>,
-}
-
-impl SandboxPlan {
-    /// How its processes are told from others.
-    pub(super) fn reach(&self, ruleset: Option<&Ruleset>) -> Reach {
-        match self.privilege {
-            _ if self.isolation.has_namespaces() => Reach::PidNamespace,
-            Privilege::WithoutUserns(ids) => Reach::User(ids.uid),
-            _ => Reach::Descendants { signals_are_scoped: ruleset.is_some_and(|ruleset| ruleset.abi >= 6) },
-        }
-    }
-
-    /// The namespaces that the child is born in, as flags of `clone(2)`.
-    pub(crate) fn namespaces(&self) -> libc::c_int {
-        let always = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        let base = match self.isolation {
-            Isolation::Full | Isolation::ProcBind | Isolation::NoPivot => always | libc::CLONE_NEWUSER,
-            Isolation::RootWithoutUserns => always,
-            Isolation::Chroot | Isolation::InPlace => 0,
-        };
-        let wanted = if self.network == Network::Host { base } else { base | libc::CLONE_NEWNET };
-        if self.omitted.pid_namespace { wanted & !libc::CLONE_NEWPID } else { wanted }
-    }
 }
 
 /// Why a request cannot be planned.
@@ -110,6 +86,9 @@ pub enum PlanError {
         /// What was asked for.
         isolation: Isolation,
     },
+    /// What root's function needs is root's alone.
+    #[error(transparent)]
+    Closed(ClosedPath),
     /// What stands in for mounts could not be made.
     #[error("cannot make a root for the function")]
     Bare(#[source] BareError),
@@ -121,6 +100,7 @@ impl PlanError {
         let doctor = "`undocked doctor` says how functions can be isolated on this machine";
         match self {
             Self::Isolation { .. } | Self::NoNetwork { .. } => Some(doctor.to_owned()),
+            Self::Closed(closed) => Some(closed.hint()),
             Self::Bare(BareError::Folder(error)) => error.hint(),
             _ => None,
         }
@@ -192,7 +172,7 @@ pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<Sandbox
     let mut planner = Planner::default();
     planner.limits(&request.limits);
     planner.identity(request.identity, privilege);
-    if request.network != Network::Host && request.first_process != FirstProcess::Init {
+    if request.network != Network::Host && request.first_process == FirstProcess::Program {
         return Err(PlanError::NetworkWithoutInit);
     }
     planner.network(request.network, request.listen_inside);
@@ -217,7 +197,10 @@ pub(super) fn finish(
     ground: Ground,
     bare: Option<Bare>,
 ) -> Result<SandboxPlan, PlanError> {
-    let (programs, search) = programs(&request)?;
+    let (programs, search) = match request.first_process {
+        FirstProcess::Several => (Vec::new(), Search::Existing),
+        FirstProcess::Program | FirstProcess::Init => candidates(&request.command, &request.environment)?,
+    };
     let strict = ground.choice == IsolationChoice::Only(Isolation::Full);
     Ok(SandboxPlan {
         steps,
@@ -431,7 +414,9 @@ pub(super) fn backstop(limits: &Limits) -> Option<Step> {
 
 /// How every set-up ends.
 pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec<Step>, PlanError> {
-    let change = Step::ChangeDirectory(text(absolute(&request.working_dir)?.as_os_str().as_bytes())?);
+    // Each program goes where it wants to.
+    let working_dir = if request.first_process == FirstProcess::Several { Path::new("/") } else { absolute(&request.working_dir)? };
+    let change = Step::ChangeDirectory(text(working_dir.as_os_str().as_bytes())?);
     let mut steps = match ground.privilege {
         // The folder is entered with the program's own rights. Other ids clear the parent-death signal.
         Privilege::WithoutUserns(ids) => vec![Step::DropToUser(ids), Step::DieWithParent, change],

@@ -1,4 +1,6 @@
 use super::*;
+use crate::sandbox::landlock::Ruleset;
+use crate::sandbox::process::Reach;
 use crate::sandbox::{Command, HostRoot, Input, Output, RootSource, shipped_filter};
 
 fn request(root: RootSource) -> SandboxRequest {
@@ -173,4 +175,26 @@ fn bad_requests() {
     assert_eq!(bad(|r| r.working_dir = "proc".into()), PlanError::Target("proc".into()).to_string());
     assert_eq!(bad(|r| r.command = Command::Line(vec![])), PlanError::NoCommand.to_string());
     assert_eq!(bad(|r| r.command = Command::Line(vec!["a\0".into()])), PlanError::Nul("/a/a\\0".into()).to_string());
+}
+
+/// The first process kills whatever it may send signals to. Root's, less the step that makes it nobody, once killed all that ran on a machine.
+#[test]
+fn nobody_may_kill_everyone_without_the_step_that_bounds_it() {
+    let plan_in_place = |privilege| {
+        let isolation = Isolation::InPlace;
+        let ground = Ground { privilege, isolation, choice: IsolationChoice::Only(isolation) };
+        bare::plan(request(RootSource::Host(HostRoot::default())), ground).unwrap()
+    };
+    let reach = |plan: SandboxPlan, ruleset: bool| {
+        let fd = || std::fs::File::open("/dev/null").unwrap().into();
+        plan.reach(ruleset.then(|| Ruleset { fd: fd(), allowed: 0, abi: 6 }).as_ref())
+    };
+    let ids = InnerIdentity { uid: 65_533, gid: 65_533 };
+    let (root, ordinary) = (Privilege::WithoutUserns(ids), Privilege::Ordinary { uid: 1000, gid: 100 });
+    let only_descendants = Reach::Descendants { signals_are_scoped: false };
+    assert_eq!(reach(plan_in_place(root), true), Reach::User(65_533));
+    assert_eq!(reach(plan_in_place(root).without(&["take an unprivileged user's id"]).unwrap(), true), only_descendants);
+    assert_eq!(reach(plan_in_place(ordinary), true), Reach::Descendants { signals_are_scoped: true });
+    assert_eq!(reach(plan_in_place(ordinary).without(&["confine file access (Landlock)"]).unwrap(), true), only_descendants);
+    assert_eq!(reach(plan_in_place(ordinary), false), only_descendants);
 }

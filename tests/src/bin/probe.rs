@@ -349,6 +349,10 @@ impl Probe {
             ("syscall", [number_text, arguments @ ..]) => {
                 self.notes.text(name, &outcome(system::raw(number(number_text), arguments, number)));
             }
+            ("result", [number_text, arguments @ ..]) => {
+                let result = system::raw(number(number_text), arguments, number);
+                self.notes.text(name, &result.map_or_else(|error| system::errno_name(&error), |result| result.to_string()));
+            }
             ("connections", [what, arguments @ ..]) => self.notes.set(name, &connections::attempt(what, arguments)),
             ("clone", [flags]) => self.notes.text(name, &outcome(system::clone_and_exit(number(flags)))),
             ("int80", [number_text]) => self.notes.text(name, &system::int80(number(number_text))),

@@ -2,6 +2,8 @@
 //!
 //! `weakened [OPTION]... ROOT PROGRAM [ARGUMENT]...`, where ROOT is a host folder that becomes `/`. Options:
 //!
+//! - `--isolation NAME`: another one than `full`. `in-place` uses this machine's userland and shows ROOT where it lies; PROGRAM is then a path of this machine
+//! - `--scratch DIR`: where a root is copied to for `chroot`
 //! - `--without NAME`: leaves a protection out, as `SandboxPlan::without` names them; `seccomp` for no filter at all
 //! - `--volume HOST:INSIDE` and `--writable-volume HOST:INSIDE`
 //! - `--working-dir DIR`
@@ -20,8 +22,8 @@ use std::process::ExitCode;
 
 use runner::sandbox::network::{LogConnections, NameServers, NetworkRules, Published, Rule, Supervision, Supervisor};
 use runner::sandbox::{
-    Access, Command, Ended, FirstProcess, InnerIdentity, Input, Launcher, Network, Output, RootSource, Sandbox, SandboxRequest, Stdio,
-    Volume, plan, shipped_filter,
+    Access, Command, Ended, FirstProcess, HostRoot, InnerIdentity, Input, Isolation, IsolationChoice, Launcher, Network, Output,
+    RootSource, Sandbox, SandboxRequest, Stdio, Volume, plan, shipped_filter,
 };
 
 fn main() -> ExitCode {
@@ -46,6 +48,8 @@ fn run(words: Vec<String>) -> Result<u8, Box<dyn std::error::Error>> {
                 name if name == "seccomp" => request.filter = None,
                 name => without.push(name),
             },
+            "--isolation" => request.isolation = value()?.parse()?,
+            "--scratch" => request.scratch = Some(value()?.into()),
             "--volume" => request.volumes.push(volume(&value()?, Access::ReadOnly)?),
             "--writable-volume" => request.volumes.push(volume(&value()?, Access::ReadWrite)?),
             "--working-dir" => request.working_dir = value()?.into(),
@@ -62,12 +66,16 @@ fn run(words: Vec<String>) -> Result<u8, Box<dyn std::error::Error>> {
             other => return Err(format!("unknown option {other}").into()),
         }
     }
-    request.root = RootSource::Image { path: words.next().ok_or("no root")?.into() };
+    let root = words.next().ok_or("no root")?.into();
+    request.root = match request.isolation {
+        IsolationChoice::Only(Isolation::InPlace) => RootSource::Host(HostRoot { folders: vec![root], ..HostRoot::default() }),
+        _ => RootSource::Image { path: root },
+    };
     request.command = Command::Line(words.collect());
     let names: Vec<&str> = without.iter().map(String::as_str).collect();
     let mut sandbox = Launcher::start()?.launch(plan(request)?.without(&names)?).map_err(chain)?;
     if let Some(warning) = sandbox.enforcement().warning() {
-        eprintln!("weakened: {warning}");
+        eprintln!("note: {warning}");
     }
     let supervisor = network.supervise(&mut sandbox)?;
     let ended = sandbox.wait()?;
@@ -122,7 +130,7 @@ fn volume(text: &str, access: Access) -> Result<Volume, String> {
 
 fn request() -> SandboxRequest {
     SandboxRequest {
-        isolation: runner::sandbox::IsolationChoice::Only(runner::sandbox::Isolation::Full),
+        isolation: IsolationChoice::Only(Isolation::Full),
         scratch: None,
         root: RootSource::Image { path: "/".into() },
         command: Command::Line(Vec::new()),

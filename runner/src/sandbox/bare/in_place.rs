@@ -2,17 +2,21 @@
 //!
 //! Paths in the command and in variables that lead to a volume are rewritten to the volume's source; a program with such a path of its own is not helped.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Bare, BareError, Rights, Rule};
+use super::{Bare, BareError, ClosedPath, Rights, Rule};
 use crate::sandbox::plan::DEVICES;
 use crate::sandbox::run_folder::RunFolder;
-use crate::sandbox::{Access, Command, HostRoot, RootSource, SandboxRequest, Volume};
+use crate::sandbox::{Access, Command, Degradation, HostRoot, RootSource, SandboxRequest, Volume};
 
 /// Read by name services and libraries; in a sandbox with a root of its own they are made for it.
 const NAMES: [&str; 6] = ["/etc/passwd", "/etc/group", "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/os-release"];
+
+/// Places that every other sandbox has, if only as empty folders.
+const PLACES: [&str; 2] = ["/var/task", "/opt"];
 
 /// Where root's folders of runs are made, since a cache in its home folder is closed to others. The first is root's alone to write to; it may lie on a
 /// read-only file system.
@@ -29,23 +33,69 @@ pub(super) fn adapt(mut request: SandboxRequest) -> Result<(SandboxRequest, Bare
     // The deepest target decides.
     volumes.sort_by_key(|volume| std::cmp::Reverse(volume.target.components().count()));
     let rules = rules(&host, &volumes);
-    request.command = match request.command {
-        Command::FirstOf { candidates, arguments } => {
-            Command::FirstOf { candidates: translated(&candidates, &volumes), arguments: translated(&arguments, &volumes) }
-        }
-        Command::Line(words) => Command::Line(translated(&words, &volumes)),
+    let lacks = open_after_all(&volumes);
+    let translation = Translation { volumes };
+    (request.command, request.environment, request.working_dir) =
+        translation.of(&request.command, &request.environment, &request.working_dir);
+    Ok((request, Bare { folder, translation: Some(translation), rules, lacks }))
+}
+
+/// Where what would be shown at places inside lies.
+#[derive(Debug, Clone)]
+pub(in crate::sandbox) struct Translation {
+    /// The deepest target first.
+    volumes: Vec<Volume>,
+}
+
+impl Translation {
+    /// A program with all paths in it rewritten.
+    pub(in crate::sandbox) fn of(
+        &self,
+        command: &Command,
+        environment: &[CString],
+        working_dir: &Path,
+    ) -> (Command, Vec<CString>, PathBuf) {
+        let volumes = &self.volumes;
+        let command = match command {
+            Command::FirstOf { candidates, arguments } => {
+                Command::FirstOf { candidates: translated(candidates, volumes), arguments: translated(arguments, volumes) }
+            }
+            Command::Line(words) => Command::Line(translated(words, volumes)),
+        };
+        let rewritten = |variable: &CString| {
+            let bytes = variable.as_bytes();
+            let value = bytes.iter().position(|&byte| byte == b'=').map_or(0, |equals| equals + 1);
+            let (name, value) = bytes.split_at(value);
+            CString::new([name, &translate(value, volumes)].concat()).unwrap_or_else(|_| variable.clone())
+        };
+        let working_dir = PathBuf::from(OsString::from_vec(translate(working_dir.as_os_str().as_bytes(), volumes)));
+        let is_missing_place = PLACES.iter().any(|place| working_dir == Path::new(place)) && !working_dir.exists();
+        let working_dir = if is_missing_place { "/".into() } else { working_dir };
+        (command, environment.iter().map(rewritten).collect(), working_dir)
+    }
+}
+
+/// Whether others than root get to the program, the volumes and the working directory. What is not there is none of our business.
+pub(super) fn is_open(request: &SandboxRequest) -> Result<(), ClosedPath> {
+    let program = match &request.command {
+        Command::Line(words) => words.first().map(Path::new).filter(|path| path.is_absolute()),
+        Command::FirstOf { candidates, .. } => candidates.iter().map(Path::new).find(|path| path.exists()),
     };
-    for variable in &mut request.environment {
-        let bytes = variable.as_bytes();
-        let value = bytes.iter().position(|&byte| byte == b'=').map_or(0, |equals| equals + 1);
-        let (name, value) = bytes.split_at(value);
-        if let Ok(rewritten) = CString::new([name, &translate(value, &volumes)].concat()) {
-            *variable = rewritten;
+    let folders = request.volumes.iter().map(|volume| volume.source.as_path()).chain([request.working_dir.as_path()]);
+    program.into_iter().chain(folders).try_for_each(is_open_to_others)
+}
+
+/// Files must be readable, folders passable; links lead where they lead.
+fn is_open_to_others(path: &Path) -> Result<(), ClosedPath> {
+    let Ok(real) = path.canonicalize() else { return Ok(()) };
+    let above: Vec<&Path> = real.ancestors().collect();
+    for part in above.into_iter().rev() {
+        let wanted = if part.is_dir() { 0o1 } else { 0o4 };
+        if mode_of(part) & wanted == 0 {
+            return Err(ClosedPath { path: path.to_owned(), by: part.to_owned() });
         }
     }
-    let working_dir = translate(request.working_dir.as_os_str().as_bytes(), &volumes);
-    request.working_dir = std::ffi::OsString::from_vec(working_dir).into();
-    Ok((request, Bare { folder, rules, lacks: Vec::new() }))
+    Ok(())
 }
 
 /// Files that are made for the run, as volumes from a folder of its own. Those below `/etc` are this machine's.
@@ -55,7 +105,7 @@ fn files(host: &HostRoot, request: &SandboxRequest) -> Result<(Option<RunFolder>
         return Ok((None, Vec::new()));
     }
     // Root's program is nobody, who must get there.
-    let folder = if nix::unistd::geteuid().is_root() {
+    let folder = if is_root() {
         let [first, second] = ROOTS_SCRATCH.map(Path::new);
         RunFolder::create(first).or_else(|_| RunFolder::create(second))?
     } else {
@@ -72,6 +122,27 @@ fn files(host: &HostRoot, request: &SandboxRequest) -> Result<(Option<RunFolder>
     }
     folder.open_to_all()?;
     Ok((Some(folder), volumes))
+}
+
+/// Landlock cannot take from a folder what it gives to one above it, so that a volume in `/tmp` is as open as that.
+fn open_after_all(volumes: &[Volume]) -> Vec<Degradation> {
+    let is_writable = |volume: &&Volume| {
+        let Ok(real) = volume.source.canonicalize() else { return false };
+        volume.access == Access::ReadOnly && real.starts_with("/tmp") && (!is_root() || mode_of(&real) & 0o2 != 0)
+    };
+    let said = |volume: &Volume| Degradation {
+        what: format!("keeping `{}` read-only", volume.source.display()),
+        why: "it lies in `/tmp`, where the function may write".to_owned(),
+    };
+    volumes.iter().filter(is_writable).map(said).collect()
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn mode_of(path: &Path) -> u32 {
+    path.metadata().map_or(0, |metadata| metadata.mode())
 }
 
 fn rules(host: &HostRoot, volumes: &[Volume]) -> Vec<Rule> {
@@ -108,7 +179,31 @@ fn translate(text: &[u8], volumes: &[Volume]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn what_is_closed_to_others_is_named() {
+        let outer = tempfile::tempdir().unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        let folder = outer.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        let file = folder.join("file");
+        fs::write(&file, "").unwrap();
+        set(outer.path(), 0o755);
+        set(&folder, 0o751);
+        set(&file, 0o644);
+        assert_eq!(is_open_to_others(&file), Ok(()));
+        assert_eq!(is_open_to_others(Path::new("/no/such/path")), Ok(()));
+        set(&file, 0o640);
+        let error = is_open_to_others(&file).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("for whom `{}` is closed", file.display())), "{error}");
+        set(&folder, 0o750);
+        let error = is_open_to_others(&file).unwrap_err().to_string();
+        assert!(error.ends_with(&format!("for whom `{}` is closed, and so is `{}`", folder.display(), file.display())), "{error}");
+    }
 
     #[test]
     fn paths_lead_to_sources() {
