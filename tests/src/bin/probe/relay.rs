@@ -3,7 +3,9 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::{env, fs, thread};
+use std::{env, thread};
+
+use crate::system;
 
 /// Takes records from now on: each line by TCP becomes `RECORD <line>`, each request by HTTP `POSTED <first line> <body>`.
 pub fn listen(protocol: &str, address: &str) -> io::Result<()> {
@@ -51,9 +53,10 @@ fn say(line: &str) -> io::Result<()> {
 
 /// Writes a framed record to the descriptor that is there for it.
 pub fn frame(message: &[u8]) -> io::Result<()> {
-    let descriptor = env::var("_LAMBDA_TELEMETRY_LOG_FD").map_err(|_| io::ErrorKind::NotFound)?;
+    let named = env::var("_LAMBDA_TELEMETRY_LOG_FD").map_err(|_| io::ErrorKind::NotFound)?;
+    let descriptor = named.parse().map_err(|_| io::ErrorKind::InvalidInput)?;
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
     let length = u32::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let frame = [&0xa55a_0003_u32.to_be_bytes()[..], &length.to_be_bytes(), &micros.to_be_bytes(), message].concat();
-    fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{descriptor}"))?.write_all(&frame)
+    system::write_to(descriptor, &frame)
 }
