@@ -122,7 +122,12 @@ impl Fixture {
 
     /// The same on a machine that grants less; `lacks` as `degraded` takes it.
     pub fn degraded(&self, lacks: &[&str], arguments: &[&str]) -> Run {
-        self.start_with(Run::new(place::degraded()).args(lacks).arg("--").arg(place::undocked()), arguments)
+        self.degraded_by(place::undocked(), lacks, arguments)
+    }
+
+    /// The same where the binary lies elsewhere.
+    pub fn degraded_by(&self, undocked: impl AsRef<Path>, lacks: &[&str], arguments: &[&str]) -> Run {
+        self.start_with(Run::new(place::degraded()).args(lacks).arg("--").arg(undocked.as_ref()), arguments)
     }
 
     fn start_with(&self, run: Run, arguments: &[&str]) -> Run {
