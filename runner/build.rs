@@ -13,6 +13,7 @@ use seccomp::policy::Policy;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let output = PathBuf::from(variable("OUT_DIR"));
+    println!("cargo::rerun-if-changed=init/programs.rs");
     for program in ["init", "janitor", "mockserver"] {
         compile(program, &output.join(program));
     }

@@ -12,12 +12,16 @@
 //! Where there is no pid namespace an argument says how all processes of the sandbox are told from others, and what the child's pid is: `u` and `t`, see
 //! [`Scope`]. Signals to be passed on then come from undocked, our parent, whose end is told by `SIGPWR`.
 //!
+//! Called `programs` it has no child yet, and starts as many as undocked wants over descriptor 3: see the module of that name.
+//!
 //! With the word `start` as its first argument it is the process that becomes the program instead, where no Landlock keeps that from executing
 //! undocked through `/proc/self/exe`: whoever names that here gets this file, which then does nothing. More at [`start`].
 #![no_std]
 #![no_main]
 
 use core::arch::{asm, global_asm};
+
+mod programs;
 
 const STATUS_PIPE: usize = 3;
 const FACTORY: usize = 4;
@@ -26,53 +30,83 @@ const SIGPWR: u32 = 30;
 const POLLIN: i16 = 1;
 const POLLNVAL: i16 = 0x20;
 const CLOEXEC: usize = 0o2_000_000;
+const F_SETFD: usize = 2;
+const FD_CLOEXEC: usize = 1;
+const WNOHANG: usize = 1;
+/// -1: all whom we may send signals to (kill(2)), or any child (wait4(2)).
+const ANYONE: usize = usize::MAX;
 
 #[cfg(target_arch = "x86_64")]
 mod number {
     pub const READ: usize = 0;
     pub const WRITE: usize = 1;
     pub const CLOSE: usize = 3;
+    pub const MMAP: usize = 9;
+    pub const RT_SIGPROCMASK: usize = 14;
     pub const GETPID: usize = 39;
     pub const SOCKET: usize = 41;
     pub const GETPPID: usize = 110;
     pub const OPENAT: usize = 257;
     pub const SENDMSG: usize = 46;
+    pub const RECVMSG: usize = 47;
+    pub const CLONE: usize = 56;
     pub const EXECVE: usize = 59;
     pub const WAIT4: usize = 61;
     pub const KILL: usize = 62;
     pub const FCNTL: usize = 72;
+    pub const CHDIR: usize = 80;
+    pub const SETSID: usize = 112;
+    pub const PRCTL: usize = 157;
     pub const EXIT_GROUP: usize = 231;
+    pub const NEWFSTATAT: usize = 262;
     pub const PPOLL: usize = 271;
     pub const SIGNALFD4: usize = 289;
+    pub const DUP3: usize = 292;
 }
 
 #[cfg(target_arch = "aarch64")]
 mod number {
+    pub const DUP3: usize = 24;
     pub const FCNTL: usize = 25;
+    pub const CHDIR: usize = 49;
     pub const CLOSE: usize = 57;
     pub const READ: usize = 63;
     pub const WRITE: usize = 64;
     pub const PPOLL: usize = 73;
     pub const SIGNALFD4: usize = 74;
+    pub const NEWFSTATAT: usize = 79;
     pub const EXIT_GROUP: usize = 94;
     pub const KILL: usize = 129;
+    pub const RT_SIGPROCMASK: usize = 135;
+    pub const SETSID: usize = 157;
+    pub const PRCTL: usize = 167;
     pub const GETPID: usize = 172;
     pub const SOCKET: usize = 198;
     pub const GETPPID: usize = 173;
     pub const OPENAT: usize = 56;
     pub const SENDMSG: usize = 211;
+    pub const RECVMSG: usize = 212;
+    pub const CLONE: usize = 220;
     pub const EXECVE: usize = 221;
+    pub const MMAP: usize = 222;
     pub const WAIT4: usize = 260;
 }
 
 /// # Safety
 /// The caller's pointers must be valid for what the call reads and writes.
-#[cfg(target_arch = "x86_64")]
 unsafe fn call(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
+    // SAFETY: the caller's promise.
+    unsafe { call_with_six(number, [a, b, c, d, 0, 0]) }
+}
+
+/// # Safety
+/// The caller's pointers must be valid for what the call reads and writes.
+#[cfg(target_arch = "x86_64")]
+unsafe fn call_with_six(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> isize {
     let result;
-    // SAFETY: the caller's promise; the kernel keeps all registers but those named. A fifth argument is 0.
+    // SAFETY: the caller's promise; the kernel keeps all registers but those named.
     unsafe {
-        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") 0,
+        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") e, in("r9") f,
              lateout("rcx") _, lateout("r11") _, options(nostack));
     }
     result
@@ -81,11 +115,12 @@ unsafe fn call(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
 /// # Safety
 /// The caller's pointers must be valid for what the call reads and writes.
 #[cfg(target_arch = "aarch64")]
-unsafe fn call(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
+unsafe fn call_with_six(number: usize, [a, b, c, d, e, f]: [usize; 6]) -> isize {
     let result;
     // SAFETY: the caller's promise; the kernel keeps all registers but the first.
     unsafe {
-        asm!("svc 0", in("x8") number, inlateout("x0") a as isize => result, in("x1") b, in("x2") c, in("x3") d, in("x4") 0, options(nostack));
+        asm!("svc 0", in("x8") number, inlateout("x0") a as isize => result, in("x1") b, in("x2") c, in("x3") d, in("x4") e, in("x5") f,
+             options(nostack));
     }
     result
 }
@@ -113,6 +148,12 @@ struct Poll {
     descriptor: i32,
     events: i16,
     revents: i16,
+}
+
+impl Poll {
+    fn of(descriptor: usize) -> Self {
+        Self { descriptor: descriptor as i32, events: POLLIN, revents: 0 }
+    }
 }
 
 /// What belongs to the sandbox.
@@ -157,22 +198,26 @@ impl Scope {
 
     /// Kills and reaps everything. That no child is left means that no descendant is, since each becomes our child with its parent's end.
     fn end(self) {
-        const ANYONE: usize = usize::MAX;
-        const SIGKILL: usize = 9;
-        loop {
-            match self.all {
-                All::Namespace => return,
-                // SAFETY: takes integers and touches no memory.
-                All::MaySignal => drop(unsafe { call(number::KILL, ANYONE, SIGKILL, 0, 0) }),
-                All::Descendants => each_child(|pid| {
-                    // SAFETY: as above; a child that we have not reaped is still that process.
-                    unsafe { call(number::KILL, pid, SIGKILL, 0, 0) };
-                }),
-            }
+        // The kernel does it there.
+        while !matches!(self.all, All::Namespace) {
+            self.kill();
             // SAFETY: without status and usage the kernel writes nothing.
             if unsafe { call(number::WAIT4, ANYONE, 0, 0, 0) } < 0 {
                 return;
             }
+        }
+    }
+
+    /// Kills everybody inside but us; of descendants those that are our children, since the others become so.
+    fn kill(self) {
+        const SIGKILL: usize = 9;
+        match self.all {
+            // SAFETY: takes integers and touches no memory.
+            All::Namespace | All::MaySignal => drop(unsafe { call(number::KILL, ANYONE, SIGKILL, 0, 0) }),
+            All::Descendants => each_child(|pid| {
+                // SAFETY: as above; a child that we have not reaped is still that process.
+                unsafe { call(number::KILL, pid, SIGKILL, 0, 0) };
+            }),
         }
     }
 }
@@ -190,8 +235,7 @@ fn each_child(mut with: impl FnMut(usize)) {
     let mut text = core::mem::MaybeUninit::<[u8; 4096]>::uninit();
     // SAFETY: the kernel writes at most the bytes of `text`. What does not fit comes next time.
     let length = unsafe { call(number::READ, file as usize, text.as_mut_ptr() as usize, 4096, 0) };
-    // SAFETY: takes an integer and touches no memory.
-    unsafe { call(number::CLOSE, file as usize, 0, 0, 0) };
+    close(file as usize);
     let mut pid = 0;
     // Each number has a space behind it; one that was cut off has not.
     // SAFETY: the kernel has written that many bytes.
@@ -210,8 +254,9 @@ extern "C" fn main(stack: *const usize) -> ! {
     if is_called(stack, c"start") {
         start(stack);
     }
+    let several = is_called(stack, c"programs");
     // Called by any other name it is what an image's `#!/proc/self/exe` found, and has nothing to do.
-    if !is_called(stack, c"init") {
+    if !several && !is_called(stack, c"init") {
         exit(127);
     }
     // SAFETY: `_start` passes the stack on as the kernel made it.
@@ -222,16 +267,13 @@ extern "C" fn main(stack: *const usize) -> ! {
     }
     let all = u64::MAX;
     // The end of the program's input and output must not depend on us.
-    for standard in 0..3 {
-        // SAFETY: takes an integer and touches no memory.
-        unsafe { call(number::CLOSE, standard, 0, 0, 0) };
-    }
+    (0..3).for_each(close);
     // SAFETY: the kernel reads a set of 8 bytes, which `all` has.
     let signals = unsafe { call(number::SIGNALFD4, usize::MAX, &raw const all as usize, 8, CLOEXEC) };
-    let mut polls = [
-        Poll { descriptor: signals as i32, events: POLLIN, revents: 0 },
-        Poll { descriptor: FACTORY as i32, events: POLLIN, revents: 0 },
-    ];
+    if several {
+        programs::serve(scope, signals as usize);
+    }
+    let mut polls = [Poll::of(signals as usize), Poll::of(FACTORY)];
     reap(scope);
     loop {
         // SAFETY: `polls` is an array of 2; without time-out and mask nothing else is read.
@@ -266,8 +308,6 @@ fn is_called(stack: *const usize, word: &core::ffi::CStr) -> bool {
 /// Executes the first of some paths that can be, as `execvp` does. Arguments: `start`, the paths, an empty string, and the program's own arguments.
 /// If none can be: which one it was and the errno, 4 bytes each, go to descriptor 3; it closes when one is.
 fn start(stack: *const usize) -> ! {
-    const F_SETFD: usize = 2;
-    const FD_CLOEXEC: usize = 1;
     const ENOENT: isize = 2;
     const EACCES: isize = 13;
     const ENOTDIR: isize = 20;
@@ -302,24 +342,26 @@ fn start(stack: *const usize) -> ! {
 }
 
 fn take_signal(signals: usize, scope: Scope) {
+    let Some((signal, from_parent)) = next_signal(signals) else { return };
+    if signal == SIGCHLD {
+        reap(scope);
+    } else if signal == SIGPWR && !matches!(scope.all, All::Namespace) {
+        scope.end();
+        exit(0);
+    } else if from_parent {
+        // SAFETY: takes integers and touches no memory.
+        unsafe { call(number::KILL, scope.child, signal as usize, 0, 0) };
+    }
+}
+
+/// A signal that was sent to us, and whether undocked sent it.
+fn next_signal(signals: usize) -> Option<(u32, bool)> {
     let mut info = Siginfo { signal: 0, errno: 0, code: 0, sender: 0, rest: [0; 112] };
     // SAFETY: the kernel writes at most the 128 bytes that it is told of, which `Siginfo` has.
     let length = unsafe { call(number::READ, signals, &raw mut info as usize, size_of::<Siginfo>(), 0) };
-    if length <= 0 {
-        return;
-    }
     // SAFETY: takes nothing and touches no memory. In a pid namespace a parent outside is 0, as is a sender outside.
     let parent = unsafe { call(number::GETPPID, 0, 0, 0, 0) };
-    if info.signal == SIGCHLD {
-        reap(scope);
-    } else if info.signal == SIGPWR && !matches!(scope.all, All::Namespace) {
-        scope.end();
-        // SAFETY: takes an integer; does not return.
-        unsafe { call(number::EXIT_GROUP, 0, 0, 0, 0) };
-    } else if info.sender as isize == parent {
-        // SAFETY: takes integers and touches no memory.
-        unsafe { call(number::KILL, scope.child, info.signal as usize, 0, 0) };
-    }
+    (length > 0).then_some((info.signal, info.sender as isize == parent))
 }
 
 /// Answers one request. `false`: no more will come.
@@ -333,44 +375,65 @@ fn make_socket() -> bool {
     // SAFETY: takes integers and touches no memory.
     let socket = unsafe { call(number::SOCKET, domain, kind | CLOEXEC, protocol, 0) };
     let errno = if socket < 0 { -socket as i32 } else { 0 };
+    send(FACTORY, &errno, socket)
+}
+
+/// Sends something, with a descriptor (negative: without one), which is then closed here. `false`: nobody listens any more.
+fn send<T>(to: usize, what: &T, descriptor: isize) -> bool {
     // struct cmsghdr: length 20, SOL_SOCKET, SCM_RIGHTS; the descriptor and padding.
-    let control = [20_u32, 0, 1, 1, socket as u32, 0];
-    let control_length = if socket < 0 { 0 } else { 24 };
+    let control = [20_u32, 0, 1, 1, descriptor as u32, 0];
+    let control_length = if descriptor < 0 { 0 } else { 24 };
     // struct iovec, and struct msghdr in words: name, its length, vector, its length, control data, its length, flags.
-    let vector = [&raw const errno as usize, 4];
+    let vector = [&raw const *what as usize, size_of::<T>()];
     let message = [0, 0, &raw const vector as usize, 1, &raw const control as usize, control_length, 0];
-    // SAFETY: the kernel reads a `struct msghdr`, 56 bytes, and what it points to: one vector of 4 bytes, and as much control data as it says.
-    let sent = unsafe { call(number::SENDMSG, FACTORY, &raw const message as usize, 0, 0) };
-    if socket >= 0 {
-        // SAFETY: takes an integer and touches no memory.
-        unsafe { call(number::CLOSE, socket as usize, 0, 0, 0) };
+    // SAFETY: the kernel reads a `struct msghdr`, 56 bytes, and what it points to: a vector of `what`'s size, and as much control data as it says.
+    let sent = unsafe { call(number::SENDMSG, to, &raw const message as usize, 0, 0) };
+    if descriptor >= 0 {
+        close(descriptor as usize);
     }
     sent >= 0
 }
 
+fn close(descriptor: usize) {
+    // SAFETY: takes an integer and touches no memory.
+    unsafe { call(number::CLOSE, descriptor, 0, 0, 0) };
+}
+
 /// Reaps all that have ended; with the child's own end, ends everything.
 fn reap(scope: Scope) {
-    const WNOHANG: usize = 1;
-    loop {
-        let mut status = 0_i32;
-        // `struct rusage`: two times of 16 bytes, then the largest resident set, then 13 words more.
-        let mut usage = core::mem::MaybeUninit::<[u64; 18]>::uninit();
-        // SAFETY: the kernel writes 4 bytes of status and 144 of usage.
-        let pid = unsafe { call(number::WAIT4, usize::MAX, &raw mut status as usize, WNOHANG, usage.as_mut_ptr() as usize) };
-        if pid == scope.child as isize {
+    while let Some(end) = next_end(WNOHANG) {
+        if end.pid == scope.child {
             scope.end();
-            // SAFETY: the kernel has filled it, since it answered a process.
-            let largest_kib = unsafe { usage.assume_init() }[4];
-            let end = [status as u64, largest_kib];
+            let end = [end.status as u64, end.largest_kib];
             // SAFETY: the kernel reads the 16 bytes of `end`, which lives through the call.
             unsafe { call(number::WRITE, STATUS_PIPE, &raw const end as usize, 16, 0) };
-            // SAFETY: takes an integer; does not return.
-            unsafe { call(number::EXIT_GROUP, 0, 0, 0, 0) };
-        }
-        if pid <= 0 {
-            return;
+            exit(0);
         }
     }
+}
+
+/// How a child ended.
+struct End {
+    pid: usize,
+    /// Its wait status.
+    status: i32,
+    /// Its largest resident set.
+    largest_kib: u64,
+}
+
+/// Reaps one child.
+fn next_end(options: usize) -> Option<End> {
+    let mut status = 0_i32;
+    // `struct rusage`: two times of 16 bytes, then the largest resident set, then 13 words more.
+    let mut usage = core::mem::MaybeUninit::<[u64; 18]>::uninit();
+    // SAFETY: the kernel writes 4 bytes of status and 144 of usage.
+    let pid = unsafe { call(number::WAIT4, ANYONE, &raw mut status as usize, options, usage.as_mut_ptr() as usize) };
+    if pid <= 0 {
+        return None;
+    }
+    // SAFETY: the kernel has filled it, since it answered a process.
+    let [_, _, _, _, largest_kib, ..] = unsafe { usage.assume_init_ref() };
+    Some(End { pid: pid as usize, status, largest_kib: *largest_kib })
 }
 
 #[panic_handler]

@@ -11,3 +11,4 @@ pub mod lambda;
 pub mod mode;
 pub mod report;
 pub mod sandbox;
+pub mod watch;

@@ -3,4 +3,4 @@
 pub mod invoke;
 pub mod runtime;
 
-pub use runtime::{Ticket, serve};
+pub use runtime::{Api, Call, Metadata, Ticket, serve};

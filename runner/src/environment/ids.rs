@@ -11,6 +11,13 @@ pub fn request_id() -> Result<RequestId, getrandom::Error> {
     Ok(RequestId::from_random(bytes))
 }
 
+/// What the identifiers of an environment's extensions begin with.
+pub(super) fn seed() -> Result<[u8; 16], getrandom::Error> {
+    let mut seed = [0; 16];
+    getrandom::fill(&mut seed)?;
+    Ok(seed)
+}
+
 /// A trace that nobody samples, in the form Lambda sends since 2023.
 pub fn trace_id() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 24];

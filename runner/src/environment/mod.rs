@@ -17,7 +17,10 @@ pub mod mount_points;
 mod once;
 mod runtime;
 mod serving;
+mod stream;
 mod task;
+#[cfg_attr(not(test), expect(dead_code, reason = "the environment gives it what happens with the next step"))]
+pub mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod variables;

@@ -12,9 +12,9 @@ use super::connections::{ApiPort, Connections, PublishError};
 use super::handle::{Answer, Work};
 use super::ids;
 use super::task::{Environment, Start};
-use crate::api::Ticket;
+use crate::api::Call;
 use crate::function::{Function, INNER_API_PORT};
-use crate::lambda::{Input, Invocation, Outcome, ReportFigures};
+use crate::lambda::{Invocation, Outcome, ReportFigures};
 use crate::report::Report;
 use crate::sandbox::network::Networking;
 use crate::sandbox::{LaunchError, Launcher, PlanError};
@@ -152,10 +152,11 @@ pub(super) fn start(
     launcher: &Launcher,
     blueprint: Blueprint,
     connections: Connections,
-) -> Result<(Start, mpsc::Receiver<Input<Ticket>>), EnvironmentError> {
+) -> Result<(Start, mpsc::Receiver<Call>), EnvironmentError> {
     let (outside, runtime_api) = connections.outside()?;
     let (calls, received) = mpsc::channel(CALLS_AHEAD);
-    Ok((Start { launcher: launcher.clone(), blueprint, runtime_api, connections, outside, calls }, received))
+    let seed = ids::seed().map_err(|source| EnvironmentError::Random { source })?;
+    Ok((Start { launcher: launcher.clone(), blueprint, runtime_api, connections, outside, calls, seed }, received))
 }
 
 fn invocation(run: &Run<'_>) -> Result<Invocation, getrandom::Error> {

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
@@ -15,9 +16,12 @@ use super::blueprint::Blueprint;
 use super::connections::Connections;
 use super::handle::{Answer, Broken, Finished, Order, Work};
 use super::runtime::{RuntimeProcess, function_fault};
-use crate::api::Ticket;
+use super::stream::{Stream, Taken};
+use crate::api::{Call, Ticket};
 use crate::function::Function;
-use crate::lambda::{Effect, Input, Invocation, Lifecycle, LogEvent, Now, ReportFigures, ReportStatus};
+use crate::lambda::{
+    Effect, FunctionError, Identifiers, Input, Invocation, Lifecycle, LogEvent, Now, Program, ReportFigures, ReportStatus,
+};
 use crate::report::{OutputStream, Report};
 use crate::sandbox::Launcher;
 use crate::sandbox::network::Told;
@@ -36,7 +40,9 @@ pub(super) struct Start {
     /// The Runtime API's listener on the host's loopback, if it is there.
     pub(super) outside: Option<TcpListener>,
     /// Where its calls go.
-    pub(super) calls: mpsc::Sender<Input<Ticket>>,
+    pub(super) calls: mpsc::Sender<Call>,
+    /// What its identifiers begin with.
+    pub(super) seed: [u8; 16],
 }
 
 /// An execution environment.
@@ -51,13 +57,16 @@ pub(super) struct Environment<'a> {
     memory_seen: Option<Instant>,
     /// Whether it was said what the sandbox lacks.
     warned: bool,
+    /// Whether everything in the sandbox was killed.
+    killed: bool,
+    /// The answer that comes in parts.
+    stream: Stream,
     ending: Ending,
 }
 
 /// Whether the environment goes on.
 #[derive(Debug, Default)]
 struct Ending {
-    restart: bool,
     shut_down: Option<oneshot::Sender<()>>,
     /// All is done.
     over: bool,
@@ -74,7 +83,8 @@ enum Wake {
     Stop(i32),
     Alarm,
     MemoryTick,
-    Call(Input<Ticket>),
+    Call(Call),
+    Part(Option<Bytes>),
     Ended,
     Output(OutputStream),
     Room,
@@ -86,14 +96,16 @@ enum Wake {
 impl<'a> Environment<'a> {
     pub(super) fn new(start: Start, function: Arc<Function>, report: &'a mut Report) -> Self {
         Self {
+            lifecycle: Lifecycle::new(function, Identifiers::from_seed(start.seed)),
             start,
-            lifecycle: Lifecycle::new(function),
             runtime: None,
             report,
             hand: None,
             reported: None,
             memory_seen: None,
             warned: false,
+            killed: false,
+            stream: Stream::default(),
             ending: Ending::default(),
         }
     }
@@ -101,8 +113,8 @@ impl<'a> Environment<'a> {
     /// Begins the Init phase, for an invocation that is there already if there is one.
     pub(super) fn begin(&mut self, first: Option<Box<Work>>) -> Result<(), EnvironmentError> {
         match first.map(|work| self.take_in_hand(*work)) {
-            Some(invocation) => self.apply([Input::Begin, Input::Invoke(invocation)]),
-            None => self.apply([Input::Begin]),
+            Some(invocation) => self.apply([Input::Begin { extensions: Vec::new() }, Input::Invoke(invocation)]),
+            None => self.apply([Input::Begin { extensions: Vec::new() }]),
         }
     }
 
@@ -115,7 +127,7 @@ impl<'a> Environment<'a> {
     /// Works on orders until there are no more of them and all is done, or `stop` ends it before: then the answer is its signal.
     pub(super) async fn serve(
         &mut self,
-        mut calls: mpsc::Receiver<Input<Ticket>>,
+        mut calls: mpsc::Receiver<Call>,
         orders: &mut mpsc::Receiver<Order>,
         stop: impl Future<Output = i32>,
     ) -> Result<Option<i32>, EnvironmentError> {
@@ -130,6 +142,8 @@ impl<'a> Environment<'a> {
                 signal = &mut stop => Wake::Stop(signal),
                 () = reached(self.lifecycle.alarm()) => Wake::Alarm,
                 _ = memory_tick.tick(), if is_busy => Wake::MemoryTick,
+                // Before the call that tells their end.
+                part = self.stream.part() => Wake::Part(part),
                 Some(call) = calls.recv() => Wake::Call(call),
                 () = has_ended(&self.runtime) => Wake::Ended,
                 stream = has_output(&self.runtime), if has_room => Wake::Output(stream),
@@ -147,7 +161,13 @@ impl<'a> Environment<'a> {
                     if self.memory_seen.is_none_or(|seen| seen.elapsed() > MEMORY_PAUSE) {
                         self.sample_memory()?;
                     }
-                    self.apply([call])?;
+                    self.stream.offer(call.parts);
+                    self.apply([call.input])?;
+                }
+                Wake::Part(part) => {
+                    if self.stream.take(part) == Taken::TooLarge {
+                        self.apply([Input::StreamTooLarge])?;
+                    }
                 }
                 Wake::Ended => self.reap().await?,
                 Wake::Output(stream) => self.take_output(stream),
@@ -165,15 +185,10 @@ impl<'a> Environment<'a> {
                 let invocation = self.take_in_hand(*work);
                 self.apply([Input::Invoke(invocation)])
             }
-            Order::Restart => {
-                self.ending.restart = true;
-                self.runtime.iter_mut().for_each(RuntimeProcess::kill);
-                Ok(())
-            }
+            Order::Restart => self.apply([Input::Restart]),
             Order::ShutDown { done } => {
                 self.ending.shut_down = Some(done);
-                self.ending.over = true;
-                Ok(())
+                self.apply([Input::ShutDown])
             }
         }
     }
@@ -214,21 +229,37 @@ impl<'a> Environment<'a> {
 
     fn perform(&mut self, effect: Effect<Ticket>) -> Result<Option<Input<Ticket>>, EnvironmentError> {
         match effect {
-            Effect::StartRuntime => return self.launch(),
-            Effect::KillRuntime => self.runtime.iter_mut().for_each(RuntimeProcess::kill),
+            Effect::Start(_) => return self.launch(),
+            Effect::Terminate(_) | Effect::Kill(_) => self.runtime.iter_mut().for_each(RuntimeProcess::kill),
+            Effect::KillAll => match &mut self.runtime {
+                None => return Ok(Some(Input::Cleared)),
+                Some(runtime) => {
+                    self.killed = true;
+                    runtime.kill();
+                }
+            },
             // The caller may be gone; that is its own affair.
             Effect::Answer(ticket, answer) => drop(ticket.send(answer)),
             Effect::Log(event) => self.log(&event),
-            Effect::Decide(result) => {
-                let answer = result.map_or_else(Answer::Failed, |payload| Answer::Success { payload });
-                if let Some(sender) = self.hand.as_mut().and_then(|hand| hand.answer.take()) {
-                    // The client may be gone.
-                    let _ = sender.send(Ok(answer));
-                }
+            Effect::Decide(result) => self.answer(result),
+            Effect::StreamBegins { .. } => self.stream.begin(),
+            Effect::StreamEnds(result) => {
+                let payload = self.stream.end();
+                self.answer(result.map(|()| payload));
             }
+            Effect::Subscribe { .. } => {}
             Effect::Finish => self.finish(),
+            Effect::Gone => self.ending.over = true,
         }
         Ok(None)
+    }
+
+    fn answer(&mut self, result: Result<Bytes, FunctionError>) {
+        let answer = result.map_or_else(Answer::Failed, |payload| Answer::Success { payload });
+        if let Some(sender) = self.hand.as_mut().and_then(|hand| hand.answer.take()) {
+            // The client may be gone.
+            let _ = sender.send(Ok(answer));
+        }
     }
 
     fn finish(&mut self) {
@@ -251,7 +282,7 @@ impl<'a> Environment<'a> {
             }
             Err(error) => {
                 let fault = function_fault(error).map_err(|source| EnvironmentError::Launch { source })?;
-                return Ok(Some(Input::NotStarted(fault)));
+                return Ok(Some(Input::NotStarted(Program::Runtime, fault)));
             }
         }
         Ok(None)
@@ -284,7 +315,8 @@ impl<'a> Environment<'a> {
         let end = runtime.reap().await.map_err(watch)?;
         runtime.logs.drain(|stream, bytes| self.report.output(stream, bytes));
         let bytes = runtime.peak_memory_bytes();
-        self.apply([Input::PeakMemory { bytes }, Input::Ended(end)])
+        let ended = if std::mem::take(&mut self.killed) { Input::Cleared } else { Input::Ended(Program::Runtime, end) };
+        self.apply([Input::PeakMemory { bytes }, ended])
     }
 
     fn take_output(&mut self, stream: OutputStream) {

@@ -299,9 +299,9 @@ pub fn memory_limit(setup: &Setup<'_>) -> Option<MemorySize> {
 }
 
 /// The form of the platform's part of the log. The runtimes read the same variable for theirs.
-pub fn log_format(sources: &Sources<'_>) -> LogFormat {
-    let setting = |name| sources.text(name);
-    LogFormat::from_settings(setting("AWS_LAMBDA_LOG_FORMAT").as_deref(), setting("AWS_LAMBDA_SYSTEM_LOG_LEVEL").as_deref())
+pub fn log_format(variables: &EnvVars) -> LogFormat {
+    let text = |name| variables.get(name).and_then(OsStr::to_str);
+    LogFormat::from_settings(text("AWS_LAMBDA_LOG_FORMAT"), text("AWS_LAMBDA_SYSTEM_LOG_LEVEL"))
 }
 
 fn timeout(setup: &Setup<'_>) -> Result<Timeout, SettingError> {

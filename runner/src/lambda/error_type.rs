@@ -17,6 +17,11 @@ impl ErrorType {
         };
         Self(known.to_owned())
     }
+
+    /// What an extension named, as it is.
+    pub fn of_extension(text: &str) -> Self {
+        Self(text.to_owned())
+    }
 }
 
 /// `[A-Z][a-zA-Z]+`, the pattern in AWS's own source.

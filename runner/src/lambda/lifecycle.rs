@@ -1,21 +1,32 @@
-//! The lifecycle of one execution environment: its runtime, its Init phase, the invocation in hand.
+//! The lifecycle of one execution environment: its extensions and its runtime, its Init phase, the invocation in hand, its shutdown.
 //!
-//! A state machine without side effects: every input gives the effects to perform, in order. States and refusals are those of AWS's Runtime API.
+//! A state machine without side effects: every input gives the effects to perform, in order. States and refusals are those of AWS's Runtime API and
+//! Extensions API.
 
+mod answer;
 mod api;
-mod phases;
+mod extensions;
+mod identifiers;
+mod init;
+mod input;
+mod invocation;
+mod shutdown;
+mod streaming;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
-use super::{FunctionError, InitPhase, Invocation, LogEvent, PlatformError, ReportStatus, RuntimeEnd};
+use super::{InitPhase, Invocation, ReportStatus, ResponseFigures, RuntimeDoneStatus, RuntimeVersion};
 use crate::function::Function;
 
-pub use api::{Answer, Delivery, ErrorPost, Posted, Refusal};
+pub use answer::{Answer, Delivery, ExtensionDelivery, ExtensionRefusal, Refusal, Registered, ShutdownReason};
+pub use identifiers::Identifiers;
+pub use input::{Effect, ErrorPost, Input, Posted, Program, Registration, StreamEnd};
+
+use extensions::Extension;
+use shutdown::Ending;
 
 /// How long the Init phase may take, apart from the function's timeout.
 const INIT_LIMIT: Duration = Duration::from_secs(10);
@@ -31,79 +42,56 @@ pub struct Now {
     pub since_epoch: Duration,
 }
 
-/// Something that happened. `T` is whatever the Runtime API's answer is sent by.
-#[derive(Debug)]
-pub enum Input<T> {
-    /// The environment is there: begin the Init phase.
-    Begin,
-    /// An event arrived. Only one at a time, see [`Lifecycle::is_busy`].
-    Invoke(Invocation),
-    /// The runtime asked for the next event.
-    Next(T),
-    /// The runtime answered an event.
-    Response {
-        /// Where the answer to it goes.
-        ticket: T,
-        /// The id it named.
-        request_id: String,
-        /// The handler's answer.
-        body: Posted<Result<Bytes, ErrorPost>>,
-    },
-    /// The runtime reported that the handler failed.
-    Error {
-        /// Where the answer to it goes.
-        ticket: T,
-        /// The id it named.
-        request_id: String,
-        /// The failure.
-        body: Posted<ErrorPost>,
-    },
-    /// The runtime reported that it could not initialise.
-    InitError {
-        /// Where the answer to it goes.
-        ticket: T,
-        /// The failure.
-        body: Posted<ErrorPost>,
-    },
-    /// The [alarm](Lifecycle::alarm) may have gone off; too early does no harm.
-    Alarm,
-    /// The runtime could not be started.
-    NotStarted(PlatformError),
-    /// The runtime and all it started have ended, and all of its output was logged.
-    Ended(RuntimeEnd),
-    /// The most memory the sandbox was seen to use.
-    PeakMemory {
-        /// In bytes.
-        bytes: u64,
-    },
-}
-
-/// Something to do.
-#[derive(Debug, PartialEq)]
-pub enum Effect<T> {
-    /// Start a runtime in a fresh sandbox. [`Input::NotStarted`] or, in the end, [`Input::Ended`] follows.
-    StartRuntime,
-    /// Kill the runtime with all it started. [`Input::Ended`] follows.
-    KillRuntime,
-    /// Answer a call of the runtime.
-    Answer(T, Answer),
-    /// Log this, after everything the function wrote until now.
-    Log(LogEvent),
-    /// The invocation's result is known; its phase goes on.
-    Decide(Result<Bytes, FunctionError>),
-    /// The invocation's phase is over, all of it is logged.
-    Finish,
-}
-
 /// The state of one execution environment.
 #[derive(Debug)]
 pub struct Lifecycle<T> {
     function: Arc<Function>,
+    identifiers: Identifiers,
+    instance_id: String,
+    runtime_version: Option<RuntimeVersion>,
+    /// The names of the external extensions, in the order in which they are started.
+    externals: Vec<String>,
+    /// The extensions that have been started or have registered since the last start.
+    extensions: Vec<Extension<T>>,
+    stage: Stage,
     runtime: Runtime<T>,
     current: Option<Current>,
+    /// What is to be done when the invocation in hand is over.
+    next: Option<Ordered>,
     /// How long the Init phase took, until a REPORT has told it.
     init: Option<Duration>,
     peak_memory_bytes: u64,
+}
+
+/// Where the answer to a call goes, and the id it gave.
+type Call<'a, T> = (T, &'a str);
+
+/// Where the environment stands.
+#[derive(Debug)]
+enum Stage {
+    /// Nothing runs.
+    Absent,
+    /// Extensions and runtime initialise.
+    Initialising(Initialising),
+    /// They have, or could not and have a moment left.
+    Up,
+    /// They are being ended.
+    Ending(Ending),
+    /// Nothing will ever run again.
+    Gone,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Initialising {
+    since: Instant,
+    phase: InitPhase,
+}
+
+/// What was ordered for the time after the invocation in hand. The later one of two is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Ordered {
+    Restart,
+    ShutDown,
 }
 
 /// Where the runtime stands, with AWS's names for these states.
@@ -112,19 +100,24 @@ enum Runtime<T> {
     /// There is none.
     Absent,
     /// `Started`: it initialises.
-    Started { since: Instant, phase: InitPhase },
+    Started,
     /// `InitError`: it reported that it could not.
     InitError { until: Instant },
     /// `Ready`: it waits for an event.
     Ready { waiting: Vec<T> },
     /// `Running`: it has one.
     Running,
+    /// `InvocationResponse`: its answer is on its way.
+    Streaming {
+        /// Whether that has become more than its invoker may get.
+        too_large: bool,
+    },
     /// `InvocationResponse`, `InvocationErrorResponse`: it posted something that cannot be used, and may post or ask no more.
     Aborted { post: Post, until: Option<Instant> },
     /// `RuntimeResponseSentState`: it answered.
     ResponseSent,
-    /// It is being killed, for this reason.
-    Dying(Killed),
+    /// It is being ended. Whoever waited keeps waiting: a connection that breaks would make the runtime complain in the log.
+    Dying { waiting: Vec<T> },
 }
 
 /// Which of the two posts an invocation can get.
@@ -134,32 +127,31 @@ enum Post {
     Error,
 }
 
-/// Why a runtime was killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Killed {
-    /// Its Init phase took too long: it gets another try inside the invocation.
-    InitTimeout,
-    /// The invocation passed its deadline.
-    Deadline,
-    /// Nothing is left to do for it.
-    Done,
-}
-
 /// The invocation in hand.
 #[derive(Debug)]
 struct Current {
     invocation: Arc<Invocation>,
     /// Set with the START line.
     begun: Option<Begun>,
+    /// Whether the runtime was given it.
+    handed_over: bool,
     /// Whether its result is decided.
     decided: bool,
+    /// Whether its answer began to come in parts.
+    streamed: bool,
+    /// When its answer began to come.
+    answered: Option<Now>,
+    /// The answer's figures.
+    response: Option<ResponseFigures>,
+    /// How the runtime's part went, and whether that was told.
+    runtime_done: (RuntimeDoneStatus, bool),
     /// What REPORT will say.
     status: ReportStatus,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Begun {
-    at: Instant,
+    at: Now,
     deadline: Instant,
     deadline_ms: u64,
     /// Set when the phase is over before the runtime is.
@@ -168,23 +160,66 @@ struct Begun {
 
 impl<T> Lifecycle<T> {
     /// The lifecycle of an environment for this function.
-    pub fn new(function: Arc<Function>) -> Self {
-        Self { function, runtime: Runtime::Absent, current: None, init: None, peak_memory_bytes: 0 }
+    pub fn new(function: Arc<Function>, mut identifiers: Identifiers) -> Self {
+        let instance_id = identifiers.next();
+        Self {
+            function,
+            identifiers,
+            instance_id,
+            runtime_version: None,
+            externals: Vec::new(),
+            extensions: Vec::new(),
+            stage: Stage::Absent,
+            runtime: Runtime::Absent,
+            current: None,
+            next: None,
+            init: None,
+            peak_memory_bytes: 0,
+        }
+    }
+
+    /// The same with the version of its managed runtime, which the log tells then.
+    pub fn with_runtime_version(self, version: RuntimeVersion) -> Self {
+        Self { runtime_version: Some(version), ..self }
     }
 
     /// Takes what happened, says what to do.
     pub fn apply(&mut self, input: Input<T>, now: Now) -> Vec<Effect<T>> {
         let mut effects = Vec::new();
+        if let Stage::Gone = self.stage {
+            return effects;
+        }
         match input {
-            Input::Begin => self.begin(now, &mut effects),
+            Input::Begin { extensions } => self.begin(extensions, now, &mut effects),
             Input::Invoke(invocation) => self.invoke(invocation, now, &mut effects),
             Input::Next(ticket) => self.next(ticket, now, &mut effects),
-            Input::Response { ticket, request_id, body } => self.response(ticket, &request_id, body, &mut effects),
-            Input::Error { ticket, request_id, body } => self.error(ticket, &request_id, body, &mut effects),
+            Input::Response { ticket, request_id, body } => self.response((ticket, &request_id), body, now, &mut effects),
+            Input::Error { ticket, request_id, body } => self.error((ticket, &request_id), body, now, &mut effects),
             Input::InitError { ticket, body } => self.init_error(ticket, body, now, &mut effects),
+            Input::ResponseBegins { ticket, request_id, content_type } => {
+                self.response_begins((ticket, &request_id), content_type, now, &mut effects);
+            }
+            Input::ResponseEnds { ticket, request_id, bytes, end } => {
+                self.response_ends((ticket, &request_id), (bytes, end), now, &mut effects);
+            }
+            Input::StreamTooLarge => self.stream_too_large(&mut effects),
+            Input::Register { ticket, registration } => self.register(ticket, &registration, &mut effects),
+            Input::ExtensionNext { ticket, identifier } => self.extension_next(ticket, &identifier, now, &mut effects),
+            Input::ExtensionInitError { ticket, identifier, error_type } => {
+                self.extension_error((ticket, &identifier), (extensions::Fault::Init, error_type), now, &mut effects);
+            }
+            Input::ExtensionExitError { ticket, identifier, error_type } => {
+                self.extension_error((ticket, &identifier), (extensions::Fault::Exit, error_type), now, &mut effects);
+            }
+            Input::Subscribe { ticket, identifier, api, subscription } => {
+                self.subscribe(ticket, &identifier, (api, subscription), &mut effects);
+            }
             Input::Alarm => self.on_alarm(now, &mut effects),
-            Input::NotStarted(error) => self.not_started(error, now, &mut effects),
-            Input::Ended(end) => self.ended(end, now, &mut effects),
+            Input::NotStarted(program, error) => self.not_started(&program, error, now, &mut effects),
+            Input::Ended(program, end) => self.ended(&program, end, now, &mut effects),
+            Input::Cleared => self.cleared(now, &mut effects),
+            Input::Restart => self.order(Ordered::Restart, now, &mut effects),
+            Input::ShutDown => self.order(Ordered::ShutDown, now, &mut effects),
             Input::PeakMemory { bytes } => self.peak_memory_bytes = self.peak_memory_bytes.max(bytes),
         }
         effects
@@ -195,18 +230,26 @@ impl<T> Lifecycle<T> {
         self.current.is_some()
     }
 
+    /// Whether nothing in the environment has anything to do, so that it may be frozen.
+    pub fn is_idle(&self) -> bool {
+        let waits = match self.stage {
+            Stage::Absent | Stage::Gone => true,
+            Stage::Up => matches!(self.runtime, Runtime::Ready { .. }),
+            Stage::Initialising(_) | Stage::Ending(_) => false,
+        };
+        waits && self.current.is_none()
+    }
+
     /// When [`Input::Alarm`] is wanted, if nothing happens before.
     pub fn alarm(&self) -> Option<Instant> {
         let deadline = self.current.as_ref().and_then(|current| current.begun).map(|begun| begun.deadline);
-        match self.runtime {
-            Runtime::Absent | Runtime::Ready { .. } | Runtime::Dying(_) => None,
-            Runtime::Started { since, phase: InitPhase::Init } => Some(since + INIT_LIMIT),
-            Runtime::InitError { until } => Some(until),
-            Runtime::Aborted { until: Some(until), .. } => Some(deadline.map_or(until, |deadline| deadline.min(until))),
-            Runtime::Started { phase: InitPhase::Invoke, .. }
-            | Runtime::Running
-            | Runtime::Aborted { until: None, .. }
-            | Runtime::ResponseSent => deadline,
+        match (&self.stage, &self.runtime) {
+            (Stage::Absent | Stage::Gone, _) => None,
+            (Stage::Ending(ending), _) => ending.alarm(),
+            (Stage::Initialising(Initialising { since, phase: InitPhase::Init }), _) => Some(*since + INIT_LIMIT),
+            (_, Runtime::InitError { until }) => Some(*until),
+            (_, Runtime::Aborted { until: Some(until), .. }) => Some(deadline.map_or(*until, |deadline| deadline.min(*until))),
+            _ => deadline,
         }
     }
 }

@@ -16,7 +16,10 @@ pub use error_type::ErrorType;
 pub use extension::{ExtensionEvent, ExtensionState};
 pub use invocation::{ErrorKind, FunctionError, Invocation, Outcome, RequestId};
 pub use invoke::{AnswerForm, InvocationKind, InvokeRefusal, InvokeRequest, InvokeTarget, ThrottleReason};
-pub use lifecycle::{Answer, Delivery, Effect, ErrorPost, Input, Lifecycle, Now, Posted, Refusal};
+pub use lifecycle::{
+    Answer, Delivery, Effect, ErrorPost, ExtensionDelivery, ExtensionRefusal, Identifiers, Input, Lifecycle, Now, Posted, Program, Refusal,
+    Registered, Registration, ShutdownReason, StreamEnd,
+};
 pub use log_event::{
     InitPhase, InitStart, InitStatus, LogEvent, ReportFigures, ReportStatus, ResponseFigures, RuntimeDone, RuntimeDoneStatus,
     RuntimeVersion, Span,
@@ -28,3 +31,6 @@ pub use telemetry::{
 
 /// The largest payload the Runtime API takes or gives: 6 MiB and 100 bytes, inclusive (measured on AWS's emulator).
 pub const MAX_PAYLOAD_BYTES: usize = 6 * 1024 * 1024 + 100;
+
+/// The largest answer that may come in parts: 200 MB, since mid-2025.
+pub const MAX_STREAM_BYTES: u64 = 200 * 1024 * 1024;

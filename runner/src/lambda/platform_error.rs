@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{MAX_PAYLOAD_BYTES, RequestId};
+use super::{MAX_PAYLOAD_BYTES, MAX_STREAM_BYTES, RequestId};
 use crate::function::Timeout;
 
 /// A failure the platform found.
@@ -38,13 +38,36 @@ pub enum PlatformError {
     },
     /// The answer was larger than [`MAX_PAYLOAD_BYTES`].
     ResponseTooLarge,
+    /// The answer came in parts and was larger than [`MAX_STREAM_BYTES`].
+    StreamTooLarge,
     /// The answer's `Lambda-Runtime-Function-Response-Mode` is unknown.
     InvalidResponseMode,
     /// The connection ended in the middle of the answer.
     TruncatedResponse,
+    /// The kernel would not execute an external extension.
+    ExtensionLaunchError {
+        /// The path that was executed.
+        path: String,
+        /// The kernel's reason in Go's words.
+        reason: String,
+    },
+    /// There are more external extensions than there may be.
+    TooManyExtensions,
+    /// An external extension ended.
+    ExtensionCrash(RuntimeEnd),
+    /// An extension reported that it could not initialise.
+    ExtensionInitError {
+        /// What it named.
+        error_type: String,
+    },
+    /// An extension reported that it has to end.
+    ExtensionExitError {
+        /// What it named.
+        error_type: String,
+    },
 }
 
-/// How the runtime process ended.
+/// How a program ended: the runtime, or an external extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RuntimeEnd {
     /// By itself, with this exit status.
@@ -68,9 +91,14 @@ impl PlatformError {
             Self::Exited(_) => "Runtime.ExitError",
             Self::NoBootstrap { .. } | Self::NotExecuted { .. } => "Runtime.InvalidEntrypoint",
             Self::NoWorkingDir { .. } => "Runtime.InvalidWorkingDir",
-            Self::ResponseTooLarge => "Function.ResponseSizeTooLarge",
+            Self::ResponseTooLarge | Self::StreamTooLarge => "Function.ResponseSizeTooLarge",
             Self::InvalidResponseMode => "Runtime.InvalidResponseModeHeader",
             Self::TruncatedResponse => "Runtime.TruncatedResponse",
+            Self::ExtensionLaunchError { .. } => "Extension.LaunchError",
+            Self::TooManyExtensions => "Extension.TooManyExtensions",
+            Self::ExtensionCrash(_) => "Extension.Crash",
+            Self::ExtensionInitError { .. } => "Extension.InitError",
+            Self::ExtensionExitError { .. } => "Extension.ExitError",
         }
     }
 
@@ -82,6 +110,11 @@ impl PlatformError {
         }
     }
 
+    /// Whether the handler answered, with something that cannot be used.
+    pub(super) fn is_of_response(&self) -> bool {
+        matches!(self, Self::ResponseTooLarge | Self::StreamTooLarge | Self::InvalidResponseMode | Self::TruncatedResponse)
+    }
+
     /// What follows `RequestId: <id> Error: `, in bodies and in the log.
     pub fn message(&self) -> Cow<'static, str> {
         match self {
@@ -89,13 +122,18 @@ impl PlatformError {
             Self::Exited(RuntimeEnd::Exited(0)) => "Runtime exited without providing a reason".into(),
             Self::Exited(end) => format!("Runtime exited with error: {end}").into(),
             Self::NoBootstrap { tried } => format!("Couldn't find valid bootstrap(s): [{}]", tried.join(" ")).into(),
-            Self::NotExecuted { path, reason } => format!("fork/exec {path}: {reason}").into(),
-            Self::NoWorkingDir { path, reason } => format!("chdir {path}: {reason}").into(),
-            Self::ResponseTooLarge => {
-                format!("Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes).").into()
+            Self::NotExecuted { path, reason } | Self::ExtensionLaunchError { path, reason } => {
+                format!("fork/exec {path}: {reason}").into()
             }
+            Self::NoWorkingDir { path, reason } => format!("chdir {path}: {reason}").into(),
+            Self::ResponseTooLarge => too_large(MAX_PAYLOAD_BYTES),
+            Self::StreamTooLarge => too_large(MAX_STREAM_BYTES),
             Self::InvalidResponseMode => "Invalid function response mode".into(),
             Self::TruncatedResponse => "HTTP request detected as truncated".into(),
+            Self::TooManyExtensions => "Extension limit (10) reached".into(),
+            Self::ExtensionCrash(RuntimeEnd::Exited(0)) => "exit code 0".into(),
+            Self::ExtensionCrash(end) => end.to_string().into(),
+            Self::ExtensionInitError { error_type } | Self::ExtensionExitError { error_type } => error_type.clone().into(),
         }
     }
 
@@ -103,13 +141,19 @@ impl PlatformError {
     pub fn body(&self, request_id: &RequestId) -> Bytes {
         let error_type = self.error_type();
         let body = match self {
-            Self::ResponseTooLarge => serde_json::to_vec(&MessageFirst { error_message: &self.message(), error_type }),
+            Self::ResponseTooLarge | Self::StreamTooLarge => {
+                serde_json::to_vec(&MessageFirst { error_message: &self.message(), error_type })
+            }
             _ => {
                 serde_json::to_vec(&TypeFirst { error_type, error_message: &format!("RequestId: {request_id} Error: {}", self.message()) })
             }
         };
         body.expect("two strings are always JSON").into()
     }
+}
+
+fn too_large(limit: impl std::fmt::Display) -> Cow<'static, str> {
+    format!("Response payload size exceeded maximum allowed payload size ({limit} bytes).").into()
 }
 
 #[derive(Serialize)]
@@ -209,6 +253,20 @@ mod tests {
                 r#"{"errorMessage":"Response payload size exceeded maximum allowed payload size (6291556 bytes).","errorType":"Function.ResponseSizeTooLarge"}"#.to_owned(),
             ),
             (PlatformError::InvalidResponseMode, with_id("Runtime.InvalidResponseModeHeader", "Invalid function response mode")),
+            (
+                PlatformError::StreamTooLarge,
+                r#"{"errorMessage":"Response payload size exceeded maximum allowed payload size (209715200 bytes).","errorType":"Function.ResponseSizeTooLarge"}"#.to_owned(),
+            ),
+            (PlatformError::ExtensionCrash(RuntimeEnd::Exited(0)), with_id("Extension.Crash", "exit code 0")),
+            (PlatformError::ExtensionCrash(RuntimeEnd::Exited(1)), with_id("Extension.Crash", "exit status 1")),
+            (PlatformError::ExtensionCrash(RuntimeEnd::OutOfMemory), with_id("Extension.Crash", "signal: killed")),
+            (
+                PlatformError::ExtensionLaunchError { path: "/opt/extensions/x".to_owned(), reason: "permission denied".to_owned() },
+                with_id("Extension.LaunchError", "fork/exec /opt/extensions/x: permission denied"),
+            ),
+            (PlatformError::TooManyExtensions, with_id("Extension.TooManyExtensions", "Extension limit (10) reached")),
+            (PlatformError::ExtensionInitError { error_type: "Extension.Boom".to_owned() }, with_id("Extension.InitError", "Extension.Boom")),
+            (PlatformError::ExtensionExitError { error_type: "Extension.Boom".to_owned() }, with_id("Extension.ExitError", "Extension.Boom")),
             (PlatformError::TruncatedResponse, with_id("Runtime.TruncatedResponse", "HTTP request detected as truncated")),
         ] {
             assert_eq!(error.body(&id), body);

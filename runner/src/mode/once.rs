@@ -12,7 +12,7 @@ use super::work::{self, Purpose, Work};
 use super::{async_runtime, print, serve, shell, stay_open};
 use crate::config::{Color, Loudness, ResultFormat, RunConfig, Stdin};
 use crate::environment::entry::Event;
-use crate::environment::variables::EnvVars;
+use crate::environment::variables::{self, EnvVars};
 use crate::environment::{EnvironmentError, Ran, Run, run_once};
 use crate::exit_code::{ExitCode, Failure};
 use crate::function::INNER_API_PORT;
@@ -101,6 +101,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
             Err(NotInside::Failed(failure)) => return Err(failure.into()),
             Err(NotInside::Interrupted(signal)) => return Ok(ExitCode::from_signal(signal)),
         };
+        let log_format = variables::log_format(&variables);
         let start = Start { launcher: &launcher, inside: &inside, command, variables };
         match purpose {
             Purpose::Plain => {
@@ -110,7 +111,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
                 start.plain(config, signals).await
             }
             Purpose::Function { function, carriage_returns, api_port, .. } => {
-                let mut report = Report::to_stderr(color(config), carriage_returns);
+                let mut report = Report::to_stderr(color(config), carriage_returns).with_format(log_format);
                 if let Some(note) = note.filter(|_| said.is_none() && config.talk.loudness == Loudness::Normal) {
                     report.note(&format!("undocked: {note}"));
                 }

@@ -70,6 +70,7 @@ impl Ready {
     /// Opens an environment. Must be called within a tokio `LocalSet`.
     pub(super) fn open(&self, report: Report) -> Handle {
         let ready = self.clone();
+        let report = report.with_format(variables::log_format(&self.0.variables));
         open(async move { Ok(ready.setup(report)) })
     }
 

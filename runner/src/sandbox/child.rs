@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::InnerIdentity;
 use super::handed_out::Handed;
-use super::orders::{Init, Orders};
+use super::orders::{Beside, Init, Orders};
 use super::plan::{Entrance, ProcFrom, Search, Step, TreeFlags};
 use super::sys::{self, MountAttr};
 use mounts::{change_directory, change_root, mount, open_slot, slot_fd};
@@ -282,28 +282,26 @@ fn is_null(file: c_int) -> Kernel<()> {
     if is_null { Ok(()) } else { Err(libc::EXDEV) }
 }
 
-/// Becomes the init, with a second process beside it that becomes the program. Returns only if one of the two cannot be.
+/// Becomes the init, with a second process beside it that becomes the program, if there is one yet. Returns only if one of the two cannot be.
 ///
 /// The second process waits until this one has left our memory: a program that ran earlier could read it through `/proc/1/mem`.
 fn execute_under_init(orders: &mut Orders<'_>) -> Kernel<()> {
-    let Some(Init { executable, status, stack, factory, scope, .. }) = orders.init else {
+    let Some(Init { executable, talk, factory, scope, ref beside }) = orders.init else {
         return Err(libc::EINVAL);
     };
-    // SAFETY: the stack is that process's alone, and the parent waits for its end or exec before it lets go of the orders.
-    let pid = unsafe { libc::clone(program, stack, libc::CLONE_VM | libc::SIGCHLD, ptr::from_mut(orders).cast()) };
-    if pid < 0 {
-        // SAFETY: libc keeps its errno in the memory of the thread that cloned us, which is suspended.
-        return Err(unsafe { *libc::__errno_location() });
-    }
+    let (name, pid) = match beside.as_ref().map(|beside| beside.stack) {
+        Some(stack) => (c"init", clone_program(stack, orders)?),
+        None => (c"programs", 0),
+    };
     // Kept through the exec: a signal that came before the init asks for it would be lost on a PID 1.
     let all = u64::MAX;
     call!(SYS_rt_sigprocmask, libc::SIG_SETMASK, ptr::from_ref(&all), ptr::null::<c_void>(), 8)?;
-    call!(SYS_dup3, status, 3, 0)?;
+    call!(SYS_dup3, talk, 3, 0)?;
     if factory >= 0 {
         call!(SYS_dup3, factory, 4, 0)?;
     }
     let mut argument = [0_u8; 16];
-    let mut arguments = [c"init".as_ptr(), ptr::null(), ptr::null()];
+    let mut arguments = [name.as_ptr(), ptr::null(), ptr::null()];
     if let (Some(scope), [_, second, _]) = (scope, &mut arguments) {
         // No namespace ends with it: it is told of our end instead, and gets the orphans.
         call!(SYS_prctl, libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)?;
@@ -312,6 +310,16 @@ fn execute_under_init(orders: &mut Orders<'_>) -> Kernel<()> {
     }
     let environment: [*const c_char; 1] = [ptr::null()];
     call!(SYS_execveat, executable, c"".as_ptr(), arguments.as_ptr(), environment.as_ptr(), libc::AT_EMPTY_PATH).map(drop)
+}
+
+fn clone_program(stack: *mut c_void, orders: &mut Orders<'_>) -> Kernel<c_int> {
+    // SAFETY: the stack is that process's alone, and the parent waits for its end or exec before it lets go of the orders.
+    let pid = unsafe { libc::clone(program, stack, libc::CLONE_VM | libc::SIGCHLD, ptr::from_mut(orders).cast()) };
+    if pid < 0 {
+        // SAFETY: libc keeps its errno in the memory of the thread that cloned us, which is suspended.
+        return Err(unsafe { *libc::__errno_location() });
+    }
+    Ok(pid)
 }
 
 /// The init's argument: a letter and a process id, in decimal digits.
@@ -339,7 +347,7 @@ fn scope_argument(place: &mut [u8; 16], scope: u8, pid: c_int) -> *const c_char 
 extern "C" fn program(argument: *mut c_void) -> c_int {
     // SAFETY: `argument` is the orders that `execute_under_init` passed; it and the parent only read them until this process is gone from our memory.
     let orders = unsafe { &mut *argument.cast::<Orders<'_>>() };
-    let Some(Init { gate, started, scope, .. }) = orders.init else { exit() };
+    let Some(Init { scope, beside: Some(Beside { gate, started, .. }), .. }) = orders.init else { exit() };
     if scope.is_some() && call!(SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0).is_err() {
         exit();
     }

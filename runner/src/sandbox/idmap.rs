@@ -49,8 +49,9 @@ pub(super) fn apart(ids: InnerIdentity) -> InnerIdentity {
     if ids.uid != host_id() {
         return ids;
     }
-    // Above the bits of the process id; below the last id that counts as a signed number.
-    let id = host_id() + ((COUNT.fetch_add(1, Ordering::Relaxed) % 32) << 22);
+    // Above the bits of the process id; below the last id that counts as a signed number. Not the one that those with namespaces have: their processes
+    // would be killed as ours.
+    let id = host_id() + ((1 + COUNT.fetch_add(1, Ordering::Relaxed) % 31) << 22);
     InnerIdentity { uid: id, gid: id }
 }
 

@@ -23,13 +23,14 @@ use super::isolation::Standing;
 use super::landlock::{self, Ruleset, Tcp};
 use super::limits::{self, Guard, Inside, Limiter};
 use super::maps::{MapJob, Maps, start_mapper};
-use super::orders::{Init, Orders, Record};
+use super::orders::{Beside, Init, Orders, Record};
 use super::outcome::{Refusal, enforcement, failure, prepare, reached};
-use super::plan::{Lenience, PlanError, Program, SandboxPlan, Search, Step, plan_for};
+use super::plan::{Candidate, Lenience, PlanError, SandboxPlan, Search, Step, plan_for};
 use super::process::Reach;
+use super::several::Place;
+use super::streams::{Streams, refuse_folders};
 use super::{
-    Degradation, Filter, FirstProcess, InnerIdentity, Input, LaunchError, Network, NetworkDescriptors, Outbound, Output, Sandbox, Stdio,
-    idmap, network, sys,
+    Degradation, Filter, FirstProcess, LaunchError, Network, NetworkDescriptors, Outbound, Programs, Sandbox, idmap, network, several, sys,
 };
 
 /// Starts sandboxes, one at a time: two at once could not tell each other's changes of the dumpable flag apart. Cheap to clone.
@@ -65,7 +66,9 @@ impl Launcher {
 
     /// Starts a sandbox. Blocks for the fraction of a millisecond that it takes.
     pub fn launch(&self, plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
-        refuse_folders(plan.stdio)?;
+        if plan.first_process != FirstProcess::Several {
+            refuse_folders(plan.stdio)?;
+        }
         if rustix::thread::gettid() == rustix::process::getpid() {
             // No handler of ours may run in a child that shares our memory.
             let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(|error| prepare("block signals")(error.into()))?;
@@ -113,23 +116,6 @@ impl Launcher {
     }
 }
 
-/// A stream of ours that is a folder would be a way to all that lies beneath it, past every wall inside.
-fn refuse_folders(stdio: Stdio) -> Result<(), LaunchError> {
-    let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
-    let inherited = [
-        ("/dev/stdin", stdio.input == Input::Inherit, input.as_fd()),
-        ("/dev/stdout", stdio.output == Output::Inherit, output.as_fd()),
-        ("/dev/stderr", stdio.error != Output::Pipe, error.as_fd()),
-    ];
-    for (name, is_inherited, stream) in inherited {
-        let is_folder = || nix::sys::stat::fstat(stream).is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFDIR);
-        if is_inherited && is_folder() {
-            return Err(LaunchError::Source { path: name.into(), source: io::Error::from_raw_os_error(libc::EISDIR) });
-        }
-    }
-    Ok(())
-}
-
 /// What launching takes.
 #[derive(Debug)]
 struct Spawner {
@@ -144,33 +130,63 @@ struct Spawner {
 
 /// Descriptors of one launch that the child takes over.
 struct Wiring {
-    stdio: [Option<OwnedFd>; 3],
-    pipes: (Option<OwnedFd>, Option<OwnedFd>),
+    streams: Streams,
     init: Option<InitPipes>,
     /// What descriptors are handed out over, as (outside, inside).
     hand_over: Option<(UnixStream, UnixStream)>,
 }
 
-/// The pipes of an init, each as (read end, write end).
+/// What an init talks with us over.
 struct InitPipes {
-    status: (File, File),
-    gate: (File, File),
-    started: (File, File),
     /// The socket factory's requests, as (outside, inside).
     factory: Option<(UnixStream, UnixStream)>,
+    talk: Talk,
+}
+
+enum Talk {
+    /// With one program. Each pipe as (read end, write end).
+    One { status: (File, File), gate: (File, File), started: (File, File) },
+    /// With several: what orders are given over, as (outside, inside).
+    Several((OwnedFd, OwnedFd)),
+}
+
+/// What is left of it in our hands: the pipe of the program's end, or what orders are given over.
+enum Line {
+    Status(File),
+    Control(OwnedFd),
+}
+
+impl Line {
+    fn picked_up(self, place: Place) -> (Option<File>, Option<Programs>) {
+        match self {
+            Self::Status(status) => (Some(status), None),
+            Self::Control(control) => (None, Some(Programs::new(control, place))),
+        }
+    }
 }
 
 impl InitPipes {
-    fn new(network: Network) -> io::Result<Self> {
+    fn new(network: Network, first_process: FirstProcess) -> io::Result<Option<Self>> {
+        let talk = match first_process {
+            FirstProcess::Program => return Ok(None),
+            FirstProcess::Init => Talk::One { status: sys::pipe()?, gate: sys::pipe()?, started: sys::pipe()? },
+            FirstProcess::Several => Talk::Several(several::control::pair()?),
+        };
         let factory = if network == Network::Host { None } else { Some(sys::stream_pair()?) };
-        Ok(Self { status: sys::pipe()?, gate: sys::pipe()?, started: sys::pipe()?, factory })
+        Ok(Some(Self { factory, talk }))
     }
 
-    /// Lets the program start now that the init has left our memory, and waits until it has left it too. Answers the pipe of its end, and the socket
-    /// factory. If it was the init's file that could not execute it, that goes into the record as if the child had told it.
-    fn start_program(self, record: &Record) -> (File, Option<SocketFactory>) {
-        drop((self.status.1, self.gate, self.started.1));
-        let mut started = self.started.0;
+    /// Lets the program start now that the init has left our memory, and waits until it has left it too. If it was the init's file that could not execute
+    /// it, that goes into the record as if the child had told it.
+    fn start_program(self, record: &Record) -> (Line, Option<SocketFactory>) {
+        let factory = self.factory.map(|(outside, _)| SocketFactory::new(outside));
+        let (status, mut started) = match self.talk {
+            Talk::One { status, gate, started } => {
+                drop((status.1, gate, started.1));
+                (status.0, started.0)
+            }
+            Talk::Several((outside, _)) => return (Line::Control(outside), factory),
+        };
         let mut report = [0; 8];
         // Either way of its end tells: no report means that the program was executed, or that the record says why not.
         if started.read_exact(&mut report).is_ok() {
@@ -178,7 +194,7 @@ impl InitPipes {
             record.program.fetch_add(u32::from_ne_bytes([a, b, c, d]), Ordering::Relaxed);
             record.errno.store(i32::from_ne_bytes([e, f, g, h]), Ordering::Release);
         }
-        (self.status.0, self.factory.map(|(outside, _)| SocketFactory::new(outside)))
+        (Line::Status(status), factory)
     }
 }
 
@@ -240,7 +256,7 @@ impl Spawner {
         let mut orders = Orders {
             steps: &plan.steps,
             slots: &mut slots,
-            stdio: wiring.stdio.each_ref().map(|fd| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd)),
+            stdio: wiring.streams.given.each_ref().map(|fd| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd)),
             maps_wanted: maps.as_ref().map_or(-1, |maps| maps.wanted.as_raw_fd()),
             maps_written: maps.as_ref().map_or(-1, |maps| maps.written.as_raw_fd()),
             descriptors: sys::descriptor_limit(),
@@ -268,19 +284,21 @@ impl Spawner {
         };
         let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
         let newborn = Newborn(self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?);
-        drop(wiring.stdio);
+        let pipes = wiring.streams.pipes();
         let pair = wiring.hand_over.filter(|_| !record.failed() && orders.hands_out());
         // If this fails the newborn is gone before the pipes that its program waits for.
         let HandedOver { listener, outbound, inside } = receive(pair, plan).map_err(prepare("receive the sandbox's descriptors"))?;
-        let (status, factory) = wiring.init.map(|pipes| pipes.start_program(&record)).unzip();
+        let (line, factory) = wiring.init.map(|pipes| pipes.start_program(&record)).unzip();
         failure(plan, &record, maps.as_ref())?;
         let isolation = reached(plan, &record, &mut degradations);
         let process = newborn.grown_up().map_err(prepare("open a pidfd"))?;
         let network = factory.flatten().map(|factory| NetworkDescriptors { listener, outbound, factory });
+        let (status, programs) = line.map_or((None, None), |line| line.picked_up(plan.place(reach, process.0)));
         let folder = plan.bare.as_mut().and_then(|bare| bare.give_away(&mut degradations));
         let mut enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
         let guard = Guard::begin(&plan.limits, cgroup, inside, (&process, reach), &mut enforcement);
-        Ok(Sandbox::new(process, wiring.pipes, status, network, (guard, enforcement)).held_by(reach, plan.privilege.user(), folder))
+        let sandbox = Sandbox::new(process, pipes, status, network, (guard, enforcement));
+        Ok(sandbox.held_by(reach, plan.privilege.user(), folder).holding(programs))
     }
 
     /// Without copies of descriptors a private network could not be connected; an outer container may refuse them though nobody else is concerned.
@@ -294,14 +312,19 @@ impl Spawner {
     }
 
     fn init_orders(&self, pipes: &InitPipes, reach: Reach) -> Init {
+        let (talk, beside) = match &pipes.talk {
+            Talk::One { status, gate, started } => {
+                let gate = (gate.0.as_raw_fd(), gate.1.as_raw_fd());
+                (status.1.as_raw_fd(), Some(Beside { stack: self.program_stack.top(), gate, started: started.1.as_raw_fd() }))
+            }
+            Talk::Several((_, inside)) => (inside.as_raw_fd(), None),
+        };
         Init {
             scope: reach.letter(),
             executable: self.init.as_raw_fd(),
-            status: pipes.status.1.as_raw_fd(),
-            stack: self.program_stack.top(),
-            gate: (pipes.gate.0.as_raw_fd(), pipes.gate.1.as_raw_fd()),
-            started: pipes.started.1.as_raw_fd(),
+            talk,
             factory: pipes.factory.as_ref().map_or(-1, |(_, inside)| inside.as_raw_fd()),
+            beside,
         }
     }
 
@@ -402,7 +425,7 @@ impl Vectors {
 
 /// How the init's file is told what to start (`init/init.rs`): each program that exists by itself, or all that are tried.
 fn start_vectors(plan: &SandboxPlan) -> Vec<Vec<*const c_char>> {
-    let start = |programs: &[Program]| {
+    let start = |programs: &[Candidate]| {
         let paths = programs.iter().map(|program| program.path.as_ptr());
         let arguments = programs.first().map(|program| vector(&program.arguments)).unwrap_or_default();
         [c"start".as_ptr()].into_iter().chain(paths).chain([c"".as_ptr()]).chain(arguments).collect()
@@ -443,36 +466,18 @@ fn unsupervised(network: Network) -> c_int {
     granted.err().map_or(0, |error| error.raw_os_error().unwrap_or(libc::EPERM))
 }
 
-/// Opens standard input and output for the child.
+/// Makes what descriptors the child takes over.
 fn wire(plan: &SandboxPlan, memory_held: bool) -> io::Result<Wiring> {
-    let owner = plan.privilege.host_ids();
-    let input = match plan.stdio.input {
-        Input::Null => Some(sys::above_standard(File::open("/dev/null")?.into())?),
-        Input::Inherit => None,
+    let streams = match plan.first_process {
+        // The init closes ours at once.
+        FirstProcess::Several => Streams::default(),
+        FirstProcess::Program | FirstProcess::Init => Streams::new(plan.stdio, plan.privilege.host_ids())?,
     };
-    let (output_read, output) = pipe_out(plan.stdio.output, owner)?;
-    let (error_read, error) = match (plan.stdio.error, &output) {
-        (Output::Joined, Some(output)) => (None, Some(sys::above_standard(output.try_clone()?)?)),
-        (own, _) => pipe_out(own, owner)?,
-    };
-    let init = if plan.first_process == FirstProcess::Init { Some(InitPipes::new(plan.network)?) } else { None };
+    let init = InitPipes::new(plan.network, plan.first_process)?;
     // The descriptors for the watcher are not wanted where a cgroup holds the memory.
     let hands_out = plan.network != Network::Host || (plan.limits.memory_bytes.is_some() && !memory_held);
     let hand_over = if hands_out { Some(sys::stream_pair()?) } else { None };
-    Ok(Wiring { stdio: [input, output, error], pipes: (output_read, error_read), init, hand_over })
-}
-
-/// The (read end, write end) of a pipe for an output stream, when one is wanted.
-fn pipe_out(output: Output, owner: Option<InnerIdentity>) -> io::Result<(Option<OwnedFd>, Option<OwnedFd>)> {
-    if output != Output::Pipe {
-        return Ok((None, None));
-    }
-    let (read, write) = sys::pipe()?;
-    if let Some(owner) = owner {
-        // So that the function may open it again as /dev/stdout.
-        std::os::unix::fs::fchown(&write, Some(owner.uid), Some(owner.gid))?;
-    }
-    Ok((Some(read.into()), Some(write.into())))
+    Ok(Wiring { streams, init, hand_over })
 }
 
 #[cfg(test)]

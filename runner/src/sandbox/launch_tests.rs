@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::sandbox::{
-    Access, Command, Ended, FirstProcess, HostRoot, Input, Output, RootSource, SANDBOX_V4, SandboxRequest, Stdio, Volume, plan,
-    shipped_filter,
+    Access, Command, Ended, FirstProcess, HostRoot, InnerIdentity, Input, Output, RootSource, SANDBOX_V4, SandboxRequest, Stdio, Volume,
+    plan, shipped_filter,
 };
 
 /// The parts of this machine's userland that a shell needs.

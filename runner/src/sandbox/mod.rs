@@ -27,9 +27,11 @@ mod process;
 mod program;
 mod root;
 pub mod run_folder;
+mod several;
 mod sockets;
 mod step;
 mod stragglers;
+mod streams;
 pub(crate) mod sys;
 mod weaken;
 
@@ -47,6 +49,7 @@ pub use launch::Launcher;
 pub use limits::{CpuShare, Limits};
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
+pub use several::{Program, ProgramEnd, ProgramId, Programs, Started};
 pub use sockets::SocketHolder;
 pub use weaken::UnknownProtection;
 
@@ -59,7 +62,7 @@ pub struct SandboxRequest {
     pub isolation: IsolationChoice,
     /// Where folders of runs may be made, for roots that are copied: best on the file system of the image and the volumes.
     pub scratch: Option<PathBuf>,
-    /// What PID 1 executes.
+    /// What PID 1 executes. Of no concern with [`FirstProcess::Several`], as are the environment, the working directory and the standard streams.
     pub command: Command,
     /// The whole environment, each string `NAME=value`; nothing of ours is inherited.
     pub environment: Vec<CString>,
@@ -204,6 +207,8 @@ pub enum FirstProcess {
     Program,
     /// A tiny init of ours that reaps orphans and passes signals on; the program is pid 2 and dies of signals as it would anywhere.
     Init,
+    /// The same init without a program: [`Sandbox::programs`] starts and ends them.
+    Several,
 }
 
 /// Standard input, output and error of the program.
@@ -289,6 +294,9 @@ pub enum LaunchError {
         /// `ENOENT` (it, or its interpreter), `EACCES`, `ENOEXEC` and so on.
         source: io::Error,
     },
+    /// What it should execute cannot be.
+    #[error("cannot start the program")]
+    Program(#[source] PlanError),
     /// None of the candidates exists.
     #[error("none of {} exists", tried.join(", "))]
     NoCandidate {
@@ -308,6 +316,7 @@ impl LaunchError {
                 Some("`undocked doctor` tries every step and says what this machine refuses".to_owned())
             }
             Self::Source { .. } => Some("check that the path exists and that you may read it".to_owned()),
+            Self::Program(error) => error.hint(),
             Self::Closed(closed) => Some(closed.hint()),
             Self::WorkingDir { .. } | Self::Exec { .. } | Self::NoCandidate { .. } => None,
         }

@@ -90,20 +90,26 @@ impl Orders<'_> {
     }
 }
 
-/// What it takes to become an init beside the program.
+/// What it takes to become an init.
 pub(super) struct Init {
     /// The init's executable, above descriptor 3.
     pub(super) executable: c_int,
-    /// The write end of the status pipe, above descriptor 3.
-    pub(super) status: c_int,
+    /// Above descriptor 3, which it will be: the write end of the status pipe, or what it takes orders over.
+    pub(super) talk: c_int,
     /// How it tells the sandbox's processes from others where there is no pid namespace, as `init.rs` has it.
     pub(super) scope: Option<u8>,
-    /// Top of a stack for the process that becomes the program.
+    /// The init's end of the socket factory, above descriptor 4; -1 without.
+    pub(super) factory: c_int,
+    /// The program beside it, if it begins with one.
+    pub(super) beside: Option<Beside>,
+}
+
+/// What it takes to become the program beside an init.
+pub(super) struct Beside {
+    /// Top of a stack for that process.
     pub(super) stack: *mut c_void,
     /// A pipe that nothing is written to: its end lets the program start.
     pub(super) gate: (c_int, c_int),
-    /// The init's end of the socket factory, above descriptor 4; -1 without.
-    pub(super) factory: c_int,
     /// The write end of a pipe that closes when the program is executed; written to if it cannot be.
     pub(super) started: c_int,
 }

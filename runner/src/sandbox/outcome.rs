@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::landlock::Ruleset;
 use super::maps::Maps;
 use super::orders::Record;
-use super::plan::{Program, SandboxPlan, Step};
+use super::plan::{Candidate, SandboxPlan, Step};
 use super::{Degradation, Enforcement, Isolation, LaunchError, Protection, isolation};
 
 /// Why a launch failed, and whether one of a lower isolation may do.
@@ -71,7 +71,7 @@ pub(super) fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) 
 }
 
 fn exec_failure(plan: &SandboxPlan, record: &Record, source: io::Error) -> LaunchError {
-    let path = |program: &Program| program.path.to_string_lossy().into_owned();
+    let path = |program: &Candidate| program.path.to_string_lossy().into_owned();
     match plan.programs.get(record.program.load(Ordering::Relaxed) as usize) {
         Some(program) => LaunchError::Exec { path: path(program), source },
         None => LaunchError::NoCandidate { tried: plan.programs.iter().map(path).collect() },

@@ -14,9 +14,10 @@ use super::handed_out::Handed;
 use super::isolation::{self, Standing};
 use super::landlock::Ruleset;
 use super::process::Reach;
-use super::program::programs;
-pub(crate) use super::program::{Program, Search};
+use super::program::candidates;
+pub(crate) use super::program::{Candidate, Search};
 use super::root::Root;
+use super::several::Place;
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
 use super::{
@@ -32,7 +33,7 @@ pub struct SandboxPlan {
     pub(crate) steps: Vec<Step>,
     /// What is opened on the host; slot `n` of the child belongs to source `n`.
     pub(crate) sources: Vec<Source>,
-    pub(crate) programs: Vec<Program>,
+    pub(crate) programs: Vec<Candidate>,
     pub(crate) search: Search,
     pub(crate) environment: Vec<CString>,
     pub(crate) identity: InnerIdentity,
@@ -69,6 +70,12 @@ impl SandboxPlan {
             Privilege::WithoutUserns(_) => Reach::Descendants { signals_are_scoped: false },
             _ => Reach::Descendants { signals_are_scoped: is_confined && ruleset.is_some_and(|ruleset| ruleset.abi >= 6) },
         }
+    }
+
+    /// What the start of several programs depends on.
+    pub(super) fn place(&self, reach: Reach, first: libc::pid_t) -> Place {
+        let translation = self.bare.as_ref().map(|bare| bare.translation.clone()).unwrap_or_default();
+        Place { owner: self.privilege.host_ids(), translation, has_network: self.network != Network::Host, reach, first }
     }
 
     /// The namespaces that the child is born in, as flags of `clone(2)`.
@@ -199,7 +206,7 @@ pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<Sandbox
     let mut planner = Planner::default();
     planner.limits(&request.limits);
     planner.identity(request.identity, privilege);
-    if request.network != Network::Host && request.first_process != FirstProcess::Init {
+    if request.network != Network::Host && request.first_process == FirstProcess::Program {
         return Err(PlanError::NetworkWithoutInit);
     }
     planner.network(request.network, request.listen_inside);
@@ -224,7 +231,10 @@ pub(super) fn finish(
     ground: Ground,
     bare: Option<Bare>,
 ) -> Result<SandboxPlan, PlanError> {
-    let (programs, search) = programs(&request)?;
+    let (programs, search) = match request.first_process {
+        FirstProcess::Several => (Vec::new(), Search::Existing),
+        FirstProcess::Program | FirstProcess::Init => candidates(&request.command, &request.environment)?,
+    };
     let strict = ground.choice == IsolationChoice::Only(Isolation::Full);
     Ok(SandboxPlan {
         steps,
@@ -438,7 +448,9 @@ pub(super) fn backstop(limits: &Limits) -> Option<Step> {
 
 /// How every set-up ends.
 pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec<Step>, PlanError> {
-    let change = Step::ChangeDirectory(text(absolute(&request.working_dir)?.as_os_str().as_bytes())?);
+    // Each program goes where it wants to.
+    let working_dir = if request.first_process == FirstProcess::Several { Path::new("/") } else { absolute(&request.working_dir)? };
+    let change = Step::ChangeDirectory(text(working_dir.as_os_str().as_bytes())?);
     let mut steps = match ground.privilege {
         // The folder is entered with the program's own rights. Other ids clear the parent-death signal.
         Privilege::WithoutUserns(ids) => vec![Step::DropToUser(ids), Step::DieWithParent, change],

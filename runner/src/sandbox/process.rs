@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, poll};
@@ -12,7 +13,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::limits::Guard;
 use super::run_folder::RunFolder;
-use super::{Degradation, Enforcement, LaunchError, NetworkDescriptors, memory, stragglers, sys};
+use super::{Degradation, Enforcement, LaunchError, NetworkDescriptors, Programs, memory, stragglers, sys};
 
 /// A running sandbox. Dropping it kills and reaps all that runs inside.
 #[derive(Debug)]
@@ -23,12 +24,16 @@ pub struct Sandbox {
     pub stderr: Option<OwnedFd>,
     /// What the host holds of its network namespace, when it has its own.
     pub network: Option<NetworkDescriptors>,
+    /// Starts and ends its programs, when it holds several: [`super::FirstProcess::Several`].
+    pub programs: Option<Programs>,
     pid: libc::pid_t,
     pidfd: OwnedFd,
     /// Where an init writes the program's wait status.
     status: Option<File>,
     ended: Option<Ended>,
     peak_memory_bytes: u64,
+    /// The largest resident set of the programs that have ended, where there are several.
+    largest: Option<Arc<AtomicU64>>,
     guard: Guard,
     enforcement: Enforcement,
     reach: Reach,
@@ -79,7 +84,7 @@ impl Reach {
     pub(super) fn kill_all(self, first: libc::pid_t, pidfd: BorrowedFd<'_>) -> io::Result<()> {
         if self != Self::PidNamespace {
             self.kill_others(first);
-            // With its last child the first process reaps all and ends. Killed before, it would leave ended processes to process 1, who need not care.
+            // With its last child, or where it holds several programs by this signal, the first process reaps all and ends. Killed before, it would leave ended processes to process 1, who need not care.
             sys::pidfd_kill(pidfd, libc::SIGCONT)?;
             if ends_within(pidfd, PATIENCE) {
                 return Ok(());
@@ -97,6 +102,11 @@ impl Reach {
         }
     }
 
+    /// Whether they can only be told by who started whom.
+    pub(super) fn is_by_descent(self) -> bool {
+        self == Self::Descendants { signals_are_scoped: false }
+    }
+
     /// The init's word for it.
     pub(super) fn letter(self) -> Option<u8> {
         match self {
@@ -108,7 +118,7 @@ impl Reach {
 }
 
 impl Ended {
-    fn of(status: i32) -> Self {
+    pub(super) fn of(status: i32) -> Self {
         if libc::WIFSIGNALED(status) {
             Self::Signaled { signal: libc::WTERMSIG(status), core_dumped: libc::WCOREDUMP(status) }
         } else {
@@ -129,11 +139,13 @@ impl Sandbox {
             stdout,
             stderr,
             network,
+            programs: None,
             pid,
             pidfd,
             status,
             ended: None,
             peak_memory_bytes: 0,
+            largest: None,
             guard,
             enforcement,
             reach: Reach::PidNamespace,
@@ -147,6 +159,13 @@ impl Sandbox {
         self.reach = reach;
         self.user = user;
         self._folder = folder;
+        self
+    }
+
+    /// The same sandbox, for several programs.
+    pub(super) fn holding(mut self, programs: Option<Programs>) -> Self {
+        self.largest = programs.as_ref().map(Programs::largest);
+        self.programs = programs;
         self
     }
 
@@ -190,7 +209,7 @@ impl Sandbox {
         }
     }
 
-    /// Sends a signal to the program. One that is PID 1 itself gets only those that it has a handler for (pid_namespaces(7)), and `SIGKILL`.
+    /// Sends a signal to the program; of several, [`Programs`] sends it. One that is PID 1 itself gets only those that it has a handler for (pid_namespaces(7)), and `SIGKILL`.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         if self.ended.is_some() { Ok(()) } else { sys::pidfd_kill(self.pidfd.as_fd(), signal) }
     }
@@ -246,9 +265,15 @@ impl Sandbox {
     }
 
     /// Whether everything inside was killed since it used more memory than it may. Known once it has ended.
+    ///
+    /// Where there are several programs also before: the kernel may have killed one, of whose end one hears first, and the rest, PID 1 included, follows
+    /// within some 20 ms. So nothing can be started in such a sandbox any more.
     pub fn killed_for_memory(&self) -> bool {
-        let killed = matches!(self.ended, Some(Ended::Signaled { signal: libc::SIGKILL, .. }));
-        killed && self.guard.killed_for_memory()
+        match self.ended {
+            Some(Ended::Signaled { signal: libc::SIGKILL, .. }) => self.guard.killed_for_memory(),
+            Some(_) => self.largest.is_some() && self.guard.killed_for_memory(),
+            None => self.largest.is_some() && self.guard.is_killing(),
+        }
     }
 
     /// The most memory seen in use so far, in bytes; takes a sample now. A cgroup counts what the sandbox caused, but not pages of files that were in
@@ -257,7 +282,8 @@ impl Sandbox {
         if self.ended.is_none() {
             self.peak_memory_bytes = self.peak_memory_bytes.max(memory::peak_resident_bytes(self.pid));
         }
-        let seen = self.peak_memory_bytes.max(self.guard.peak_bytes().unwrap_or(0));
+        let largest = self.largest.as_ref().map_or(0, |largest| largest.load(Ordering::Relaxed));
+        let seen = self.peak_memory_bytes.max(largest).max(self.guard.peak_bytes().unwrap_or(0));
         seen.min(self.guard.limit_bytes().unwrap_or(u64::MAX))
     }
 }

@@ -2,17 +2,17 @@
 
 use std::ffi::CString;
 
+use super::Command;
 use super::plan::{PlanError, text};
-use super::{Command, SandboxRequest};
 
-/// One program that may be executed, with its arguments.
+/// One file that may be executed, with its arguments.
 #[derive(Debug)]
-pub(crate) struct Program {
+pub(crate) struct Candidate {
     pub(crate) path: CString,
     pub(crate) arguments: Vec<CString>,
 }
 
-/// How a program is chosen among several.
+/// How one is chosen among several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Search {
     /// The first that exists and is no folder; whether it can be executed is not asked.
@@ -21,13 +21,16 @@ pub(crate) enum Search {
     Executable,
 }
 
-/// The programs to try, and how.
-pub(super) fn programs(request: &SandboxRequest) -> Result<(Vec<Program>, Search), PlanError> {
-    match &request.command {
+/// What to try, and how.
+pub(super) fn candidates(command: &Command, environment: &[CString]) -> Result<(Vec<Candidate>, Search), PlanError> {
+    match command {
         Command::FirstOf { candidates, arguments } => {
             let program = |path: &String| {
                 let words = std::iter::once(path).chain(arguments);
-                Ok(Program { path: text(path.as_bytes())?, arguments: words.map(|word| text(word.as_bytes())).collect::<Result<_, _>>()? })
+                Ok(Candidate {
+                    path: text(path.as_bytes())?,
+                    arguments: words.map(|word| text(word.as_bytes())).collect::<Result<_, _>>()?,
+                })
             };
             if candidates.is_empty() {
                 return Err(PlanError::NoCommand);
@@ -37,12 +40,12 @@ pub(super) fn programs(request: &SandboxRequest) -> Result<(Vec<Program>, Search
         Command::Line(words) => {
             let first = words.first().filter(|word| !word.is_empty()).ok_or(PlanError::NoCommand)?;
             let program = |path: String| {
-                Ok(Program {
+                Ok(Candidate {
                     path: text(path.as_bytes())?,
                     arguments: words.iter().map(|word| text(word.as_bytes())).collect::<Result<_, _>>()?,
                 })
             };
-            let paths = if first.contains('/') { vec![first.clone()] } else { on_path(first, &request.environment) };
+            let paths = if first.contains('/') { vec![first.clone()] } else { on_path(first, environment) };
             Ok((paths.into_iter().map(program).collect::<Result<_, _>>()?, Search::Executable))
         }
     }

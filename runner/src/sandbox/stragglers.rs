@@ -1,5 +1,6 @@
 //! Finding and killing a sandbox's processes where no pid namespace ends them all at once.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::fd::AsFd as _;
 use std::thread;
@@ -28,6 +29,24 @@ pub(super) fn kill(list: impl Fn() -> Vec<libc::pid_t>) {
             return;
         }
         thread::sleep(PAUSE);
+    }
+}
+
+/// Sends a signal to all that `list` finds, until it finds nobody new.
+pub(super) fn signal(list: impl Fn() -> Vec<libc::pid_t>, signal: libc::c_int) {
+    let mut signaled = HashSet::new();
+    for _ in 0..ROUNDS {
+        let new: Vec<_> = list().into_iter().filter(|pid| signaled.insert(*pid)).collect();
+        if new.is_empty() {
+            return;
+        }
+        let opened: Vec<_> = new.iter().filter_map(|pid| Some((*pid, sys::pidfd_open(*pid).ok()?))).collect();
+        // As above.
+        let again = list();
+        for (_, descriptor) in opened.iter().filter(|(pid, _)| again.contains(pid)) {
+            // It may have ended.
+            let _ = sys::pidfd_kill(descriptor.as_fd(), signal);
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
 
-use crate::lambda::{ErrorPost, ErrorType, MAX_PAYLOAD_BYTES, Posted};
+use crate::lambda::{ErrorPost, ErrorType, MAX_PAYLOAD_BYTES, MAX_STREAM_BYTES, Posted, StreamEnd};
 
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
@@ -20,21 +21,38 @@ const ERROR_CAUSE_JSON: &str = "application/vnd.aws.lambda.error.cause+json";
 /// So much more of a body that is too large is read and thrown away, since a client that still writes would see a reset instead of our answer.
 const DISCARD_BYTES: usize = 64 * 1024 * 1024;
 
+/// How a response is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Buffered,
+    Streaming,
+    Unknown,
+}
+
+impl Mode {
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        match headers.get(RESPONSE_MODE).map(|mode| mode.as_bytes()) {
+            None | Some(b"") => Self::Buffered,
+            Some(b"streaming") => Self::Streaming,
+            Some(_) => Self::Unknown,
+        }
+    }
+}
+
 /// A body that arrived whole.
 struct Received {
     bytes: Bytes,
     trailers: HeaderMap,
 }
 
-/// The body of a `response` call. A streamed one is taken whole, too; trailers at its end turn it into an error.
+/// The body of a `response` call that is taken whole. Trailers at its end turn it into an error.
 pub(super) async fn response(request: Request<Incoming>) -> Posted<Result<Bytes, ErrorPost>> {
     let (head, body) = request.into_parts();
-    let is_known_mode = matches!(head.headers.get(RESPONSE_MODE).map(|mode| mode.as_bytes()), None | Some(b"" | b"streaming"));
-    if !is_known_mode {
+    if Mode::of(&head.headers) == Mode::Unknown {
         discard(body).await;
         return Posted::InvalidMode;
     }
-    receive(body).await.map(|received| match received.trailers.get(ERROR_TYPE) {
+    receive(body, MAX_PAYLOAD_BYTES).await.map(|received| match received.trailers.get(ERROR_TYPE) {
         Some(_) => Err(trailing_error(&received.trailers)),
         None => Ok(received.bytes),
     })
@@ -46,12 +64,47 @@ pub(super) async fn error(request: Request<Incoming>) -> Posted<ErrorPost> {
     let error_type = ErrorType::from_header(text(&head.headers, ERROR_TYPE));
     let media_type = text(&head.headers, CONTENT_TYPE.as_str()).and_then(|value| value.split(';').next()).unwrap_or_default();
     let has_cause = media_type.trim().eq_ignore_ascii_case(ERROR_CAUSE_JSON);
-    receive(body)
+    receive(body, MAX_PAYLOAD_BYTES)
         .await
         .map(|received| ErrorPost { error_type, body: if has_cause { without_cause(&received.bytes) } else { received.bytes } })
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// A body of at most so many bytes, whatever it is.
+pub(super) async fn whole(body: Incoming, limit: usize) -> Posted<Bytes> {
+    receive(body, limit).await.map(|received| received.bytes)
+}
+
+/// Gives on the parts of a `response` call that is streamed, and says how many bytes they had and how they ended.
+pub(super) async fn forward(mut body: Incoming, parts: mpsc::Sender<Bytes>) -> (u64, StreamEnd) {
+    let (mut bytes, mut trailers) = (0, HeaderMap::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { return (bytes, StreamEnd::Truncated) };
+        match frame.into_data() {
+            Ok(data) => {
+                bytes += data.len() as u64;
+                if bytes > MAX_STREAM_BYTES {
+                    drop(parts);
+                    discard(body).await;
+                    return (bytes, StreamEnd::TooLarge);
+                }
+                // Nobody may want them any more; the runtime goes on all the same.
+                let _ = parts.send(data).await;
+            }
+            Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
+        }
+    }
+    match trailers.get(ERROR_TYPE) {
+        Some(_) => (bytes, StreamEnd::Failed(trailing_error(&trailers))),
+        None => (bytes, StreamEnd::Whole),
+    }
+}
+
+/// The content type of a request, if it gave one.
+pub(super) fn content_type(headers: &HeaderMap) -> Option<String> {
+    text(headers, CONTENT_TYPE.as_str()).filter(|value| !value.is_empty()).map(str::to_owned)
+}
+
+pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
@@ -79,10 +132,10 @@ fn without_cause(body: &[u8]) -> Bytes {
     fields.map_or(Bytes::from_static(b"\"Invalid error body\""), Bytes::from)
 }
 
-/// Takes a body, holding no more than the largest payload.
-async fn receive(mut body: Incoming) -> Posted<Received> {
+/// Takes a body, holding no more than `limit`.
+async fn receive(mut body: Incoming, limit: usize) -> Posted<Received> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > MAX_PAYLOAD_BYTES {
+    if announced > limit {
         discard(body).await;
         return Posted::TooLarge;
     }
@@ -91,7 +144,7 @@ async fn receive(mut body: Incoming) -> Posted<Received> {
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else { return Posted::Truncated };
         match frame.into_data() {
-            Ok(data) if bytes.len() + data.len() > MAX_PAYLOAD_BYTES => {
+            Ok(data) if bytes.len() + data.len() > limit => {
                 drop(bytes);
                 discard(body).await;
                 return Posted::TooLarge;
@@ -105,7 +158,7 @@ async fn receive(mut body: Incoming) -> Posted<Received> {
 }
 
 /// Reads the rest of a body that nobody wants, within reason.
-async fn discard(mut body: Incoming) {
+pub(super) async fn discard(mut body: Incoming) {
     let mut read = 0;
     while let Some(Ok(frame)) = body.frame().await
         && read < DISCARD_BYTES

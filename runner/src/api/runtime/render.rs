@@ -1,12 +1,13 @@
-//! Answers as HTTP: statuses, headers and bodies as AWS's Runtime API has them.
+//! Answers as HTTP: statuses, headers and bodies as AWS's APIs have them.
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
 
-use crate::lambda::{Answer, Delivery, Refusal};
+use super::Metadata;
+use crate::lambda::{Answer, Delivery, ExtensionDelivery, ExtensionRefusal, Refusal, Registered};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -15,8 +16,99 @@ pub(super) fn answer(answer: Answer) -> Response<Full<Bytes>> {
     match answer {
         Answer::Event(delivery) => event(&delivery),
         Answer::Accepted => response(StatusCode::ACCEPTED, JSON, Bytes::from_static(b"{\"status\":\"OK\"}\n")),
-        Answer::Refused(refusal) => refused(refusal),
+        Answer::Registered(registered) => self::registered(&registered),
+        Answer::ExtensionEvent { identifier, event } => extension_event(&identifier, &event),
+        Answer::Subscribed => response(StatusCode::OK, JSON, Bytes::from_static(b"\"OK\"")),
+        Answer::Refused(refusal) => refused(&refusal),
+        // Nobody who gets this far has asked whether to go on.
+        Answer::GoOn => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, Bytes::new()),
     }
+}
+
+pub(super) fn metadata(metadata: Option<&Metadata>, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    let Some(metadata) = metadata else { return not_found() };
+    if !metadata.admits(headers) {
+        return response(StatusCode::UNAUTHORIZED, TEXT, Bytes::from_static(b"Unauthorized"));
+    }
+    let body = MetadataBody { availability_zone_id: &metadata.availability_zone_id };
+    let mut response = response(StatusCode::OK, JSON, json(&body));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("private, max-age=43200, immutable"));
+    response
+}
+
+#[derive(Serialize)]
+struct MetadataBody<'a> {
+    #[serde(rename = "AvailabilityZoneID")]
+    availability_zone_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RegisteredBody<'a> {
+    function_name: &'a str,
+    function_version: &'a str,
+    handler: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<&'a str>,
+}
+
+fn registered(registered: &Registered) -> Response<Full<Bytes>> {
+    let body = RegisteredBody {
+        function_name: &registered.function_name,
+        function_version: &registered.function_version,
+        handler: &registered.handler,
+        account_id: registered.account_id.as_deref(),
+    };
+    let mut response = response(StatusCode::OK, JSON, json(&body));
+    response.headers_mut().insert(HeaderName::from_static("lambda-extension-identifier"), header_value(&registered.identifier));
+    response
+}
+
+#[derive(Serialize)]
+#[serde(tag = "eventType")]
+enum ExtensionEventBody<'a> {
+    #[serde(rename = "INVOKE", rename_all = "camelCase")]
+    Invoke {
+        deadline_ms: u64,
+        request_id: &'a str,
+        invoked_function_arn: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tracing: Option<Tracing<'a>>,
+    },
+    #[serde(rename = "SHUTDOWN", rename_all = "camelCase")]
+    Shutdown { deadline_ms: u64, shutdown_reason: String },
+}
+
+#[derive(Serialize)]
+struct Tracing<'a> {
+    r#type: &'static str,
+    value: &'a str,
+}
+
+fn extension_event(identifier: &str, event: &ExtensionDelivery) -> Response<Full<Bytes>> {
+    let body = match event {
+        ExtensionDelivery::Invoke(Delivery { invocation, deadline_ms }) => ExtensionEventBody::Invoke {
+            deadline_ms: *deadline_ms,
+            request_id: invocation.request_id.as_str(),
+            invoked_function_arn: &invocation.invoked_function_arn,
+            tracing: Some(invocation.trace_id.as_str())
+                .filter(|id| !id.is_empty())
+                .map(|value| Tracing { r#type: "X-Amzn-Trace-Id", value }),
+        },
+        ExtensionDelivery::Shutdown { deadline_ms, reason } => {
+            ExtensionEventBody::Shutdown { deadline_ms: *deadline_ms, shutdown_reason: reason.to_string() }
+        }
+    };
+    let mut response = response(StatusCode::OK, JSON, json(&body));
+    response.headers_mut().insert(HeaderName::from_static("lambda-extension-event-identifier"), header_value(identifier));
+    response
+}
+
+/// JSON with the line feed that AWS puts after it.
+fn json(body: &impl Serialize) -> Bytes {
+    let mut json = serde_json::to_vec(body).expect("texts and numbers are always JSON");
+    json.push(b'\n');
+    json.into()
 }
 
 pub(super) fn pong() -> Response<Full<Bytes>> {
@@ -69,16 +161,15 @@ struct ErrorBody {
     error_type: &'static str,
 }
 
-fn refused(refusal: Refusal) -> Response<Full<Bytes>> {
+fn refused(refusal: &Refusal) -> Response<Full<Bytes>> {
     let status = match refusal {
         Refusal::InvalidRequestId | Refusal::Truncated | Refusal::InvalidMode => StatusCode::BAD_REQUEST,
-        Refusal::InvalidTransition { .. } => StatusCode::FORBIDDEN,
+        Refusal::Extension(ExtensionRefusal::InvalidSubscription { .. }) => StatusCode::BAD_REQUEST,
+        Refusal::InvalidTransition { .. } | Refusal::Extension(_) => StatusCode::FORBIDDEN,
         Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
     };
     let body = ErrorBody { error_message: refusal.to_string(), error_type: refusal.error_type() };
-    let mut json = serde_json::to_vec(&body).expect("two strings are always JSON");
-    json.push(b'\n');
-    response(status, JSON, json.into())
+    response(status, JSON, json(&body))
 }
 
 fn response(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Response<Full<Bytes>> {

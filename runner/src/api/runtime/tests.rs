@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::function::Function;
-use crate::lambda::{Effect, FunctionError, Invocation, Lifecycle, MAX_PAYLOAD_BYTES, Now, RequestId};
+use crate::lambda::{Effect, FunctionError, Identifiers, Invocation, Lifecycle, MAX_PAYLOAD_BYTES, Now, RequestId};
 
 const ID: &str = "abababab-abab-4bab-abab-abababababab";
 const OK: &str = "HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{\"status\":\"OK\"}\n";
@@ -35,22 +35,34 @@ struct Served {
 
 impl Served {
     async fn with(invocation: Invocation) -> Self {
+        Self::with_extensions(invocation, Vec::new()).await
+    }
+
+    async fn with_extensions(invocation: Invocation, extensions: Vec<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (calls, mut received) = mpsc::channel(1);
         let (results, decided) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, calls, |_| true, std::future::pending()));
+        let metadata = Metadata { token: "secret".to_owned(), availability_zone_id: "use1-az1".to_owned() };
+        tasks.spawn(serve(listener, Api { calls, metadata: Some(Arc::new(metadata)) }, |_| true, std::future::pending()));
         tasks.spawn(async move {
             let now = || Now { instant: Instant::now(), since_epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap() };
-            let mut lifecycle = Lifecycle::new(Arc::new(Function::sample("3")));
-            lifecycle.apply(Input::Begin, now());
+            let mut lifecycle = Lifecycle::new(Arc::new(Function::sample("3")), Identifiers::from_seed([0; 16]));
+            lifecycle.apply(Input::Begin { extensions }, now());
             lifecycle.apply(Input::Invoke(invocation), now());
-            while let Some(input) = received.recv().await {
-                for effect in lifecycle.apply(input, now()) {
+            let mut parts = None;
+            while let Some(call) = received.recv().await {
+                parts = call.parts.or(parts);
+                for effect in lifecycle.apply(call.input, now()) {
                     match effect {
                         Effect::Answer(ticket, answer) => drop(ticket.send(answer)),
                         Effect::Decide(result) => results.send(result).unwrap(),
+                        Effect::StreamEnds(result) => {
+                            let collected = std::iter::from_fn(|| parts.as_mut().and_then(|parts| parts.try_recv().ok()));
+                            let collected: Vec<u8> = collected.flatten().collect();
+                            results.send(result.map(|()| Bytes::from(collected))).unwrap();
+                        }
                         _ => {}
                     }
                 }
@@ -384,7 +396,7 @@ async fn shutdown_closes_connections() {
     let address = listener.local_addr().unwrap();
     let (calls, mut received) = mpsc::channel(1);
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, calls, |_| true, async { drop(stopped.await) }));
+    let server = tokio::spawn(serve(listener, Api { calls, metadata: None }, |_| true, async { drop(stopped.await) }));
     let mut client = Client(TcpStream::connect(address).await.unwrap());
     client.send("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n").await;
     let _waiting = received.recv().await.unwrap();
@@ -398,7 +410,7 @@ async fn a_dropped_ticket_closes_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (calls, mut received) = mpsc::channel(1);
-    tokio::spawn(serve(listener, calls, |_| true, std::future::pending()));
+    tokio::spawn(serve(listener, Api { calls, metadata: None }, |_| true, std::future::pending()));
     let mut client = Client(TcpStream::connect(address).await.unwrap());
     client.send("GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\n\r\n").await;
     drop(received.recv().await.unwrap());

@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use crate::function::Function;
 use crate::lambda::{
-    Answer, Delivery, Effect, ErrorPost, ErrorType, FunctionError, Input, Invocation, Lifecycle, LogEvent, Now, PlatformError, Posted,
-    RequestId, RuntimeEnd,
+    Answer, Delivery, Effect, ErrorPost, ErrorType, ExtensionDelivery, FunctionError, Identifiers, InitStatus, Input, Invocation,
+    Lifecycle, LogEvent, Now, PlatformError, Posted, Program, RequestId, RuntimeEnd,
 };
 
 /// Tickets are numbered; 0 is for those whose answer nobody looks at.
@@ -76,31 +76,82 @@ fn init_error(body: &'static str) -> Input<Ticket> {
 }
 
 fn exits(status: i32) -> Input<Ticket> {
-    Input::Ended(RuntimeEnd::Exited(status))
+    Input::Ended(Program::Runtime, RuntimeEnd::Exited(status))
 }
 
-fn killed() -> Input<Ticket> {
-    Input::Ended(RuntimeEnd::Signaled { signal: 9, core_dumped: false })
+fn signaled() -> Input<Ticket> {
+    Input::Ended(Program::Runtime, RuntimeEnd::Signaled { signal: 9, core_dumped: false })
+}
+
+fn begin() -> Input<Ticket> {
+    Input::Begin { extensions: Vec::new() }
+}
+
+fn lifecycle(timeout: &str) -> Lifecycle<Ticket> {
+    Lifecycle::new(function(timeout), Identifiers::from_seed([0; 16]))
 }
 
 /// A single execution: the Init phase has begun at 0 ms and an event waits.
 fn single_execution(timeout: &str) -> Lifecycle<Ticket> {
-    let mut lifecycle = Lifecycle::new(function(timeout));
-    assert_eq!(lifecycle.apply(Input::Begin, at(0)), [Effect::StartRuntime]);
+    let mut lifecycle = lifecycle(timeout);
+    assert_eq!(play(&mut lifecycle, vec![(0, begin())]), ["start"]);
     assert_eq!(lifecycle.apply(Input::Invoke(invocation()), at(0)), []);
     lifecycle
 }
 
-/// Plays inputs at their times and shows the effects as short words, refusals and all.
+/// Plays inputs at their times and shows the effects as short words, refusals and all, but for events that are for telemetry alone.
 fn play(lifecycle: &mut Lifecycle<Ticket>, inputs: Vec<(u64, Input<Ticket>)>) -> Vec<String> {
     let effects = inputs.into_iter().flat_map(|(ms, input)| lifecycle.apply(input, at(ms)));
-    effects.map(|effect| shown(&effect)).collect()
+    effects.filter(|effect| !is_telemetry(effect)).map(|effect| shown(&effect)).collect()
+}
+
+/// The same with those.
+fn play_all(lifecycle: &mut Lifecycle<Ticket>, inputs: Vec<(u64, Input<Ticket>)>) -> Vec<String> {
+    inputs.into_iter().flat_map(|(ms, input)| lifecycle.apply(input, at(ms))).map(|effect| shown(&effect)).collect()
+}
+
+fn is_telemetry(effect: &Effect<Ticket>) -> bool {
+    matches!(
+        effect,
+        Effect::Log(
+            LogEvent::InitStart(_)
+                | LogEvent::InitRuntimeDone { .. }
+                | LogEvent::InitReport { status: InitStatus::Success, .. }
+                | LogEvent::RuntimeDone(_)
+        )
+    )
+}
+
+fn program_name(program: &Program) -> &str {
+    match program {
+        Program::Runtime => "runtime",
+        Program::Extension(name) => name,
+    }
 }
 
 fn shown(effect: &Effect<Ticket>) -> String {
     match effect {
-        Effect::StartRuntime => "start".to_owned(),
-        Effect::KillRuntime => "kill".to_owned(),
+        Effect::Start(Program::Runtime) => "start".to_owned(),
+        Effect::Start(program) => format!("start {}", program_name(program)),
+        Effect::Terminate(program) => format!("term {}", program_name(program)),
+        Effect::Kill(program) => format!("kill {}", program_name(program)),
+        Effect::KillAll => "kill".to_owned(),
+        Effect::Answer(_, Answer::GoOn) => "go on".to_owned(),
+        Effect::Answer(ticket, Answer::Registered(_)) => format!("{ticket}: registered"),
+        Effect::Answer(ticket, Answer::Subscribed) => format!("{ticket}: subscribed"),
+        Effect::Answer(ticket, Answer::ExtensionEvent { event: ExtensionDelivery::Invoke(delivery), .. }) => {
+            format!("{ticket}: INVOKE until {}", delivery.deadline_ms)
+        }
+        Effect::Answer(ticket, Answer::ExtensionEvent { event: ExtensionDelivery::Shutdown { deadline_ms, reason }, .. }) => {
+            format!("{ticket}: SHUTDOWN {reason} until {deadline_ms}")
+        }
+        Effect::StreamBegins { content_type } => format!("stream {}", content_type.as_deref().unwrap_or("-")),
+        Effect::StreamEnds(Ok(())) => "stream ends".to_owned(),
+        Effect::StreamEnds(Err(FunctionError { payload, .. })) => {
+            format!("stream ends ! {}", String::from_utf8_lossy(payload).replace(id().as_str(), "<id>"))
+        }
+        Effect::Subscribe { extension, .. } => format!("subscribe {extension}"),
+        Effect::Gone => "gone".to_owned(),
         Effect::Answer(_, Answer::Event(delivery)) => format!("200 until {}", delivery.deadline_ms),
         Effect::Answer(_, Answer::Accepted) => "202".to_owned(),
         Effect::Answer(_, Answer::Refused(refusal)) => refusal.error_type().to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! Paths in the command and in variables that lead to a volume are rewritten to the volume's source; a program with such a path of its own is not helped.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -33,24 +33,46 @@ pub(super) fn adapt(mut request: SandboxRequest) -> Result<(SandboxRequest, Bare
     // The deepest target decides.
     volumes.sort_by_key(|volume| std::cmp::Reverse(volume.target.components().count()));
     let rules = rules(&host, &volumes);
-    request.command = match request.command {
-        Command::FirstOf { candidates, arguments } => {
-            Command::FirstOf { candidates: translated(&candidates, &volumes), arguments: translated(&arguments, &volumes) }
-        }
-        Command::Line(words) => Command::Line(translated(&words, &volumes)),
-    };
-    for variable in &mut request.environment {
-        let bytes = variable.as_bytes();
-        let value = bytes.iter().position(|&byte| byte == b'=').map_or(0, |equals| equals + 1);
-        let (name, value) = bytes.split_at(value);
-        if let Ok(rewritten) = CString::new([name, &translate(value, &volumes)].concat()) {
-            *variable = rewritten;
-        }
+    let lacks = open_after_all(&volumes);
+    let translation = Translation { volumes };
+    (request.command, request.environment, request.working_dir) =
+        translation.of(&request.command, &request.environment, &request.working_dir);
+    Ok((request, Bare { folder, translation, rules, lacks }))
+}
+
+/// Where what would be shown at places inside lies; nowhere else, where it is shown there.
+#[derive(Debug, Clone, Default)]
+pub(in crate::sandbox) struct Translation {
+    /// The deepest target first.
+    volumes: Vec<Volume>,
+}
+
+impl Translation {
+    /// A program with all paths in it rewritten.
+    pub(in crate::sandbox) fn of(
+        &self,
+        command: &Command,
+        environment: &[CString],
+        working_dir: &Path,
+    ) -> (Command, Vec<CString>, PathBuf) {
+        let volumes = &self.volumes;
+        let command = match command {
+            Command::FirstOf { candidates, arguments } => {
+                Command::FirstOf { candidates: translated(candidates, volumes), arguments: translated(arguments, volumes) }
+            }
+            Command::Line(words) => Command::Line(translated(words, volumes)),
+        };
+        let rewritten = |variable: &CString| {
+            let bytes = variable.as_bytes();
+            let value = bytes.iter().position(|&byte| byte == b'=').map_or(0, |equals| equals + 1);
+            let (name, value) = bytes.split_at(value);
+            CString::new([name, &translate(value, volumes)].concat()).unwrap_or_else(|_| variable.clone())
+        };
+        let working_dir = PathBuf::from(OsString::from_vec(translate(working_dir.as_os_str().as_bytes(), volumes)));
+        let is_missing_place = PLACES.iter().any(|place| working_dir == Path::new(place)) && !working_dir.exists();
+        let working_dir = if is_missing_place { "/".into() } else { working_dir };
+        (command, environment.iter().map(rewritten).collect(), working_dir)
     }
-    let working_dir = PathBuf::from(std::ffi::OsString::from_vec(translate(request.working_dir.as_os_str().as_bytes(), &volumes)));
-    let is_missing_place = PLACES.iter().any(|place| working_dir == Path::new(place)) && !working_dir.exists();
-    request.working_dir = if is_missing_place { "/".into() } else { working_dir };
-    Ok((request, Bare { folder, rules, lacks: open_after_all(&volumes) }))
 }
 
 /// Whether others than root get to the program, the volumes and the working directory. What is not there is none of our business.

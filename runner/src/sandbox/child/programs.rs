@@ -45,7 +45,7 @@ pub(super) fn execute(orders: &mut Orders<'_>) -> Kernel<()> {
 /// Becomes the init's file, which then executes the program: from here on `/proc/self/exe` is that one, should the program, or what interprets it, be
 /// called so (CVE-2019-5736). Returns only if that is not to be.
 pub(super) fn start_from_init(orders: &mut Orders<'_>) -> Kernel<()> {
-    let Some(Init { executable, started, .. }) = orders.init else { return Err(libc::EINVAL) };
+    let Some(Init { executable, beside: Some(Beside { started, .. }), .. }) = orders.init else { return Err(libc::EINVAL) };
     let exists = |(path, _): &(*const c_char, *const *const c_char)| is_file(*path);
     let program = if orders.search == Search::Existing { orders.programs.iter().position(exists) } else { Some(0) };
     orders.record.program.store(program.unwrap_or(orders.programs.len()) as u32, Ordering::Relaxed);

@@ -189,6 +189,12 @@ impl Guard {
         self.killed
     }
 
+    /// Whether somebody inside was killed for memory while the sandbox has not been seen to end: it is about to.
+    pub(super) fn is_killing(&self) -> bool {
+        let by_kernel = self.cgroup.as_ref().is_some_and(|cgroup| cgroup.kills() > 0);
+        by_kernel || self.watch.as_ref().is_some_and(Watch::has_killed)
+    }
+
     /// Reads the last figures of a sandbox that has ended, and removes its cgroup.
     pub(super) fn settle(&mut self) {
         self.peak_bytes();

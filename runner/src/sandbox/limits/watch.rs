@@ -80,13 +80,18 @@ impl Watch {
 
     /// What was in use when it killed; before, pages that several processes share count for each, which tells nothing.
     pub(super) fn passed_bytes(&self) -> Option<u64> {
-        self.seen.killed.load(Ordering::Acquire).then(|| self.seen.peak_bytes.load(Ordering::Relaxed))
+        self.has_killed().then(|| self.seen.peak_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Whether it has killed.
+    pub(super) fn has_killed(&self) -> bool {
+        self.seen.killed.load(Ordering::Acquire)
     }
 
     /// Ends it, and says whether it killed.
     pub(super) fn stop(mut self) -> bool {
         self.end();
-        self.seen.killed.load(Ordering::Acquire)
+        self.has_killed()
     }
 
     fn end(&mut self) {

@@ -20,6 +20,35 @@ fn success() {
 }
 
 #[test]
+fn telemetry_hears_more() {
+    let mut lifecycle = lifecycle("1");
+    let inputs = vec![
+        (0, begin()),
+        (0, Input::Invoke(invocation())),
+        (10, next()),
+        (13, answers("1")),
+        (14, next()),
+        (20, Input::Invoke(invocation())),
+        (21, fails("{}")),
+        (22, exits(1)),
+    ];
+    let expected = [
+        &[
+            "INIT_START Init",
+            "start",
+            "init runtime done Init Success",
+            "INIT_REPORT 10 Init Success",
+            "START $LATEST",
+            "200 until 1001010",
+        ][..],
+        &["202", "= 1", "runtime done Success", "END", "REPORT 4 init 10 billed 14 used 0 Success", "finish", "START $LATEST"],
+        &["200 until 1001020", "202", "! {}", "runtime done Error(ErrorType(\"Runtime.Boom\"))", "END"],
+        &["REPORT 2 billed 2 used 0 Success", "finish"],
+    ];
+    assert_eq!(play_all(&mut lifecycle, inputs), expected.concat());
+}
+
+#[test]
 fn handler_error_is_no_failure_of_the_phase() {
     check(
         vec![(10, next()), (11, fails("not json")), (12, next())],
@@ -37,7 +66,7 @@ fn error_in_a_streamed_response() {
 
 #[test]
 fn answers_then_exits() {
-    for end in [exits(0), exits(1), killed()] {
+    for end in [exits(0), exits(1), signaled()] {
         check(
             vec![(10, next()), (11, answers("1")), (12, end)],
             &["START $LATEST", "200 until 1001010", "202", "= 1", "END", "REPORT 2 init 10 billed 12 used 0 Success", "finish"],
@@ -50,7 +79,7 @@ fn exits_without_an_answer() {
     for (end, error) in [
         (exits(0), PlatformError::Exited(RuntimeEnd::Exited(0))),
         (exits(7), EXITED_7),
-        (killed(), PlatformError::Exited(RuntimeEnd::Signaled { signal: 9, core_dumped: false })),
+        (signaled(), PlatformError::Exited(RuntimeEnd::Signaled { signal: 9, core_dumped: false })),
     ] {
         check(
             vec![(10, next()), (12, end)],
@@ -93,7 +122,7 @@ fn init_error_then_exit() {
 #[test]
 fn init_error_and_no_exit_is_killed_soon() {
     check(
-        vec![(10, init_error("boom")), (209, Input::Alarm), (210, Input::Alarm), (211, killed())],
+        vec![(10, init_error("boom")), (209, Input::Alarm), (210, Input::Alarm), (211, Input::Cleared)],
         &[
             "202",
             "START $LATEST",
@@ -110,7 +139,7 @@ fn init_error_and_no_exit_is_killed_soon() {
 fn not_started() {
     let error = PlatformError::NoBootstrap { tried: vec!["/var/task/bootstrap".to_owned()] };
     check(
-        vec![(1, Input::NotStarted(error.clone()))],
+        vec![(1, Input::NotStarted(Program::Runtime, error.clone()))],
         &[
             "START $LATEST",
             "failed Runtime.InvalidEntrypoint",
@@ -126,7 +155,7 @@ fn not_started() {
 fn timeout() {
     let error = PlatformError::TimedOut("1".parse().unwrap());
     check(
-        vec![(10, next()), (1009, Input::Alarm), (1010, Input::Alarm), (1011, answers("late")), (1012, killed())],
+        vec![(10, next()), (1009, Input::Alarm), (1010, Input::Alarm), (1011, answers("late")), (1012, Input::Cleared)],
         &[
             "START $LATEST",
             "200 until 1001010",
@@ -143,7 +172,7 @@ fn timeout() {
 #[test]
 fn timeout_after_the_answer() {
     check(
-        vec![(10, next()), (11, answers("1")), (1010, Input::Alarm), (1012, killed())],
+        vec![(10, next()), (11, answers("1")), (1010, Input::Alarm), (1012, Input::Cleared)],
         &[
             "START $LATEST",
             "200 until 1001010",
@@ -200,7 +229,7 @@ fn aborted_answer_then_next_is_killed_soon() {
                 (13, next()),
                 (211, Input::Alarm),
                 (212, Input::Alarm),
-                (213, killed()),
+                (213, Input::Cleared),
             ],
             &[
                 "START $LATEST",
@@ -221,7 +250,7 @@ fn aborted_answer_then_next_is_killed_soon() {
 #[test]
 fn slow_init_is_repeated_on_the_functions_time() {
     let start = ["INIT_REPORT 10000 Init Timeout", "kill", "START $LATEST", "start"];
-    let slow = || vec![(9999, Input::Alarm), (10_000, Input::Alarm), (10_001, killed())];
+    let slow = || vec![(9999, Input::Alarm), (10_000, Input::Alarm), (10_001, Input::Cleared)];
     check(slow(), &start);
     // In time: no Init Duration, the time counts.
     check(
@@ -230,7 +259,7 @@ fn slow_init_is_repeated_on_the_functions_time() {
     );
     // Too slow again.
     check(
-        slow().into_iter().chain([(11_000, Input::Alarm), (11_001, Input::Alarm), (11_002, killed())]).collect(),
+        slow().into_iter().chain([(11_000, Input::Alarm), (11_001, Input::Alarm), (11_002, Input::Cleared)]).collect(),
         &[
             &start[..],
             &[
@@ -273,7 +302,7 @@ fn timeout_of_zero() {
 fn alarms() {
     let mut lifecycle = single_execution("1");
     let mut steps = vec![];
-    for (ms, input) in [(10, next()), (11, response(Posted::Truncated)), (12, next()), (212, Input::Alarm), (213, killed())] {
+    for (ms, input) in [(10, next()), (11, response(Posted::Truncated)), (12, next()), (212, Input::Alarm), (213, Input::Cleared)] {
         steps.push(lifecycle.alarm());
         lifecycle.apply(input, at(ms));
     }
@@ -284,18 +313,10 @@ fn alarms() {
 /// What the server will need: one environment, many events, a crash in between.
 #[test]
 fn many_invocations_in_one_environment() {
-    let mut lifecycle = Lifecycle::new(function("1"));
+    let mut lifecycle = lifecycle("1");
     let invoke = || Input::Invoke(invocation());
-    let inputs = vec![
-        (0, Input::Begin),
-        (10, next()),
-        (20, invoke()),
-        (21, answers("1")),
-        (22, next()),
-        (30, invoke()),
-        (32, exits(7)),
-        (40, invoke()),
-    ];
+    let inputs =
+        vec![(0, begin()), (10, next()), (20, invoke()), (21, answers("1")), (22, next()), (30, invoke()), (32, exits(7)), (40, invoke())];
     let played = play(&mut lifecycle, inputs);
     let failure = format!("! {}", body(&EXITED_7));
     let expected = [
@@ -314,8 +335,8 @@ fn many_invocations_in_one_environment() {
 #[test]
 fn failed_init_without_an_event_is_repeated_for_the_next() {
     for failure in [vec![(10, exits(7))], vec![(10, init_error("{}")), (11, exits(1))]] {
-        let mut lifecycle = Lifecycle::new(function("1"));
-        play(&mut lifecycle, vec![(0, Input::Begin)]);
+        let mut lifecycle = lifecycle("1");
+        play(&mut lifecycle, vec![(0, begin())]);
         let played = play(&mut lifecycle, failure);
         assert!(played.iter().any(|effect| effect.starts_with("INIT_REPORT 10 Init Error")), "{played:?}");
         let played = play(&mut lifecycle, vec![(20, Input::Invoke(invocation())), (30, next())]);
@@ -325,8 +346,8 @@ fn failed_init_without_an_event_is_repeated_for_the_next() {
 
 #[test]
 fn event_that_arrives_while_a_failed_init_winds_up_gets_another_runtime() {
-    let mut lifecycle = Lifecycle::new(function("1"));
-    play(&mut lifecycle, vec![(0, Input::Begin), (10, init_error("{}"))]);
+    let mut lifecycle = lifecycle("1");
+    play(&mut lifecycle, vec![(0, begin()), (10, init_error("{}"))]);
     let played = play(&mut lifecycle, vec![(11, Input::Invoke(invocation())), (12, exits(1)), (20, next())]);
     assert_eq!(played, ["START $LATEST", "start", "200 until 1001012"]);
 }

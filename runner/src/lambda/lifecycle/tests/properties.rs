@@ -50,7 +50,7 @@ fn input(step: Step) -> Input<Ticket> {
         Step::Error { right_id, body } => Input::Error { ticket: 0, request_id: request_id(right_id), body: posted(body, post("{}")) },
         Step::InitError { body } => Input::InitError { ticket: 0, body: posted(body, post("{}")) },
         Step::Alarm => Input::Alarm,
-        Step::NotStarted => Input::NotStarted(PlatformError::NoBootstrap { tried: Vec::new() }),
+        Step::NotStarted => Input::NotStarted(Program::Runtime, PlatformError::NoBootstrap { tried: Vec::new() }),
         Step::Ended(status) => exits(status),
         Step::Memory(bytes) => Input::PeakMemory { bytes },
     }
@@ -91,16 +91,16 @@ proptest! {
         let mut now = 0;
         for (step, pause) in steps {
             now += pause;
-            let kills = lifecycle.apply(input(step), at(now)).contains(&Effect::KillRuntime);
+            let kills = lifecycle.apply(input(step), at(now)).contains(&Effect::KillAll);
             if kills {
-                lifecycle.apply(killed(), at(now));
+                lifecycle.apply(Input::Cleared, at(now));
             }
         }
         for _ in 0..4 {
             let Some(alarm) = lifecycle.alarm() else { break };
             let ms = u64::try_from((alarm.max(at(now).instant) - at(0).instant).as_millis()).unwrap();
-            if lifecycle.apply(Input::Alarm, at(ms)).contains(&Effect::KillRuntime) {
-                lifecycle.apply(killed(), at(ms));
+            if lifecycle.apply(Input::Alarm, at(ms)).contains(&Effect::KillAll) {
+                lifecycle.apply(Input::Cleared, at(ms));
             }
             now = ms;
         }
@@ -109,9 +109,9 @@ proptest! {
 
     #[test]
     fn any_number_of_invocations(steps in proptest::collection::vec((step(), 0_u64..4000), 0..100)) {
-        let mut lifecycle = Lifecycle::new(function("1"));
+        let mut lifecycle = lifecycle("1");
         let (mut now, mut history, mut given) = (0, Vec::new(), 0);
-        lifecycle.apply(Input::Begin, at(0));
+        lifecycle.apply(begin(), at(0));
         for (step, pause) in steps {
             now += pause;
             if !lifecycle.is_busy() {

@@ -121,8 +121,8 @@ fn messages_are_awss() {
 
 #[test]
 fn everyone_who_waits_gets_the_event() {
-    let mut lifecycle = Lifecycle::new(function("3"));
-    play(&mut lifecycle, vec![(0, Input::Begin), (1, Input::Next(1)), (2, Input::Next(2))]);
+    let mut lifecycle = lifecycle("3");
+    play(&mut lifecycle, vec![(0, begin()), (1, Input::Next(1)), (2, Input::Next(2))]);
     let effects = lifecycle.apply(Input::Invoke(invocation()), at(10));
     assert_eq!(effects[1..], [Effect::Answer(1, event(1_003_010)), Effect::Answer(2, event(1_003_010))]);
 }
