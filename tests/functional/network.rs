@@ -73,9 +73,13 @@ fn a_published_tcp_port_carries_bytes_both_ways() {
     let Some(fixture) = Fixture::new() else { return };
     // More than any buffer on the way takes.
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
-    for network in ["private", "none"] {
-        let outside = free_port(0);
-        let options = ["--network", network, "-p", &format!("127.0.0.1:{outside}:8080")];
+    let (first, second) = (free_port(6), free_port(7));
+    for (network, outside, publish) in [
+        ("private", free_port(0), format!("127.0.0.1:{}:8080", free_port(0))),
+        ("none", free_port(0), format!("127.0.0.1:{}:8080", free_port(0))),
+        ("private", second, format!("127.0.0.1:{first}-{second}:8079-8080")),
+    ] {
+        let options = ["--network", network, "-p", &publish];
         let running = echoing(&fixture, &options, "tcp", 8080);
         assert!(echoed(outside, &bytes) == bytes, "{network}: all bytes, in order");
         assert_eq!(running.finish().expect_code(0).json(), json!({"served": {"echo": "ok"}}));
