@@ -1,9 +1,27 @@
 //! What an environment's sandbox is made of, and the programs in it.
 
 use std::net::SocketAddr;
+use std::os::fd::{OwnedFd, RawFd};
 
 use super::variables::EnvVars;
-use crate::sandbox::{PlanError, SandboxPlan, SandboxRequest, plan};
+use crate::lambda;
+use crate::sandbox::{Command, FirstProcess, PlanError, Program, SandboxPlan, SandboxRequest, plan};
+
+/// Where runtimes find the descriptor for framed logs on Lambda.
+const LOG_DESCRIPTOR: RawFd = 62;
+/// Where external extensions lie.
+const EXTENSIONS: &str = "/opt/extensions";
+
+/// Variables that extensions do not get, beside those that begin with an underscore (Lambda Extensions API, "environment variables").
+const RUNTIMES_OWN: [&str; 7] = [
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_XRAY_CONTEXT_MISSING",
+    "AWS_XRAY_DAEMON_ADDRESS",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
+];
 
 /// A sandbox and its programs, as often as they are wanted.
 #[derive(Debug, Clone)]
@@ -23,9 +41,46 @@ impl Blueprint {
         plan(SandboxRequest { environment, ..self.request.clone() })
     }
 
+    /// A sandbox in which programs are started one by one.
+    pub(super) fn several(&self) -> Result<SandboxPlan, PlanError> {
+        plan(SandboxRequest { first_process: FirstProcess::Several, ..self.request.clone() })
+    }
+
+    /// The runtime, with what it writes framed logs to.
+    pub(super) fn runtime(&self, runtime_api: SocketAddr, logs: OwnedFd) -> Program {
+        let mut variables = self.runtime_variables(runtime_api);
+        variables.set("_LAMBDA_TELEMETRY_LOG_FD", LOG_DESCRIPTOR.to_string());
+        Program { descriptors: vec![(LOG_DESCRIPTOR, logs)], ..self.program(self.request.command.clone(), &variables) }
+    }
+
+    /// An external extension.
+    pub(super) fn extension(&self, name: &str, runtime_api: SocketAddr) -> Program {
+        let mut variables = self.runtime_variables(runtime_api);
+        variables.retain(|name| !name.starts_with('_') && !RUNTIMES_OWN.contains(&name));
+        self.program(Command::FirstOf { candidates: vec![format!("{EXTENSIONS}/{name}")], arguments: Vec::new() }, &variables)
+    }
+
+    fn program(&self, command: Command, variables: &EnvVars) -> Program {
+        Program {
+            command,
+            environment: variables.to_c_strings(),
+            working_dir: self.request.working_dir.clone(),
+            stdio: self.request.stdio,
+            descriptors: Vec::new(),
+        }
+    }
+
     fn runtime_variables(&self, runtime_api: SocketAddr) -> EnvVars {
         let mut variables = self.variables.clone();
         variables.set("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string());
         variables
+    }
+}
+
+/// What an environment's program is called in the sandbox's terms: where it lies.
+pub(super) fn path_of(program: &lambda::Program) -> Option<String> {
+    match program {
+        lambda::Program::Runtime => None,
+        lambda::Program::Extension(name) => Some(format!("{EXTENSIONS}/{name}")),
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::EnvironmentError;
-use crate::api::{self, Api, Call};
+use crate::api::{self, Api};
 use crate::function::INNER_API_PORT;
 use crate::sandbox::network::{Networking, Protocol, Published, PublishedPort, Supervision, Supervisor, Told};
 use crate::sandbox::{Network, NetworkDescriptors, Outbound, Sandbox, SocketFactory, SocketHolder};
@@ -122,24 +122,19 @@ impl Connections {
     }
 
     /// Connects a sandbox whose runtime asks the Runtime API. `outside` is the API's listener on the host's loopback.
-    pub(super) fn serve(&self, sandbox: &mut Sandbox, outside: Option<&TcpListener>, calls: mpsc::Sender<Call>) -> io::Result<Serving> {
+    pub(super) fn serve(&self, sandbox: &mut Sandbox, outside: Option<&TcpListener>, api: Api) -> io::Result<Serving> {
         let mut tasks = JoinSet::new();
         let mut supervisor = None;
         match (sandbox.network.take(), outside) {
             (Some(NetworkDescriptors { listener: Some(listener), outbound, factory }), _) => {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                tasks.spawn(api::serve(listener, Api { calls, metadata: None }, |_| true, std::future::pending()));
+                tasks.spawn(api::serve(listener, api, |_| true, std::future::pending()));
                 supervisor = self.supervisor(outbound, factory)?;
             }
             (None, Some(outside)) => {
                 let listener = tokio::net::TcpListener::from_std(outside.try_clone()?)?;
                 let (holder, local) = (SocketHolder::of(sandbox), listener.local_addr()?);
-                tasks.spawn(api::serve(
-                    listener,
-                    Api { calls, metadata: None },
-                    move |peer| holder.holds(peer, local),
-                    std::future::pending(),
-                ));
+                tasks.spawn(api::serve(listener, api, move |peer| holder.holds(peer, local), std::future::pending()));
             }
             _ => return Err(io::Error::other("the sandbox has no network to serve the Runtime API on")),
         }

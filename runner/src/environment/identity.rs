@@ -48,6 +48,18 @@ impl ImageRoot {
         self.look(path.as_ref(), OFlag::O_PATH).is_ok()
     }
 
+    /// The names of the regular files in a folder inside, links to such followed as inside; none if there is no such folder.
+    pub fn files(&self, path: &str) -> Vec<String> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NONBLOCK;
+        let Ok(mut folder) = self.look(Path::new(path), flags).and_then(nix::dir::Dir::from_fd) else { return Vec::new() };
+        let names: Vec<_> = folder.iter().flatten().filter_map(|entry| Some(entry.file_name().to_str().ok()?.to_owned())).collect();
+        let is_file = |name: &String| {
+            let found = self.look(&Path::new(path).join(name), OFlag::O_PATH).map(File::from);
+            found.is_ok_and(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()))
+        };
+        names.into_iter().filter(is_file).collect()
+    }
+
     /// The contents of a regular file inside; none if there is no such file.
     fn read(&self, path: &str) -> Vec<u8> {
         /// No user database is larger.

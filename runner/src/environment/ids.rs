@@ -18,6 +18,11 @@ pub(super) fn seed() -> Result<[u8; 16], getrandom::Error> {
     Ok(seed)
 }
 
+/// A secret: 32 hex digits.
+pub(super) fn token() -> Result<String, getrandom::Error> {
+    Ok(seed()?.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// A trace that nobody samples, in the form Lambda sends since 2023.
 pub fn trace_id() -> Result<String, getrandom::Error> {
     let mut bytes = [0; 24];

@@ -5,27 +5,31 @@
 mod blueprint;
 pub mod connections;
 pub mod entry;
+pub mod extensions;
+mod hand;
 mod handle;
 pub mod host;
+mod house;
 pub mod identity;
 pub mod ids;
 pub mod layers;
-#[cfg_attr(not(test), expect(dead_code, reason = "it comes with the descriptor that is read"))]
 mod log_frames;
 mod logs;
 pub mod mount_points;
 mod once;
+mod running;
 mod runtime;
 mod serving;
 mod stream;
 mod task;
-#[cfg_attr(not(test), expect(dead_code, reason = "the environment gives it what happens with the next step"))]
 pub mod telemetry;
 #[cfg(test)]
 mod tests;
 pub mod variables;
+mod wires;
 
 pub use blueprint::Blueprint;
 pub use handle::{Answer, Broken, Finished, Handle, Order, Part, Work};
 pub use once::{EnvironmentError, Ran, Run, run_once};
 pub use serving::{Setup, open};
+pub use task::BetweenEvents;

@@ -11,8 +11,8 @@ use super::blueprint::Blueprint;
 use super::connections::{ApiPort, Connections, PublishError};
 use super::handle::{Answer, Work};
 use super::ids;
-use super::task::{Environment, Start};
-use crate::api::Call;
+use super::task::{Environment, Keeping, Start};
+use crate::api::{Call, Metadata};
 use crate::function::{Function, INNER_API_PORT};
 use crate::lambda::{Invocation, Outcome, ReportFigures};
 use crate::report::Report;
@@ -128,13 +128,12 @@ pub async fn run_once(
         report.note(&format!("undocked: {outside} leads to port {inside} inside"));
     }
     let invocation = invocation(&run).map_err(|source| EnvironmentError::Random { source })?;
-    let (start, received) = start(launcher, blueprint, connections)?;
+    let (start, received) = start(launcher, blueprint, connections, Keeping::Once)?;
     let (answer, mut answered) = oneshot::channel();
     let (finished, mut end) = oneshot::channel();
-    let (_, mut none) = mpsc::channel(1);
     let mut environment = Environment::new(start, Arc::new(run.function.clone()), report);
     environment.begin(Some(Box::new(Work { invocation, answer, finished })))?;
-    let interrupted = environment.serve(received, &mut none, stop).await?;
+    let interrupted = environment.serve(received, None, stop).await?;
     environment.clear_away().await?;
     environment.close(None);
     report.flush().await;
@@ -150,13 +149,36 @@ pub async fn run_once(
 /// What every start of a runtime needs, and where its calls come.
 pub(super) fn start(
     launcher: &Launcher,
-    blueprint: Blueprint,
+    mut blueprint: Blueprint,
     connections: Connections,
+    keeping: Keeping,
 ) -> Result<(Start, mpsc::Receiver<Call>), EnvironmentError> {
     let (outside, runtime_api) = connections.outside()?;
     let (calls, received) = mpsc::channel(CALLS_AHEAD);
-    let seed = ids::seed().map_err(|source| EnvironmentError::Random { source })?;
-    Ok((Start { launcher: launcher.clone(), blueprint, runtime_api, connections, outside, calls, seed }, received))
+    let random = |source| EnvironmentError::Random { source };
+    let seed = ids::seed().map_err(random)?;
+    let metadata = Arc::new(Metadata {
+        token: ids::token().map_err(random)?,
+        availability_zone_id: zone(&blueprint.variables.get("AWS_REGION").unwrap_or_default().to_string_lossy()),
+    });
+    blueprint.variables.set("AWS_LAMBDA_METADATA_API", runtime_api.to_string());
+    blueprint.variables.set("AWS_LAMBDA_METADATA_TOKEN", &metadata.token);
+    let launcher = launcher.clone();
+    let start = Start { launcher, blueprint, runtime_api, connections, outside, calls, metadata: Some(metadata), seed, keeping };
+    Ok((start, received))
+}
+
+/// The id of a region's first availability zone: `us-east-1` has `use1-az1`, `ap-southeast-2` has `apse2-az1`.
+fn zone(region: &str) -> String {
+    let short = |word: &str| match word {
+        "northeast" => "ne".to_owned(),
+        "northwest" => "nw".to_owned(),
+        "southeast" => "se".to_owned(),
+        "southwest" => "sw".to_owned(),
+        "north" | "south" | "east" | "west" | "central" => word[..1].to_owned(),
+        other => other.to_owned(),
+    };
+    format!("{}-az1", region.split('-').map(short).collect::<String>())
 }
 
 fn invocation(run: &Run<'_>) -> Result<Invocation, getrandom::Error> {
@@ -171,4 +193,22 @@ fn invocation(run: &Run<'_>) -> Result<Invocation, getrandom::Error> {
         cognito_identity: function.cognito_identity.clone(),
         tenant_id: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones() {
+        for (region, expected) in [
+            ("us-east-1", "use1-az1"),
+            ("eu-west-1", "euw1-az1"),
+            ("ap-southeast-2", "apse2-az1"),
+            ("eu-central-1", "euc1-az1"),
+            ("", "-az1"),
+        ] {
+            assert_eq!(zone(region), expected);
+        }
+    }
 }

@@ -1,63 +1,12 @@
-//! One runtime process in its sandbox, as the environment's task waits for it.
+//! What a program that could not be started says of the function.
 
 use std::io;
-use std::os::fd::OwnedFd;
 
-use tokio::io::unix::AsyncFd;
-
-use super::connections::Serving;
-use super::logs::Logs;
-use crate::lambda::{PlatformError, RuntimeEnd};
-use crate::sandbox::{Ended, LaunchError, Sandbox};
+use crate::lambda::PlatformError;
+use crate::sandbox::LaunchError;
 
 /// Docker-lambda and AWS look here, too, and name only the function's own places when there is nothing.
 const IMAGE_BOOTSTRAP: &str = "/var/runtime/bootstrap";
-
-/// A sandbox with a runtime in it.
-#[derive(Debug)]
-pub(super) struct RuntimeProcess {
-    /// Its output.
-    pub(super) logs: Logs,
-    sandbox: Sandbox,
-    /// The sandbox's end, registered once for all waits.
-    end: AsyncFd<OwnedFd>,
-    /// What it is connected by, for as long as it runs.
-    serving: Serving,
-}
-
-impl RuntimeProcess {
-    pub(super) fn new(mut sandbox: Sandbox, serving: Serving) -> io::Result<Self> {
-        let logs = Logs::new(sandbox.stdout.take(), sandbox.stderr.take())?;
-        let end = sandbox.watch_end()?;
-        Ok(Self { logs, sandbox, end, serving })
-    }
-
-    /// Waits until the process has ended. May be dropped and called anew at any time.
-    pub(super) async fn has_ended(&self) {
-        // An error shows again when reaping.
-        drop(self.end.readable().await);
-    }
-
-    /// Reaps the process, with everything in the sandbox, and says how it ended. Waits if it has not.
-    pub(super) async fn reap(&mut self) -> io::Result<RuntimeEnd> {
-        Ok(match self.sandbox.ended().await? {
-            _ if self.sandbox.killed_for_memory() => RuntimeEnd::OutOfMemory,
-            Ended::Exited(status) => RuntimeEnd::Exited(status),
-            Ended::Signaled { signal, core_dumped } => RuntimeEnd::Signaled { signal, core_dumped },
-        })
-    }
-
-    /// Kills everything in the sandbox; [`RuntimeProcess::reap`] follows.
-    pub(super) fn kill(&mut self) {
-        self.sandbox.kill();
-        self.serving.end();
-    }
-
-    /// The most memory seen in use until now.
-    pub(super) fn peak_memory_bytes(&mut self) -> u64 {
-        self.sandbox.peak_memory_bytes()
-    }
-}
 
 /// The function's part in a launch that failed. `Err` if it has none: then the run could not be done.
 pub(super) fn function_fault(error: LaunchError) -> Result<PlatformError, LaunchError> {

@@ -9,7 +9,7 @@ use super::blueprint::Blueprint;
 use super::connections::Connections;
 use super::handle::{Broken, Handle, Order};
 use super::once::start;
-use super::task::Environment;
+use super::task::{BetweenEvents, Environment, Keeping};
 use crate::exit_code::chain;
 use crate::function::Function;
 use crate::report::Report;
@@ -28,6 +28,8 @@ pub struct Setup {
     pub connections: Connections,
     /// Its log.
     pub report: Report,
+    /// What its processes do between events.
+    pub between: BetweenEvents,
 }
 
 /// Opens an environment; its Init phase begins at once. `setup` is awaited first. Must be called within a tokio `LocalSet`.
@@ -58,8 +60,8 @@ fn refuse(order: Order, broken: Option<&Broken>) {
 }
 
 async fn serve(setup: Setup, orders: &mut mpsc::Receiver<Order>) -> Result<(), Broken> {
-    let Setup { launcher, blueprint, function, connections, mut report } = setup;
-    let (start, calls) = start(&launcher, blueprint, connections).map_err(broken)?;
+    let Setup { launcher, blueprint, function, connections, mut report, between } = setup;
+    let (start, calls) = start(&launcher, blueprint, connections, Keeping::Staying { between }).map_err(broken)?;
     let mut environment = Environment::new(start, function, &mut report);
     // An invocation that is here already is begun with: its Init phase and its own tell of one failure, not of two.
     let first = match orders.try_recv() {
@@ -71,7 +73,7 @@ async fn serve(setup: Setup, orders: &mut mpsc::Receiver<Order>) -> Result<(), B
         Err(_) => None,
     };
     let served = match environment.begin(first) {
-        Ok(()) => environment.serve(calls, orders, std::future::pending()).await.map(drop),
+        Ok(()) => environment.serve(calls, Some(orders), std::future::pending()).await.map(drop),
         Err(error) => Err(error),
     };
     let cleared = environment.clear_away().await;

@@ -27,6 +27,11 @@ impl Stream {
         self.offered = parts;
     }
 
+    /// The parts of that call, for somebody else.
+    pub(super) fn take_offered(&mut self) -> Option<mpsc::Receiver<Bytes>> {
+        self.offered.take()
+    }
+
     /// That call was let in.
     pub(super) fn begin(&mut self) {
         self.parts = self.offered.take();

@@ -7,24 +7,22 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use super::EnvironmentError;
 use super::blueprint::Blueprint;
 use super::connections::Connections;
-use super::handle::{Answer, Broken, Finished, Order, Work};
-use super::runtime::{RuntimeProcess, function_fault};
-use super::stream::{Stream, Taken};
-use crate::api::{Call, Ticket};
+use super::hand::{Hand, Parts};
+use super::handle::{Broken, Finished, Order, Work};
+use super::house::{House, Stir};
+use super::running::Happened;
+use super::stream::Taken;
+use crate::api::{Call, Metadata, Ticket};
 use crate::function::Function;
-use crate::lambda::{
-    Effect, FunctionError, Identifiers, Input, Invocation, Lifecycle, LogEvent, Now, Program, ReportFigures, ReportStatus,
-};
-use crate::report::{OutputStream, Report};
+use crate::lambda::{Effect, Identifiers, Input, Lifecycle, LogEvent, Now, ReportFigures, ReportStatus};
+use crate::report::Report;
 use crate::sandbox::Launcher;
-use crate::sandbox::network::Told;
 
 /// How often memory is looked at, beside the runtime's calls.
 const MEMORY_TICK: Duration = Duration::from_millis(100);
@@ -41,41 +39,49 @@ pub(super) struct Start {
     pub(super) outside: Option<TcpListener>,
     /// Where its calls go.
     pub(super) calls: mpsc::Sender<Call>,
+    /// What the metadata endpoint tells.
+    pub(super) metadata: Option<Arc<Metadata>>,
     /// What its identifiers begin with.
     pub(super) seed: [u8; 16],
+    /// How it is kept.
+    pub(super) keeping: Keeping,
+}
+
+/// How an environment is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeping {
+    /// For one invocation.
+    Once,
+    /// For many of them.
+    Staying {
+        /// What its processes do between events.
+        between: BetweenEvents,
+    },
+}
+
+/// What an environment's processes do between events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BetweenEvents {
+    /// They go on.
+    GoOn,
+    /// They are stopped, as on Lambda.
+    Freeze,
 }
 
 /// An execution environment.
 pub(super) struct Environment<'a> {
-    start: Start,
     lifecycle: Lifecycle<Ticket>,
-    runtime: Option<RuntimeProcess>,
-    report: &'a mut Report,
-    hand: Option<InHand>,
+    house: House<'a>,
+    hand: Hand,
+    keeping: Keeping,
     /// Set by the last REPORT, for the end of its phase.
     reported: Option<(ReportFigures, ReportStatus)>,
     memory_seen: Option<Instant>,
-    /// Whether it was said what the sandbox lacks.
-    warned: bool,
-    /// Whether everything in the sandbox was killed.
-    killed: bool,
-    /// The answer that comes in parts.
-    stream: Stream,
-    ending: Ending,
-}
-
-/// Whether the environment goes on.
-#[derive(Debug, Default)]
-struct Ending {
     shut_down: Option<oneshot::Sender<()>>,
-    /// All is done.
+    /// Whether the shutdown phase after the only invocation has begun.
+    farewell: bool,
+    /// Nothing is left, and nothing will follow.
     over: bool,
-}
-
-/// Who waits for the invocation in hand.
-struct InHand {
-    answer: Option<oneshot::Sender<Result<Answer, Broken>>>,
-    finished: oneshot::Sender<Finished>,
 }
 
 /// What woke the task.
@@ -84,110 +90,133 @@ enum Wake {
     Alarm,
     MemoryTick,
     Call(Call),
-    Part(Option<Bytes>),
-    Ended,
-    Output(OutputStream),
-    Room,
-    Told(Told),
+    Part(Option<bytes::Bytes>),
+    Stir(Stir),
     Order(Order),
     Abandoned,
 }
 
 impl<'a> Environment<'a> {
     pub(super) fn new(start: Start, function: Arc<Function>, report: &'a mut Report) -> Self {
+        let (keeping, seed) = (start.keeping, start.seed);
+        let parts = if keeping == Keeping::Once { Parts::Collected } else { Parts::HandedOver };
         Self {
-            lifecycle: Lifecycle::new(function, Identifiers::from_seed(start.seed)),
-            start,
-            runtime: None,
-            report,
-            hand: None,
+            lifecycle: Lifecycle::new(function, Identifiers::from_seed(seed)),
+            house: House::new(start, report),
+            hand: Hand::new(parts),
+            keeping,
             reported: None,
             memory_seen: None,
-            warned: false,
-            killed: false,
-            stream: Stream::default(),
-            ending: Ending::default(),
+            shut_down: None,
+            farewell: false,
+            over: false,
         }
     }
 
     /// Begins the Init phase, for an invocation that is there already if there is one.
     pub(super) fn begin(&mut self, first: Option<Box<Work>>) -> Result<(), EnvironmentError> {
-        match first.map(|work| self.take_in_hand(*work)) {
-            Some(invocation) => self.apply([Input::Begin { extensions: Vec::new() }, Input::Invoke(invocation)]),
-            None => self.apply([Input::Begin { extensions: Vec::new() }]),
+        let begin = Input::Begin { extensions: self.house.extensions().to_vec() };
+        match first.map(|work| self.hand.take(*work)) {
+            Some(invocation) => self.apply([begin, Input::Invoke(invocation)]),
+            None => self.apply([begin]),
         }
     }
 
-    fn take_in_hand(&mut self, work: Work) -> Invocation {
-        let Work { invocation, answer, finished } = work;
-        self.hand = Some(InHand { answer: Some(answer), finished });
-        invocation
-    }
-
-    /// Works on orders until there are no more of them and all is done, or `stop` ends it before: then the answer is its signal.
+    /// Works on orders until there are no more of them, or `stop` ends it before: then the answer is its signal. Without orders there is one invocation,
+    /// the one it was begun with.
     pub(super) async fn serve(
         &mut self,
         mut calls: mpsc::Receiver<Call>,
-        orders: &mut mpsc::Receiver<Order>,
+        mut orders: Option<&mut mpsc::Receiver<Order>>,
         stop: impl Future<Output = i32>,
     ) -> Result<Option<i32>, EnvironmentError> {
         let mut stop = pin!(stop);
         let mut memory_tick = interval_at(tokio::time::Instant::now() + MEMORY_TICK, MEMORY_TICK);
         memory_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !self.ending.over {
-            let (has_room, is_busy) = (self.report.has_room(), self.hand.is_some());
+        while !self.over {
+            if orders.is_none() && self.hand.is_empty() && !self.say_farewell().await? {
+                break;
+            }
+            let (alarm, is_busy) = (self.lifecycle.alarm(), !self.hand.is_empty());
             // In order of importance: neither a flood of output nor one of calls may hide the deadline.
             let wake = tokio::select! {
                 biased;
                 signal = &mut stop => Wake::Stop(signal),
-                () = reached(self.lifecycle.alarm()) => Wake::Alarm,
+                () = reached(alarm) => Wake::Alarm,
                 _ = memory_tick.tick(), if is_busy => Wake::MemoryTick,
                 // Before the call that tells their end.
-                part = self.stream.part() => Wake::Part(part),
+                part = self.hand.part() => Wake::Part(part),
                 Some(call) = calls.recv() => Wake::Call(call),
-                () = has_ended(&self.runtime) => Wake::Ended,
-                stream = has_output(&self.runtime), if has_room => Wake::Output(stream),
-                () = self.report.room(), if !has_room => Wake::Room,
-                told = self.start.connections.logged(), if has_room => Wake::Told(told),
-                order = orders.recv(), if !is_busy => order.map_or(Wake::Abandoned, Wake::Order),
+                order = next(&mut orders) => order.map_or(Wake::Abandoned, Wake::Order),
+                stir = self.house.stirs() => Wake::Stir(stir),
             };
             match wake {
                 Wake::Stop(signal) => return Ok(Some(signal)),
                 Wake::Abandoned => return Ok(None),
-                Wake::Order(order) => self.take(order)?,
-                Wake::Alarm => self.apply([Input::Alarm])?,
-                Wake::MemoryTick => self.sample_memory()?,
-                Wake::Call(call) => {
-                    if self.memory_seen.is_none_or(|seen| seen.elapsed() > MEMORY_PAUSE) {
-                        self.sample_memory()?;
-                    }
-                    self.stream.offer(call.parts);
-                    self.apply([call.input])?;
-                }
-                Wake::Part(part) => {
-                    if self.stream.take(part) == Taken::TooLarge {
-                        self.apply([Input::StreamTooLarge])?;
-                    }
-                }
-                Wake::Ended => self.reap().await?,
-                Wake::Output(stream) => self.take_output(stream),
-                Wake::Room => {}
-                Wake::Told(told) => self.report.note(&format!("undocked: {told}")),
+                other => self.wake(other).await?,
             }
+            self.freeze_if_idle().await;
         }
         Ok(None)
     }
 
-    /// Takes an order while no invocation is in hand.
-    fn take(&mut self, order: Order) -> Result<(), EnvironmentError> {
+    async fn wake(&mut self, wake: Wake) -> Result<(), EnvironmentError> {
+        match wake {
+            Wake::Stop(_) | Wake::Abandoned | Wake::Stir(Stir::Room) => Ok(()),
+            Wake::Order(order) => self.take(order).await,
+            Wake::Alarm => self.apply([Input::Alarm]),
+            Wake::MemoryTick => self.sample_memory(),
+            Wake::Call(call) => {
+                if self.memory_seen.is_none_or(|seen| seen.elapsed() > MEMORY_PAUSE) {
+                    self.sample_memory()?;
+                }
+                self.hand.offer(call.parts);
+                self.apply([call.input])
+            }
+            Wake::Part(part) => match self.hand.add(part) {
+                Taken::TooLarge => self.apply([Input::StreamTooLarge]),
+                Taken::Added => Ok(()),
+            },
+            Wake::Stir(Stir::Happened(happened)) => self.happened(happened).await,
+            Wake::Stir(Stir::Told(told)) => {
+                self.house.report.note(&format!("undocked: {told}"));
+                Ok(())
+            }
+            Wake::Stir(Stir::Socket) => {
+                self.house.give_socket();
+                Ok(())
+            }
+        }
+    }
+
+    async fn happened(&mut self, happened: Happened) -> Result<(), EnvironmentError> {
+        match happened {
+            Happened::Output(member, stream) => {
+                self.house.take_output(member, stream, now().since_epoch);
+                Ok(())
+            }
+            Happened::Ended(end) => {
+                let inputs = self.house.left(end, now().since_epoch);
+                self.apply_all(inputs)
+            }
+            Happened::Over => {
+                let inputs = self.house.is_over(now().since_epoch).await?;
+                self.apply_all(inputs)
+            }
+        }
+    }
+
+    async fn take(&mut self, order: Order) -> Result<(), EnvironmentError> {
+        self.house.thaw();
         match order {
             Order::Invoke(work) => {
-                let invocation = self.take_in_hand(*work);
+                let invocation = self.hand.take(*work);
                 self.apply([Input::Invoke(invocation)])
             }
             Order::Restart => self.apply([Input::Restart]),
             Order::ShutDown { done } => {
-                self.ending.shut_down = Some(done);
+                self.shut_down = Some(done);
+                self.house.flush_telemetry(now().since_epoch).await;
                 self.apply([Input::ShutDown])
             }
         }
@@ -195,7 +224,11 @@ impl<'a> Environment<'a> {
 
     /// Tells the lifecycle what happened and does what it says, until nothing more follows from it.
     fn apply<const N: usize>(&mut self, inputs: [Input<Ticket>; N]) -> Result<(), EnvironmentError> {
-        let mut inputs = VecDeque::from(inputs);
+        self.apply_all(VecDeque::from(inputs))
+    }
+
+    fn apply_all(&mut self, inputs: impl Into<VecDeque<Input<Ticket>>>) -> Result<(), EnvironmentError> {
+        let mut inputs = inputs.into();
         while let Some(input) = inputs.pop_front() {
             for effect in self.lifecycle.apply(input, now()) {
                 inputs.extend(self.perform(effect)?);
@@ -204,105 +237,40 @@ impl<'a> Environment<'a> {
         Ok(())
     }
 
-    /// Kills and reaps the runtime, if there is one. What it wrote is logged only if the log is not yet complete.
-    pub(super) async fn clear_away(&mut self) -> Result<(), EnvironmentError> {
-        if let Some(mut runtime) = self.runtime.take() {
-            runtime.kill();
-            runtime.reap().await.map_err(watch)?;
-            if self.hand.is_some() {
-                runtime.logs.drain(|stream, bytes| self.report.output(stream, bytes));
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells whoever waits that it is over: for an invocation in hand, since `error` came in between.
-    pub(super) fn close(self, error: Option<&Broken>) {
-        if let (Some(InHand { answer: Some(answer), .. }), Some(error)) = (self.hand, error) {
-            // Nobody may be waiting any more.
-            let _ = answer.send(Err(error.clone()));
-        }
-        if let Some(done) = self.ending.shut_down {
-            let _ = done.send(());
-        }
-    }
-
     fn perform(&mut self, effect: Effect<Ticket>) -> Result<Option<Input<Ticket>>, EnvironmentError> {
         match effect {
-            Effect::Start(_) => return self.launch(),
-            Effect::Terminate(_) | Effect::Kill(_) => self.runtime.iter_mut().for_each(RuntimeProcess::kill),
-            Effect::KillAll => match &mut self.runtime {
-                None => return Ok(Some(Input::Cleared)),
-                Some(runtime) => {
-                    self.killed = true;
-                    runtime.kill();
-                }
-            },
+            Effect::Start(program) => return self.house.start(program),
+            Effect::Terminate(program) => self.house.signal(&program, libc::SIGTERM),
+            Effect::Kill(program) => self.house.signal(&program, libc::SIGKILL),
+            Effect::KillAll => return Ok(self.house.kill_all(now().since_epoch)),
             // The caller may be gone; that is its own affair.
             Effect::Answer(ticket, answer) => drop(ticket.send(answer)),
             Effect::Log(event) => self.log(&event),
-            Effect::Decide(result) => self.answer(result),
-            Effect::StreamBegins { .. } => self.stream.begin(),
-            Effect::StreamEnds(result) => {
-                let payload = self.stream.end();
-                self.answer(result.map(|()| payload));
-            }
-            Effect::Subscribe { .. } => {}
-            Effect::Finish => self.finish(),
-            Effect::Gone => self.ending.over = true,
-        }
-        Ok(None)
-    }
-
-    fn answer(&mut self, result: Result<Bytes, FunctionError>) {
-        let answer = result.map_or_else(Answer::Failed, |payload| Answer::Success { payload });
-        if let Some(sender) = self.hand.as_mut().and_then(|hand| hand.answer.take()) {
-            // The client may be gone.
-            let _ = sender.send(Ok(answer));
-        }
-    }
-
-    fn finish(&mut self) {
-        if let (Some(InHand { finished, .. }), Some((figures, status))) = (self.hand.take(), self.reported.take()) {
-            let _ = finished.send(Finished { figures, status, log_tail: self.report.log_tail() });
-        }
-    }
-
-    fn launch(&mut self) -> Result<Option<Input<Ticket>>, EnvironmentError> {
-        let plan = self.start.blueprint.alone(self.start.runtime_api).map_err(|source| EnvironmentError::Plan { source })?;
-        match self.start.launcher.launch(plan) {
-            Ok(mut sandbox) => {
-                let serving = self.start.connections.serve(&mut sandbox, self.start.outside.as_ref(), self.start.calls.clone());
-                let serving = serving.map_err(|source| EnvironmentError::Connect { source })?;
-                if let Some(warning) = sandbox.enforcement().warning().filter(|_| !self.warned) {
-                    self.report.note(&format!("undocked: {warning}"));
-                    self.warned = true;
+            Effect::Decide(result) => self.hand.decide(result),
+            Effect::StreamBegins { content_type } => self.hand.stream_begins(content_type),
+            Effect::StreamEnds(result) => self.hand.stream_ends(result),
+            Effect::Subscribe { extension, subscription } => self.house.telemetry.subscribe(&extension, subscription),
+            Effect::Finish => {
+                if let Some((figures, status)) = self.reported.take() {
+                    self.hand.finish(Finished { figures, status, log_tail: self.house.report.log_tail() });
                 }
-                self.runtime = Some(RuntimeProcess::new(sandbox, serving).map_err(watch)?);
             }
-            Err(error) => {
-                let fault = function_fault(error).map_err(|source| EnvironmentError::Launch { source })?;
-                return Ok(Some(Input::NotStarted(Program::Runtime, fault)));
-            }
+            Effect::Gone => self.over = true,
         }
         Ok(None)
     }
 
-    /// Logs after everything that the function wrote until now.
+    /// Logs after everything that was written until now.
     fn log(&mut self, event: &LogEvent) {
-        if let Some(runtime) = &mut self.runtime {
-            runtime.logs.drain(|stream, bytes| self.report.output(stream, bytes));
-        }
         if let LogEvent::Report { figures, status, .. } = event {
             self.reported = Some((*figures, status.clone()));
         }
-        self.report.log(event);
+        self.house.log(event, now().since_epoch);
     }
 
     fn sample_memory(&mut self) -> Result<(), EnvironmentError> {
-        match &mut self.runtime {
-            Some(runtime) => {
-                let bytes = runtime.peak_memory_bytes();
+        match self.house.peak_memory_bytes() {
+            Some(bytes) => {
                 self.memory_seen = Some(Instant::now());
                 self.apply([Input::PeakMemory { bytes }])
             }
@@ -310,24 +278,38 @@ impl<'a> Environment<'a> {
         }
     }
 
-    async fn reap(&mut self) -> Result<(), EnvironmentError> {
-        let Some(mut runtime) = self.runtime.take() else { return Ok(()) };
-        let end = runtime.reap().await.map_err(watch)?;
-        runtime.logs.drain(|stream, bytes| self.report.output(stream, bytes));
-        let bytes = runtime.peak_memory_bytes();
-        let ended = if std::mem::take(&mut self.killed) { Input::Cleared } else { Input::Ended(Program::Runtime, end) };
-        self.apply([Input::PeakMemory { bytes }, ended])
+    /// After the only invocation: extensions have their shutdown phase. Whether there is one.
+    async fn say_farewell(&mut self) -> Result<bool, EnvironmentError> {
+        let has_guests = !self.house.extensions().is_empty();
+        if has_guests && !std::mem::replace(&mut self.farewell, true) {
+            self.house.flush_telemetry(now().since_epoch).await;
+            self.apply([Input::ShutDown])?;
+        }
+        Ok(has_guests)
     }
 
-    fn take_output(&mut self, stream: OutputStream) {
-        if let Some(bytes) = self.runtime.as_mut().and_then(|runtime| runtime.logs.take(stream)) {
-            self.report.output(stream, bytes);
+    async fn freeze_if_idle(&mut self) {
+        if self.keeping == (Keeping::Staying { between: BetweenEvents::Freeze }) && self.lifecycle.is_idle() {
+            self.house.freeze(now().since_epoch).await;
         }
     }
-}
 
-fn watch(source: std::io::Error) -> EnvironmentError {
-    EnvironmentError::Watch { source }
+    /// Kills and reaps what runs, if anything does. What it wrote is logged only if the log is not yet complete.
+    pub(super) async fn clear_away(&mut self) -> Result<(), EnvironmentError> {
+        let is_complete = self.hand.is_empty();
+        self.house.clear_away(is_complete, now().since_epoch).await
+    }
+
+    /// Tells whoever waits that it is over: for an invocation in hand, since `error` came in between.
+    pub(super) fn close(self, error: Option<&Broken>) {
+        if let Some(error) = error {
+            self.hand.give_up(error);
+        }
+        if let Some(done) = self.shut_down {
+            // Nobody may be waiting any more.
+            let _ = done.send(());
+        }
+    }
 }
 
 fn now() -> Now {
@@ -341,16 +323,9 @@ async fn reached(alarm: Option<Instant>) {
     }
 }
 
-async fn has_ended(runtime: &Option<RuntimeProcess>) {
-    match runtime {
-        Some(runtime) => runtime.has_ended().await,
-        None => pending().await,
-    }
-}
-
-async fn has_output(runtime: &Option<RuntimeProcess>) -> OutputStream {
-    match runtime {
-        Some(runtime) => runtime.logs.readable().await,
+async fn next(orders: &mut Option<&mut mpsc::Receiver<Order>>) -> Option<Order> {
+    match orders {
+        Some(orders) => orders.recv().await,
         None => pending().await,
     }
 }

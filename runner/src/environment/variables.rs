@@ -60,6 +60,11 @@ impl EnvVars {
         }
     }
 
+    /// Keeps those whose names are wanted.
+    pub(super) fn retain(&mut self, is_wanted: impl Fn(&str) -> bool) {
+        self.0.retain(|(name, _)| is_wanted(name));
+    }
+
     fn remove(&mut self, name: &str) {
         self.0.retain(|(other, _)| other != name);
     }

@@ -16,7 +16,7 @@ use crate::config::{ImageSource, RunConfig};
 use crate::environment::identity::{HOST_IDENTITY, Identity, ImageRoot};
 use crate::environment::layers::{self, MergeError};
 use crate::environment::variables::EnvVars;
-use crate::environment::{Blueprint, mount_points};
+use crate::environment::{Blueprint, extensions, mount_points};
 use crate::exit_code::Failure;
 use crate::function::INNER_API_PORT;
 use crate::sandbox::run_folder::{self, RunFolder};
@@ -42,6 +42,7 @@ pub(super) struct Inside {
     scratch: Option<PathBuf>,
     tmp_size_bytes: u64,
     limits: Limits,
+    extensions: Vec<String>,
     /// While it is held, the image stays in the cache.
     _rootfs: Option<Rootfs>,
     _folder: Option<RunFolder>,
@@ -92,8 +93,10 @@ impl Inside {
         let working_dir = working_dir(config, &userland);
         let names = names::files(config);
         let mut files: Vec<_> = helpers.into_iter().filter(|helper| is_free(&volumes, &helper.path)).collect();
+        let extensions;
         let (root, ids, rootfs) = match userland {
             Userland::Host(mut root) => {
+                extensions = extensions::names(&volumes, None);
                 names::show_on_host(&mut root, names);
                 (RootSource::Host(places::on_host(root, &config.volumes)), HOST_IDENTITY, None)
             }
@@ -113,6 +116,7 @@ impl Inside {
                     }
                 }
                 show_names_of_host(&image, &files, &mut volumes);
+                extensions = extensions::names(&volumes, Some(&image));
                 let (root, parts) = mount_points::root(rootfs.path(), &volumes).map_err(|error| {
                     let hint = error.hint();
                     Failure::could_not_run(error).with_hint(hint)
@@ -134,6 +138,7 @@ impl Inside {
             working_dir,
             tmp_size_bytes,
             limits,
+            extensions,
             filter,
             _rootfs: rootfs,
             _folder: folder.made,
@@ -142,7 +147,7 @@ impl Inside {
 
     /// What environments of a function are made of.
     pub(super) fn blueprint(&self, command: Command, variables: EnvVars, stdio: Stdio) -> Blueprint {
-        Blueprint { request: self.request(command, Vec::new(), stdio), variables, extensions: Vec::new() }
+        Blueprint { request: self.request(command, Vec::new(), stdio), variables, extensions: self.extensions.clone() }
     }
 
     /// What the sandbox is asked to be.

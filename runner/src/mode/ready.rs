@@ -10,7 +10,7 @@ use super::work::{Purpose, Work};
 use crate::config::RunConfig;
 use crate::environment::connections::Connections;
 use crate::environment::variables::{self, EnvVars, Unique};
-use crate::environment::{Handle, Setup, open};
+use crate::environment::{BetweenEvents, Handle, Setup, open};
 use crate::exit_code::Failure;
 use crate::function::Function;
 use crate::report::{CarriageReturns, Report};
@@ -29,11 +29,12 @@ struct Parts {
     function: Arc<Function>,
     connections: Connections,
     carriage_returns: CarriageReturns,
+    between: BetweenEvents,
 }
 
 impl Ready {
     /// Makes a function ready. Published ports are bound; layers may have to be copied, until a signal comes.
-    pub(super) async fn prepare(config: &RunConfig, work: Work, signals: &mut Signals) -> Result<Self, NotInside> {
+    pub(super) async fn prepare(config: &RunConfig, work: Work, between: BetweenEvents, signals: &mut Signals) -> Result<Self, NotInside> {
         let Work { userland, command, variables, purpose, needs, .. } = work;
         let Purpose::Function { function, carriage_returns, api_port, .. } = purpose else {
             let hint = "leave `--entrypoint` out; `undocked run` runs plain commands";
@@ -49,7 +50,16 @@ impl Ready {
         })?;
         let connections = connections.with_api_port(api_port);
         let inside = Inside::prepare(config, userland, needs, signals).await?;
-        Ok(Self(Rc::new(Parts { launcher, inside, command, variables, function: Arc::new(*function), connections, carriage_returns })))
+        Ok(Self(Rc::new(Parts {
+            launcher,
+            inside,
+            command,
+            variables,
+            function: Arc::new(*function),
+            connections,
+            carriage_returns,
+            between,
+        })))
     }
 
     /// The function.
@@ -87,6 +97,7 @@ impl Ready {
             function: Arc::new(Function { log_stream, ..Function::clone(function) }),
             connections: connections.again(),
             report,
+            between: self.0.between,
         }
     }
 }

@@ -16,7 +16,8 @@ use super::signals::Signals;
 use super::stay_open::Listen;
 use super::work::{self, Work};
 use crate::api::invoke;
-use crate::config::{Changes, EventsConfig, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus};
+use crate::config::{self, Changes, EventsConfig, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus};
+use crate::environment::BetweenEvents;
 use crate::exit_code::{ExitCode, Failure};
 use crate::fleet::{Fleet, FleetOptions, Names, Notice, Queue, Served};
 use crate::report::{self, CarriageReturns, Report};
@@ -66,9 +67,13 @@ impl Server<'_> {
         let listeners = self.config.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
         async_runtime()?.block_on(LocalSet::new().run_until(async {
             let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
+            let between = match self.config.keeping.between {
+                config::BetweenEvents::GoOn => BetweenEvents::GoOn,
+                config::BetweenEvents::Freeze => BetweenEvents::Freeze,
+            };
             let mut readies = Vec::new();
             for (served, work) in self.config.functions.iter().zip(works) {
-                match Ready::prepare(&served.run, work, &mut signals).await {
+                match Ready::prepare(&served.run, work, between, &mut signals).await {
                     Ok(ready) => readies.push((ready, served)),
                     Err(NotInside::Failed(failure)) => return Err(failure),
                     Err(NotInside::Interrupted(signal)) => return Ok(ExitCode::from_signal(signal)),

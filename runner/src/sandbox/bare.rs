@@ -19,8 +19,8 @@ pub(super) use in_place::Translation;
 pub(crate) struct Bare {
     /// Holds the copied root, or files made for the run; removed after the sandbox.
     pub(super) folder: Option<RunFolder>,
-    /// Where what would lie at places inside is in truth.
-    pub(super) translation: Translation,
+    /// Where what would lie at places inside is in truth, if it is not there.
+    pub(super) translation: Option<Translation>,
     /// What Landlock lets it use. What is not there needs no rule.
     pub(super) rules: Vec<Rule>,
     /// What could not be made.
@@ -138,7 +138,7 @@ fn copied(request: &SandboxRequest) -> Result<(PathBuf, Bare), BareError> {
     let below = |path: &str, rights| Rule { path: root.join(path), rights };
     let devices = plan::DEVICES.map(|name| below(&format!("dev/{name}"), Rights::Device));
     let rules = [below("", Rights::Read), below("tmp", Rights::All)].into_iter().chain(devices).collect();
-    Ok((root, Bare { folder: Some(folder), translation: Translation::default(), rules, lacks }))
+    Ok((root, Bare { folder: Some(folder), translation: None, rules, lacks }))
 }
 
 /// A path inside, below the folder that stands for the root.

@@ -250,9 +250,7 @@ impl Spawner {
         let wiring = wire(plan, memory_held).map_err(prepare("make pipes"))?;
         let maps = self.request_maps(plan)?;
         let (record, vectors) = (Record::default(), Vectors::new(plan, ruleset.is_some()));
-        let filter = filter_program(plan.filter.as_deref());
-        let network_filter = filter_program(plan.network_filter.as_deref());
-        let signals = sys::signals_not_default();
+        let [filter, network_filter] = [&plan.filter, &plan.network_filter].map(|filter| filter_program(filter.as_deref()));
         let mut orders = Orders {
             steps: &plan.steps,
             slots: &mut slots,
@@ -272,7 +270,7 @@ impl Spawner {
             supervised_ruleset: supervised.as_ref().map_or(-1, |ruleset| ruleset.fd.as_raw_fd()),
             allowed: ruleset.as_ref().map_or(0, |ruleset| ruleset.allowed),
             filter: &filter,
-            signals: &signals,
+            signals: &sys::signals_not_default(),
             programs: &vectors.programs,
             starts: &vectors.starts,
             search: plan.search,
@@ -282,7 +280,7 @@ impl Spawner {
             init: wiring.init.as_ref().map(|pipes| self.init_orders(pipes, reach)),
             record: &record,
         };
-        let child_pid = maps.as_ref().map_or_else(|| Arc::new(AtomicI32::new(0)), |maps| Arc::clone(&maps.pid));
+        let child_pid = maps.as_ref().map(|maps| Arc::clone(&maps.pid)).unwrap_or_default();
         let newborn = Newborn(self.clone_child(&mut orders, &child_pid).map_err(Refusal::of_clone)?);
         let pipes = wiring.streams.pipes();
         let pair = wiring.hand_over.filter(|_| !record.failed() && orders.hands_out());
@@ -297,8 +295,8 @@ impl Spawner {
         let folder = plan.bare.as_mut().and_then(|bare| bare.give_away(&mut degradations));
         let mut enforcement = enforcement(isolation, plan, ruleset.as_ref(), degradations);
         let guard = Guard::begin(&plan.limits, cgroup, inside, (&process, reach), &mut enforcement);
-        let sandbox = Sandbox::new(process, pipes, status, network, (guard, enforcement));
-        Ok(sandbox.held_by(reach, plan.privilege.user(), folder).holding(programs))
+        let sandbox = Sandbox::new(process, pipes, (status, programs), network, (guard, enforcement));
+        Ok(sandbox.held_by(reach, plan.privilege.user(), folder))
     }
 
     /// Without copies of descriptors a private network could not be connected; an outer container may refuse them though nobody else is concerned.

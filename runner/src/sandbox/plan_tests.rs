@@ -1,4 +1,6 @@
 use super::*;
+use crate::sandbox::landlock::Ruleset;
+use crate::sandbox::process::Reach;
 use crate::sandbox::{Command, HostRoot, Input, Output, RootSource, shipped_filter};
 
 fn request(root: RootSource) -> SandboxRequest {

@@ -131,7 +131,7 @@ impl Sandbox {
     pub(super) fn new(
         (pid, pidfd): (libc::pid_t, OwnedFd),
         (stdout, stderr): (Option<OwnedFd>, Option<OwnedFd>),
-        status: Option<File>,
+        (status, programs): (Option<File>, Option<Programs>),
         network: Option<NetworkDescriptors>,
         (guard, enforcement): (Guard, Enforcement),
     ) -> Self {
@@ -139,13 +139,13 @@ impl Sandbox {
             stdout,
             stderr,
             network,
-            programs: None,
+            largest: programs.as_ref().map(Programs::largest),
+            programs,
             pid,
             pidfd,
             status,
             ended: None,
             peak_memory_bytes: 0,
-            largest: None,
             guard,
             enforcement,
             reach: Reach::PidNamespace,
@@ -159,13 +159,6 @@ impl Sandbox {
         self.reach = reach;
         self.user = user;
         self._folder = folder;
-        self
-    }
-
-    /// The same sandbox, for several programs.
-    pub(super) fn holding(mut self, programs: Option<Programs>) -> Self {
-        self.largest = programs.as_ref().map(Programs::largest);
-        self.programs = programs;
         self
     }
 

@@ -93,8 +93,8 @@ pub struct Programs {
 pub(super) struct Place {
     /// The host's ids of those inside, where they are others than ours.
     pub(super) owner: Option<InnerIdentity>,
-    /// Where what would lie at places inside is in truth.
-    pub(super) translation: bare::Translation,
+    /// Where what would lie at places inside is in truth, if it is not there.
+    pub(super) translation: Option<bare::Translation>,
     pub(super) has_network: bool,
     pub(super) reach: Reach,
     pub(super) first: libc::pid_t,
@@ -112,7 +112,11 @@ impl Programs {
 
     /// Starts a program, in a session of its own. Returns once it has been executed, or could not be.
     pub fn start(&mut self, program: &Program) -> Result<Started, LaunchError> {
-        let (command, environment, working_dir) = self.place.translation.of(&program.command, &program.environment, &program.working_dir);
+        let Program { command, environment, working_dir, .. } = program;
+        let (command, environment, working_dir) = match &self.place.translation {
+            Some(translation) => translation.of(command, environment, working_dir),
+            None => (command.clone(), environment.clone(), working_dir.clone()),
+        };
         let (candidates, search) = candidates(&command, &environment).map_err(LaunchError::Program)?;
         let folder = plan::text(working_dir.as_os_str().as_encoded_bytes()).map_err(LaunchError::Program)?;
         for (number, descriptor) in &program.descriptors {

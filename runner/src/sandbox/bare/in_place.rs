@@ -37,11 +37,11 @@ pub(super) fn adapt(mut request: SandboxRequest) -> Result<(SandboxRequest, Bare
     let translation = Translation { volumes };
     (request.command, request.environment, request.working_dir) =
         translation.of(&request.command, &request.environment, &request.working_dir);
-    Ok((request, Bare { folder, translation, rules, lacks }))
+    Ok((request, Bare { folder, translation: Some(translation), rules, lacks }))
 }
 
-/// Where what would be shown at places inside lies; nowhere else, where it is shown there.
-#[derive(Debug, Clone, Default)]
+/// Where what would be shown at places inside lies.
+#[derive(Debug, Clone)]
 pub(in crate::sandbox) struct Translation {
     /// The deepest target first.
     volumes: Vec<Volume>,

@@ -1,0 +1,362 @@
+//! Where an environment lives: its sandbox with the programs in it, what connects that with the world, and where what is written goes.
+//!
+//! Does what the lifecycle says, knows nothing of why.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::EnvironmentError;
+use super::blueprint::{Blueprint, path_of};
+use super::connections::Connections;
+use super::logs::{Piece, Stream};
+use super::running::{Happened, Running, Wanted};
+use super::runtime::function_fault;
+use super::task::{Keeping, Start};
+use super::telemetry::{Source, Telemetry};
+use super::variables;
+use super::wires::Wires;
+use crate::api::{Api, Call, Metadata, Ticket};
+use crate::lambda::{Input, LogEvent, PlatformError, Program, RuntimeEnd};
+use crate::report::{OutputStream, Report};
+use crate::sandbox::network::Told;
+use crate::sandbox::{LaunchError, Launcher, ProgramEnd};
+
+/// How the programs of an environment live together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Living {
+    /// The runtime is the sandbox's only program: the fastest start.
+    Alone,
+    /// Programs come and go, the sandbox stays.
+    Together,
+}
+
+/// What the task is woken by.
+#[derive(Debug)]
+pub(super) enum Stir {
+    /// Something happened in the sandbox.
+    Happened(Happened),
+    /// There is room for output again.
+    Room,
+    /// Something is to be said.
+    Told(Told),
+    /// A socket inside is wanted.
+    Socket,
+}
+
+/// The sandbox of an environment, when there is one, and all around it.
+pub(super) struct House<'a> {
+    launcher: Launcher,
+    blueprint: Blueprint,
+    runtime_api: SocketAddr,
+    connections: Connections,
+    outside: Option<TcpListener>,
+    calls: mpsc::Sender<Call>,
+    metadata: Option<Arc<Metadata>>,
+    living: Living,
+    running: Option<Running>,
+    pub(super) report: &'a mut Report,
+    pub(super) telemetry: Telemetry,
+    wires: Wires,
+    /// Whether everything is being killed.
+    clearing: bool,
+    frozen: bool,
+    /// Whether it was said what the sandbox lacks.
+    warned: bool,
+}
+
+impl<'a> House<'a> {
+    pub(super) fn new(start: Start, report: &'a mut Report) -> Self {
+        let Start { launcher, blueprint, runtime_api, connections, outside, calls, metadata, keeping, .. } = start;
+        let living = if keeping == Keeping::Once && blueprint.extensions.is_empty() { Living::Alone } else { Living::Together };
+        let wires = Wires::default();
+        let telemetry = Telemetry::new(wires.connect(blueprint.request.network), variables::log_format(&blueprint.variables));
+        Self {
+            launcher,
+            blueprint,
+            runtime_api,
+            connections,
+            outside,
+            calls,
+            metadata,
+            living,
+            running: None,
+            report,
+            telemetry,
+            wires,
+            clearing: false,
+            frozen: false,
+            warned: false,
+        }
+    }
+
+    /// The names of the external extensions.
+    pub(super) fn extensions(&self) -> &[String] {
+        &self.blueprint.extensions
+    }
+
+    /// Waits until something happens in or around the sandbox. May be dropped and called anew at any time.
+    pub(super) async fn stirs(&mut self) -> Stir {
+        let Self { running, report, connections, wires, .. } = self;
+        let has_room = report.has_room();
+        let wanted = if has_room { Wanted::Yes } else { Wanted::No };
+        let happens = async {
+            match running {
+                Some(running) => running.happens(wanted).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            happened = happens => Stir::Happened(happened),
+            () = report.room(), if !has_room => Stir::Room,
+            told = connections.logged(), if has_room => Stir::Told(told),
+            () = wires.wanted() => Stir::Socket,
+        }
+    }
+
+    /// Starts a program, in a fresh sandbox if there is none. What follows from it, if anything does.
+    pub(super) fn start(&mut self, program: Program) -> Result<Option<Input<Ticket>>, EnvironmentError> {
+        let fault = match self.try_start(&program)? {
+            Ok(()) => return Ok(None),
+            Err(error) => match (function_fault(error).map_err(|source| EnvironmentError::Launch { source })?, path_of(&program)) {
+                (PlatformError::NotExecuted { reason, .. }, Some(path)) => PlatformError::ExtensionLaunchError { path, reason },
+                (PlatformError::NoBootstrap { .. }, Some(path)) => {
+                    PlatformError::ExtensionLaunchError { path, reason: "no such file or directory".to_owned() }
+                }
+                (fault, _) => fault,
+            },
+        };
+        Ok(Some(Input::NotStarted(program, fault)))
+    }
+
+    fn try_start(&mut self, program: &Program) -> Result<Result<(), LaunchError>, EnvironmentError> {
+        if self.running.is_none()
+            && let Err(error) = self.launch()?
+        {
+            return Ok(Err(error));
+        }
+        let (Some(running), Living::Together) = (&mut self.running, self.living) else { return Ok(Ok(())) };
+        let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| watch(error.into()));
+        let (program_of_sandbox, frames) = match program {
+            Program::Runtime => {
+                let (read, write) = pipe()?;
+                nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
+                    .map_err(|error| watch(error.into()))?;
+                (self.blueprint.runtime(self.runtime_api, write), Some(read))
+            }
+            Program::Extension(name) => (self.blueprint.extension(name, self.runtime_api), None),
+        };
+        let started = match running.programs() {
+            Some(programs) => programs.start(&program_of_sandbox),
+            None => return Err(watch(io::Error::other("the sandbox takes no programs"))),
+        };
+        match started {
+            Ok(started) => running.joined(program.clone(), started, frames).map(Ok).map_err(watch),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn launch(&mut self) -> Result<Result<(), LaunchError>, EnvironmentError> {
+        let plan = match self.living {
+            Living::Alone => self.blueprint.alone(self.runtime_api),
+            Living::Together => self.blueprint.several(),
+        };
+        let mut sandbox = match self.launcher.launch(plan.map_err(|source| EnvironmentError::Plan { source })?) {
+            Ok(sandbox) => sandbox,
+            Err(error) => return Ok(Err(error)),
+        };
+        let api = Api { calls: self.calls.clone(), metadata: self.metadata.clone() };
+        let serving = self.connections.serve(&mut sandbox, self.outside.as_ref(), api);
+        let serving = serving.map_err(|source| EnvironmentError::Connect { source })?;
+        let running = match self.living {
+            Living::Alone => Running::alone(sandbox, serving),
+            Living::Together => Running::several(sandbox, serving),
+        };
+        let running = self.running.insert(running.map_err(watch)?);
+        if let Some(warning) = running.enforcement().warning().filter(|_| !self.warned) {
+            self.report.note(&format!("undocked: {warning}"));
+            self.warned = true;
+        }
+        Ok(Ok(()))
+    }
+
+    /// Sends a signal to a program. What it did not reach has ended.
+    pub(super) fn signal(&mut self, program: &Program, signal: i32) {
+        if let Some(running) = &mut self.running {
+            let _ = running.signal(program, signal);
+        }
+    }
+
+    /// Kills everything; says at once that all is clear if nothing ran.
+    pub(super) fn kill_all(&mut self, now: Duration) -> Option<Input<Ticket>> {
+        self.thaw();
+        self.clearing = true;
+        if let Some(running) = &mut self.running {
+            // Programs may have left others behind.
+            running.kill_all();
+            if !running.is_empty() {
+                return None;
+            }
+        }
+        Some(self.is_clear(now))
+    }
+
+    fn is_clear(&mut self, now: Duration) -> Input<Ticket> {
+        self.clearing = false;
+        self.drain(now);
+        self.telemetry.end();
+        Input::Cleared
+    }
+
+    /// A program ended: what the lifecycle is to know.
+    pub(super) fn left(&mut self, end: ProgramEnd, now: Duration) -> Vec<Input<Ticket>> {
+        let Self { running, report, telemetry, .. } = self;
+        let Some(running) = running else { return Vec::new() };
+        let mut log = Log { report, telemetry, now };
+        let Some(program) = running.left(end.id, |program, piece| log.take(program, piece)) else { return Vec::new() };
+        let (ended, bytes) = (running.end_of(end.ended), running.peak_memory_bytes());
+        let mut inputs = vec![Input::PeakMemory { bytes }];
+        match (self.clearing, running.is_empty()) {
+            (true, true) => inputs.push(self.is_clear(now)),
+            (true, false) => {}
+            (false, _) => inputs.push(Input::Ended(program, ended)),
+        }
+        inputs
+    }
+
+    /// The sandbox is over: what the lifecycle is to know.
+    pub(super) async fn is_over(&mut self, now: Duration) -> Result<Vec<Input<Ticket>>, EnvironmentError> {
+        let Some(mut running) = self.running.take() else { return Ok(Vec::new()) };
+        let end = running.reap().await.map_err(watch)?;
+        let mut log = Log { report: self.report, telemetry: &mut self.telemetry, now };
+        let programs = running.all_left(|program, piece| log.take(program, piece));
+        let mut inputs = vec![Input::PeakMemory { bytes: running.peak_memory_bytes() }];
+        // With several, the first process is ours: that it is gone means that everything was killed.
+        let end = match (self.living, end) {
+            (Living::Together, RuntimeEnd::OutOfMemory) | (Living::Alone, _) => end,
+            (Living::Together, _) => RuntimeEnd::Signaled { signal: libc::SIGKILL, core_dumped: false },
+        };
+        self.frozen = false;
+        if self.clearing {
+            inputs.push(self.is_clear(now));
+        } else {
+            inputs.extend(programs.into_iter().map(|program| Input::Ended(program, end)));
+        }
+        Ok(inputs)
+    }
+
+    /// Kills and reaps the sandbox, if there is one.
+    pub(super) async fn clear_away(&mut self, is_complete: bool, now: Duration) -> Result<(), EnvironmentError> {
+        if let Some(mut running) = self.running.take() {
+            running.kill();
+            running.reap().await.map_err(watch)?;
+            if !is_complete {
+                let mut log = Log { report: self.report, telemetry: &mut self.telemetry, now };
+                running.all_left(|program, piece| log.take(program, piece));
+            }
+        }
+        Ok(())
+    }
+
+    /// The most memory seen in use until now, if there is a sandbox.
+    pub(super) fn peak_memory_bytes(&mut self) -> Option<u64> {
+        self.running.as_mut().map(Running::peak_memory_bytes)
+    }
+
+    /// Logs an event after everything that was written until now.
+    pub(super) fn log(&mut self, event: &LogEvent, now: Duration) {
+        self.drain(now);
+        self.telemetry.event(event, now);
+        self.report.log(event);
+    }
+
+    fn drain(&mut self, now: Duration) {
+        let mut log = Log { report: self.report, telemetry: &mut self.telemetry, now };
+        if let Some(running) = &mut self.running {
+            running.drain(|program, piece| log.take(program, piece));
+        }
+    }
+
+    /// Logs what a member wrote.
+    pub(super) fn take_output(&mut self, member: usize, stream: Stream, now: Duration) {
+        let mut log = Log { report: self.report, telemetry: &mut self.telemetry, now };
+        if let Some(running) = &mut self.running {
+            running.take(member, stream, |program, piece| log.take(program, piece));
+        }
+    }
+
+    /// Gives a telemetry subscriber the socket that it waits for.
+    pub(super) fn give_socket(&mut self) {
+        let programs = self.running.as_mut().and_then(Running::programs);
+        self.wires.give(programs);
+    }
+
+    /// Stops all programs, unless they are.
+    pub(super) async fn freeze(&mut self, now: Duration) {
+        if self.frozen {
+            return;
+        }
+        self.flush_telemetry(now).await;
+        if let Some(programs) = self.running.as_mut().and_then(Running::programs) {
+            // If it cannot be they go on, which the function cannot tell.
+            self.frozen = programs.stop_all().is_ok();
+            self.telemetry.set_frozen(self.frozen);
+        }
+    }
+
+    /// Lets all programs go on, if they are stopped.
+    pub(super) fn thaw(&mut self) {
+        if !std::mem::take(&mut self.frozen) {
+            return;
+        }
+        self.telemetry.set_frozen(false);
+        if let Some(programs) = self.running.as_mut().and_then(Running::programs) {
+            let _ = programs.continue_all();
+        }
+    }
+
+    /// Has what subscribers have not been sent yet sent now, without waiting for it.
+    pub(super) async fn flush_telemetry(&mut self, now: Duration) {
+        self.telemetry.flush(tokio::time::Instant::now(), now).await;
+    }
+}
+
+/// Where what is written goes.
+struct Log<'a> {
+    report: &'a mut Report,
+    telemetry: &'a mut Telemetry,
+    now: Duration,
+}
+
+impl Log<'_> {
+    fn take(&mut self, program: &Program, piece: Piece) {
+        match piece {
+            Piece::Plain(stream, bytes) => {
+                let source = match program {
+                    Program::Runtime => Source::Function,
+                    Program::Extension(name) => Source::Extension { name: name.clone() },
+                };
+                self.telemetry.output(&source, &bytes, self.now);
+                self.report.output(stream, bytes);
+            }
+            Piece::Record(record) => {
+                self.telemetry.record(&record, self.now);
+                let begins = record.begins;
+                let lines = record.into_lines();
+                if begins {
+                    self.report.record(OutputStream::Stdout, lines)
+                } else {
+                    self.report.more_of_record(OutputStream::Stdout, lines)
+                }
+            }
+        }
+    }
+}
+
+fn watch(source: io::Error) -> EnvironmentError {
+    EnvironmentError::Watch { source }
+}
