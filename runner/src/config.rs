@@ -12,6 +12,7 @@ use rootfs_cache::reference::ImageReference;
 pub use crate::function::{MemorySize, ParseMemorySizeError};
 
 use crate::function::Timeout;
+pub use crate::function::events::{Destination, ParseDestinationError};
 pub use crate::sandbox::network::Networking;
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
@@ -69,6 +70,8 @@ pub struct RunConfig {
     pub result: ResultFormat,
     /// How its environment is kept, if it stays open.
     pub keeping: Keeping,
+    /// What becomes of its queued events, if it stays open.
+    pub events: EventsConfig,
     /// What is said on stderr.
     pub talk: Talk,
     /// Where this machine's interpreters are looked for.

@@ -2,6 +2,8 @@
 //!
 //! Pure values, parsed once at the edge. Knows nothing of where they come from nor of how a function is run.
 
+pub mod events;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -38,6 +40,13 @@ pub struct Function {
     pub cognito_identity: Option<String>,
     /// The trace every invocation belongs to; each gets a fresh one if there is none.
     pub trace_id: Option<String>,
+}
+
+impl Function {
+    /// Its ARN with the version or alias that was named, if one was.
+    pub fn arn_with(&self, qualifier: Option<&str>) -> String {
+        qualifier.map_or_else(|| self.arn.clone(), |qualifier| format!("{}:{qualifier}", self.arn))
+    }
 }
 
 /// An amount of memory in whole megabytes (2^20 bytes), at least one.

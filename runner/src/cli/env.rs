@@ -37,6 +37,11 @@ impl OwnEnvironment {
         self.path("UNDOCKED_CACHE").or_else(|| Some(self.user_folder("XDG_CACHE_HOME", ".cache")?.join("undocked")))
     }
 
+    /// Where queued events are kept: in the user's folder of states.
+    pub fn events(&self) -> Option<PathBuf> {
+        Some(self.user_folder("XDG_STATE_HOME", ".local/state")?.join("undocked/events"))
+    }
+
     /// The user's own lock file. It need not exist.
     pub fn user_lock(&self) -> Option<PathBuf> {
         Some(self.user_folder("XDG_CONFIG_HOME", ".config")?.join("undocked/vendor-images.lock"))

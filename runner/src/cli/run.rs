@@ -12,7 +12,8 @@ use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArg
 use super::env::OwnEnvironment;
 use super::variables;
 use crate::config::{
-    self, BetweenEvents, Changes, Color, CpuRule, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RunConfig, Stdin, Talk,
+    self, BetweenEvents, Changes, Color, CpuRule, EventsConfig, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RunConfig,
+    Stdin, Talk,
 };
 use crate::exit_code::Failure;
 
@@ -70,6 +71,7 @@ pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: 
         stdin: Stdin::Null,
         result: ResultFormat::Line,
         keeping: Keeping { idle: STAYS, between: BetweenEvents::GoOn, changes: Changes::Ignore },
+        events: EventsConfig { folder: own.events(), ..EventsConfig::default() },
         talk: talk(&args.talk, own),
         search_path: own.search_path(),
         images: image_source(args.registry, policy(args.pull), own)?,

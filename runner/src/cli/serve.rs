@@ -10,7 +10,8 @@ use super::args::{EventArgs, ImageAndArguments, SandboxArgs, ServeArgs};
 use super::env::OwnEnvironment;
 use super::run;
 use crate::config::{
-    self, BetweenEvents, Changes, DescribedFunction, EventsConfig, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus,
+    self, BetweenEvents, Changes, DescribedFunction, Destination, EventsConfig, Keeping, ParseDestinationError, RunConfig, ServeConfig,
+    ServedFunction, ServedNames, Surplus,
 };
 use crate::exit_code::Failure;
 
@@ -45,23 +46,37 @@ pub(super) fn config(args: ServeArgs, own: &OwnEnvironment) -> Result<ServeConfi
         between: if args.freeze { BetweenEvents::Freeze } else { BetweenEvents::GoOn },
         changes: if args.watch { Changes::Restart } else { Changes::Ignore },
     };
+    let described_by = args.config.map(|file| std::path::absolute(&file).unwrap_or(file));
+    let events = EventsConfig { described_by, ..events(args.events, own)? };
     let url = args.url.map(|text| address("--url", &text)).transpose()?;
-    Ok(ServeConfig { functions, names, surplus, listen, url, keeping, events: events(args.events)? })
+    Ok(ServeConfig { functions, names, surplus, listen, url, keeping, events })
 }
 
-fn events(args: EventArgs) -> Result<EventsConfig, Failure> {
+fn events(args: EventArgs, own: &OwnEnvironment) -> Result<EventsConfig, Failure> {
     if let Some(retries) = args.retries.filter(|retries| *retries > 2) {
         return Err(Failure::usage(format!("`--retries {retries}` is more than Lambda's 2")));
     }
     Ok(EventsConfig {
-        folder: args.events,
+        folder: args.events.or_else(|| own.events()),
+        described_by: None,
         retries: args.retries,
         retry_delay: seconds("--retry-delay", args.retry_delay)?,
         max_age: seconds("--max-event-age", args.max_event_age)?,
-        on_failure: args.on_failure,
-        on_success: args.on_success,
-        dead_letter: args.dead_letter,
+        on_failure: destination("--on-failure", args.on_failure)?,
+        on_success: destination("--on-success", args.on_success)?,
+        dead_letter: destination("--dead-letter", args.dead_letter)?,
     })
+}
+
+fn destination(option: &str, given: Option<String>) -> Result<Option<Destination>, Failure> {
+    let parsed = given
+        .map(|text| text.parse().map_err(|error: ParseDestinationError| Failure::usage(format!("`{option}`: {error}"))))
+        .transpose()?;
+    // We may be told to work in another folder, and the next server of this kind is.
+    Ok(parsed.map(|destination| match destination {
+        Destination::Folder(folder) => Destination::Folder(std::path::absolute(&folder).unwrap_or(folder)),
+        other => other,
+    }))
 }
 
 /// The functions of a file, each on top of the options given for all.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::RunConfig;
+use crate::function::events::Destination;
 
 /// Functions, served.
 #[derive(Debug, Clone)]
@@ -89,20 +90,22 @@ pub enum Changes {
 /// What becomes of queued events.
 #[derive(Debug, Clone, Default)]
 pub struct EventsConfig {
-    /// The folder that holds the queue; none for the user's own.
+    /// The folder that holds the queues of all servers; nothing when neither an option, a variable nor a home folder says where.
     pub folder: Option<PathBuf>,
+    /// The file that describes the functions, if one does. A server finds its queue again by it, else by what it runs.
+    pub described_by: Option<PathBuf>,
     /// How often an event is tried again after an error of the function; none for AWS's twice.
     pub retries: Option<u32>,
     /// How long after an error it is tried again; none for AWS's minute, and two.
     pub retry_delay: Option<Duration>,
     /// How old an event may get; none for AWS's six hours.
     pub max_age: Option<Duration>,
-    /// Where a record goes when an event has failed for good: a folder, a URL or a queue's URL.
-    pub on_failure: Option<String>,
+    /// Where a record goes when an event has failed for good.
+    pub on_failure: Option<Destination>,
     /// Where a record goes when an event has been handled.
-    pub on_success: Option<String>,
+    pub on_success: Option<Destination>,
     /// Where an event goes that has failed for good.
-    pub dead_letter: Option<String>,
+    pub dead_letter: Option<Destination>,
 }
 
 /// Why a file of functions cannot be used.

@@ -1,5 +1,8 @@
 //! A function's answer, in the form its caller wants.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
 
@@ -18,6 +21,32 @@ pub(super) struct Caller {
     pub(super) log_tail: bool,
     /// The version that is said to have run.
     pub(super) version: String,
+    /// Counts the environments that have answered and are not free yet.
+    pub(super) settling: Settling,
+}
+
+/// How many environments of a function have answered, and are still at work on the end of the invocation.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Settling(Rc<Cell<usize>>);
+
+/// One of them, until it is dropped.
+struct Settles(Settling);
+
+impl Settling {
+    pub(super) fn count(&self) -> usize {
+        self.0.get()
+    }
+
+    fn one(&self) -> Settles {
+        self.0.set(self.0.get() + 1);
+        Settles(self.clone())
+    }
+}
+
+impl Drop for Settles {
+    fn drop(&mut self) {
+        self.0.0.set(self.0.0.get() - 1);
+    }
 }
 
 /// The run that is answered for.
@@ -46,7 +75,7 @@ pub(super) async fn give(answer: Answer, caller: Caller, run: Run) -> Option<Fin
 async fn give_whole(answer: Answer, caller: Caller, run: Run) -> Option<Finished> {
     let Run { request_id, trace_id, finished } = run;
     let (Whole { payload, failed }, rest) = whole(answer, &request_id).await;
-    let wants_tail = caller.log_tail;
+    let (wants_tail, settling) = (caller.log_tail, caller.settling.clone());
     let reply = |log_tail| {
         let body = AnsweredBody::Whole { payload, failed, log_tail };
         // A caller that has gone misses it.
@@ -60,6 +89,7 @@ async fn give_whole(answer: Answer, caller: Caller, run: Run) -> Option<Finished
     }
     reply(None);
     discard(rest).await;
+    let _settles = settling.one();
     finished.await.ok()
 }
 

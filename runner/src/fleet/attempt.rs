@@ -1,6 +1,7 @@
 //! One invocation in one environment, from the hand-over to the end of its phase.
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::answer::{self, Caller};
 use super::pool::Warm;
@@ -13,6 +14,8 @@ use crate::lambda::{Invocation, InvokeRefusal};
 pub(super) struct Job {
     pub(super) invocation: Invocation,
     pub(super) caller: Caller,
+    /// Until when it waits for an environment that has answered and will soon be free, before a new one is opened for it or it is refused.
+    pub(super) patient_until: Option<Instant>,
 }
 
 impl Job {
@@ -41,10 +44,10 @@ pub(super) enum AttemptEnd {
 
 /// Runs a job. The environment comes back if it can take another invocation.
 pub(super) async fn attempt(warm: Warm, job: Job) -> (Option<Warm>, AttemptEnd) {
-    let Job { invocation, caller } = job;
+    let Job { invocation, caller, .. } = job;
     let (request_id, trace_id) = (invocation.request_id.clone(), invocation.trace_id.clone());
     match hand_over(&warm, invocation).await {
-        Err(invocation) => (None, AttemptEnd::NotBegun(Job { invocation, caller })),
+        Err(invocation) => (None, AttemptEnd::NotBegun(Job { invocation, caller, patient_until: None })),
         Ok((Ok(answer), finished)) => {
             let finished = answer::give(answer, caller, answer::Run { request_id, trace_id, finished }).await;
             (finished.map(|_| warm), AttemptEnd::Answered)

@@ -37,11 +37,16 @@ impl Directory {
         self.by_name.get(name).copied()
     }
 
+    /// The function whose event it is that was queued under this name, by a server like this one.
+    pub(super) fn owner(&self, name: &str) -> Option<usize> {
+        self.named(name).or((self.names == Names::Any && self.count == 1).then_some(0))
+    }
+
     /// The function that is meant, by its place in the list. `function` gives one of that list.
     pub(super) fn find<'a>(&self, target: &InvokeTarget, function: impl Fn(usize) -> &'a Function) -> Result<usize, InvokeRefusal> {
-        let found = self.named(&target.name);
+        let found = self.owner(&target.name);
         if self.names == Names::Any {
-            return found.or((self.count == 1).then_some(0)).ok_or_else(|| self.not_found(target));
+            return found.ok_or_else(|| self.not_found(target));
         }
         let here = found.map_or(self.here.0.as_str(), |index| function(index).region.as_str());
         if let Some(asked) = target.region.as_deref().filter(|asked| *asked != here) {

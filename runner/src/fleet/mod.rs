@@ -5,6 +5,7 @@
 mod answer;
 mod attempt;
 mod directory;
+mod events;
 mod options;
 mod pool;
 mod run;
@@ -15,7 +16,9 @@ use std::sync::Arc;
 
 use crate::environment::{Broken, Handle};
 use crate::function::Function;
+use crate::function::events::EventRules;
 
+pub use events::{EventOptions, EventPlace};
 pub use options::{FleetOptions, Names, Notice, Queue};
 pub use run::{Control, Fleet};
 
@@ -30,4 +33,6 @@ pub struct Served {
     pub open: Open,
     /// How many of its invocations may run at once. With zero it is switched off, as on Lambda: every call is refused.
     pub concurrency: usize,
+    /// What becomes of its queued events.
+    pub events: EventRules,
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::EventOptions;
+
 /// What all functions of a fleet have in common.
 pub struct FleetOptions {
     /// Which names lead to a function.
@@ -14,6 +16,8 @@ pub struct FleetOptions {
     pub prewarm: usize,
     /// How long calls in flight may take to end when the fleet does.
     pub drain: Duration,
+    /// How events are queued.
+    pub events: EventOptions,
     /// Told what a user should know of and no caller is told.
     pub notify: Box<dyn Fn(Notice)>,
 }
@@ -26,6 +30,7 @@ impl Default for FleetOptions {
             idle: Some(Duration::from_secs(300)),
             prewarm: 0,
             drain: Duration::from_secs(30),
+            events: EventOptions::default(),
             notify: Box::new(drop),
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Served;
+use super::answer::Settling;
 use super::attempt::Job;
 use crate::environment::{Broken, Handle};
 
@@ -32,16 +33,61 @@ pub(super) struct Pool {
     generation: u64,
     /// Jobs of callers that wait, first come first.
     waiting: VecDeque<Job>,
+    pub(super) settling: Settling,
+    /// Whether the last room went to an event, so that neither events nor callers wait for ever.
+    event_was_last: bool,
 }
 
 impl Pool {
     pub(super) fn new(served: Served) -> Self {
-        Self { served, idle: VecDeque::new(), busy: 0, generation: 0, waiting: VecDeque::new() }
+        Self {
+            served,
+            idle: VecDeque::new(),
+            busy: 0,
+            generation: 0,
+            waiting: VecDeque::new(),
+            settling: Settling::default(),
+            event_was_last: false,
+        }
     }
 
     /// Whether one more invocation may run.
     pub(super) fn has_room(&self) -> bool {
         self.busy < self.served.concurrency
+    }
+
+    /// Whether an environment is free.
+    pub(super) fn has_free(&self) -> bool {
+        self.idle.iter().any(|idle| !idle.warm.handle.is_gone())
+    }
+
+    /// Whether more environments have answered, and will soon be free, than callers wait.
+    pub(super) fn is_about_to_have_free(&self) -> bool {
+        self.settling.count() > self.waiting.len()
+    }
+
+    /// When the patience of whoever waits for such an environment ends.
+    pub(super) fn patience(&self) -> Option<Instant> {
+        self.waiting.iter().filter_map(|job| job.patient_until).min()
+    }
+
+    /// Takes out those whose patience has ended.
+    pub(super) fn impatient(&mut self, now: Instant) -> Vec<Job> {
+        let (impatient, patient): (Vec<_>, Vec<_>) =
+            self.waiting.drain(..).partition(|job| job.patient_until.is_some_and(|until| until <= now));
+        self.waiting = patient.into();
+        impatient.into_iter().map(|job| Job { patient_until: None, ..job }).collect()
+    }
+
+    /// Whether the caller that has waited longest would rather have an environment that is used than a new one.
+    pub(super) fn is_patient(&self) -> bool {
+        self.waiting.front().is_some_and(|job| job.patient_until.is_some())
+    }
+
+    /// Whether the next room is first offered to an event, else to a caller. They take turns.
+    pub(super) fn is_turn_of_events(&mut self) -> bool {
+        self.event_was_last = !self.event_was_last;
+        self.event_was_last
     }
 
     /// Whether there is nothing in hand and nothing in waiting.
@@ -133,6 +179,11 @@ impl Pool {
         }
         self.waiting.push_back(job);
         None
+    }
+
+    /// Has a job wait for an environment that will soon be free.
+    pub(super) fn wait_patiently(&mut self, job: Job) {
+        self.waiting.push_back(job);
     }
 
     /// A job that could not be begun after all waits again, before all others.

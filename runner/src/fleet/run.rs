@@ -2,6 +2,7 @@
 
 use std::future::pending;
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::answer::Caller;
 use super::attempt::{AttemptEnd, Job, attempt};
 use super::directory::Directory;
+use super::events::{self, EventEnd, EventId, Events, Happened, Recipient};
 use super::pool::{Pool, Warm};
 use super::{FleetOptions, Notice, Queue, Served};
 use crate::api::invoke::{InvokeCall, InvokeReply};
@@ -22,6 +24,10 @@ type Reply = oneshot::Sender<InvokeReply>;
 
 /// How long environments may take to end, their shutdown phase of two seconds included.
 const END: Duration = Duration::from_secs(10);
+
+/// How long a call waits for an environment that has answered, before another one is opened. Most are free within a millisecond; one whose extensions
+/// go on after the answer is not.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Functions and their environments.
 pub struct Fleet {
@@ -74,14 +80,17 @@ impl Fleet {
         let mut shutdown = pin!(shutdown);
         let (mut drained_by, mut calls_come) = (None, true);
         while drained_by.is_none() || calls_come || !work.is_quiet() {
-            let (next_reap, give_up) = (work.next_reap, drained_by);
+            let (next_reap, next_due, give_up) = (work.next_reap, work.next_due(), drained_by);
+            let patience = work.pools.iter().filter_map(Pool::patience).min();
             tokio::select! {
                 biased;
                 () = &mut shutdown, if drained_by.is_none() => {
                     // What has come already is served.
                     calls.close();
+                    work.is_ending = true;
                     drained_by = Some(Instant::now() + work.options.drain);
                 }
+                Some(happened) = work.events.next() => work.happened(happened),
                 Some(ended) = work.running.join_next() => work.ended(ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))),
                 Some(_) = work.ending.join_next() => {}
                 Some(Order::Restart { function }) = orders.recv() => work.restart(function.as_deref()),
@@ -91,6 +100,8 @@ impl Fleet {
                     None => calls_come = false,
                 },
                 () = at(next_reap) => work.reap(),
+                () = at(patience) => work.lose_patience(),
+                () = at(next_due) => work.wake(),
             }
         }
         work.end().await;
@@ -109,7 +120,12 @@ async fn at(instant: Option<Instant>) {
 struct Ended {
     function: usize,
     warm: Option<Warm>,
-    end: AttemptEnd,
+    end: End,
+}
+
+enum End {
+    Call(AttemptEnd),
+    Event(EventId, EventEnd),
 }
 
 struct AtWork {
@@ -122,16 +138,26 @@ struct AtWork {
     ending: JoinSet<()>,
     /// When an environment may have been idle for long enough.
     next_reap: Option<Instant>,
+    events: Events,
+    /// Whether calls in flight are all that is still done.
+    is_ending: bool,
 }
 
 impl AtWork {
     fn new(functions: Vec<Served>, options: FleetOptions) -> Self {
+        let recipients = functions.iter().map(|served| Recipient {
+            function: served.function.clone(),
+            rules: Rc::new(served.events.clone()),
+            is_off: served.concurrency == 0,
+        });
+        let events = Events::new(options.events.clone(), recipients.collect());
         let directory = Directory::new(options.names, functions.iter().map(|served| &*served.function));
         let pools = functions.into_iter().map(Pool::new).collect();
-        Self { pools, directory, options, running: JoinSet::new(), ending: JoinSet::new(), next_reap: None }
+        Self { pools, directory, options, running: JoinSet::new(), ending: JoinSet::new(), next_reap: None, events, is_ending: false }
     }
 
     fn begin(&mut self) {
+        self.events.begin();
         for function in 0..self.pools.len() {
             self.prewarm(function);
         }
@@ -150,7 +176,7 @@ impl AtWork {
     }
 
     fn is_quiet(&self) -> bool {
-        self.pools.iter().all(Pool::is_quiet)
+        self.events.is_quiet() && self.pools.iter().all(Pool::is_quiet)
     }
 
     fn take(&mut self, call: InvokeCall) {
@@ -158,25 +184,44 @@ impl AtWork {
         match (self.directory.find(&request.target, |index| &self.pools[index].served.function), request.kind) {
             (Err(refusal), _) => send(reply, InvokeReply::Refused(refusal)),
             (Ok(_), InvocationKind::DryRun) => send(reply, InvokeReply::Verified),
-            (Ok(_), InvocationKind::Event) => send(reply, service_fault("events are not queued yet".to_owned())),
+            (Ok(function), InvocationKind::Event) => match trace_id(&self.pools[function].served.function, &request) {
+                Ok(trace_id) => self.events.accept(function, request, trace_id, reply),
+                Err(error) => send(reply, no_randomness(error)),
+            },
             (Ok(function), InvocationKind::RequestResponse) => self.invoke(function, request, reply),
         }
     }
 
     fn invoke(&mut self, function: usize, request: InvokeRequest, reply: Reply) {
         let version = self.pools[function].served.function.version.clone();
-        let (form, log_tail) = (request.form, request.log_tail);
+        let (form, log_tail, settling) = (request.form, request.log_tail, self.pools[function].settling.clone());
         match invocation(&self.pools[function].served.function, request) {
-            Ok(invocation) => self.run_or_wait(function, Job { invocation, caller: Caller { reply, form, log_tail, version } }),
-            Err(error) => send(reply, service_fault(format!("cannot get random bytes for a trace id: {error}"))),
+            Ok(invocation) => self.run_or_wait(
+                function,
+                Job { invocation, caller: Caller { reply, form, log_tail, version, settling }, patient_until: None },
+            ),
+            Err(error) => send(reply, no_randomness(error)),
         }
     }
 
     fn run_or_wait(&mut self, function: usize, job: Job) {
         let pool = &mut self.pools[function];
-        if pool.has_room() && !pool.has_waiting() {
+        let is_first = pool.has_room() && !pool.has_waiting();
+        // Who calls again at once means the environment that has just answered. Who would wait anyway does so in its turn.
+        let would_wait = matches!(self.options.queue, Queue::Wait { .. }) && !pool.has_room();
+        if !(is_first && pool.has_free()) && !would_wait && pool.is_about_to_have_free() {
+            pool.wait_patiently(Job { patient_until: Some(Instant::now() + PATIENCE), ..job });
+            return;
+        }
+        if is_first {
             return self.start(function, job);
         }
+        self.run_or_refuse(function, job);
+    }
+
+    /// Has a job wait for room, or refuses it.
+    fn run_or_refuse(&mut self, function: usize, job: Job) {
+        let pool = &mut self.pools[function];
         // A function that is switched off will never have room.
         let max = match self.options.queue {
             Queue::Wait { max } if pool.served.concurrency > 0 => max,
@@ -188,11 +233,82 @@ impl AtWork {
         self.start_waiting(function);
     }
 
+    /// Gives what room there is to those who wait for it.
     fn start_waiting(&mut self, function: usize) {
         while self.pools[function].has_room() {
-            let Some(job) = self.pools[function].next_waiting() else { return };
-            self.start(function, job);
+            let started = match self.pools[function].is_turn_of_events() {
+                true => self.start_event(function) || self.start_call(function),
+                false => self.start_call(function) || self.start_event(function),
+            };
+            if !started {
+                return;
+            }
         }
+    }
+
+    /// Those who waited for an environment to be free in vain get a new one, or what everybody gets where there is no room.
+    fn lose_patience(&mut self) {
+        for function in 0..self.pools.len() {
+            for job in self.pools[function].impatient(Instant::now()) {
+                if self.pools[function].has_room() { self.start(function, job) } else { self.run_or_refuse(function, job) }
+            }
+        }
+    }
+
+    fn start_call(&mut self, function: usize) -> bool {
+        let pool = &self.pools[function];
+        if pool.is_patient() && !pool.has_free() {
+            return false;
+        }
+        let Some(job) = self.pools[function].next_waiting() else { return false };
+        self.start(function, job);
+        true
+    }
+
+    fn start_event(&mut self, function: usize) -> bool {
+        // Events keep; the next server runs them.
+        if self.is_ending {
+            return false;
+        }
+        let Some(ledger) = self.events.ledger() else { return false };
+        let Some(id) = self.events.take_due(function) else { return false };
+        match self.pools[function].take() {
+            Ok(warm) => {
+                let attempt = events::attempt(warm, id, ledger, self.events.recipient(function));
+                self.running.spawn_local(async move {
+                    let (warm, end) = attempt.await;
+                    Ended { function, warm, end: End::Event(id, end) }
+                });
+            }
+            Err(broken) => {
+                self.events.fault(id, &broken);
+                self.notify(broken);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        if self.is_ending { None } else { self.events.next_due() }
+    }
+
+    fn happened(&mut self, happened: Happened) {
+        let notices = self.events.happened(happened, |name| self.directory.owner(name));
+        notices.into_iter().for_each(&self.options.notify);
+        self.wake();
+    }
+
+    /// Events may have become due.
+    fn wake(&mut self) {
+        if self.is_ending {
+            return;
+        }
+        for function in self.events.touched() {
+            self.events.give_up_old(function);
+            self.start_waiting(function);
+        }
+        self.events.tell();
     }
 
     fn start(&mut self, function: usize, job: Job) {
@@ -200,7 +316,7 @@ impl AtWork {
             Ok(warm) => {
                 self.running.spawn_local(async move {
                     let (warm, end) = attempt(warm, job).await;
-                    Ended { function, warm, end }
+                    Ended { function, warm, end: End::Call(end) }
                 });
             }
             Err(broken) => {
@@ -218,9 +334,10 @@ impl AtWork {
             self.next_reap = now.checked_add(idle);
         }
         match end {
-            AttemptEnd::Answered => {}
-            AttemptEnd::Broken(broken) => self.notify(broken),
-            AttemptEnd::NotBegun(job) => self.pools[function].wait_first(job),
+            End::Call(AttemptEnd::Answered) => {}
+            End::Call(AttemptEnd::Broken(broken)) => self.notify(broken),
+            End::Call(AttemptEnd::NotBegun(job)) => self.pools[function].wait_first(job),
+            End::Event(id, end) => self.events.ended(id, end).into_iter().for_each(&self.options.notify),
         }
         self.start_waiting(function);
         self.prewarm(function);
@@ -250,7 +367,8 @@ impl AtWork {
         for handle in self.pools.iter_mut().flat_map(Pool::empty) {
             end(&mut self.ending, handle);
         }
-        drop(self.running);
+        self.running.shutdown().await;
+        self.events.end().await;
         // What has not ended by then ends with its handle.
         let _ = timeout(END, async { while self.ending.join_next().await.is_some() {} }).await;
     }
@@ -268,26 +386,27 @@ fn send(reply: Reply, answer: InvokeReply) {
     let _ = reply.send(answer);
 }
 
-fn service_fault(message: String) -> InvokeReply {
-    InvokeReply::Refused(InvokeRefusal::Service { message })
+fn no_randomness(error: getrandom::Error) -> InvokeReply {
+    InvokeReply::Refused(InvokeRefusal::Service { message: format!("cannot get random bytes for a trace id: {error}") })
+}
+
+/// The trace that an invocation belongs to.
+fn trace_id(function: &Function, request: &InvokeRequest) -> Result<String, getrandom::Error> {
+    match (&request.trace_id, &function.trace_id) {
+        (Some(given), _) => ids::trace_id_under(given),
+        (None, Some(fixed)) => Ok(fixed.clone()),
+        (None, None) => ids::trace_id(),
+    }
 }
 
 /// The invocation that a request asks of a function.
 fn invocation(function: &Function, request: InvokeRequest) -> Result<Invocation, getrandom::Error> {
-    let trace_id = match (&request.trace_id, &function.trace_id) {
-        (Some(given), _) => ids::trace_id_under(given)?,
-        (None, Some(fixed)) => fixed.clone(),
-        (None, None) => ids::trace_id()?,
-    };
-    let invoked_function_arn = match &request.target.qualifier {
-        Some(qualifier) => format!("{}:{qualifier}", function.arn),
-        None => function.arn.clone(),
-    };
+    let trace_id = trace_id(function, &request)?;
     Ok(Invocation {
         request_id: request.request_id,
         event: request.payload,
         content_type: request.content_type,
-        invoked_function_arn,
+        invoked_function_arn: function.arn_with(request.target.qualifier.as_deref()),
         trace_id,
         client_context: request.client_context.or_else(|| function.client_context.clone()),
         cognito_identity: function.cognito_identity.clone(),

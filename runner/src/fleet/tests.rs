@@ -10,7 +10,7 @@ use super::*;
 use crate::api::invoke::{Answered, AnsweredBody, InvokeReply, StreamPart};
 use crate::lambda::{AnswerForm, InvocationKind, InvokeRefusal, MAX_PAYLOAD_BYTES, ThrottleReason};
 
-mod fake;
+pub(super) mod fake;
 
 const WAIT: Queue = Queue::Wait { max: 100 };
 const THROTTLED: InvokeRefusal = InvokeRefusal::Throttled(ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded);

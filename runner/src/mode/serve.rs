@@ -1,5 +1,7 @@
 //! `undocked serve`, and runs that stay open: functions that clients invoke until a signal ends it.
 
+mod events;
+
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -16,7 +18,7 @@ use super::signals::Signals;
 use super::stay_open::Listen;
 use super::work::{self, Work};
 use crate::api::invoke;
-use crate::config::{self, Changes, EventsConfig, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus};
+use crate::config::{self, Changes, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus};
 use crate::environment::BetweenEvents;
 use crate::exit_code::{ExitCode, Failure};
 use crate::fleet::{Fleet, FleetOptions, Names, Notice, Queue, Served};
@@ -48,7 +50,7 @@ pub(super) fn stay_open(config: &RunConfig, work: Work, listen: Listen, said: Op
         listen: listen.addresses,
         url: None,
         keeping: Keeping { changes, ..config.keeping },
-        events: EventsConfig::default(),
+        events: config.events.clone(),
     };
     Server { config: &config, port: Some(listen.port), said }.run(vec![work])
 }
@@ -95,11 +97,12 @@ impl Server<'_> {
     }
 
     fn fleet(&self, readies: &[(Ready, &ServedFunction)], report: &mut Report) -> Fleet {
+        let rules = events::rules(&self.config.events);
         let served = readies.iter().map(|(ready, served)| {
             let (ready, report) = (ready.clone(), RefCell::new(report.sibling()));
             let function = ready.function().clone();
             let open = Box::new(move || Ok(ready.open(report.borrow_mut().sibling())));
-            Served { function, open, concurrency: served.concurrency.get() }
+            Served { function, open, concurrency: served.concurrency.get(), events: rules.clone() }
         });
         let options = FleetOptions {
             names: match self.config.names {
@@ -112,6 +115,7 @@ impl Server<'_> {
             },
             idle: Some(self.config.keeping.idle),
             drain: DRAIN,
+            events: events::options(self.config, readies.first().map_or("", |(ready, _)| &ready.function().name)),
             notify: Box::new(tell),
             ..FleetOptions::default()
         };

@@ -14,6 +14,7 @@ use crate::api::invoke::{Answered, AnsweredBody, InvokeCall, InvokeReply};
 use crate::environment::{Answer, Broken, Finished, Handle, Order, Part, Work, ids};
 use crate::fleet::{Control, Fleet, FleetOptions, Notice, Open, Served};
 use crate::function::Function;
+use crate::function::events::EventRules;
 use crate::lambda::{
     AnswerForm, ErrorKind, FunctionError, Invocation, InvocationKind, InvokeRequest, InvokeTarget, MAX_PAYLOAD_BYTES, ReportFigures,
     ReportStatus,
@@ -187,6 +188,12 @@ impl AtWork {
         self.send(request(event)).await.await.unwrap()
     }
 
+    /// Ends it as a kill does, but for tasks that know nothing of it.
+    pub async fn kill(self) {
+        self.ended.abort();
+        assert!(self.ended.await.unwrap_err().is_cancelled());
+    }
+
     pub async fn stop(self) -> Diary {
         drop(self.stop);
         self.ended.await.unwrap();
@@ -195,7 +202,7 @@ impl AtWork {
 }
 
 pub fn served(concurrency: usize, open: Open) -> Served {
-    Served { function: Arc::new(Function::sample("3")), open, concurrency }
+    Served { function: Arc::new(Function::sample("3")), open, concurrency, events: EventRules::default() }
 }
 
 pub fn request(event: &str) -> InvokeRequest {
