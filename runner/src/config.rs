@@ -16,12 +16,14 @@ pub use crate::function::events::{Destination, ParseDestinationError};
 pub use crate::sandbox::network::Networking;
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
+mod batch;
 mod filter;
 mod limits;
 mod network;
 mod serve;
 mod volume;
 
+pub use batch::{BatchConfig, EventSource, ParseShardError, Reuse, Shard};
 pub use filter::{PolicyError, filter};
 pub use limits::{CpuRule, memory, tmp_size};
 pub use network::{NetworkError, NetworkOptions, networking};

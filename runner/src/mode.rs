@@ -1,5 +1,6 @@
 //! One file per thing that can be done: each brings the other modules together and decides nothing itself.
 
+pub mod batch;
 pub mod doctor;
 pub mod images;
 mod inside;

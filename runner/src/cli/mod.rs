@@ -7,6 +7,7 @@ use rootfs_cache::pull::PullPolicy;
 use rootfs_cache::store::PruneScope;
 
 mod args;
+mod batch;
 pub mod env;
 mod run;
 mod serve;
@@ -17,7 +18,7 @@ use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ProfileReade
 use env::OwnEnvironment;
 use usage::Ended;
 
-use crate::config::{DoctorSubject, ImageSource, Listing, LockAction, RunConfig, SeccompReader, ServeConfig, Talk};
+use crate::config::{BatchConfig, DoctorSubject, ImageSource, Listing, LockAction, RunConfig, SeccompReader, ServeConfig, Talk};
 use crate::exit_code::Failure;
 
 /// What is to be done.
@@ -27,6 +28,8 @@ pub enum Command {
     Run(Box<RunConfig>),
     /// Serve functions.
     Serve(Box<ServeConfig>),
+    /// Run a function once for each of many events.
+    Batch(Box<BatchConfig>),
     /// Pull images into the cache.
     Pull {
         /// References as given.
@@ -86,6 +89,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
     Ok(match cli.command {
         CliCommand::Run(args) => Command::Run(Box::new(run::config(*args, own)?)),
         CliCommand::Serve(args) => Command::Serve(Box::new(serve::config(*args, own)?)),
+        CliCommand::Batch(args) => Command::Batch(Box::new(batch::config(*args, own)?)),
         CliCommand::Pull(args) => {
             let source = run::image_source(args.registry, PullPolicy::Always, own)?;
             Command::Pull { images: args.images, source, talk: run::talk(&args.talk, own) }
