@@ -105,21 +105,7 @@ impl Inside {
                 (RootSource::Host(places::on_host(root, &config.volumes)), HOST_IDENTITY, None)
             }
             Userland::Image(rootfs, image) => {
-                let Identity { ids, databases } = image.identity();
-                let databases = databases.into_iter().flat_map(|[passwd, group]| [("/etc/passwd", passwd), ("/etc/group", group)]);
-                let names = names.into_iter().map(|(path, text)| (path, text.into_bytes())).filter(|(path, _)| image.holds(path));
-                for (path, contents) in databases.chain(names) {
-                    if !is_free(&volumes, path) {
-                        continue;
-                    }
-                    if image.holds(path) {
-                        files.push(MadeFile { path: path.into(), contents, mode: 0o444 });
-                    } else {
-                        // A place has to be made, for which there must be something to show.
-                        volumes.push(read_only(folder.write(path.trim_start_matches("/etc/"), &contents)?, path));
-                    }
-                }
-                show_names_of_host(&image, &files, &mut volumes);
+                let ids = show_databases(&image, names, (&mut files, &mut volumes), &mut folder)?;
                 extensions = extensions::names(&volumes, Some(&image));
                 let (root, parts) = mount_points::root(rootfs.path(), &volumes).map_err(|error| {
                     let hint = error.hint();
@@ -247,6 +233,31 @@ fn working_dir(config: &RunConfig, userland: &Userland) -> PathBuf {
         }
     };
     config.working_dir.clone().unwrap_or_else(default)
+}
+
+/// Shows user databases and files about names that are made for the run, and this machine's name resolution; says who the processes are.
+fn show_databases(
+    image: &ImageRoot,
+    names: Vec<(&'static str, String)>,
+    (files, volumes): (&mut Vec<MadeFile>, &mut Vec<Volume>),
+    folder: &mut LazyFolder<'_>,
+) -> Result<InnerIdentity, Failure> {
+    let Identity { ids, databases } = image.identity();
+    let databases = databases.into_iter().flat_map(|[passwd, group]| [("/etc/passwd", passwd), ("/etc/group", group)]);
+    let names = names.into_iter().map(|(path, text)| (path, text.into_bytes())).filter(|(path, _)| image.holds(path));
+    for (path, contents) in databases.chain(names) {
+        if !is_free(volumes, path) {
+            continue;
+        }
+        if image.holds(path) {
+            files.push(MadeFile { path: path.into(), contents, mode: 0o444 });
+        } else {
+            // A place has to be made, for which there must be something to show.
+            volumes.push(read_only(folder.write(path.trim_start_matches("/etc/"), &contents)?, path));
+        }
+    }
+    show_names_of_host(image, files, volumes);
+    Ok(ids)
 }
 
 /// This machine's name resolution, where nothing else is.
