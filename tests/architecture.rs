@@ -33,7 +33,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
 
 /// Where `unsafe` may stand: the sandbox's two files; the programs that live on inside it and beside us, which have no standard library; and the
 /// probe's attempts.
-const UNSAFE: [&str; 6] = [
+const UNSAFE: [&str; 7] = [
     "runner/src/sandbox/sys.rs",
     "runner/src/sandbox/child.rs",
     "runner/init/init.rs",

@@ -16,12 +16,14 @@ pub use crate::function::events::{Destination, ParseDestinationError};
 pub use crate::sandbox::network::Networking;
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
+mod batch;
 mod filter;
 mod limits;
 mod network;
 mod serve;
 mod volume;
 
+pub use batch::{BatchConfig, EventSource, ParseShardError, Reuse, Shard};
 pub use filter::{PolicyError, filter};
 pub use limits::{CpuRule, memory, tmp_size};
 pub use network::{NetworkError, NetworkOptions, networking};
@@ -78,6 +80,15 @@ pub struct RunConfig {
     pub search_path: OsString,
     /// How images are found.
     pub images: ImageSource,
+}
+
+/// A run in the background.
+#[derive(Debug, Clone)]
+pub struct Detached {
+    /// The whole command line but the program's name.
+    pub arguments: Vec<OsString>,
+    /// How its image is found.
+    pub source: ImageSource,
 }
 
 /// How images are found.

@@ -166,7 +166,7 @@ fn staying_open_is_docker_lambdas() {
     let dry = serving.invoke(&[("X-Amz-Invocation-Type", "DryRun")], b"{}");
     assert_eq!((dry.status, dry.body.len()), (204, 0));
     // Output stays where the function wrote it.
-    let got = serving.tell("out o\\n ; err e\\n ; respond { \\\"a\\\" : 1 }");
+    let got = serving.tell(r#"out o\n ; err e\n ; respond { "a" : 1 }"#);
     assert_eq!(got.text(), "{ \"a\" : 1 }");
     assert_eq!(got.header("x-amzn-remapped-content-length"), Some("0"));
     let first = runtime(&serving);

@@ -30,6 +30,6 @@ mod wires;
 
 pub use blueprint::Blueprint;
 pub use handle::{Answer, Broken, Finished, Handle, Order, Part, Work};
-pub use once::{EnvironmentError, Ran, Run, run_once};
+pub use once::{EnvironmentError, Ran, Run, invocation, run_once};
 pub use serving::{Setup, open};
 pub use task::BetweenEvents;

@@ -127,7 +127,7 @@ pub async fn run_once(
     for (outside, inside) in connections.published() {
         report.note(&format!("undocked: {outside} leads to port {inside} inside"));
     }
-    let invocation = invocation(&run).map_err(|source| EnvironmentError::Random { source })?;
+    let invocation = invocation(run.function, run.event.clone()).map_err(|source| EnvironmentError::Random { source })?;
     let (start, received) = start(launcher, blueprint, connections, Keeping::Once)?;
     let (answer, mut answered) = oneshot::channel();
     let (finished, mut end) = oneshot::channel();
@@ -181,11 +181,11 @@ fn zone(region: &str) -> String {
     format!("{}-az1", region.split('-').map(short).collect::<String>())
 }
 
-fn invocation(run: &Run<'_>) -> Result<Invocation, getrandom::Error> {
-    let function = run.function;
+/// An invocation of a function with an event of its own.
+pub fn invocation(function: &Function, event: Bytes) -> Result<Invocation, getrandom::Error> {
     Ok(Invocation {
         request_id: ids::request_id()?,
-        event: run.event.clone(),
+        event,
         content_type: None,
         invoked_function_arn: function.arn.clone(),
         trace_id: function.trace_id.clone().map_or_else(ids::trace_id, Ok)?,

@@ -18,6 +18,7 @@ use crate::environment::{Broken, Handle};
 use crate::function::Function;
 use crate::function::events::EventRules;
 
+pub(crate) use answer::{Whole, discard, whole};
 pub use events::{EventOptions, EventPlace};
 pub use options::{FleetOptions, Names, Notice, Queue};
 pub use run::{Control, Fleet};

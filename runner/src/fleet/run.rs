@@ -206,8 +206,8 @@ impl AtWork {
         let is_first = pool.has_room() && !pool.has_waiting();
         // Who calls again at once means the environment that has just answered. Who would wait anyway does so in its turn.
         let would_wait = matches!(self.options.queue, Queue::Wait { .. }) && !pool.has_room();
-        let can_start = is_first && pool.has_free();
-        if !can_start && !would_wait && pool.is_about_to_have_free() {
+        let has_its_own = is_first && pool.has_free();
+        if !would_wait && !has_its_own && pool.is_about_to_have_free() {
             pool.wait_patiently(Job { patient_until: Some(Instant::now() + PATIENCE), ..job });
             return;
         }

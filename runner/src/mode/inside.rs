@@ -46,6 +46,8 @@ pub(super) struct Inside {
     /// While it is held, the image stays in the cache.
     _rootfs: Option<Rootfs>,
     _folder: Option<RunFolder>,
+    /// The layers that `/opt` is a copy of, and where that is.
+    merged: Option<(Vec<PathBuf>, PathBuf)>,
 }
 
 /// The userland a run takes place in.
@@ -87,7 +89,9 @@ impl Inside {
         let mut folder = LazyFolder { source: &config.images, made: None };
         places::check(&config.volumes, &userland)?;
         let mut volumes = config.volumes.clone();
+        let mut merged = None;
         if let Some(opt) = opt(config, &mut folder, signals).await? {
+            merged = (config.layers.len() > 1).then(|| (config.layers.clone(), opt.clone()));
             volumes.push(read_only(opt, "/opt"));
         }
         let working_dir = working_dir(config, &userland);
@@ -125,24 +129,34 @@ impl Inside {
                 (root, ids, Some(rootfs))
             }
         };
-        let (filter, network, tmp_size_bytes) = (config.filter.clone(), config.networking.network, config.tmp_size.bytes());
-        let (isolation, scratch) = (config.isolation, config.images.cache.as_deref().map(run_folder::parent));
         Ok(Self {
-            isolation,
-            scratch,
+            isolation: config.isolation,
+            scratch: config.images.cache.as_deref().map(run_folder::parent),
             root,
             volumes,
             files,
             identity: ids,
-            network,
+            network: config.networking.network,
             working_dir,
-            tmp_size_bytes,
+            tmp_size_bytes: config.tmp_size.bytes(),
             limits,
             extensions,
-            filter,
+            filter: config.filter.clone(),
             _rootfs: rootfs,
             _folder: folder.made,
+            merged,
         })
+    }
+
+    /// Copies layers that are copies again, in their place. Blocks.
+    pub(super) fn layers_changed(&self) -> Result<(), Failure> {
+        let Some((layers, target)) = &self.merged else { return Ok(()) };
+        for entry in std::fs::read_dir(target).map_err(Failure::could_not_run)?.flatten() {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed = if is_folder { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
+            removed.map_err(Failure::could_not_run)?;
+        }
+        layers::merge(layers, target, &AtomicBool::new(false)).map_err(Failure::could_not_run)
     }
 
     /// What environments of a function are made of.

@@ -5,6 +5,7 @@ mod events;
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -20,9 +21,11 @@ use super::work::{self, Work};
 use crate::api::invoke;
 use crate::config::{self, Changes, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus};
 use crate::environment::BetweenEvents;
-use crate::exit_code::{ExitCode, Failure};
+use crate::exit_code::{ExitCode, Failure, chain};
 use crate::fleet::{Fleet, FleetOptions, Names, Notice, Queue, Served};
+use crate::lambda::InvokeTarget;
 use crate::report::{self, CarriageReturns, Report};
+use crate::watch::{WatchError, Watcher};
 
 /// How long calls in flight may take to end by themselves once we are told to end.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -55,6 +58,12 @@ pub(super) fn stay_open(config: &RunConfig, work: Work, listen: Listen, said: Op
     Server { config: &config, port: Some(listen.port), said }.run(vec![work])
 }
 
+/// What is bound before anything runs.
+struct Listeners {
+    api: Vec<TcpListener>,
+    url: Option<TcpListener>,
+}
+
 /// What is served, and how.
 struct Server<'a> {
     config: &'a ServeConfig,
@@ -66,7 +75,10 @@ struct Server<'a> {
 
 impl Server<'_> {
     fn run(&self, works: Vec<Work>) -> Result<ExitCode, Failure> {
-        let listeners = self.config.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
+        let listeners = Listeners {
+            api: self.config.listen.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?,
+            url: self.config.url.map(bind).transpose()?,
+        };
         async_runtime()?.block_on(LocalSet::new().run_until(async {
             let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
             let between = match self.config.keeping.between {
@@ -122,6 +134,19 @@ impl Server<'_> {
         Fleet::new(served.collect(), options)
     }
 
+    /// Watches the functions' code, if that is asked for. Where it cannot be, that is said once, and calls are served all the same.
+    fn watcher(&self, readies: &[(Ready, &ServedFunction)], report: &mut Report) -> Option<Watcher> {
+        if self.config.keeping.changes == Changes::Ignore {
+            return None;
+        }
+        let roots: Vec<PathBuf> = readies.iter().flat_map(|(ready, _)| ready.code()).collect();
+        let mut watcher = Watcher::new(&roots).map_err(|error| tell_trouble(&error, report)).ok()?;
+        if let Some(trouble) = watcher.trouble() {
+            tell_trouble(&trouble, report);
+        }
+        Some(watcher)
+    }
+
     /// What listens where. Docker-lambda's users wait for its banner, and for no other words.
     fn say_hello(&self, readies: &[(Ready, &ServedFunction)], report: &mut Report, listening: &[SocketAddr]) {
         if let Some(said) = self.said {
@@ -139,24 +164,22 @@ impl Server<'_> {
         }
     }
 
-    async fn serve(
-        &self,
-        readies: Vec<(Ready, &ServedFunction)>,
-        listeners: Vec<TcpListener>,
-        mut signals: Signals,
-    ) -> Result<ExitCode, Failure> {
+    async fn serve(&self, readies: Vec<(Ready, &ServedFunction)>, listeners: Listeners, mut signals: Signals) -> Result<ExitCode, Failure> {
         let mut report = self.report(&readies);
         let fleet = self.fleet(&readies, &mut report);
-        let listening: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let listening: Vec<SocketAddr> = listeners.api.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let control = fleet.control();
         let (calls, received) = mpsc::channel(CALLS_AHEAD);
         let (stop, stopped) = watch::channel(());
-        let listeners = listeners.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<_, _>>();
-        let options = invoke::ServeOptions { grace: DRAIN + END, ..invoke::ServeOptions::default() };
-        let api = invoke::serve(listeners.map_err(Failure::could_not_run)?, calls, options, ends(stopped.clone()));
+        let url = listeners.url.as_ref().and_then(|listener| listener.local_addr().ok());
+        let api = apis(listeners, calls, readies.first().map(|(ready, _)| ready.function().name.clone()), &stopped)?;
         let mut api = std::pin::pin!(api);
         let mut fleet = std::pin::pin!(fleet.run(received, ends(stopped)));
+        if let Some(address) = url {
+            report.note(&format!("undocked: the function's URL is http://{address}/"));
+        }
         self.say_hello(&readies, &mut report, &listening);
+        let mut watcher = self.watcher(&readies, &mut report);
         let code = loop {
             tokio::select! {
                 () = &mut fleet => break ExitCode::SUCCESS,
@@ -164,9 +187,19 @@ impl Server<'_> {
                 signal = signals.next() => match signal {
                     libc::SIGHUP => {
                         report.green("SIGHUP received, restarting bootstrap...");
+                        take_up(readies.iter().map(|(ready, _)| ready), &mut report);
                         control.restart().await;
                     }
                     _ => break ExitCode::SUCCESS,
+                },
+                path = changed(&mut watcher) => {
+                    report.green("Handler/layer file changed, restarting bootstrap...");
+                    let concerned = readies.iter().map(|(ready, _)| ready).filter(|ready| ready.code().iter().any(|root| path.starts_with(root)));
+                    let concerned: Vec<&Ready> = concerned.collect();
+                    take_up(concerned.iter().copied(), &mut report);
+                    for ready in concerned {
+                        control.restart_function(&ready.function().name).await;
+                    }
                 }
             }
         };
@@ -181,13 +214,49 @@ impl Server<'_> {
     }
 }
 
+/// Takes up what changed in code that was copied. What cannot be is said; the old code stays.
+fn take_up<'a>(readies: impl Iterator<Item = &'a Ready>, report: &mut Report) {
+    for ready in readies {
+        if let Err(failure) = ready.code_changed() {
+            report.note(&format!("undocked: layers cannot be taken up: {failure}"));
+        }
+    }
+}
+
+/// Waits for a change, if anybody watches.
+async fn changed(watcher: &mut Option<Watcher>) -> PathBuf {
+    match watcher {
+        Some(watcher) => watcher.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The Invoke API, and the URL of the first function if it is wanted, until `stopped` ends.
+fn apis(
+    listeners: Listeners,
+    calls: mpsc::Sender<invoke::InvokeCall>,
+    first: Option<String>,
+    stopped: &watch::Receiver<()>,
+) -> Result<impl Future<Output = ()> + use<>, Failure> {
+    let options = invoke::ServeOptions { grace: DRAIN + END, ..invoke::ServeOptions::default() };
+    let taken = |listeners: Vec<TcpListener>| listeners.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<_, _>>();
+    let api = taken(listeners.api).map_err(Failure::could_not_run)?;
+    let url = taken(listeners.url.into_iter().collect()).map_err(Failure::could_not_run)?;
+    let target = InvokeTarget { name: first.unwrap_or_default(), qualifier: None, region: None, account_id: None };
+    let url = invoke::serve_url(url, calls.clone(), target, options, ends(stopped.clone()));
+    let api = invoke::serve(api, calls, options, ends(stopped.clone()));
+    Ok(async {
+        futures_util::future::join(api, url).await;
+    })
+}
+
 fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
     bound.map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::PermissionDenied => "ordinary users have ports from 1024 on",
             std::io::ErrorKind::AddrInUse => {
-                "another program has that port; `-p PORT:9001` (`undocked run`) or `--listen PORT` (`undocked serve`) take another one"
+                "another program has that port; `-p PORT:9001` (`undocked run`) or `--listen PORT` and `--url PORT` (`undocked serve`) take another one"
             }
             _ => "give an address of this machine, or none",
         };
@@ -198,6 +267,10 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 /// Waits until the sender is gone.
 async fn ends(mut stopped: watch::Receiver<()>) {
     while stopped.changed().await.is_ok() {}
+}
+
+fn tell_trouble(trouble: &WatchError, report: &mut Report) {
+    report.note(&format!("undocked: {}\nhint: {}", chain(trouble), trouble.hint()));
 }
 
 fn tell(notice: Notice) {

@@ -2,7 +2,9 @@
 //!
 //! Takes typed events, one function per kind ([`text`]). Knows nothing of how they came about.
 
+mod batch;
 mod format;
+mod junit;
 mod payload;
 mod record;
 mod run_result;
@@ -17,7 +19,9 @@ use bytes::Bytes;
 
 use crate::lambda::LogEvent;
 
+pub use batch::{BatchEnd, BatchRecord, BatchSummary};
 pub use format::{LogFormat, SystemLogLevel};
+pub use junit::JUnitReport;
 pub use payload::result_line;
 pub use record::{Embed, RecordForm, output_record, platform_record};
 pub use run_result::RunResult;
@@ -66,6 +70,8 @@ pub struct Report {
     mid_line: bool,
     /// The same for the tail, which holds both streams.
     tail_mid_line: bool,
+    /// Whether only notes are written, and the rest is in the tail alone.
+    notes_only: bool,
 }
 
 impl Report {
@@ -85,7 +91,14 @@ impl Report {
             tail: LogTail::default(),
             mid_line: false,
             tail_mid_line: false,
+            notes_only: false,
         }
+    }
+
+    /// The same report with nothing but our own notes written; the log is in its [tail](Self::log_tail) alone.
+    #[must_use]
+    pub fn with_notes_only(self) -> Self {
+        Self { notes_only: true, ..self }
     }
 
     /// The same report in another form.
@@ -112,6 +125,7 @@ impl Report {
             tail: LogTail::default(),
             mid_line: false,
             tail_mid_line: false,
+            notes_only: self.notes_only,
         }
     }
 
@@ -128,6 +142,9 @@ impl Report {
         let Some(line) = line else { return };
         self.tail.push(line.as_bytes());
         self.tail.push(b"\n");
+        if self.notes_only {
+            return;
+        }
         self.sink.push(match (self.color, self.format) {
             (Color::Green, LogFormat::Text) if text::is_colored(event) => format!("\x1b[32m{line}\x1b[0m\n").into(),
             _ => (line + "\n").into(),
@@ -158,6 +175,9 @@ impl Report {
             self.tail_mid_line = *last != b'\n';
         }
         self.tail.push(&bytes);
+        if self.notes_only {
+            return;
+        }
         match (stream, &mut self.stdout) {
             (OutputStream::Stdout, Some(stdout)) => stdout.push(Bytes::from(bytes)),
             _ => {

@@ -57,7 +57,7 @@ struct RunResultV1<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct ReportV1 {
+pub(super) struct ReportV1 {
     #[serde(serialize_with = "optional_millis")]
     init_ms: Option<Duration>,
     #[serde(serialize_with = "millis")]
@@ -92,7 +92,7 @@ fn optional_millis<S: Serializer>(duration: &Option<Duration>, serializer: S) ->
 }
 
 /// The payload as JSON: itself if it is JSON, else as a string; nothing for no bytes.
-fn embedded(payload: &[u8]) -> Option<Box<RawValue>> {
+pub(super) fn embedded(payload: &[u8]) -> Option<Box<RawValue>> {
     if payload.is_empty() {
         return None;
     }
