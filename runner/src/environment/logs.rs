@@ -64,9 +64,10 @@ impl Logs {
     pub(super) async fn readable(&self) -> Stream {
         tokio::select! {
             biased;
-            () = readable(&self.framed) => Stream::Frames,
             () = readable(&self.stdout) => Stream::Stdout,
             () = readable(&self.stderr) => Stream::Stderr,
+            // Last, since what a runtime says of a failure comes after what the handler printed.
+            () = readable(&self.framed) => Stream::Frames,
         }
     }
 
@@ -79,7 +80,7 @@ impl Logs {
 
     /// Everything that is in the pipes now, given to `sink` in pieces.
     pub(super) fn drain(&mut self, mut sink: impl FnMut(Piece)) {
-        for stream in [Stream::Frames, Stream::Stdout, Stream::Stderr] {
+        for stream in [Stream::Stdout, Stream::Stderr, Stream::Frames] {
             let mut drained = 0;
             while drained < DRAIN_BYTES
                 && let Some(length) = self.take_now(stream, &mut sink)

@@ -249,7 +249,8 @@ fn calls_in_every_state() {
         let next = if matches!(from, Registered | Running) { Ok(None) } else { refused(Ready) };
         let init_error = if matches!(from, Registered | InitError) { accepted.clone() } else { refused(InitError) };
         let exit_error = if from == InitError { refused(Exited) } else { accepted };
-        let calls: [(fn(&Environment) -> Input<Ticket>, Result<Option<Answer>, _>); 3] = [
+        type Call = fn(&Environment) -> Input<Ticket>;
+        let calls: [(Call, Result<Option<Answer>, _>); 3] = [
             (|environment| environment.asks(0, 7), next),
             (|environment| environment.init_error(0, 7), init_error),
             (|environment| environment.exit_error(0, 7), exit_error),
@@ -424,7 +425,8 @@ fn an_extension_that_ends_while_nothing_happens_makes_the_next_start_anew() {
 #[test]
 fn extensions_that_fail_in_the_init_phase() {
     let launch = PlatformError::ExtensionLaunchError { path: "/opt/extensions/e".to_owned(), reason: "permission denied".to_owned() };
-    let cases: [(Box<dyn Fn(&mut Environment) -> Input<Ticket>>, PlatformError, &str); 4] = [
+    type Failure = Box<dyn Fn(&mut Environment) -> Input<Ticket>>;
+    let cases: [(Failure, PlatformError, &str); 4] = [
         (
             Box::new({
                 let launch = launch.clone();
