@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs the real clients that tests talk to the Invoke API with: boto3 and awscli from PyPI, @aws-sdk/client-lambda from npm (40 MB to download).
+# Installs the real clients that tests talk to the Invoke API with: boto3 and awscli from PyPI, @aws-sdk/client-lambda from npm (40 MB to download);
+# and AWS's emulator, which they compare the Runtime API with, out of the wheel of aws-sam-cli (8 MB).
 # They go into $LAMBDA_IMAGES_CACHE/clients (default /var/cache/lambda-images/clients), once for each set of pinned versions.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -31,4 +32,22 @@ if ! installed node package-lock.json; then
   cp "$here/package.json" "$here/package-lock.json" "$work/node"
   (cd "$work/node" && npm ci --silent --no-audit --no-fund --ignore-scripts)
   publish node package-lock.json
+fi
+
+case $(uname -m) in
+  x86_64) emulator=aws-lambda-rie-x86_64 ;;
+  *) emulator=aws-lambda-rie-arm64 ;;
+esac
+if ! cmp -s "$here/emulator.txt" "$target/emulator.txt" || [ ! -x "$target/aws-lambda-rie" ]; then
+  mkdir "$work/wheel"
+  python3 -m pip download --quiet --no-deps --disable-pip-version-check --dest "$work/wheel" -r "$here/emulator.txt"
+  python3 - "$work/wheel" "samcli/local/rapid/$emulator" "$work/aws-lambda-rie" <<'PYTHON'
+import glob, sys, zipfile
+folder, member, output = sys.argv[1:]
+with zipfile.ZipFile(glob.glob(folder + "/*.whl")[0]) as wheel, open(output, "wb") as file:
+    file.write(wheel.read(member))
+PYTHON
+  chmod 755 "$work/aws-lambda-rie"
+  mv "$work/aws-lambda-rie" "$target/aws-lambda-rie"
+  cp "$here/emulator.txt" "$target/emulator.txt"
 fi

@@ -1,4 +1,4 @@
-//! Warm calls through the Invoke API, beside AWS's emulator where it is at hand (`UNDOCKED_EMULATOR`, or what `tests/clients/setup.sh` fetched):
+//! Warm calls through the Invoke API, beside AWS's emulator where it is at hand (`UNDOCKED_EMULATOR`, or what `tests/clients/install.sh` fetched):
 //! latency, throughput with eight clients, our own part of a call; memory and descriptors after many calls, with large payloads, with many functions.
 //!
 //! `cargo bench --package tests --bench invoke`

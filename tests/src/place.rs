@@ -93,7 +93,7 @@ pub fn echo() -> PathBuf {
     PathBuf::from(env!("STATIC_ECHO"))
 }
 
-/// AWS's emulator, out of the wheel that carries it, fetched by `tests/clients/setup.sh`; none where that was not run.
+/// AWS's emulator, out of the wheel that carries it, fetched by `tests/clients/install.sh`; none where that was not run.
 pub fn emulator() -> Option<PathBuf> {
     let fetched = told("LAMBDA_IMAGES_CACHE").unwrap_or_else(|| PathBuf::from("/var/cache/lambda-images")).join("clients/aws-lambda-rie");
     told("UNDOCKED_EMULATOR").or(Some(fetched)).filter(|path| path.exists())
