@@ -4,6 +4,7 @@
 //! whose coverage finds more in an hour. `docs/fuzzing.md` says how.
 
 pub mod driver;
+mod invoke_api;
 mod layer;
 mod mount_places;
 mod runtime_api;
@@ -25,7 +26,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 4] = [seccomp_policy::TARGET, runtime_api::TARGET, mount_places::TARGET, layer::TARGET];
+pub const TARGETS: [Target; 5] = [seccomp_policy::TARGET, runtime_api::TARGET, invoke_api::TARGET, mount_places::TARGET, layer::TARGET];
 
 /// The target of this name.
 ///

@@ -24,6 +24,11 @@ fn runtime_api_requests() {
 }
 
 #[test]
+fn invoke_api_requests() {
+    short_run("invoke_api");
+}
+
+#[test]
 fn places_for_volumes_in_hostile_trees() {
     short_run("mount_places");
 }

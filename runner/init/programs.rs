@@ -159,10 +159,15 @@ fn obey(scope: Scope) -> bool {
     send(CONTROL, &Message { kind: Message::ANSWER, id: order.id, value: value as i64, largest_kib: 0 }, socket)
 }
 
-/// A signal to the process group of a program: to its leader's number, which is nobody else's before we have reaped it.
+/// A signal to the process group of a program: to its leader's number, which is nobody else's before we have reaped it. A new process that somebody
+/// inside has stopped may not have a group yet.
 fn signal(order: &Order) -> isize {
     let program = RUNNING.iter().find(|(pid, id)| pid.load(Relaxed) != 0 && id.load(Relaxed) == order.id);
-    program.map_or(-ESRCH, |(pid, _)| signal_to(pid.load(Relaxed).wrapping_neg(), order))
+    let Some(pid) = program.map(|(pid, _)| pid.load(Relaxed)) else { return -ESRCH };
+    match signal_to(pid.wrapping_neg(), order) {
+        error if error == -ESRCH => signal_to(pid, order),
+        sent => sent,
+    }
 }
 
 fn signal_to(whom: usize, order: &Order) -> isize {

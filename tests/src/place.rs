@@ -107,9 +107,18 @@ pub fn project() -> PathBuf {
     })
 }
 
+fn images_cache() -> PathBuf {
+    told("LAMBDA_IMAGES_CACHE").unwrap_or_else(|| PathBuf::from("/var/cache/lambda-images"))
+}
+
 /// The OCI layout that `tests/images/mkimages.py` fills.
 pub fn images_layout() -> PathBuf {
-    told("LAMBDA_IMAGES_CACHE").unwrap_or_else(|| PathBuf::from("/var/cache/lambda-images")).join("layout")
+    images_cache().join("layout")
+}
+
+/// The clients of the Invoke API that `tests/clients/install.sh` installs.
+pub fn clients() -> PathBuf {
+    images_cache().join("clients")
 }
 
 /// The echo functions that come with the images.

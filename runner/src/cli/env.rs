@@ -37,9 +37,10 @@ impl OwnEnvironment {
         self.path("UNDOCKED_CACHE").or_else(|| Some(self.user_folder("XDG_CACHE_HOME", ".cache")?.join("undocked")))
     }
 
-    /// Where queued events are kept: in the user's folder of states.
+    /// Where queued events are kept: in the user's folder of states, else in the cache.
     pub fn events(&self) -> Option<PathBuf> {
-        Some(self.user_folder("XDG_STATE_HOME", ".local/state")?.join("undocked/events"))
+        let in_state = self.user_folder("XDG_STATE_HOME", ".local/state").map(|folder| folder.join("undocked/events"));
+        in_state.or_else(|| Some(self.cache()?.join("events")))
     }
 
     /// The user's own lock file. It need not exist.
@@ -115,6 +116,11 @@ mod tests {
         assert_eq!(cache([("XDG_CACHE_HOME", "/x"), ("HOME", "/h")].into()).as_deref(), Some("/x/undocked"));
         assert_eq!(cache([("XDG_CACHE_HOME", "relative"), ("HOME", "/h")].into()).as_deref(), Some("/h/.cache/undocked"));
         assert_eq!(cache([("UNDOCKED_CACHE", "")].into()), None);
+        let events = |own: OwnEnvironment| own.events().map(|path| path.display().to_string());
+        assert_eq!(events([("UNDOCKED_CACHE", "/c"), ("HOME", "/h")].into()).as_deref(), Some("/h/.local/state/undocked/events"));
+        assert_eq!(events([("XDG_STATE_HOME", "/x"), ("HOME", "/h")].into()).as_deref(), Some("/x/undocked/events"));
+        assert_eq!(events([("UNDOCKED_CACHE", "/c")].into()).as_deref(), Some("/c/events"));
+        assert_eq!(events([("UNDOCKED_CACHE", "")].into()), None);
         let own = OwnEnvironment::from([("HOME", "/h"), ("XDG_CONFIG_HOME", "/x")]);
         assert_eq!(own.user_lock(), Some("/x/undocked/vendor-images.lock".into()));
         assert_eq!(own.docker_config(), Some("/h/.docker/config.json".into()));

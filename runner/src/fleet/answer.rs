@@ -66,9 +66,9 @@ pub(crate) struct Whole {
 
 /// Gives the answer to the caller, and waits for the end of the run. If the environment dies before that, there is no end.
 pub(super) async fn give(answer: Answer, caller: Caller, run: Run) -> Option<Finished> {
-    match caller.form {
-        AnswerForm::Buffered => give_whole(answer, caller, run).await,
-        AnswerForm::Streamed => give_parts(answer, caller, run).await,
+    match (caller.form, answer) {
+        (AnswerForm::Streamed, Answer::Stream { content_type, parts }) => give_parts(content_type, parts, caller, run).await,
+        (_, answer) => give_whole(answer, caller, run).await,
     }
 }
 
@@ -114,24 +114,12 @@ pub(crate) async fn whole(answer: Answer, request_id: &RequestId) -> (Whole, Opt
     (Whole { payload: collected.freeze(), failed: false }, None)
 }
 
-async fn give_parts(answer: Answer, caller: Caller, run: Run) -> Option<Finished> {
-    let (to_caller, parts) = mpsc::channel(PARTS_AHEAD);
-    let content_type = match &answer {
-        Answer::Stream { content_type, .. } => content_type.clone(),
-        Answer::Success { .. } | Answer::Failed(_) => None,
-    };
-    let body = AnsweredBody::Stream { content_type, parts };
+async fn give_parts(content_type: Option<String>, parts: mpsc::Receiver<Part>, caller: Caller, run: Run) -> Option<Finished> {
+    let (to_caller, given) = mpsc::channel(PARTS_AHEAD);
+    let body = AnsweredBody::Stream { content_type, parts: given };
     // If the caller has gone, so has the receiver in here, and what is sent there is dropped.
     let _ = caller.reply.send(InvokeReply::Answered(Answered { version: caller.version, trace_id: run.trace_id, body }));
-    let failure = match answer {
-        Answer::Success { payload } => {
-            send(&to_caller, payload).await;
-            None
-        }
-        Answer::Failed(error) => Some(error),
-        Answer::Stream { parts, .. } => forward(parts, &to_caller).await,
-    };
-    let error = failure.map(|error| (error_type(&error.kind), error.payload));
+    let error = forward(parts, &to_caller).await.map(|error| (error_type(&error.kind), error.payload));
     if caller.log_tail {
         let finished = run.finished.await.ok();
         let log_tail = Some(tail(finished.as_ref()));
@@ -140,6 +128,7 @@ async fn give_parts(answer: Answer, caller: Caller, run: Run) -> Option<Finished
     }
     let _ = to_caller.send(StreamPart::End { error, log_tail: None }).await;
     drop(to_caller);
+    let _settles = caller.settling.one();
     run.finished.await.ok()
 }
 

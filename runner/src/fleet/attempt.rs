@@ -9,6 +9,9 @@ use crate::api::invoke::InvokeReply;
 use crate::environment::{Answer, Broken, Finished, Work};
 use crate::lambda::{Invocation, InvokeRefusal};
 
+/// So many environments may end before they take a job: one may have ended while it was idle, several are a fault.
+const MOST_REFUSALS: u32 = 3;
+
 /// An invocation that is to be run, and who waits for its answer.
 #[derive(Debug)]
 pub(super) struct Job {
@@ -16,9 +19,15 @@ pub(super) struct Job {
     pub(super) caller: Caller,
     /// Until when it waits for an environment that has answered and will soon be free, before a new one is opened for it or it is refused.
     pub(super) patient_until: Option<Instant>,
+    /// How many environments had ended before they could take it.
+    pub(super) refusals: u32,
 }
 
 impl Job {
+    pub(super) fn new(invocation: Invocation, caller: Caller) -> Self {
+        Self { invocation, caller, patient_until: None, refusals: 0 }
+    }
+
     /// Whether nobody waits for the answer any more.
     pub(super) fn is_abandoned(&self) -> bool {
         self.caller.reply.is_closed()
@@ -44,20 +53,25 @@ pub(super) enum AttemptEnd {
 
 /// Runs a job. The environment comes back if it can take another invocation.
 pub(super) async fn attempt(warm: Warm, job: Job) -> (Option<Warm>, AttemptEnd) {
-    let Job { invocation, caller, .. } = job;
+    let Job { invocation, caller, refusals, .. } = job;
     let (request_id, trace_id) = (invocation.request_id.clone(), invocation.trace_id.clone());
     match hand_over(&warm, invocation).await {
-        Err(invocation) => (None, AttemptEnd::NotBegun(Job { invocation, caller, patient_until: None })),
+        Err(invocation) if refusals < MOST_REFUSALS => {
+            (None, AttemptEnd::NotBegun(Job { invocation, caller, patient_until: None, refusals: refusals + 1 }))
+        }
+        Err(_) => (None, broken(caller, ended_unanswered())),
         Ok((Ok(answer), finished)) => {
             let finished = answer::give(answer, caller, answer::Run { request_id, trace_id, finished }).await;
             (finished.map(|_| warm), AttemptEnd::Answered)
         }
-        Ok((Err(broken), _)) => {
-            let refusal = InvokeRefusal::Service { message: broken.reason.clone() };
-            let _ = caller.reply.send(InvokeReply::Refused(refusal));
-            (None, AttemptEnd::Broken(broken))
-        }
+        Ok((Err(why), _)) => (None, broken(caller, why)),
     }
+}
+
+fn broken(caller: Caller, why: Broken) -> AttemptEnd {
+    // A caller that has gone misses it.
+    let _ = caller.reply.send(InvokeReply::Refused(InvokeRefusal::Service { message: why.reason.clone() }));
+    AttemptEnd::Broken(why)
 }
 
 type Begun = (Result<Answer, Broken>, oneshot::Receiver<Finished>);
@@ -71,6 +85,7 @@ pub(super) async fn hand_over(warm: &Warm, invocation: Invocation) -> Result<Beg
     Ok((answer.await.unwrap_or_else(|_| Err(ended_unanswered())), finished))
 }
 
-fn ended_unanswered() -> Broken {
+/// What is said of an environment that ended, and of which nothing else is known.
+pub(super) fn ended_unanswered() -> Broken {
     Broken { reason: "the execution environment ended without an answer".to_owned(), hint: None }
 }

@@ -196,10 +196,7 @@ impl AtWork {
         let version = self.pools[function].served.function.version.clone();
         let (form, log_tail, settling) = (request.form, request.log_tail, self.pools[function].settling.clone());
         match invocation(&self.pools[function].served.function, request) {
-            Ok(invocation) => self.run_or_wait(
-                function,
-                Job { invocation, caller: Caller { reply, form, log_tail, version, settling }, patient_until: None },
-            ),
+            Ok(invocation) => self.run_or_wait(function, Job::new(invocation, Caller { reply, form, log_tail, version, settling })),
             Err(error) => send(reply, no_randomness(error)),
         }
     }

@@ -166,6 +166,25 @@ async fn what_cannot_be_opened_is_a_fault_of_the_service() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn environments_that_end_before_they_take_anything_are_a_fault() {
+    LocalSet::new()
+        .run_until(async {
+            let opened = Rc::new(RefCell::new(0));
+            let counted = opened.clone();
+            let open: Open = Box::new(move || {
+                *counted.borrow_mut() += 1;
+                Ok(Handle::new().0)
+            });
+            let fleet = AtWork::with(vec![served(1, open)], options(), Diary::default(), Rc::default());
+            let reply = fleet.call("x").await;
+            assert!(matches!(reply, InvokeReply::Refused(InvokeRefusal::Service { .. })), "{reply:?}");
+            assert_eq!(*opened.borrow(), 4);
+            fleet.stop().await;
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn restarts_come_at_once_or_after_the_invocation_in_hand() {
     LocalSet::new()
         .run_until(async {
@@ -287,14 +306,17 @@ async fn streamed_answers() {
                 ("stream 5", false, Some("text/x"), vec!["0;", "1;", "2;", "3;", "4;", "end"]),
                 ("stream 1", true, Some("text/x"), vec!["0;", "end [log of stream 1]"]),
                 ("streamfail", false, Some("text/x"), vec!["0;", boom]),
-                ("fail", false, None, vec![boom]),
-                ("whole", false, None, vec!["whole", "end"]),
-                ("", false, None, vec!["end"]),
             ] {
                 let mut streamed = request(event);
                 (streamed.form, streamed.log_tail) = (AnswerForm::Streamed, tail);
                 let (given_type, texts) = parts(fleet.send(streamed).await.await.unwrap()).await;
                 assert_eq!((given_type.as_deref(), texts), (content_type, expected.iter().map(|&text| text.to_owned()).collect()));
+            }
+            // A function that answers at once does so to any caller: a function URL must tell the two apart.
+            for (event, expected) in [("whole", "whole"), ("fail", "!{\"errorMessage\":\"boom\",\"errorType\":\"E\"}")] {
+                let mut streamed = request(event);
+                streamed.form = AnswerForm::Streamed;
+                assert_eq!(text(fleet.send(streamed).await.await.unwrap()), expected);
             }
             // A caller that leaves does not stop the function.
             let mut left = request("stream 50");

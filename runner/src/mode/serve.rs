@@ -1,5 +1,6 @@
 //! `undocked serve`, and runs that stay open: functions that clients invoke until a signal ends it.
 
+mod changes;
 mod events;
 
 use std::cell::RefCell;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
+use self::changes::CodeWatcher;
 use super::async_runtime;
 use super::inside::NotInside;
 use super::once::color;
@@ -22,6 +24,7 @@ use crate::config::{self, Changes, Keeping, RunConfig, ServeConfig, ServedFuncti
 use crate::environment::BetweenEvents;
 use crate::exit_code::{ExitCode, Failure};
 use crate::fleet::{Fleet, FleetOptions, Names, Notice, Queue, Served};
+use crate::lambda::InvokeTarget;
 use crate::report::{self, CarriageReturns, Report};
 
 /// How long calls in flight may take to end by themselves once we are told to end.
@@ -55,6 +58,12 @@ pub(super) fn stay_open(config: &RunConfig, work: Work, listen: Listen, said: Op
     Server { config: &config, port: Some(listen.port), said }.run(vec![work])
 }
 
+/// What is bound before anything runs.
+struct Listeners {
+    api: Vec<TcpListener>,
+    url: Option<TcpListener>,
+}
+
 /// What is served, and how.
 struct Server<'a> {
     config: &'a ServeConfig,
@@ -66,7 +75,10 @@ struct Server<'a> {
 
 impl Server<'_> {
     fn run(&self, works: Vec<Work>) -> Result<ExitCode, Failure> {
-        let listeners = self.config.listen.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>()?;
+        let listeners = Listeners {
+            api: self.config.listen.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?,
+            url: self.config.url.map(bind).transpose()?,
+        };
         async_runtime()?.block_on(LocalSet::new().run_until(async {
             let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
             let between = match self.config.keeping.between {
@@ -139,28 +151,31 @@ impl Server<'_> {
         }
     }
 
-    async fn serve(
-        &self,
-        readies: Vec<(Ready, &ServedFunction)>,
-        listeners: Vec<TcpListener>,
-        mut signals: Signals,
-    ) -> Result<ExitCode, Failure> {
+    async fn serve(&self, readies: Vec<(Ready, &ServedFunction)>, listeners: Listeners, mut signals: Signals) -> Result<ExitCode, Failure> {
         let mut report = self.report(&readies);
         let fleet = self.fleet(&readies, &mut report);
-        let listening: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let listening: Vec<SocketAddr> = listeners.api.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let control = fleet.control();
         let (calls, received) = mpsc::channel(CALLS_AHEAD);
         let (stop, stopped) = watch::channel(());
-        let listeners = listeners.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<_, _>>();
-        let options = invoke::ServeOptions { grace: DRAIN + END, ..invoke::ServeOptions::default() };
-        let api = invoke::serve(listeners.map_err(Failure::could_not_run)?, calls, options, ends(stopped.clone()));
+        let url = listeners.url.as_ref().and_then(|listener| listener.local_addr().ok());
+        let api = apis(listeners, calls, readies.first().map(|(ready, _)| ready.function().name.clone()), &stopped)?;
         let mut api = std::pin::pin!(api);
         let mut fleet = std::pin::pin!(fleet.run(received, ends(stopped)));
+        if let Some(address) = url {
+            report.note(&format!("undocked: the function's URL is http://{address}/"));
+        }
         self.say_hello(&readies, &mut report, &listening);
+        let mut code_watcher = CodeWatcher::new(self.config, &mut report);
         let code = loop {
             tokio::select! {
                 () = &mut fleet => break ExitCode::SUCCESS,
                 () = &mut api => break ExitCode::SUCCESS,
+                () = code_watcher.changed() => {
+                    code_watcher.tell_trouble(&mut report);
+                    report.green("Handler/layer file changed, restarting bootstrap...");
+                    control.restart().await;
+                }
                 signal = signals.next() => match signal {
                     libc::SIGHUP => {
                         report.green("SIGHUP received, restarting bootstrap...");
@@ -181,13 +196,32 @@ impl Server<'_> {
     }
 }
 
+/// The Invoke API, and the URL of the first function if it is wanted, until `stopped` ends.
+fn apis(
+    listeners: Listeners,
+    calls: mpsc::Sender<invoke::InvokeCall>,
+    first: Option<String>,
+    stopped: &watch::Receiver<()>,
+) -> Result<impl Future<Output = ()> + use<>, Failure> {
+    let options = invoke::ServeOptions { grace: DRAIN + END, ..invoke::ServeOptions::default() };
+    let taken = |listeners: Vec<TcpListener>| listeners.into_iter().map(tokio::net::TcpListener::from_std).collect::<Result<_, _>>();
+    let api = taken(listeners.api).map_err(Failure::could_not_run)?;
+    let url = taken(listeners.url.into_iter().collect()).map_err(Failure::could_not_run)?;
+    let target = InvokeTarget { name: first.unwrap_or_default(), qualifier: None, region: None, account_id: None };
+    let url = invoke::serve_url(url, calls.clone(), target, options, ends(stopped.clone()));
+    let api = invoke::serve(api, calls, options, ends(stopped.clone()));
+    Ok(async {
+        futures_util::future::join(api, url).await;
+    })
+}
+
 fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
     bound.map_err(|error| {
         let hint = match error.kind() {
             std::io::ErrorKind::PermissionDenied => "ordinary users have ports from 1024 on",
             std::io::ErrorKind::AddrInUse => {
-                "another program has that port; `-p PORT:9001` (`undocked run`) or `--listen PORT` (`undocked serve`) take another one"
+                "another program has that port; `-p PORT:9001` (`undocked run`) or `--listen PORT` and `--url PORT` (`undocked serve`) take another one"
             }
             _ => "give an address of this machine, or none",
         };

@@ -380,11 +380,64 @@ fn memory_is_the_sandboxs() {
     let limits = Limits { memory_bytes: Some(48 << 20), ..Limits::default() };
     let (mut sandbox, mut programs) = launched(SandboxRequest { limits, ..request() });
     programs.start(&line(&["sleep", "1000"])).unwrap();
-    programs.start(&shell("head -c 300000000 /dev/zero | tail -c 300000000 >/dev/null")).unwrap();
+    assert!(!sandbox.killed_for_memory());
+    let eater = programs.start(&shell("x=$(head -c 300000000 /dev/zero | tr '\\0' x)")).unwrap();
+    block_on(async {
+        while let Ok(end) = programs.ended().await {
+            assert_eq!((end.ended, sandbox.killed_for_memory()), (killed(libc::SIGKILL), true), "{}", end.id == eater.id);
+        }
+    });
     assert_eq!(sandbox.wait().unwrap(), killed(libc::SIGKILL));
     assert!(sandbox.killed_for_memory());
     assert!(sandbox.peak_memory_bytes() > 24 << 20);
     assert!(programs.start(&shell("")).is_err());
+}
+
+#[test]
+fn a_private_network_is_one_for_all() {
+    let Some(_) = sandbox() else { return };
+    let network = Network::Private { ipv6: false, needs_way_out: false };
+    let (mut sandbox, mut programs) = launched(SandboxRequest { network, listen_inside: Some(9001), ..request() });
+    let mut descriptors = sandbox.network.take().expect("it has its own");
+    let listener = descriptors.listener.take().expect("it was asked for");
+    for made in [descriptors.factory.socket(libc::AF_INET, libc::SOCK_STREAM, 0), programs.socket(libc::AF_INET, libc::SOCK_STREAM, 0)] {
+        rustix::net::connect(made.unwrap(), &listener.local_addr().unwrap()).unwrap();
+    }
+    // Who waits for orders also makes sockets, whichever comes first.
+    drop(descriptors);
+    let started = programs.start(&shell("cat /proc/net/fib_trie; exit 2")).unwrap();
+    assert!(text(started.stdout).contains("198.18."));
+    assert_eq!(ends(&mut programs, 1), [(started.id, Ended::Exited(2))]);
+}
+
+/// Without a pid namespace, and without Landlock to bound signals: by who started whom.
+#[test]
+fn told_by_descent() {
+    if nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: root's are told by their user");
+        return;
+    }
+    let in_place =
+        SandboxRequest { isolation: IsolationChoice::Only(crate::sandbox::Isolation::InPlace), network: Network::Host, ..request() };
+    let plan = plan(in_place).unwrap().without(&["confine file access (Landlock)"]).unwrap();
+    let mut sandbox = Launcher::start().unwrap().launch(plan).unwrap();
+    let mut programs = sandbox.programs.take().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let within = |program: Program| Program { working_dir: folder.path().to_owned(), ..program };
+    let script = "(setsid sh -c 'echo up; while :; do :; done' &); until test -e go; do :; done; exit 8";
+    let started = programs.start(&within(shell(script))).unwrap();
+    let mut output = File::from(started.stdout.unwrap());
+    output.read_exact(&mut [0; 3]).unwrap();
+    programs.stop_all().unwrap();
+    eventually("stopped", || states(sandbox.host_pid()).iter().all(|state| matches!(state, 'T' | 'D')));
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    programs.continue_all().unwrap();
+    assert_eq!(ends(&mut programs, 1), [(started.id, Ended::Exited(8))]);
+    programs.kill_all().unwrap();
+    assert_eq!(io::read_to_string(output).unwrap(), "");
+    assert!(states(sandbox.host_pid()).is_empty());
+    let last = programs.start(&within(shell("exit 1"))).unwrap();
+    assert_eq!(ends(&mut programs, 1), [(last.id, Ended::Exited(1))]);
 }
 
 /// Where no pid namespace holds the processes together.

@@ -8,6 +8,7 @@
 //! - `--volume HOST:INSIDE` and `--writable-volume HOST:INSIDE`
 //! - `--working-dir DIR`
 //! - `--as-pid-1`: without an init
+//! - `--started`: the program is started by PID 1 in a sandbox that runs already
 //! - `--own-environment`: passes ours on, as a sandbox never does
 //! - `--private-network`: a network of its own with a way out, supervised; `--allow-net RULE` and `--deny-net RULE` for it, and `--name-servers FILE`,
 //!   a resolv.conf
@@ -22,8 +23,8 @@ use std::process::ExitCode;
 
 use runner::sandbox::network::{LogConnections, NameServers, NetworkRules, Published, Rule, Supervision, Supervisor};
 use runner::sandbox::{
-    Access, Command, Ended, FirstProcess, HostRoot, InnerIdentity, Input, Isolation, IsolationChoice, Launcher, Network, Output,
-    RootSource, Sandbox, SandboxRequest, Stdio, Volume, plan, shipped_filter,
+    Access, Command, Ended, FirstProcess, HostRoot, InnerIdentity, Input, Isolation, IsolationChoice, Launcher, Network, Output, Program,
+    Programs, RootSource, Sandbox, SandboxRequest, Stdio, Volume, plan, shipped_filter,
 };
 
 fn main() -> ExitCode {
@@ -53,6 +54,7 @@ fn run(words: Vec<String>) -> Result<u8, Box<dyn std::error::Error>> {
             "--volume" => request.volumes.push(volume(&value()?, Access::ReadOnly)?),
             "--writable-volume" => request.volumes.push(volume(&value()?, Access::ReadWrite)?),
             "--working-dir" => request.working_dir = value()?.into(),
+            "--started" => request.first_process = FirstProcess::Several,
             "--as-pid-1" => request.first_process = FirstProcess::Program,
             "--private-network" => request.network = Network::private(),
             "--allow-net" => network.allow.push(value()?.parse()?),
@@ -72,18 +74,35 @@ fn run(words: Vec<String>) -> Result<u8, Box<dyn std::error::Error>> {
         _ => RootSource::Image { path: root },
     };
     request.command = Command::Line(words.collect());
+    let program = Program {
+        command: request.command.clone(),
+        environment: request.environment.clone(),
+        working_dir: request.working_dir.clone(),
+        stdio: request.stdio,
+        descriptors: Vec::new(),
+    };
     let names: Vec<&str> = without.iter().map(String::as_str).collect();
     let mut sandbox = Launcher::start()?.launch(plan(request)?.without(&names)?).map_err(chain)?;
     if let Some(warning) = sandbox.enforcement().warning() {
         eprintln!("note: {warning}");
     }
     let supervisor = network.supervise(&mut sandbox)?;
-    let ended = sandbox.wait()?;
+    let ended = match sandbox.programs.take() {
+        Some(programs) => run_in(programs, &program)?,
+        None => sandbox.wait()?,
+    };
     drop(supervisor);
     Ok(match ended {
         Ended::Exited(code) => code as u8,
         Ended::Signaled { signal, .. } => 128 + signal as u8,
     })
+}
+
+/// Starts the program in a sandbox that runs, and waits for its end.
+fn run_in(mut programs: Programs, program: &Program) -> Result<Ended, Box<dyn std::error::Error>> {
+    programs.start(program).map_err(chain)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(programs.ended())?.ended)
 }
 
 /// What a private network is made with.

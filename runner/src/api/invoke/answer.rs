@@ -2,18 +2,17 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
-use tokio::sync::mpsc;
 
-use crate::lambda::{AnswerForm, MAX_PAYLOAD_BYTES, RequestId, trace};
+use crate::lambda::{AnswerForm, RequestId, trace};
 
 use super::body::{Body, Frames};
 use super::event_stream::Completion;
 use super::refusal::Refusal;
 use super::route::Action;
-use super::{Answered, AnsweredBody, StreamPart, fresh_id};
+use super::{Answered, AnsweredBody, fresh_id};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -82,16 +81,17 @@ pub(super) fn verified(request_id: &RequestId) -> Response<Body> {
 }
 
 /// A function's answer in the form that was asked for.
-pub(super) async fn answered(answered: Answered, form: AnswerForm, request_id: &RequestId) -> Response<Body> {
+pub(super) fn answered(answered: Answered, form: AnswerForm, request_id: &RequestId) -> Response<Body> {
     let Answered { version, trace_id, body } = answered;
     let mut response = match form {
         AnswerForm::Streamed => streamed(body),
         AnswerForm::Buffered => match body {
             AnsweredBody::Whole { payload, failed, log_tail } => whole(payload, failed, log_tail),
-            AnsweredBody::Stream { parts, .. } => match collect(parts).await {
-                Some((payload, failed, log_tail)) => whole(payload, failed, log_tail),
-                None => return refused(&Refusal::ended(), Some(request_id)),
-            },
+            // Nobody should have begun one.
+            AnsweredBody::Stream { .. } => {
+                let refusal = Refusal::service("the function's answer came in parts, which nobody asked for".to_owned());
+                return refused(&refusal, Some(request_id));
+            }
         },
     };
     identify(&mut response, &trace_id, request_id);
@@ -125,23 +125,6 @@ fn streamed(body: AnsweredBody) -> Response<Body> {
     response.headers_mut().insert(CONTENT_TYPE, EVENT_STREAM);
     response.headers_mut().insert(REMAPPED_TYPE, content_type);
     response
-}
-
-/// All parts of an answer, for a caller that wants it whole. `None` if it was cut.
-async fn collect(mut parts: mpsc::Receiver<StreamPart>) -> Option<(Bytes, bool, Option<Vec<u8>>)> {
-    let mut bytes = BytesMut::new();
-    loop {
-        match parts.recv().await? {
-            StreamPart::Data(data) if bytes.len() + data.len() > MAX_PAYLOAD_BYTES => {
-                let message = format!("Response payload size exceeded maximum allowed payload size ({MAX_PAYLOAD_BYTES} bytes).");
-                let json = format!(r#"{{"errorMessage":"{message}","errorType":"Function.ResponseSizeTooLarge"}}"#);
-                return Some((json.into(), true, None));
-            }
-            StreamPart::Data(data) => bytes.extend_from_slice(&data),
-            StreamPart::End { error: Some((_, json)), log_tail } => return Some((json, true, log_tail)),
-            StreamPart::End { error: None, log_tail } => return Some((bytes.freeze(), false, log_tail)),
-        }
-    }
 }
 
 /// What all answers bear that are no refusals.

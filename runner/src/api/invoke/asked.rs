@@ -21,6 +21,8 @@ const TRACE_ID: &str = "x-amzn-trace-id";
 
 /// The most that a client context may be, in base64.
 const MAX_CLIENT_CONTEXT_BYTES: usize = 3583;
+/// Far more than a trace's fields can be together.
+const MAX_TRACE_BYTES: usize = 512;
 const MAX_TENANT_ID_BYTES: usize = 256;
 const TENANT_ID_PATTERN: &str = r"[a-zA-Z0-9\._:\/=+\-@ ]+";
 
@@ -72,8 +74,8 @@ pub(super) fn asked(
         content_type: content_type(headers, content_types)?,
         client_context,
         tenant_id: tenant_id(text(headers, TENANT_ID)?)?,
-        // Not in the service model: one that cannot be read is none.
-        trace_id: text(headers, TRACE_ID).unwrap_or_default().map(str::to_owned),
+        // Not in the service model: one that cannot be read, or is no trace by its size, is none.
+        trace_id: text(headers, TRACE_ID).unwrap_or_default().filter(|trace| trace.len() <= MAX_TRACE_BYTES).map(str::to_owned),
     })
 }
 

@@ -38,7 +38,25 @@ pub(super) struct Frames {
 enum Rest {
     Parts(mpsc::Receiver<StreamPart>),
     End(Completion),
+    Broken(Breaking),
     Nothing,
+}
+
+/// A break on its way to the connection. Bytes that were given before are in a buffer of the connection's, which the break would throw away; it is
+/// emptied when there is nothing to send for a moment.
+#[derive(Debug, Default)]
+struct Breaking {
+    has_paused: bool,
+}
+
+impl Breaking {
+    fn poll(&mut self, context: &Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        if std::mem::replace(&mut self.has_paused, true) {
+            return Poll::Ready(Some(Err(Cut)));
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
 }
 
 /// A function's answer as it is.
@@ -47,6 +65,7 @@ pub(super) struct Raw {
     held: Bytes,
     parts: mpsc::Receiver<StreamPart>,
     ended: bool,
+    broken: Option<Breaking>,
 }
 
 impl Frames {
@@ -72,11 +91,9 @@ impl Frames {
                     Some(StreamPart::End { error, log_tail }) => {
                         self.rest = Rest::End(Completion { error: error.map(|(_, json)| json), log_tail });
                     }
-                    None => {
-                        self.rest = Rest::Nothing;
-                        return Poll::Ready(Some(Err(Cut)));
-                    }
+                    None => self.rest = Rest::Broken(Breaking::default()),
                 },
+                Rest::Broken(breaking) => return breaking.poll(context),
                 Rest::End(completion) => {
                     let last = event_stream::invoke_complete(completion);
                     self.rest = Rest::Nothing;
@@ -91,7 +108,7 @@ impl Frames {
 impl Raw {
     /// What is there already, and the parts that follow.
     pub(super) fn new(held: Bytes, parts: mpsc::Receiver<StreamPart>, ended: bool) -> Self {
-        Self { held, parts, ended }
+        Self { held, parts, ended, broken: None }
     }
 
     /// A function that fails on its way can be told by nothing but the cut.
@@ -103,13 +120,13 @@ impl Raw {
             if self.ended {
                 return Poll::Ready(None);
             }
+            if let Some(breaking) = &mut self.broken {
+                return breaking.poll(context);
+            }
             match ready!(self.parts.poll_recv(context)) {
                 Some(StreamPart::Data(data)) => self.held = data,
                 Some(StreamPart::End { error: None, .. }) => self.ended = true,
-                Some(StreamPart::End { error: Some(_), .. }) | None => {
-                    self.ended = true;
-                    return Poll::Ready(Some(Err(Cut)));
-                }
+                Some(StreamPart::End { error: Some(_), .. }) | None => self.broken = Some(Breaking::default()),
             }
         }
     }

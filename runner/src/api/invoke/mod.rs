@@ -180,7 +180,7 @@ async fn invoke(asked: Result<asked::Asked, Refusal>, action: Action, body: Inco
         Err(refusal) => return answer::refused(&refusal, Some(&request_id)),
     };
     match call(request, calls).await {
-        Ok(InvokeReply::Answered(answered)) => answer::answered(answered, form, &request_id).await,
+        Ok(InvokeReply::Answered(answered)) => answer::answered(answered, form, &request_id),
         Ok(InvokeReply::Accepted) => answer::accepted(action, trace_id.as_deref(), &request_id),
         Ok(InvokeReply::Verified) => answer::verified(&request_id),
         Ok(InvokeReply::Refused(refusal)) => answer::refused(&refusal.into(), Some(&request_id)),

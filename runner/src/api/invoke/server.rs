@@ -11,6 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -19,6 +20,8 @@ use super::body::Body;
 
 /// How long a request's head may take, which includes the time that a connection is kept without one. Longer than SDKs keep theirs.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long an answer may wait for its client to read on: as long as the longest invocation.
+const READ_ON_MS: u32 = 900_000;
 /// How long to wait when the system has no connection to give, as with too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
@@ -93,6 +96,8 @@ async fn connection<A, F>(
     let Ok(here) = stream.local_addr() else { return };
     // An answer in two segments must not wait for the client's acknowledgement. Without it calls are slower, no more.
     let _ = stream.set_nodelay(true);
+    // Without it a client that never reads keeps its connection, no more.
+    let _ = sockopt::set_tcp_user_timeout(&stream, READ_ON_MS);
     let ends = Ends { client, here };
     let service = service_fn(move |request| {
         let answered = answer(request, ends);

@@ -3,7 +3,7 @@
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::HeaderMap;
-use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::Ticket;
 use super::body::{self, text};
@@ -20,15 +20,6 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// A call without its ticket.
 type Unsent = Box<dyn FnOnce(Ticket) -> Input<Ticket> + Send>;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RegisterBody {
-    #[serde(default)]
-    events: Option<Vec<String>>,
-    #[serde(default)]
-    configuration_keys: Option<Vec<String>>,
-}
 
 /// Reads the whole request, in the order in which AWS looks at it.
 pub(super) async fn input(call: ExtensionCall, request: Request<Incoming>) -> Result<Unsent, ExtensionRefusal> {
@@ -67,12 +58,22 @@ fn registration(headers: &HeaderMap, body: Posted<bytes::Bytes>) -> Result<Regis
     let name = text(headers, NAME).filter(|name| !name.is_empty()).ok_or(ExtensionRefusal::EmptyName)?;
     let format = |message: String| ExtensionRefusal::InvalidFormat { message };
     let Posted::Whole(body) = body else { return Err(format("the request is too large or incomplete".to_owned())) };
-    let body: RegisterBody = serde_json::from_slice(&body).map_err(|error| format(error.to_string()))?;
-    if body.configuration_keys.is_some_and(|keys| !keys.is_empty()) {
+    let mut fields: Map<String, Value> = serde_json::from_slice(&body).map_err(|error| format(error.to_string()))?;
+    let mut texts = |name| texts(&mut fields, name).map_err(|error| format(error.to_string()));
+    let (events, configuration_keys) = (texts("events")?, texts("configurationKeys")?);
+    if !configuration_keys.is_empty() {
         return Err(format("configurationKeys are deprecated; use environment variables instead".to_owned()));
     }
     let wants_account_id = text(headers, FEATURES).is_some_and(|features| features.split(',').any(|feature| feature.trim() == "accountId"));
-    Ok(Registration { name: name.to_owned(), events: body.events.unwrap_or_default(), wants_account_id })
+    Ok(Registration { name: name.to_owned(), events, wants_account_id })
+}
+
+/// A list of texts. `null` says as little as nothing.
+fn texts(fields: &mut Map<String, Value>, name: &str) -> serde_json::Result<Vec<String>> {
+    match fields.remove(name) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(value) => serde_json::from_value(value),
+    }
 }
 
 fn identifier(headers: &HeaderMap) -> Result<String, ExtensionRefusal> {

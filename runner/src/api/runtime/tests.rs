@@ -1,5 +1,7 @@
 //! The Runtime API over a loopback socket, byte by byte, with a real lifecycle behind it.
 
+mod extensions;
+
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,6 +32,8 @@ fn invocation() -> Invocation {
 struct Served {
     address: SocketAddr,
     decided: mpsc::UnboundedReceiver<Result<Bytes, FunctionError>>,
+    calls: mpsc::Sender<Call>,
+    busy: tokio::sync::watch::Receiver<bool>,
     _tasks: JoinSet<()>,
 }
 
@@ -43,9 +47,10 @@ impl Served {
         let address = listener.local_addr().unwrap();
         let (calls, mut received) = mpsc::channel(1);
         let (results, decided) = mpsc::unbounded_channel();
+        let (is_busy, busy) = tokio::sync::watch::channel(true);
         let mut tasks = JoinSet::new();
         let metadata = Metadata { token: "secret".to_owned(), availability_zone_id: "use1-az1".to_owned() };
-        tasks.spawn(serve(listener, Api { calls, metadata: Some(Arc::new(metadata)) }, |_| true, std::future::pending()));
+        tasks.spawn(serve(listener, Api { calls: calls.clone(), metadata: Some(Arc::new(metadata)) }, |_| true, std::future::pending()));
         tasks.spawn(async move {
             let now = || Now { instant: Instant::now(), since_epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap() };
             let mut lifecycle = Lifecycle::new(Arc::new(Function::sample("3")), Identifiers::from_seed([0; 16]));
@@ -66,13 +71,24 @@ impl Served {
                         _ => {}
                     }
                 }
+                is_busy.send_replace(lifecycle.is_busy());
             }
         });
-        Self { address, decided, _tasks: tasks }
+        Self { address, decided, calls, busy, _tasks: tasks }
     }
 
     async fn new() -> Self {
         Self::with(invocation()).await
+    }
+
+    /// Tells the lifecycle what no call says.
+    async fn tell(&self, input: Input<Ticket>) {
+        self.calls.send(Call { input, parts: None }).await.unwrap();
+    }
+
+    /// Waits until the invocation is over.
+    async fn finished(&self) {
+        self.busy.clone().wait_for(|busy| !busy).await.unwrap();
     }
 
     async fn connect(&self) -> Client {
@@ -114,8 +130,11 @@ impl Client {
     }
 
     async fn call(&mut self, method: &str, path: &str, headers: &str, body: &str) -> String {
-        self.send(format!("{method} /2018-06-01/{path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()))
-            .await;
+        self.request(method, &format!("/2018-06-01/{path}"), headers, body).await
+    }
+
+    async fn request(&mut self, method: &str, path: &str, headers: &str, body: &str) -> String {
+        self.send(format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len())).await;
         self.answer().await
     }
 

@@ -8,17 +8,15 @@ use super::store::Stored;
 use super::{EventId, Recipient};
 use crate::environment::Broken;
 use crate::fleet::answer::{Whole, discard, whole};
-use crate::fleet::attempt::hand_over;
+use crate::fleet::attempt::{ended_unanswered, hand_over};
 use crate::fleet::pool::Warm;
 use crate::lambda::{Invocation, RequestId};
 
 /// What became of an event that was given to an environment.
 #[derive(Debug)]
 pub(in crate::fleet) enum EventEnd {
-    /// The environment had ended before.
-    NotBegun { course: Course },
     /// It ran, or could not.
-    Tried { course: Course, tried: Tried, response: Option<Bytes>, broken: Option<Broken> },
+    Tried { course: Box<Course>, tried: Tried, response: Option<Bytes>, broken: Option<Broken> },
     /// It could not be read.
     Lost { reason: Reason },
 }
@@ -34,18 +32,24 @@ pub(in crate::fleet) async fn attempt(warm: Warm, id: EventId, ledger: Ledger, r
     };
     let invocation = invocation(&recipient, &course, request_id.clone(), payload);
     match hand_over(&warm, invocation).await {
-        Err(_) => (None, EventEnd::NotBegun { course }),
-        Ok((Err(broken), _)) => {
-            let tried = Tried::Fault { message: broken.reason.clone() };
-            (None, EventEnd::Tried { course, tried, response: None, broken: Some(broken) })
-        }
+        Err(_) => (None, fault(course, ended_unanswered())),
+        Ok((Err(broken), _)) => (None, fault(course, broken)),
         Ok((Ok(answer), finished)) => {
             let (Whole { payload, failed }, rest) = whole(answer, &request_id).await;
             discard(rest).await;
             let warm = finished.await.ok().map(|_| warm);
             let tried = if failed { Tried::Failed { message: message(&payload) } } else { Tried::Succeeded };
-            (warm, EventEnd::Tried { course, tried, response: Some(payload), broken: None })
+            (warm, EventEnd::Tried { course: Box::new(course), tried, response: Some(payload), broken: None })
         }
+    }
+}
+
+fn fault(course: Course, broken: Broken) -> EventEnd {
+    EventEnd::Tried {
+        course: Box::new(course),
+        tried: Tried::Fault { message: broken.reason.clone() },
+        response: None,
+        broken: Some(broken),
     }
 }
 

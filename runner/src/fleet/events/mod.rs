@@ -312,14 +312,9 @@ impl Events {
     /// An attempt is over. Comes with what people should know.
     pub(in crate::fleet) fn ended(&mut self, id: EventId, end: EventEnd) -> Vec<Notice> {
         match end {
-            EventEnd::NotBegun { course } => {
-                self.in_hand -= 1;
-                self.wait(id, &course);
-                Vec::new()
-            }
             EventEnd::Lost { reason } => self.lost(id, &reason),
             EventEnd::Tried { course, tried, response, broken } => {
-                self.tried(id, course, tried, response);
+                self.tried(id, *course, tried, response);
                 broken.map(|broken| Notice { message: broken.reason, hint: broken.hint }).into_iter().collect()
             }
         }

@@ -1,8 +1,11 @@
 //! The lifecycle as tables: what each call is answered in each state, and how each end looks from outside.
 
+mod anything;
 mod ends;
+mod extensions;
 mod properties;
 mod refusals;
+mod streams;
 
 use std::sync::Arc;
 use std::sync::LazyLock;

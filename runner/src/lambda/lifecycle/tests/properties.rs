@@ -30,7 +30,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn posted<B>(body: u8, whole: B) -> Posted<B> {
+pub(super) fn posted<B>(body: u8, whole: B) -> Posted<B> {
     match body {
         0 => Posted::TooLarge,
         1 => Posted::Truncated,

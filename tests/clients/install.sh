@@ -1,0 +1,34 @@
+#!/bin/bash
+# Installs the real clients that tests talk to the Invoke API with: boto3 and awscli from PyPI, @aws-sdk/client-lambda from npm (40 MB to download).
+# They go into $LAMBDA_IMAGES_CACHE/clients (default /var/cache/lambda-images/clients), once for each set of pinned versions.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+target=${LAMBDA_IMAGES_CACHE:-/var/cache/lambda-images}/clients
+
+# installed NAME PIN: whether NAME is there as PIN says
+installed() { cmp -s "$here/$2" "$target/$1/$2"; }
+
+# publish NAME PIN: puts the folder that was made in place of an older one, whole
+publish() {
+  cp "$here/$2" "$work/$1/$2"
+  chmod -R go+rX "$work/$1"
+  rm -rf "${target:?}/$1"
+  mv "$work/$1" "$target/$1"
+}
+
+mkdir -p "$target"
+chmod 755 "$target"
+work=$(mktemp -d "$target/.install.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+if ! installed python requirements.txt; then
+  python3 -m pip install --quiet --no-deps --disable-pip-version-check --root-user-action ignore \
+    --target "$work/python" -r "$here/requirements.txt"
+  publish python requirements.txt
+fi
+if ! installed node package-lock.json; then
+  mkdir "$work/node"
+  cp "$here/package.json" "$here/package-lock.json" "$work/node"
+  (cd "$work/node" && npm ci --silent --no-audit --no-fund --ignore-scripts)
+  publish node package-lock.json
+fi
