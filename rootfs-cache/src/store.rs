@@ -123,7 +123,10 @@ impl CacheError {
     pub fn hint(&self) -> Option<String> {
         const ELSEWHERE: &str = "name another directory with UNDOCKED_CACHE";
         match self {
-            Self::Io { source, .. } | Self::Build { source, .. } => space_hint(source),
+            Self::Io { source, .. } | Self::Build { source, .. } => space_hint(source).or_else(|| {
+                let may_not = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::NotADirectory];
+                may_not.contains(&source.kind()).then(|| ELSEWHERE.to_owned())
+            }),
             Self::Owner { owner, .. } => Some(format!("run as uid {owner}, or {ELSEWHERE}")),
             Self::Format { .. } | Self::Unsuitable { .. } => Some(ELSEWHERE.to_owned()),
             Self::Damaged { .. } => Some("remove the image with `undocked rm` and pull it again".to_owned()),

@@ -82,6 +82,15 @@ pub struct RunConfig {
     pub images: ImageSource,
 }
 
+/// A run in the background.
+#[derive(Debug, Clone)]
+pub struct Detached {
+    /// The whole command line but the program's name.
+    pub arguments: Vec<OsString>,
+    /// How its image is found.
+    pub source: ImageSource,
+}
+
 /// How images are found.
 #[derive(Debug, Clone)]
 pub struct ImageSource {

@@ -23,6 +23,11 @@ fn main() -> ExitCode {
 fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
     match command {
         Command::Run(config) => mode::once::run(&config),
+        Command::Detach(detached) => mode::detach::run(&detached),
+        Command::Attached(config) => {
+            mode::detach::settle();
+            mode::once::run(&config)
+        }
         Command::Serve(config) => mode::serve::run(&config),
         Command::Batch(config) => mode::batch::run(&config),
         Command::Pull { images, source, talk } => mode::pull::run(&images, &source, talk),

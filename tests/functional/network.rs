@@ -1,14 +1,15 @@
 //! The network options of `undocked run` as a user has them, with real bytes: what is reached from inside and from outside, and what is said of it.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::names::NameServer;
 use tests::run::{Ran, Running};
 use tests::skip::is_root;
-use tests::{Fixture, Run, place, skip, skip_for_this_user};
+use tests::{Fixture, skip, skip_for_this_user};
 
 /// The host's loopback as a private network has it.
 const GATEWAY: &str = "198.18.111.1";
@@ -72,9 +73,13 @@ fn a_published_tcp_port_carries_bytes_both_ways() {
     let Some(fixture) = Fixture::new() else { return };
     // More than any buffer on the way takes.
     let bytes: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
-    for network in ["private", "none"] {
-        let outside = free_port(0);
-        let options = ["--network", network, "-p", &format!("127.0.0.1:{outside}:8080")];
+    let (first, second) = (free_port(6), free_port(7));
+    for (network, outside, publish) in [
+        ("private", free_port(0), format!("127.0.0.1:{}:8080", free_port(0))),
+        ("none", free_port(0), format!("127.0.0.1:{}:8080", free_port(0))),
+        ("private", second, format!("127.0.0.1:{first}-{second}:8079-8080")),
+    ] {
+        let options = ["--network", network, "-p", &publish];
         let running = echoing(&fixture, &options, "tcp", 8080);
         assert!(echoed(outside, &bytes) == bytes, "{network}: all bytes, in order");
         assert_eq!(running.finish().expect_code(0).json(), json!({"served": {"echo": "ok"}}));
@@ -238,68 +243,23 @@ fn rules_by_names_of_a_name_server() {
     if !is_root() {
         skip_for_this_user!("only root may listen on port 53 and lay a file over /etc/resolv.conf");
     }
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let server = Ipv4Addr::new(127, 53, high, low);
-    let socket = UdpSocket::bind((server, 53)).expect("root may listen there");
-    // Ends with the test's process.
-    let Some(own) = own_address() else { skip!("this machine has no address but those of its loopback") };
-    thread::spawn(move || answer_names(&socket, own));
+    let Some(names) = NameServer::start() else { skip!("this machine has no address but those of its loopback") };
+    let own = names.own;
     let held = TcpListener::bind((own, 0)).expect("a port is free");
     let port = held.local_addr().expect("bound").port();
-    let resolv_conf = fixture.path().join("resolv.conf");
-    std::fs::write(&resolv_conf, format!("nameserver {server}\n")).expect("written");
-    let volume = format!("{}:/var/task:ro", fixture.task().display());
-    let image = fixture.image("provided");
+    let shell = names.shell(fixture.path());
     let script = format!("read resolv /etc/resolv.conf\nconnect open open.example:{port}\nconnect closed closed.example:80");
     fixture.script(&format!("{script}\nnext\nrespond-notes\nnext"));
     let allow = format!("open.example:{port}");
     for rules in [["--allow-net", &allow], ["--allow-net", "*.example"], ["--deny-net", "closed.example"]] {
         let closed_too = rules[1] == "*.example";
         let deny = if closed_too { &["--deny-net", "closed.example"][..] } else { &[] };
-        let ran = Run::new("unshare")
-            .args(["--mount", "sh", "-c", r#"mount --bind "$0" /etc/resolv.conf && exec "$@""#])
-            .arg(&resolv_conf)
-            .arg(place::undocked())
-            .args(["run", "-v", &volume])
-            .args(rules)
-            .args(deny)
-            .arg(&image)
-            .env("HOME", fixture.path().join("home"))
-            .env("UNDOCKED_CACHE", fixture.cache())
-            .finish()
-            .expect_code(0);
+        let ran = fixture.run_by_shell(&shell, &[&rules[..], deny].concat(), &[]).finish().expect_code(0);
         let seen = ran.json();
         assert_eq!((&seen["open"], &seen["closed"]), (&json!("ok"), &json!("EACCES")), "{rules:?}: {seen}");
         assert!(seen["resolv"].as_str().is_some_and(|text| text.contains("nameserver 198.18.111.53")), "{seen}");
     }
     fixture.expect_nothing_left();
-}
-
-/// An address of this machine's that is not its loopback. Nothing is sent.
-fn own_address() -> Option<Ipv4Addr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    socket.connect("192.0.2.1:9").ok()?;
-    match socket.local_addr().ok()?.ip() {
-        IpAddr::V4(own) if !own.is_loopback() => Some(own),
-        _ => None,
-    }
-}
-
-/// Answers what is asked (RFC 1035): `open.example` is this machine, all other names an address that nobody has.
-fn answer_names(socket: &UdpSocket, own: Ipv4Addr) {
-    let mut bytes = [0; 512];
-    while let Ok((length, from)) = socket.recv_from(&mut bytes) {
-        let question = &bytes[12..length];
-        let name = question.iter().position(|byte| *byte == 0).expect("a name ends");
-        let question = &question[..name + 5];
-        // Questions of type A; there are no addresses of IPv6.
-        let is_a = question[name + 1..name + 3] == [0, 1];
-        let address = if question.starts_with(b"\x04open") { own.octets() } else { [203, 0, 113, 1] };
-        let answer = [&[0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4][..], &address].concat();
-        let head = [&bytes[..2], &[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]].concat();
-        let message = [&head[..], question, if is_a { &answer } else { &[] }].concat();
-        let _ = socket.send_to(&message, from);
-    }
 }
 
 #[test]

@@ -1,6 +1,10 @@
 //! T24: machines that grant less than a sandbox is made of. An outer filter lets steps fail, or hides parts of `/proc`, before undocked starts; the
 //! best isolation that is left must be chosen, said by name, and work, and `--isolation full` must refuse.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::json;
 use tests::{Fixture, Ran, place, skip, skip_for_this_user};
 
 const SCRIPT: &str = "next\nrespond ok";
@@ -137,6 +141,59 @@ fn this_machines_userland_runs_in_place() {
     let ran = fixture.degraded(&NO_USERNS, &["run", "-v", &volume, "host", "f.handler", "{}"]).finish();
     let ran = ran.expect_code(0).expect_err("isolation `in-place`");
     assert!(ran.result().contains(&fixture.task().display().to_string()), "{}", ran.result());
+    fixture.expect_nothing_left();
+}
+
+/// The job's container is itself an AWS base image: its own runtime is used, in place, by root and by others.
+#[test]
+fn a_job_in_an_aws_base_image_uses_its_runtime_in_place() {
+    let Some(fixture) = fixture() else { return };
+    let root = fixture.path().join("base");
+    let own = fixture.path().display().to_string();
+    for folder in ["var/runtime", "var/lang/bin", "proc", "dev", "etc", "usr", "tmp", own.trim_start_matches('/')] {
+        fs::create_dir_all(root.join(folder)).expect("made");
+    }
+    for link in ["bin", "lib", "lib64"] {
+        std::os::unix::fs::symlink(format!("usr/{link}"), root.join(link)).expect("made");
+    }
+    fs::write(root.join("undocked"), "").expect("made");
+    fixture.install_probe(&root.join("var/runtime/bootstrap"));
+    fs::remove_file(fixture.task().join("bootstrap")).expect("it was there");
+    fixture.script("note-args args\nnote-env env\nnote-cwd cwd\nwrite task /var/task/x y\nnext\nrespond-notes\nnext");
+    let binds = [format!("{}:/undocked", place::undocked().display()), "/usr:/usr".to_owned(), format!("{own}:{own}")];
+    let lacks: Vec<&str> = ["--root", root.to_str().expect("a path of ours")]
+        .into_iter()
+        .chain(binds.iter().flat_map(|bind| ["--bind", bind.as_str()]))
+        .chain(["--refuse", "clone-newuser", "--refuse", "mount", "--refuse", "open_tree"])
+        .collect();
+    let volume = format!("{}:/var/task:ro", fixture.task().display());
+    let task = fixture.task().display().to_string();
+    let ran = fixture.degraded_by("/undocked", &lacks, &["run", "-v", &volume, "host", "app.handler", "{}"]).finish();
+    let ran = ran.expect_code(0).expect_err("this machine is an AWS Lambda base image").expect_err("isolation `in-place`");
+    let notes = ran.json();
+    assert_eq!((&notes["args"][0], &notes["cwd"]), (&json!("/var/runtime/bootstrap"), &json!(task)), "{notes}");
+    assert_eq!((&notes["env"]["LAMBDA_TASK_ROOT"], &notes["env"]["_HANDLER"]), (&json!(task), &json!("app.handler")));
+    // A plain command needs no volume.
+    let pwd = fixture.degraded_by("/undocked", &lacks, &["run", "--entrypoint", "/bin/pwd", "host"]).finish().expect_code(0);
+    assert_eq!(pwd.out(), "/\n");
+    fixture.expect_nothing_left();
+}
+
+/// Root's function is nobody in place: what it cannot get to is named.
+#[test]
+fn what_is_roots_alone_is_named_in_place() {
+    let Some(fixture) = fixture() else { return };
+    if !skip::is_root() {
+        skip_for_this_user!("an ordinary user's function is that user");
+    }
+    fs::set_permissions(fixture.task(), fs::Permissions::from_mode(0o700)).expect("set");
+    let volume = format!("{}:/var/task:ro", fixture.task().display());
+    for isolation in ["auto", "in-place"] {
+        let ran = fixture.degraded(&NO_NAMESPACES, &["run", "--isolation", isolation, "-v", &volume, "host", "f.handler", "{}"]).finish();
+        let closed = format!("for whom `{}` is closed", fixture.task().display());
+        let ran = ran.expect_code(125).expect_err(&closed);
+        assert!(ran.err().contains("hint: put it where every user may read it"), "{}", ran.err());
+    }
     fixture.expect_nothing_left();
 }
 

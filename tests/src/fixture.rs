@@ -122,7 +122,12 @@ impl Fixture {
 
     /// The same on a machine that grants less; `lacks` as `degraded` takes it.
     pub fn degraded(&self, lacks: &[&str], arguments: &[&str]) -> Run {
-        self.start_with(Run::new(place::degraded()).args(lacks).arg("--").arg(place::undocked()), arguments)
+        self.degraded_by(place::undocked(), lacks, arguments)
+    }
+
+    /// The same where the binary lies elsewhere.
+    pub fn degraded_by(&self, undocked: impl AsRef<Path>, lacks: &[&str], arguments: &[&str]) -> Run {
+        self.start_with(Run::new(place::degraded()).args(lacks).arg("--").arg(undocked.as_ref()), arguments)
     }
 
     fn start_with(&self, run: Run, arguments: &[&str]) -> Run {
@@ -151,9 +156,13 @@ impl Fixture {
 
     /// The same by a shell, which `script` is run by with the words of the command as `"$0" "$@"`: for descriptors that undocked begins with.
     pub fn run_by_shell(&self, script: &str, options: &[&str], rest: &[&str]) -> Run {
-        let shell = Run::new("bash").args(["-c", script]).arg(place::undocked());
         let volume = format!("{}:/var/task:ro", self.task().display());
-        self.start_with(shell, &[&["run", "-v", &volume], options, &[&self.provided()], rest].concat())
+        self.undocked_by_shell(script, &[&["run", "-v", &volume], options, &[&self.provided()], rest].concat())
+    }
+
+    /// [`Fixture::undocked`] by a shell.
+    pub fn undocked_by_shell(&self, script: &str, arguments: &[&str]) -> Run {
+        self.start_with(Run::new("bash").args(["-c", script]).arg(place::undocked()), arguments)
     }
 
     /// The same with another image.

@@ -10,6 +10,7 @@ pub mod fixture;
 pub mod image;
 pub mod launching;
 pub mod leftovers;
+pub mod names;
 pub mod place;
 pub mod real;
 pub mod real_registry;

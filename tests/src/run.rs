@@ -224,6 +224,11 @@ impl Running {
         String::from_utf8_lossy(&self.stderr.wait(Duration::ZERO, |_| true).0).into_owned()
     }
 
+    /// Standard output as far as it has come.
+    pub fn stdout_so_far(&self) -> String {
+        String::from_utf8_lossy(&self.stdout.wait(Duration::ZERO, |_| true).0).into_owned()
+    }
+
     /// Sends a signal.
     ///
     /// # Panics

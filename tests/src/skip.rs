@@ -12,6 +12,8 @@ use std::thread;
 pub enum Lack {
     /// Something that can be installed or switched on: where tests must run (`CI=true`, `REQUIRE_USERNS=1`) this is a failure.
     Providable,
+    /// A large tool, which is not worth being installed wherever tests run: the test runs where it is.
+    Large,
     /// The test is about another kind of user (root or not): it runs in the other half of the suite.
     OtherUser,
     /// The test is about a part of the kernel that this one was built without; nothing that can be installed changes that.

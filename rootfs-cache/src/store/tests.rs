@@ -72,11 +72,13 @@ fn an_unknown_format_is_refused() {
 }
 
 #[test]
-fn what_to_do_about_a_full_disk() {
+fn what_to_do_about_a_disk_that_is_full_or_closed() {
     let full = |kind: io::ErrorKind| CacheError::Io { action: "write", path: "x".into(), source: kind.into() };
     assert!(full(io::ErrorKind::StorageFull).hint().unwrap().contains("undocked prune"));
     assert!(full(io::ErrorKind::QuotaExceeded).hint().is_some());
-    assert!(full(io::ErrorKind::PermissionDenied).hint().is_none());
+    assert!(full(io::ErrorKind::PermissionDenied).hint().unwrap().contains("UNDOCKED_CACHE"));
+    assert!(full(io::ErrorKind::ReadOnlyFilesystem).hint().unwrap().contains("UNDOCKED_CACHE"));
+    assert!(full(io::ErrorKind::NotFound).hint().is_none());
 }
 
 #[test]

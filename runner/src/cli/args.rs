@@ -74,6 +74,12 @@ pub(super) struct RunArgs {
     /// Start anew when a file of the function or of a layer changes, if it stays open
     #[arg(long)]
     pub watch: bool,
+    /// Run in the background, and print an id once it listens
+    #[arg(short = 'd', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub detach: Option<bool>,
+    /// We are the run in the background
+    #[arg(long, hide = true)]
+    pub attached: bool,
     #[command(subcommand)]
     pub image: Option<ImageAndArguments>,
 }

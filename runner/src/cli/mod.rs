@@ -18,7 +18,7 @@ use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ProfileReade
 use env::OwnEnvironment;
 use usage::Ended;
 
-use crate::config::{BatchConfig, DoctorSubject, ImageSource, Listing, LockAction, RunConfig, SeccompReader, ServeConfig, Talk};
+use crate::config::{BatchConfig, Detached, DoctorSubject, ImageSource, Listing, LockAction, RunConfig, SeccompReader, ServeConfig, Talk};
 use crate::exit_code::Failure;
 
 /// What is to be done.
@@ -26,6 +26,10 @@ use crate::exit_code::Failure;
 pub enum Command {
     /// Run a function, or a plain command, once.
     Run(Box<RunConfig>),
+    /// Run a function in the background.
+    Detach(Detached),
+    /// Be the run in the background.
+    Attached(Box<RunConfig>),
     /// Serve functions.
     Serve(Box<ServeConfig>),
     /// Run a function once for each of many events.
@@ -84,10 +88,20 @@ pub enum Command {
 
 /// Reads a command line (its first word is the program's name).
 pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
-    let matches = Cli::command().try_get_matches_from(line)?;
+    let line: Vec<OsString> = line.into_iter().collect();
+    let matches = Cli::command().try_get_matches_from(&line)?;
     let cli = Cli::from_arg_matches(&matches)?;
     Ok(match cli.command {
-        CliCommand::Run(args) => Command::Run(Box::new(run::config(*args, own)?)),
+        CliCommand::Run(args) => {
+            let (is_detached, is_attached) = (args.detach == Some(true) && !args.attached, args.attached);
+            // Wrong words are told of here, where somebody reads.
+            let config = run::config(*args, own)?;
+            match is_detached {
+                true => Command::Detach(Detached { arguments: line.into_iter().skip(1).collect(), source: config.images }),
+                false if is_attached => Command::Attached(Box::new(config)),
+                false => Command::Run(Box::new(config)),
+            }
+        }
         CliCommand::Serve(args) => Command::Serve(Box::new(serve::config(*args, own)?)),
         CliCommand::Batch(args) => Command::Batch(Box::new(batch::config(*args, own)?)),
         CliCommand::Pull(args) => {

@@ -1,6 +1,7 @@
 //! The network options of `undocked run`: `--network`, `-p` and `--add-host` as docker reads them, and rules for what may be reached.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use crate::sandbox::Network;
@@ -49,6 +50,22 @@ pub enum NetworkError {
         /// As given.
         port: String,
     },
+    /// Ranges of published ports that do not belong together.
+    #[error("`{port}` has {outside} ports outside for {inside} inside")]
+    Ranges {
+        /// As given.
+        port: String,
+        /// How many of this machine's.
+        outside: usize,
+        /// How many of the sandbox's.
+        inside: usize,
+    },
+    /// Each port is a socket.
+    #[error("{count} ports are published; at most {MOST_PUBLISHED} can be")]
+    TooManyPorts {
+        /// How many.
+        count: usize,
+    },
     /// A name for `/etc/hosts`.
     #[error("`--add-host {entry}` is not of the form NAME:IP or NAME:host-gateway")]
     Host {
@@ -71,8 +88,11 @@ impl NetworkError {
             Self::Rule { .. } => {
                 "HOST or HOST:PORT, where HOST is a name, `*.example.com`, an address or a network like 10.0.0.0/8".to_owned()
             }
-            Self::Port { .. } => "one port each, such as `-p 8080:8080` or `-p 127.0.0.1:5300:53/udp`".to_owned(),
-            Self::Host { .. } => return None,
+            Self::Port { .. } => {
+                "ports or ranges of them, such as `-p 8080:8080`, `-p 127.0.0.1:5300:53/udp` or `-p 3000-3002:8000-8002`".to_owned()
+            }
+            Self::Ranges { .. } => "as many on each side, such as `-p 3000-3002:8000-8002`; or leave the ones outside out".to_owned(),
+            Self::TooManyPorts { .. } | Self::Host { .. } => return None,
             Self::RulesWithout { .. } => "leave `--network` out".to_owned(),
         })
     }
@@ -93,7 +113,10 @@ pub fn networking(options: &NetworkOptions<'_>) -> Result<Networking, NetworkErr
     }
     let rules = |given: &[String]| given.iter().map(|rule| self::rule(rule)).collect::<Result<Vec<_>, _>>();
     let rules = NetworkRules::new(rules(options.allow)?, rules(options.deny)?);
-    let published = options.publish.iter().map(|port| published(port)).collect::<Result<_, _>>()?;
+    let published = options.publish.iter().map(|ports| published(ports)).collect::<Result<Vec<_>, _>>()?.concat();
+    if published.len() > MOST_PUBLISHED {
+        return Err(NetworkError::TooManyPorts { count: published.len() });
+    }
     // Rules and ports say that the network matters.
     if let Network::Private { needs_way_out, .. } = &mut network {
         *needs_way_out = ![options.allow, options.deny, options.publish].iter().all(|given| given.is_empty());
@@ -110,8 +133,8 @@ fn rule(text: &str) -> Result<Rule, NetworkError> {
     text.parse().map_err(|source| NetworkError::Rule { rule: text.to_owned(), source })
 }
 
-/// `[[IP:]OUTSIDE:]INSIDE[/PROTOCOL]`; an address of IPv6 is in brackets.
-fn published(text: &str) -> Result<PublishedPort, NetworkError> {
+/// `[[IP:]OUTSIDE:]INSIDE[/PROTOCOL]`, each side a port or a range `FIRST-LAST`; an address of IPv6 is in brackets.
+fn published(text: &str) -> Result<Vec<PublishedPort>, NetworkError> {
     let wrong = || NetworkError::Port { port: text.to_owned() };
     let (ports, protocol) = match text.split_once('/') {
         None => (text, Protocol::Tcp),
@@ -120,26 +143,45 @@ fn published(text: &str) -> Result<PublishedPort, NetworkError> {
         Some(_) => return Err(wrong()),
     };
     let (outside, inside) = ports.rsplit_once(':').map_or((None, ports), |(outside, inside)| (Some(outside), inside));
-    let inside = port(inside).filter(|port| *port != 0).ok_or_else(wrong)?;
-    let outside = match outside {
-        None => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),
+    let inside = range(inside).filter(|ports| *ports.start() != 0).ok_or_else(wrong)?;
+    let (address, outside) = match outside {
+        None => (Ipv6Addr::UNSPECIFIED.into(), None),
         Some(outside) => self::outside(outside).ok_or_else(wrong)?,
     };
-    Ok(PublishedPort { outside, inside, protocol })
+    // Any free port for each.
+    let Some(outside) = outside.filter(|ports| *ports != (0..=0)) else {
+        return Ok(inside.map(|inside| PublishedPort { outside: SocketAddr::new(address, 0), inside, protocol }).collect());
+    };
+    if outside.len() != inside.len() {
+        return Err(NetworkError::Ranges { port: text.to_owned(), outside: outside.len(), inside: inside.len() });
+    }
+    let pairs = outside.zip(inside);
+    Ok(pairs.map(|(outside, inside)| PublishedPort { outside: SocketAddr::new(address, outside), inside, protocol }).collect())
 }
 
-/// `[IP:]PORT`, or `IP:` for any free port.
-fn outside(text: &str) -> Option<SocketAddr> {
-    let Some((address, number)) = text.rsplit_once(':') else {
+/// Far more than anybody needs, and fewer than the descriptors that we may open.
+const MOST_PUBLISHED: usize = 512;
+
+/// `[IP:]PORTS`, or `IP:` for any free ones.
+fn outside(text: &str) -> Option<(IpAddr, Option<RangeInclusive<u16>>)> {
+    let Some((address, numbers)) = text.rsplit_once(':') else {
         // All addresses, of IPv4 too.
-        return Some(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port(text)?));
+        return Some((Ipv6Addr::UNSPECIFIED.into(), Some(range(text)?)));
     };
     let bracketed = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address: IpAddr = match bracketed {
         Some(address) => IpAddr::V6(address.parse().ok()?),
         None => IpAddr::V4(address.parse().ok()?),
     };
-    Some(SocketAddr::new(address, if number.is_empty() { 0 } else { port(number)? }))
+    Some((address, if numbers.is_empty() { None } else { Some(range(numbers)?) }))
+}
+
+/// `PORT` or `FIRST-LAST`.
+fn range(text: &str) -> Option<RangeInclusive<u16>> {
+    match text.split_once('-') {
+        None => port(text).map(|only| only..=only),
+        Some((first, last)) => Some(port(first)?..=port(last)?).filter(|ports| !ports.is_empty() && *ports.start() != 0),
+    }
 }
 
 fn port(text: &str) -> Option<u16> {
@@ -178,9 +220,42 @@ mod tests {
             ("9001:9001/udp", "[::]:9001", 9001, Protocol::Udp),
         ] {
             let port = PublishedPort { outside: outside.parse().unwrap(), inside, protocol };
-            assert_eq!(published(text).unwrap(), port, "{text}");
+            assert_eq!(published(text).unwrap(), [port], "{text}");
         }
-        for text in ["", "0", ":80", "80:", "x:80", "80/sctp", "1.2.3:80:80", "80:80:80:80", "+80", "70000", "8000-8001:8000-8001"] {
+        for (text, pairs) in [
+            ("3000-3002:8000-8002", &[("[::]:3000", 8000), ("[::]:3001", 8001), ("[::]:3002", 8002)][..]),
+            ("127.0.0.1:7-8:7-8/udp", &[("127.0.0.1:7", 7), ("127.0.0.1:8", 8)]),
+            ("8000-8001", &[("[::]:0", 8000), ("[::]:0", 8001)]),
+            ("[::1]::65534-65535", &[("[::1]:0", 65534), ("[::1]:0", 65535)]),
+            ("80-80:81-81", &[("[::]:80", 81)]),
+        ] {
+            let ports = published(text).unwrap();
+            let found: Vec<_> = ports.iter().map(|port| (port.outside.to_string(), port.inside)).collect();
+            assert_eq!(found, pairs.iter().map(|(outside, inside)| ((*outside).to_owned(), *inside)).collect::<Vec<_>>(), "{text}");
+        }
+        for text in ["80-82:80-81", "80-82:80", "80:80-82"] {
+            assert!(matches!(published(text), Err(NetworkError::Ranges { .. })), "{text}");
+        }
+        let many = ["1000-2000:1000-2000".to_owned()];
+        let error = networking(&NetworkOptions { publish: &many, ..NetworkOptions::default() }).unwrap_err().to_string();
+        assert_eq!(error, "1001 ports are published; at most 512 can be");
+        for text in [
+            "",
+            "0",
+            ":80",
+            "80:",
+            "x:80",
+            "80/sctp",
+            "1.2.3:80:80",
+            "80:80:80:80",
+            "+80",
+            "70000",
+            "8001-8000",
+            "80-",
+            "-80",
+            "0-1",
+            "1-2-3",
+        ] {
             assert!(matches!(published(text), Err(NetworkError::Port { .. })), "{text}");
         }
     }

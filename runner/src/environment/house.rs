@@ -63,6 +63,8 @@ pub(super) struct House<'a> {
     wires: Wires,
     /// Whether everything is being killed.
     clearing: bool,
+    /// Whether the next start is to find a fresh sandbox: what is shown inside may have been replaced outside.
+    renew: bool,
     frozen: bool,
     /// Whether it was said what the sandbox lacks.
     warned: bool,
@@ -88,6 +90,7 @@ impl<'a> House<'a> {
             telemetry,
             wires,
             clearing: false,
+            renew: false,
             frozen: false,
             warned: false,
         }
@@ -191,11 +194,20 @@ impl<'a> House<'a> {
         }
     }
 
+    /// Has the next start find a fresh sandbox.
+    pub(super) fn renew(&mut self) {
+        self.renew = self.running.is_some();
+    }
+
     /// Kills everything; says at once that all is clear if nothing ran.
     pub(super) fn kill_all(&mut self, now: Duration) -> Option<Input<Ticket>> {
         self.thaw();
         self.clearing = true;
         if let Some(running) = &mut self.running {
+            if std::mem::take(&mut self.renew) {
+                running.kill();
+                return None;
+            }
             // Programs may have left others behind.
             running.kill_all();
             if !running.is_empty() {

@@ -1,22 +1,18 @@
 //! Places for volumes where an image has none.
 //!
 //! An unpacked image is shared and never written to. So its root is taken apart: what lies beside the way to the new place is shown as before, entry by
-//! entry, and the folders of the way are made anew. No link of the image is followed on the host: every component is looked at by itself, and links are
-//! resolved here, as they would be inside.
+//! entry, and the folders of the way are made anew. No link of the image is followed on the host.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
+use crate::sandbox::links::{self, Place, on_host};
 use crate::sandbox::{Access, HostRoot, RootSource, Volume};
 
 /// Each part is a mount: more of them cost more than they are worth.
 const MOST_PARTS: usize = 256;
-
-/// Links followed on one way, as many as the kernel follows.
-const MOST_LINKS: usize = 40;
 
 /// What the sandbox makes of any assembled root by itself, so that the image's own is not shown there.
 const OWN: [&str; 3] = ["/proc", "/tmp", "/dev"];
@@ -56,9 +52,11 @@ pub fn root(rootfs: &Path, volumes: &[Volume]) -> Result<(RootSource, Vec<Volume
     for volume in volumes {
         let in_another = volumes.iter().any(|other| other.target != volume.target && volume.target.starts_with(&other.target));
         let failed = |source| PlaceError::Read { path: volume.target.clone(), source };
-        if !in_another && let Some(place) = missing_place(rootfs, &volume.target).map_err(failed)? {
-            missing.push((place, volume.source.is_dir()));
+        if in_another {
+            continue;
         }
+        let Place { there: folder, missing: rest } = links::resolve(rootfs, &volume.target).map_err(failed)?;
+        missing.extend(rest.map(|rest| (Missing { folder, rest }, volume.source.is_dir())));
     }
     if missing.is_empty() {
         return Ok((RootSource::Image { path: rootfs.to_owned() }, Vec::new()));
@@ -68,61 +66,11 @@ pub fn root(rootfs: &Path, volumes: &[Volume]) -> Result<(RootSource, Vec<Volume
 }
 
 /// A place that an image does not have.
-#[derive(Debug, PartialEq, Eq)]
 struct Missing {
     /// The folder that is there, as a path inside without links.
     folder: PathBuf,
     /// What is missing below it.
     rest: PathBuf,
-}
-
-/// Walks to `target`. `None`: it is there.
-fn missing_place(rootfs: &Path, target: &Path) -> io::Result<Option<Missing>> {
-    let mut folder = PathBuf::from("/");
-    let mut left = names(target);
-    let mut links = 0;
-    while let Some(name) = left.pop() {
-        if name == ".." {
-            folder.pop();
-            continue;
-        }
-        let place = folder.join(&name);
-        match on_host(rootfs, &place).symlink_metadata() {
-            Ok(found) if found.is_symlink() => {
-                links += 1;
-                if links > MOST_LINKS {
-                    return Err(io::Error::from_raw_os_error(libc::ELOOP));
-                }
-                let to = fs::read_link(on_host(rootfs, &place))?;
-                if to.is_absolute() {
-                    folder = PathBuf::from("/");
-                }
-                left.extend(names(&to));
-            }
-            Ok(found) if !found.is_dir() && !left.is_empty() => return Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
-            Ok(_) => folder = place,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let rest = left.iter().rev().filter(|part| *part != "..").fold(PathBuf::from(&name), |rest, part| rest.join(part));
-                return Ok(Some(Missing { folder, rest }));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(None)
-}
-
-/// The names on a path, the first one last.
-fn names(path: &Path) -> Vec<OsString> {
-    let name = |part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some(OsStr::new("..").to_owned()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    };
-    path.components().rev().filter_map(name).collect()
-}
-
-fn on_host(rootfs: &Path, inside: &Path) -> PathBuf {
-    rootfs.join(inside.strip_prefix("/").unwrap_or(inside))
 }
 
 /// What is made anew, and the parts of the image shown in it.

@@ -213,7 +213,10 @@ impl<'a> Environment<'a> {
                 let invocation = self.hand.take(*work);
                 self.apply([Input::Invoke(invocation)])
             }
-            Order::Restart => self.apply([Input::Restart]),
+            Order::Restart => {
+                self.house.renew();
+                self.apply([Input::Restart])
+            }
             Order::ShutDown { done } => {
                 self.shut_down = Some(done);
                 self.house.flush_telemetry(now().since_epoch).await;
@@ -285,7 +288,7 @@ impl<'a> Environment<'a> {
             self.house.flush_telemetry(now().since_epoch).await;
             self.apply([Input::ShutDown])?;
         }
-        Ok(has_guests)
+        Ok(has_guests && !self.over)
     }
 
     async fn freeze_if_idle(&mut self) {

@@ -48,7 +48,7 @@ pub(super) enum AttemptEnd {
     /// The environment could run nothing; the caller knows.
     Broken(Broken),
     /// The environment had ended before: the job was not begun.
-    NotBegun(Job),
+    NotBegun(Box<Job>),
 }
 
 /// Runs a job. The environment comes back if it can take another invocation.
@@ -57,7 +57,7 @@ pub(super) async fn attempt(warm: Warm, job: Job) -> (Option<Warm>, AttemptEnd) 
     let (request_id, trace_id) = (invocation.request_id.clone(), invocation.trace_id.clone());
     match hand_over(&warm, invocation).await {
         Err(invocation) if refusals < MOST_REFUSALS => {
-            (None, AttemptEnd::NotBegun(Job { invocation, caller, patient_until: None, refusals: refusals + 1 }))
+            (None, AttemptEnd::NotBegun(Box::new(Job { invocation, caller, patient_until: None, refusals: refusals + 1 })))
         }
         Err(_) => (None, broken(caller, ended_unanswered())),
         Ok((Ok(answer), finished)) => {

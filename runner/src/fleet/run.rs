@@ -206,7 +206,8 @@ impl AtWork {
         let is_first = pool.has_room() && !pool.has_waiting();
         // Who calls again at once means the environment that has just answered. Who would wait anyway does so in its turn.
         let would_wait = matches!(self.options.queue, Queue::Wait { .. }) && !pool.has_room();
-        if !(is_first && pool.has_free()) && !would_wait && pool.is_about_to_have_free() {
+        let has_its_own = is_first && pool.has_free();
+        if !would_wait && !has_its_own && pool.is_about_to_have_free() {
             pool.wait_patiently(Job { patient_until: Some(Instant::now() + PATIENCE), ..job });
             return;
         }
@@ -333,7 +334,7 @@ impl AtWork {
         match end {
             End::Call(AttemptEnd::Answered) => {}
             End::Call(AttemptEnd::Broken(broken)) => self.notify(broken),
-            End::Call(AttemptEnd::NotBegun(job)) => self.pools[function].wait_first(job),
+            End::Call(AttemptEnd::NotBegun(job)) => self.pools[function].wait_first(*job),
             End::Event(id, end) => self.events.ended(id, end).into_iter().for_each(&self.options.notify),
         }
         self.start_waiting(function);

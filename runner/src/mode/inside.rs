@@ -46,6 +46,8 @@ pub(super) struct Inside {
     /// While it is held, the image stays in the cache.
     _rootfs: Option<Rootfs>,
     _folder: Option<RunFolder>,
+    /// The layers that `/opt` is a copy of, and where that is.
+    merged: Option<(Vec<PathBuf>, PathBuf)>,
 }
 
 /// The userland a run takes place in.
@@ -87,7 +89,9 @@ impl Inside {
         let mut folder = LazyFolder { source: &config.images, made: None };
         places::check(&config.volumes, &userland)?;
         let mut volumes = config.volumes.clone();
+        let mut merged = None;
         if let Some(opt) = opt(config, &mut folder, signals).await? {
+            merged = (config.layers.len() > 1).then(|| (config.layers.clone(), opt.clone()));
             volumes.push(read_only(opt, "/opt"));
         }
         let working_dir = working_dir(config, &userland);
@@ -101,21 +105,7 @@ impl Inside {
                 (RootSource::Host(places::on_host(root, &config.volumes)), HOST_IDENTITY, None)
             }
             Userland::Image(rootfs, image) => {
-                let Identity { ids, databases } = image.identity();
-                let databases = databases.into_iter().flat_map(|[passwd, group]| [("/etc/passwd", passwd), ("/etc/group", group)]);
-                let names = names.into_iter().map(|(path, text)| (path, text.into_bytes())).filter(|(path, _)| image.holds(path));
-                for (path, contents) in databases.chain(names) {
-                    if !is_free(&volumes, path) {
-                        continue;
-                    }
-                    if image.holds(path) {
-                        files.push(MadeFile { path: path.into(), contents, mode: 0o444 });
-                    } else {
-                        // A place has to be made, for which there must be something to show.
-                        volumes.push(read_only(folder.write(path.trim_start_matches("/etc/"), &contents)?, path));
-                    }
-                }
-                show_names_of_host(&image, &files, &mut volumes);
+                let ids = show_databases(&image, names, (&mut files, &mut volumes), &mut folder)?;
                 extensions = extensions::names(&volumes, Some(&image));
                 let (root, parts) = mount_points::root(rootfs.path(), &volumes).map_err(|error| {
                     let hint = error.hint();
@@ -140,7 +130,19 @@ impl Inside {
             filter: config.filter.clone(),
             _rootfs: rootfs,
             _folder: folder.made,
+            merged,
         })
+    }
+
+    /// Copies layers that are copies again, in their place. Blocks.
+    pub(super) fn layers_changed(&self) -> Result<(), Failure> {
+        let Some((layers, target)) = &self.merged else { return Ok(()) };
+        for entry in std::fs::read_dir(target).map_err(Failure::could_not_run)?.flatten() {
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed = if is_folder { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
+            removed.map_err(Failure::could_not_run)?;
+        }
+        layers::merge(layers, target, &AtomicBool::new(false)).map_err(Failure::could_not_run)
     }
 
     /// What environments of a function are made of.
@@ -231,6 +233,31 @@ fn working_dir(config: &RunConfig, userland: &Userland) -> PathBuf {
         }
     };
     config.working_dir.clone().unwrap_or_else(default)
+}
+
+/// Shows user databases and files about names that are made for the run, and this machine's name resolution; says who the processes are.
+fn show_databases(
+    image: &ImageRoot,
+    names: Vec<(&'static str, String)>,
+    (files, volumes): (&mut Vec<MadeFile>, &mut Vec<Volume>),
+    folder: &mut LazyFolder<'_>,
+) -> Result<InnerIdentity, Failure> {
+    let Identity { ids, databases } = image.identity();
+    let databases = databases.into_iter().flat_map(|[passwd, group]| [("/etc/passwd", passwd), ("/etc/group", group)]);
+    let names = names.into_iter().map(|(path, text)| (path, text.into_bytes())).filter(|(path, _)| image.holds(path));
+    for (path, contents) in databases.chain(names) {
+        if !is_free(volumes, path) {
+            continue;
+        }
+        if image.holds(path) {
+            files.push(MadeFile { path: path.into(), contents, mode: 0o444 });
+        } else {
+            // A place has to be made, for which there must be something to show.
+            volumes.push(read_only(folder.write(path.trim_start_matches("/etc/"), &contents)?, path));
+        }
+    }
+    show_names_of_host(image, files, volumes);
+    Ok(ids)
 }
 
 /// This machine's name resolution, where nothing else is.

@@ -56,14 +56,25 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
         let hint = "leave `--network` out, or name `host`, to run on this machine's network; `undocked doctor` tells what is refused";
         return Err(not_run.failure.with_hint(Some(hint.to_owned())));
     }
-    let why = format!("no network of its own is granted ({}): it has this machine's, `--network host`", not_run.failure);
+    let why = on_host_network(&not_run.failure);
+    let config = with_host_network(config);
+    attempt(&config, &mut event, Some(&why)).map_err(|not_run| not_run.failure)
+}
+
+/// What is said where there is no network of its own.
+pub(super) fn on_host_network(refused: &impl std::fmt::Display) -> String {
+    format!("no network of its own is granted ({refused}): it has this machine's, `--network host`")
+}
+
+/// The same run on this machine's network, once its image was found.
+pub(super) fn with_host_network(config: &RunConfig) -> RunConfig {
     let mut config = config.clone();
     config.networking.network = Network::Host;
     // The function may rely on that name; others that were asked for come first.
     config.networking.hosts.push(HostEntry { name: HOST_NAME.to_owned(), address: HostAddress::Gateway });
     // It was asked for at the first attempt.
     config.images.options.policy = PullPolicy::Missing;
-    attempt(&config, &mut event, Some(&why)).map_err(|not_run| not_run.failure)
+    config
 }
 
 /// What was asked for and means nothing on the network that was asked for.

@@ -1,20 +1,25 @@
 //! A function made ready for any number of execution environments: its image found, what is inside put together, its variables known.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::inside::{Inside, NotInside};
+use super::once::{on_host_network, with_host_network};
+use super::shell;
 use super::signals::Signals;
-use super::work::{Purpose, Work};
+use super::work::{self, Purpose, Work};
 use crate::config::RunConfig;
 use crate::environment::connections::Connections;
 use crate::environment::variables::{self, EnvVars, Unique};
-use crate::environment::{BetweenEvents, Handle, Setup, open};
+use crate::environment::{BetweenEvents, EnvironmentError, Handle, Setup, open};
 use crate::exit_code::Failure;
 use crate::function::Function;
 use crate::report::{CarriageReturns, Report};
-use crate::sandbox::{Command, Input, Launcher, Output, Stdio};
+use crate::sandbox::network::NetworkChoice;
+use crate::sandbox::{Command, FirstProcess, Input, Launcher, Output, SandboxRequest, Stdio, Volume, plan};
 
 /// A function that environments can be opened of. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,11 +35,48 @@ struct Parts {
     connections: Connections,
     carriage_returns: CarriageReturns,
     between: BetweenEvents,
+    code: Vec<PathBuf>,
 }
 
 impl Ready {
-    /// Makes a function ready. Published ports are bound; layers may have to be copied, until a signal comes.
+    /// Makes a function ready: on the host's network where none of its own is granted, nobody asked for one by name and nothing that was asked for hangs
+    /// on it; then that is said. Published ports are bound; layers may have to be copied, until a signal comes.
     pub(super) async fn prepare(config: &RunConfig, work: Work, between: BetweenEvents, signals: &mut Signals) -> Result<Self, NotInside> {
+        let ready = Self::prepare_as_told(config, work, between, signals).await?;
+        let refused = match ready.try_sandbox() {
+            Ok(()) => return Ok(ready),
+            Err(refused) => refused,
+        };
+        let networking = &config.networking;
+        let may_fall_back = refused.is_of_network()
+            && networking.choice == NetworkChoice::Default
+            && networking.published.is_empty()
+            && networking.rules.are_empty();
+        let hint = refused.hint();
+        let refused = Failure::could_not_run(refused).with_hint(hint);
+        if !may_fall_back {
+            return Err(refused.into());
+        }
+        shell::say(&on_host_network(&refused));
+        let config = with_host_network(config);
+        Self::prepare_as_told(&config, work::of(&config)?, between, signals).await
+    }
+
+    /// Launches a sandbox with nothing in it, the first time: what this machine refuses is better known before there are calls.
+    fn try_sandbox(&self) -> Result<(), EnvironmentError> {
+        static TRIED: AtomicBool = AtomicBool::new(false);
+        if TRIED.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let Parts { launcher, inside, command, .. } = &*self.0;
+        let stdio = Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe };
+        let request = inside.request(command.clone(), Vec::new(), stdio);
+        let plan =
+            plan(SandboxRequest { first_process: FirstProcess::Several, ..request }).map_err(|source| EnvironmentError::Plan { source })?;
+        launcher.launch(plan).map(drop).map_err(|source| EnvironmentError::Launch { source })
+    }
+
+    async fn prepare_as_told(config: &RunConfig, work: Work, between: BetweenEvents, signals: &mut Signals) -> Result<Self, NotInside> {
         let Work { userland, command, variables, purpose, needs, .. } = work;
         let Purpose::Function { function, carriage_returns, api_port, .. } = purpose else {
             let hint = "leave `--entrypoint` out; `undocked run` runs plain commands";
@@ -49,6 +91,8 @@ impl Ready {
             Failure::could_not_run(error).with_hint(Some(hint))
         })?;
         let connections = connections.with_api_port(api_port);
+        let is_code = |volume: &&Volume| ["/var/task", "/opt"].iter().any(|place| volume.target.starts_with(place));
+        let code = config.volumes.iter().filter(is_code).map(|volume| volume.source.clone()).chain(config.layers.iter().cloned()).collect();
         let inside = Inside::prepare(config, userland, needs, signals).await?;
         Ok(Self(Rc::new(Parts {
             launcher,
@@ -59,6 +103,7 @@ impl Ready {
             connections,
             carriage_returns,
             between,
+            code,
         })))
     }
 
@@ -75,6 +120,16 @@ impl Ready {
     /// How it is connected.
     pub(super) fn published(&self) -> impl Iterator<Item = (SocketAddr, u16)> {
         self.0.connections.published()
+    }
+
+    /// The files and folders that are its code: a change of one of them is a change of the function.
+    pub(super) fn code(&self) -> Vec<PathBuf> {
+        self.0.code.clone()
+    }
+
+    /// Takes up what has changed in layers, where they are copies.
+    pub(super) fn code_changed(&self) -> Result<(), Failure> {
+        self.0.inside.layers_changed()
     }
 
     /// Opens an environment. Must be called within a tokio `LocalSet`.

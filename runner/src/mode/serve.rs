@@ -1,17 +1,16 @@
 //! `undocked serve`, and runs that stay open: functions that clients invoke until a signal ends it.
 
-mod changes;
 mod events;
 
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
-use self::changes::CodeWatcher;
 use super::async_runtime;
 use super::inside::NotInside;
 use super::once::color;
@@ -22,10 +21,11 @@ use super::work::{self, Work};
 use crate::api::invoke;
 use crate::config::{self, Changes, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus};
 use crate::environment::BetweenEvents;
-use crate::exit_code::{ExitCode, Failure};
+use crate::exit_code::{ExitCode, Failure, chain};
 use crate::fleet::{Fleet, FleetOptions, Names, Notice, Queue, Served};
 use crate::lambda::InvokeTarget;
 use crate::report::{self, CarriageReturns, Report};
+use crate::watch::{WatchError, Watcher};
 
 /// How long calls in flight may take to end by themselves once we are told to end.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -134,6 +134,19 @@ impl Server<'_> {
         Fleet::new(served.collect(), options)
     }
 
+    /// Watches the functions' code, if that is asked for. Where it cannot be, that is said once, and calls are served all the same.
+    fn watcher(&self, readies: &[(Ready, &ServedFunction)], report: &mut Report) -> Option<Watcher> {
+        if self.config.keeping.changes == Changes::Ignore {
+            return None;
+        }
+        let roots: Vec<PathBuf> = readies.iter().flat_map(|(ready, _)| ready.code()).collect();
+        let mut watcher = Watcher::new(&roots).map_err(|error| tell_trouble(&error, report)).ok()?;
+        if let Some(trouble) = watcher.trouble() {
+            tell_trouble(&trouble, report);
+        }
+        Some(watcher)
+    }
+
     /// What listens where. Docker-lambda's users wait for its banner, and for no other words.
     fn say_hello(&self, readies: &[(Ready, &ServedFunction)], report: &mut Report, listening: &[SocketAddr]) {
         if let Some(said) = self.said {
@@ -166,22 +179,27 @@ impl Server<'_> {
             report.note(&format!("undocked: the function's URL is http://{address}/"));
         }
         self.say_hello(&readies, &mut report, &listening);
-        let mut code_watcher = CodeWatcher::new(self.config, &mut report);
+        let mut watcher = self.watcher(&readies, &mut report);
         let code = loop {
             tokio::select! {
                 () = &mut fleet => break ExitCode::SUCCESS,
                 () = &mut api => break ExitCode::SUCCESS,
-                () = code_watcher.changed() => {
-                    code_watcher.tell_trouble(&mut report);
-                    report.green("Handler/layer file changed, restarting bootstrap...");
-                    control.restart().await;
-                }
                 signal = signals.next() => match signal {
                     libc::SIGHUP => {
                         report.green("SIGHUP received, restarting bootstrap...");
+                        take_up(readies.iter().map(|(ready, _)| ready), &mut report);
                         control.restart().await;
                     }
                     _ => break ExitCode::SUCCESS,
+                },
+                path = changed(&mut watcher) => {
+                    report.green("Handler/layer file changed, restarting bootstrap...");
+                    let concerned = readies.iter().map(|(ready, _)| ready).filter(|ready| ready.code().iter().any(|root| path.starts_with(root)));
+                    let concerned: Vec<&Ready> = concerned.collect();
+                    take_up(concerned.iter().copied(), &mut report);
+                    for ready in concerned {
+                        control.restart_function(&ready.function().name).await;
+                    }
                 }
             }
         };
@@ -193,6 +211,23 @@ impl Server<'_> {
         }
         report.flush().await;
         Ok(code)
+    }
+}
+
+/// Takes up what changed in code that was copied. What cannot be is said; the old code stays.
+fn take_up<'a>(readies: impl Iterator<Item = &'a Ready>, report: &mut Report) {
+    for ready in readies {
+        if let Err(failure) = ready.code_changed() {
+            report.note(&format!("undocked: layers cannot be taken up: {failure}"));
+        }
+    }
+}
+
+/// Waits for a change, if anybody watches.
+async fn changed(watcher: &mut Option<Watcher>) -> PathBuf {
+    match watcher {
+        Some(watcher) => watcher.changed().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -232,6 +267,10 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
 /// Waits until the sender is gone.
 async fn ends(mut stopped: watch::Receiver<()>) {
     while stopped.changed().await.is_ok() {}
+}
+
+fn tell_trouble(trouble: &WatchError, report: &mut Report) {
+    report.note(&format!("undocked: {}\nhint: {}", chain(trouble), trouble.hint()));
 }
 
 fn tell(notice: Notice) {

@@ -140,8 +140,3 @@ fn copied(request: &SandboxRequest) -> Result<(PathBuf, Bare), BareError> {
     let rules = [below("", Rights::Read), below("tmp", Rights::All)].into_iter().chain(devices).collect();
     Ok((root, Bare { folder: Some(folder), translation: None, rules, lacks }))
 }
-
-/// A path inside, below the folder that stands for the root.
-fn below(root: &Path, inside: &Path) -> PathBuf {
-    root.join(inside.strip_prefix("/").unwrap_or(inside))
-}

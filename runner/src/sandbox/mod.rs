@@ -16,6 +16,7 @@ mod isolation;
 mod landlock;
 mod launch;
 mod limits;
+pub mod links;
 mod maps;
 mod memory;
 pub mod network;

@@ -97,7 +97,10 @@ impl Reach {
     fn kill_others(self, first: libc::pid_t) {
         match self {
             Self::PidNamespace => {}
-            Self::User(uid) => stragglers::kill(|| stragglers::of_user(uid, first)),
+            Self::User(uid) => {
+                stragglers::kill(|| stragglers::of_user(uid, first));
+                stragglers::remove_objects(uid);
+            }
             Self::Descendants { .. } => stragglers::kill(|| stragglers::descendants(first)),
         }
     }

@@ -47,7 +47,10 @@ impl RunFolderError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Refused { .. } => None,
+            Self::Refused { source, .. } => {
+                let may_not = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+                may_not.contains(&source.kind()).then(|| "name another folder with `UNDOCKED_CACHE`".to_owned())
+            }
             Self::NotOurs { parent } => Some(format!("see who made `{}`, and remove it", parent.display())),
         }
     }

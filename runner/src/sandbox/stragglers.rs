@@ -64,6 +64,27 @@ fn is_of(pid: libc::pid_t, uid: u32) -> bool {
     is_user && !field("State:").is_some_and(|state| state.starts_with(['Z', 'X']))
 }
 
+/// Removes what a user of the machine has left of shared memory and of messages (sysvipc(7)); it would be there for good, unlimited. Sets of semaphores
+/// hold next to nothing.
+pub(super) fn remove_objects(uid: u32) {
+    for (table, control) in [("shm", libc::SYS_shmctl), ("msg", libc::SYS_msgctl)] {
+        let text = fs::read_to_string(format!("/proc/sysvipc/{table}")).unwrap_or_default();
+        for id in objects_of(&text, uid) {
+            // One that is gone already needs nothing.
+            let _ = sys::remove_object(control, id);
+        }
+    }
+}
+
+/// The second column is the id, the eighth the owner; the first line names them.
+fn objects_of(table: &str, uid: u32) -> Vec<i32> {
+    let of_line = |line: &str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        (columns.get(7)?.parse() == Ok(uid)).then(|| columns.get(1)?.parse().ok())?
+    };
+    table.lines().skip(1).filter_map(of_line).collect()
+}
+
 /// The living descendants of a process.
 pub(super) fn descendants(pid: libc::pid_t) -> Vec<libc::pid_t> {
     let mut found: Vec<libc::pid_t> = Vec::new();
@@ -91,6 +112,16 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn objects_are_told_by_their_owner() {
+        let table = "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime\n\
+                     0          5   600               1048576    20    20      0  1883  1883  1883  1883 1\n\
+                     0          6   600               1048576    20    20      0     0     0     0     0 1\n\
+                     7         70   600               1048576    20    20      0  1883  1883  1883  1883 1\n";
+        assert_eq!(objects_of(table, 1883), [5, 70]);
+        assert_eq!(objects_of("", 1883), [0; 0]);
+    }
 
     #[test]
     fn descendants_are_found_and_killed() {

@@ -98,6 +98,12 @@ pub(super) fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()>
     Ok(())
 }
 
+/// Removes a System V object; `control` is the number of `shmctl(2)`, or of one with the same arguments.
+pub(super) fn remove_object(control: libc::c_long, id: c_int) -> io::Result<()> {
+    // SAFETY: with IPC_RMID the callee touches no memory of ours.
+    check(unsafe { libc::syscall(control, id, libc::IPC_RMID, 0) }).map(drop)
+}
+
 /// `waitpid(2)` for one child, blocking or not: its wait status. `None`: not ended yet.
 pub(super) fn wait_for(pid: libc::pid_t, block: bool) -> io::Result<Option<c_int>> {
     let options = if block { WaitOptions::empty() } else { WaitOptions::NOHANG };

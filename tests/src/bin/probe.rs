@@ -3,7 +3,7 @@
 //! Standard library only and linked statically (`build.rs`), so that it runs in a root file system that has nothing else. What it sees is
 //! collected as notes: a JSON object that `respond-notes` answers the invocation with and `print-notes` writes to standard output.
 //!
-//! The script is `/var/task/script`, else `/opt/script`, else `/script`; or the words after `--line`, commands parted by ` ; `.
+//! The script is `/opt/scripts/NAME` for a program of that name (an extension), else `/var/task/script`, else `/opt/script`, else `/script`; or the words after `--line`, commands parted by ` ; `.
 //! The command `obey` takes what follows from the events. An argument `--answer` needs no script: it answers every event with `null`, as fast as it can.
 
 #[path = "probe/bombs.rs"]
@@ -14,6 +14,8 @@ mod connections;
 mod http;
 #[path = "probe/notes.rs"]
 mod notes;
+#[path = "probe/relay.rs"]
+mod relay;
 #[path = "probe/system.rs"]
 mod system;
 
@@ -35,6 +37,8 @@ struct Probe {
     api: Client,
     notes: Notes,
     request_id: String,
+    /// The identifier of the extension that we registered, `{extension}` in headers.
+    extension: String,
     event: Vec<u8>,
     event_headers: Vec<(String, String)>,
     /// Headers for the next request only.
@@ -51,6 +55,7 @@ fn main() {
         api: Client::new(env::var("AWS_LAMBDA_RUNTIME_API").unwrap_or_default()),
         notes: Notes::default(),
         request_id: String::new(),
+        extension: String::new(),
         event: Vec::new(),
         event_headers: Vec::new(),
         headers: Vec::new(),
@@ -63,7 +68,9 @@ fn main() {
         _ => {
             // Where there is no root of its own the task lies elsewhere.
             let task = env::var("LAMBDA_TASK_ROOT").unwrap_or_else(|_| "/var/task".to_owned());
-            let places = [format!("{task}/script"), "/var/task/script".to_owned(), "/opt/script".to_owned(), "/script".to_owned()];
+            let name = arguments.first().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+            let own = format!("/opt/scripts/{name}");
+            let places = [own, format!("{task}/script"), "/var/task/script".to_owned(), "/opt/script".to_owned(), "/script".to_owned()];
             let script = places.iter().find_map(|path| fs::read_to_string(path).ok());
             script.unwrap_or_else(|| give_up("no script")).lines().for_each(|line| probe.run(line));
         }
@@ -130,8 +137,8 @@ impl Probe {
             "" | "#" => {}
             "obey" => self.obey(),
             "next" | "respond" | "respond-event" | "respond-notes" | "respond-size" | "error" | "init-error" | "http" | "http-size"
-            | "header" | "note-event" => self.api_command(command, rest),
-            "out" | "err" | "out-fill" | "out-lines" | "close-out" | "print-notes" => self.stream_command(command, rest),
+            | "header" | "note-event" | "relay" => self.api_command(command, rest),
+            "out" | "err" | "frame" | "out-fill" | "out-lines" | "close-out" | "print-notes" => self.stream_command(command, rest),
             "sleep" | "exit" | "kill-self" | "segfault" | "spin" | "hang" | "spawn" | "capture" | "ignore" | "touch-memory" | "comm" => {
                 self.process_command(command, rest);
             }
@@ -170,7 +177,8 @@ impl Probe {
 
     fn request(&mut self, method: &str, path: &str, body: &[u8]) -> http::Answer {
         let path = path.replace("{id}", &self.request_id);
-        let headers = std::mem::take(&mut self.headers);
+        let mut headers = std::mem::take(&mut self.headers);
+        headers.iter_mut().for_each(|(_, value)| *value = value.replace("{extension}", &self.extension));
         self.api.request(method, &path, &headers, body).unwrap_or_else(|error| http::Answer {
             status: 0,
             headers: Vec::new(),
@@ -219,7 +227,14 @@ impl Probe {
                 let text = body.first().copied().unwrap_or("");
                 let body = if command == "http" { text.as_bytes().to_vec() } else { sized_json(number(text) as usize) };
                 let answer = self.request(method, path, &body);
+                if let Some(identifier) = answer.header("lambda-extension-identifier") {
+                    self.extension = identifier.to_owned();
+                }
                 self.notes.set(name, &answer.to_json());
+            }
+            "relay" => {
+                let (protocol, address) = rest.split_once(' ').unwrap_or_else(|| give_up("relay tcp|http ADDRESS"));
+                self.notes.text("relay", &outcome(relay::listen(protocol, address)));
             }
             "header" => {
                 let (name, value) = rest.split_once(' ').unwrap_or((rest, ""));
@@ -264,6 +279,7 @@ impl Probe {
         let written = match command {
             "out" => stdout.write_all(&unescape(rest)),
             "err" => io::stderr().write_all(&unescape(rest)),
+            "frame" => relay::frame(&unescape(rest)),
             "out-fill" => (0..number(rest)).step_by(65536).try_for_each(|_| stdout.write_all(&[b'x'; 65536])),
             "out-lines" => (0..number(rest)).try_for_each(|n| writeln!(stdout, "line {n}")),
             "close-out" => system::close_stdout(),

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::log_frames::LogRecord;
-use crate::lambda::{InitStatus, LogEvent, TelemetryStream, TelemetrySubscription};
+use crate::lambda::{InitStatus, LogEvent, ReportStatus, TelemetryStream, TelemetrySubscription};
 use crate::report::{Embed, LogFormat};
 
 use entry::{Entry, Past};
@@ -84,8 +84,13 @@ impl Telemetry {
         }
         self.end_lines(now);
         self.take(Entry::Event { event: event.clone(), at: now });
-        if let LogEvent::InitReport { status: InitStatus::Success, .. } = event {
-            self.past = None;
+        match event {
+            LogEvent::InitReport { status: InitStatus::Success, .. } => self.past = None,
+            // The runtime is gone, and extensions may follow it: what they are told about that must be with them before.
+            LogEvent::Report { status: ReportStatus::Timeout | ReportStatus::Error(_), .. } => {
+                self.subscribers.iter().for_each(|subscriber| drop(subscriber.flush()));
+            }
+            _ => {}
         }
     }
 

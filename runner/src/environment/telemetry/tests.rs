@@ -257,6 +257,21 @@ async fn flushing_waits_for_answers_but_not_for_ever() {
     telemetry.flush(Instant::now() + Duration::from_secs(3600), AT).await;
 }
 
+#[tokio::test]
+async fn a_failure_is_told_at_once() {
+    let mut extension = Extension::listen(&[]).await;
+    let mut telemetry = telemetry();
+    let mut slow = by_http(TelemetrySchema::Telemetry20221213, extension.port);
+    // Longer than a test may take.
+    slow.buffering.timeout = Duration::from_secs(24 * 3600);
+    telemetry.subscribe("e", slow);
+    telemetry.output(&Source::Function, b"last words", AT);
+    let figures = ReportFigures::new(None, Duration::from_millis(3), MemorySize::from_mb(128).unwrap(), 1 << 20);
+    let status = ReportStatus::Error("Runtime.ExitError".into());
+    telemetry.event(&LogEvent::Report { request_id: id(), figures, status, trace_id: String::new() }, AT);
+    assert_eq!(kinds(&extension.request().await.1), ["function last words", "platform.report"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_cannot_be_reached_is_tried_and_given_up() {
     let (mut telemetry, tried) = unreachable();

@@ -3,23 +3,20 @@
 //! Who runs in it is nobody's user and group, so that the rights of others are the function's. A file that others may write to, or that others may not
 //! read though its owner may, is copied and given the rights that the function needs. Links of the image are never followed on the host.
 
-use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, FileTimes, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
-use super::{BareError, below};
+use super::BareError;
+use crate::sandbox::links;
 use crate::sandbox::plan::{DEVICE_LINKS, DEVICES};
 use crate::sandbox::{Degradation, MadeFile, RootSource, Volume};
 
 /// What is made anew in every root, so that nothing of the image's own is copied there.
 const OWN: [&str; 3] = ["proc", "tmp", "dev"];
-
-/// Links followed on one way, as many as the kernel follows.
-const MOST_LINKS: usize = 40;
 
 /// Makes the root in a folder that does not exist yet. Answers what it lacks.
 pub(super) fn root(source: &RootSource, volumes: &[Volume], files: &[MadeFile], root: &Path) -> Result<Vec<Degradation>, BareError> {
@@ -28,13 +25,13 @@ pub(super) fn root(source: &RootSource, volumes: &[Volume], files: &[MadeFile], 
         RootSource::Host(host) => {
             fs::create_dir(root).map_err(at("/"))?;
             for place in &host.places {
-                fs::create_dir_all(below(root, place)).map_err(at(place))?;
+                fs::create_dir_all(links::on_host(root, place)).map_err(at(place))?;
             }
             for (path, contents, mode) in &host.files {
-                write(&below(root, path), contents, *mode).map_err(at(path))?;
+                write(&links::on_host(root, path), contents, *mode).map_err(at(path))?;
             }
             for (path, target) in &host.symlinks {
-                symlink(target, below(root, path)).map_err(at(path))?;
+                symlink(target, links::on_host(root, path)).map_err(at(path))?;
             }
         }
     }
@@ -89,41 +86,7 @@ fn show(root: &Path, volume: &Volume) -> io::Result<()> {
 
 /// Where a path inside leads, links resolved as inside.
 fn place(root: &Path, target: &Path) -> io::Result<PathBuf> {
-    let mut so_far = PathBuf::new();
-    let mut left = names(target);
-    let mut links = 0;
-    while let Some(name) = left.pop() {
-        if name == ".." {
-            so_far.pop();
-            continue;
-        }
-        let next = so_far.join(&name);
-        match fs::read_link(root.join(&next)) {
-            Ok(to) => {
-                links += 1;
-                if links > MOST_LINKS {
-                    return Err(io::Error::from_raw_os_error(libc::ELOOP));
-                }
-                if to.is_absolute() {
-                    so_far = PathBuf::new();
-                }
-                left.extend(names(&to));
-            }
-            // Not a link, or not there.
-            Err(_) => so_far = next,
-        }
-    }
-    Ok(root.join(so_far))
-}
-
-/// The names on a path, the first one last.
-fn names(path: &Path) -> Vec<OsString> {
-    let name = |part| match part {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some(OsStr::new("..").to_owned()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    };
-    path.components().rev().filter_map(name).collect()
+    Ok(links::on_host(root, &links::resolve(root, target)?.path()))
 }
 
 /// Copies a folder to a path where nothing is, but for some names in it.
@@ -193,19 +156,6 @@ mod tests {
         for (mode, expected) in [(0o644, 0o644), (0o600, 0o644), (0o700, 0o755), (0o777, 0o755), (0o4755, 0o755), (0o444, 0o444)] {
             assert_eq!(for_others(mode), expected, "{mode:o}");
         }
-    }
-
-    #[test]
-    fn links_lead_to_places_inside() {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(root.path().join("real/task")).unwrap();
-        symlink("/real", root.path().join("var")).unwrap();
-        symlink("../../../../real", root.path().join("up")).unwrap();
-        symlink("loop", root.path().join("loop")).unwrap();
-        for (target, expected) in [("/var/task", "real/task"), ("/up/new/deep", "real/new/deep"), ("/none", "none")] {
-            assert_eq!(place(root.path(), Path::new(target)).unwrap(), root.path().join(expected));
-        }
-        assert!(place(root.path(), Path::new("/loop/x")).is_err());
     }
 
     #[test]

@@ -277,6 +277,13 @@ pub fn close_stdout() -> io::Result<()> {
     if unsafe { close(1) } == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Writes all of it to a descriptor that we were started with, and that has no other owner.
+pub fn write_to(descriptor: i32, bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: it stays open, since the value is never dropped; a number that is not open gives EBADF.
+    let mut file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) });
+    io::Write::write_all(&mut *file, bytes)
+}
+
 pub fn chmod(path: &str, octal: &str) -> io::Result<()> {
     let mode = u32::from_str_radix(octal, 8).map_err(|_| io::ErrorKind::InvalidInput)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
