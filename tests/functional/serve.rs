@@ -242,3 +242,19 @@ fn many_calls_leave_nothing_behind() {
     assert!(memory() - resident < 5000, "{} kB more", memory() - resident);
     serving.end(Signal::SIGTERM).expect_code(0);
 }
+
+#[test]
+fn a_changed_file_has_the_code_start_anew() {
+    let Some(fixture) = fixture() else { return };
+    let watched = [fixture.serve(&["--watch"]), stay_open(&fixture, &["-e", "DOCKER_LAMBDA_WATCH=1"])];
+    let first: Vec<String> = watched.iter().map(runtime).collect();
+    // A file in a folder that was not there before, too.
+    std::fs::create_dir(fixture.task().join("new")).expect("a folder can be made");
+    std::fs::write(fixture.task().join("new/file"), "changed").expect("a file can be written");
+    for (serving, first) in watched.into_iter().zip(first) {
+        serving.running().wait_for_stderr("Handler/layer file changed, restarting bootstrap...");
+        eventually(Duration::from_secs(20), "a new runtime answers", || runtime(&serving) != first);
+        serving.end(Signal::SIGTERM).expect_code(0);
+    }
+    fixture.expect_nothing_left();
+}
