@@ -45,7 +45,7 @@ impl Emulator {
         let path = "/2015-03-31/functions/function/invocations";
         let (status, _, body) = wire::request(&self.address, "POST", path, &[], event.as_bytes()).expect("it answers");
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
-        serde_json::from_slice(&body).expect("JSON")
+        serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&body)))
     }
 }
 
@@ -70,6 +70,10 @@ fn compared(notes: &Value) -> Value {
         // The emulator leaves this empty without a variable of its own.
         if name.starts_with("register") && *status == 200 {
             body = String::new();
+        }
+        // What its JSON library says.
+        if name == "register-no-json" {
+            body = body.split_once("errorType").map(|(_, rest)| rest.to_owned()).unwrap_or(body);
         }
         json!({"status": status, "body": body.trim_end(), "allow": header("allow"), "type": header("content-type")})
     };
@@ -110,6 +114,7 @@ http twice POST /2018-06-01/runtime/invocation/{id}/response 2
 http error-after POST /2018-06-01/runtime/invocation/{id}/error {"errorMessage":"x"}
 next
 respond-notes
+next
 "#;
     let Some(fixture) = Fixture::new() else { return };
     fixture.script(SCRIPT);

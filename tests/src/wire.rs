@@ -78,10 +78,22 @@ pub fn request(address: &str, method: &str, path: &str, headers: &[(&str, &str)]
     if method != "HEAD" {
         match headers.get("content-length").and_then(|length| length.parse().ok()) {
             Some(length) => reader.take(length).read_to_end(&mut answer)?,
+            None if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") => read_chunks(&mut reader, &mut answer)?,
             None => reader.read_to_end(&mut answer)?,
         };
     }
     Ok((status, headers, answer))
+}
+
+fn read_chunks(reader: &mut impl BufRead, answer: &mut Vec<u8>) -> io::Result<usize> {
+    loop {
+        let length = u64::from_str_radix(&read_line(reader)?, 16).map_err(io::Error::other)?;
+        reader.by_ref().take(length).read_to_end(answer)?;
+        read_line(reader)?;
+        if length == 0 {
+            return Ok(answer.len());
+        }
+    }
 }
 
 /// Reads the head of an answer.
