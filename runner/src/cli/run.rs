@@ -124,8 +124,7 @@ fn refused(error: impl std::error::Error + 'static, is_usage: bool) -> Failure {
 
 fn image_and_arguments(given: Option<ImageAndArguments>) -> Result<(String, Vec<OsString>), Failure> {
     let missing = || {
-        Failure::usage("IMAGE is missing")
-            .with_hint(Some("`undocked run [OPTIONS] IMAGE [HANDLER] [EVENT]`; `undocked run --help` says more".to_owned()))
+        Failure::usage("IMAGE is missing").with_hint(Some("write it after the options; `--help` behind the command says more".to_owned()))
     };
     let Some(ImageAndArguments::Given(words)) = given else {
         return Err(missing());

@@ -1,7 +1,8 @@
 //! How functions are served, and the file that describes several of them: version 1 of `docs/formats/functions.md`.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -164,10 +165,13 @@ impl FunctionsError {
     }
 }
 
+/// No description of functions is larger.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
 /// A file of functions.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct File {
+struct Described {
     #[serde(default, alias = "function")]
     functions: Functions,
 }
@@ -246,8 +250,13 @@ impl DescribedFunction {
 
 /// Reads a file of functions: each with its name, in the file's order or by name.
 pub fn functions(path: &Path) -> Result<Vec<(String, DescribedFunction)>, FunctionsError> {
-    let text = std::fs::read_to_string(path).map_err(|source| FunctionsError::Read { path: path.to_owned(), source })?;
-    let file: File = toml::from_str(&text).map_err(|source| FunctionsError::Form { path: path.to_owned(), source: source.into() })?;
+    let read = |source| FunctionsError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    let length = File::open(path).map_err(read)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(read)?;
+    if length as u64 > MAX_FILE_BYTES {
+        return Err(read(io::Error::other("it is larger than a megabyte")));
+    }
+    let file: Described = toml::from_str(&text).map_err(|source| FunctionsError::Form { path: path.to_owned(), source: source.into() })?;
     let functions: Vec<(String, DescribedFunction)> = match file.functions {
         Functions::Named(named) => named.into_iter().collect(),
         Functions::Listed(listed) => {

@@ -66,6 +66,8 @@ pub(super) struct House<'a> {
     /// Whether the next start is to find a fresh sandbox: what is shown inside may have been replaced outside.
     renew: bool,
     frozen: bool,
+    /// Whether what was written was taken since the task last waited.
+    drained: bool,
     /// Whether it was said what the sandbox lacks.
     warned: bool,
 }
@@ -92,6 +94,7 @@ impl<'a> House<'a> {
             clearing: false,
             renew: false,
             frozen: false,
+            drained: false,
             warned: false,
         }
     }
@@ -103,6 +106,7 @@ impl<'a> House<'a> {
 
     /// Waits until something happens in or around the sandbox. May be dropped and called anew at any time.
     pub(super) async fn stirs(&mut self) -> Stir {
+        self.drained = false;
         let Self { running, report, connections, wires, .. } = self;
         let has_room = report.has_room();
         let wanted = if has_room { Wanted::Yes } else { Wanted::No };
@@ -232,10 +236,23 @@ impl<'a> House<'a> {
         let Some(program) = running.left(end.id, |program, piece| log.take(program, piece)) else { return Vec::new() };
         let (ended, bytes) = (running.end_of(end.ended), running.peak_memory_bytes());
         let mut inputs = vec![Input::PeakMemory { bytes }];
-        match (self.clearing, running.is_empty()) {
+        let mut others = Vec::new();
+        if ended == RuntimeEnd::OutOfMemory {
+            // What fills the memory may lie in `/tmp`: the next start finds a fresh sandbox. Dropping this one kills it.
+            others = running.all_left(|program, piece| log.take(program, piece));
+            self.running = None;
+        } else if running.is_empty() && !self.clearing {
+            // The runtime may have left others behind, which end with it as on Lambda.
+            running.kill_all();
+        }
+        match (self.clearing, self.running.as_ref().is_none_or(Running::is_empty)) {
             (true, true) => inputs.push(self.is_clear(now)),
             (true, false) => {}
-            (false, _) => inputs.push(Input::Ended(program, ended)),
+            (false, _) => {
+                inputs.push(Input::Ended(program, ended));
+                let killed = RuntimeEnd::Signaled { signal: libc::SIGKILL, core_dumped: false };
+                inputs.extend(others.into_iter().map(|program| Input::Ended(program, killed)));
+            }
         }
         inputs
     }
@@ -281,7 +298,10 @@ impl<'a> House<'a> {
 
     /// Logs an event after everything that was written until now.
     pub(super) fn log(&mut self, event: &LogEvent, now: Duration) {
-        self.drain(now);
+        // Once for all that follows from one thing.
+        if !std::mem::replace(&mut self.drained, true) {
+            self.drain(now);
+        }
         self.telemetry.event(event, now);
         self.report.log(event);
     }

@@ -53,8 +53,8 @@ pub enum ParseDestinationError {
     /// Not a URL with `http` or `https` and a host.
     #[error("`{0}` is not the URL of a queue, as in `sqs:http://localhost:9324/000000000000/name`")]
     Queue(String),
-    /// Not a URL with a host.
-    #[error("`{0}` is not a URL with a host")]
+    /// Not a URL with a host that can be told.
+    #[error("`{0}` is not the URL of an HTTP endpoint")]
     Url(String),
 }
 
@@ -69,6 +69,9 @@ impl FromStr for Destination {
         if text.starts_with("http:") || text.starts_with("https:") {
             return if is_url(text) { Ok(Self::Http(text.to_owned())) } else { Err(ParseDestinationError::Url(text.to_owned())) };
         }
+        if text.split_once("://").is_some_and(|(scheme, _)| scheme.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+            return Err(ParseDestinationError::Url(text.to_owned()));
+        }
         match text.strip_prefix("file:").unwrap_or(text) {
             "" => Err(ParseDestinationError::Empty),
             folder => Ok(Self::Folder(PathBuf::from(folder))),
@@ -78,7 +81,11 @@ impl FromStr for Destination {
 
 fn is_url(text: &str) -> bool {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', ':', '?', '#']) && !rest.contains(char::is_whitespace))
+    rest.is_some_and(|rest| {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let is_closed = host.contains('[') == host.contains(']');
+        !host.is_empty() && !host.starts_with(':') && is_closed && !rest.contains(char::is_whitespace)
+    })
 }
 
 #[cfg(test)]
@@ -109,6 +116,8 @@ mod tests {
             ("https://a b", ParseDestinationError::Url("https://a b".to_owned())),
             ("sqs:queue", ParseDestinationError::Queue("queue".to_owned())),
             ("sqs:", ParseDestinationError::Queue(String::new())),
+            ("ftp://x", ParseDestinationError::Url("ftp://x".to_owned())),
+            ("http://[::", ParseDestinationError::Url("http://[::".to_owned())),
         ] {
             assert_eq!(text.parse::<Destination>(), Err(error), "{text}");
         }

@@ -144,7 +144,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
 }
 
 /// The Runtime API must not be reached from outside.
-fn refuse_inner_port(networking: &Networking) -> Result<(), Failure> {
+pub(super) fn refuse_inner_port(networking: &Networking) -> Result<(), Failure> {
     let leads_there = |port: &&PublishedPort| port.inside == INNER_API_PORT && port.protocol == Protocol::Tcp;
     if networking.network == Network::Host || !networking.published.iter().any(|port| leads_there(&port)) {
         return Ok(());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::inside::{Inside, NotInside};
-use super::once::{on_host_network, with_host_network};
+use super::once::{on_host_network, refuse_inner_port, with_host_network};
 use super::shell;
 use super::signals::Signals;
 use super::work::{self, Purpose, Work};
@@ -82,6 +82,7 @@ impl Ready {
             let hint = "leave `--entrypoint` out; `undocked run` runs plain commands";
             return Err(Failure::usage("a plain command is no function").with_hint(Some(hint.to_owned())).into());
         };
+        refuse_inner_port(&config.networking)?;
         let launcher = Launcher::start().map_err(|error| {
             let hint = error.hint();
             Failure::could_not_run(error).with_hint(hint)

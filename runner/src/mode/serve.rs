@@ -105,7 +105,7 @@ impl Server<'_> {
             Some((ready, served)) => (color(&served.run), ready.carriage_returns()),
             None => (report::Color::Plain, CarriageReturns::Keep),
         };
-        Report::to_stderr(color, carriage_returns).with_stdout(std::io::stdout())
+        Report::to_stderr(color, carriage_returns).with_stdout()
     }
 
     fn fleet(&self, readies: &[(Ready, &ServedFunction)], report: &mut Report) -> Fleet {

@@ -26,7 +26,7 @@ pub use payload::result_line;
 pub use record::{Embed, RecordForm, output_record, platform_record};
 pub use run_result::RunResult;
 
-use sink::Sink;
+use sink::{Direct, Sink};
 use tail::LogTail;
 
 /// Whether the platform's lines are green.
@@ -77,13 +77,17 @@ pub struct Report {
 impl Report {
     /// A report to our stderr.
     pub fn to_stderr(color: Color, carriage_returns: CarriageReturns) -> Self {
-        Self::to_writer(std::io::stderr(), color, carriage_returns)
+        Self::to_sink(Sink::standard(Direct::Stderr), color, carriage_returns)
     }
 
     /// A report to `writer`, which is written to by a thread of its own and may block.
     pub fn to_writer(writer: impl Write + Send + 'static, color: Color, carriage_returns: CarriageReturns) -> Self {
+        Self::to_sink(Sink::new(Box::new(writer)), color, carriage_returns)
+    }
+
+    fn to_sink(sink: Sink, color: Color, carriage_returns: CarriageReturns) -> Self {
         Self {
-            sink: Sink::new(Box::new(writer)),
+            sink,
             stdout: None,
             format: LogFormat::Text,
             color,
@@ -107,10 +111,10 @@ impl Report {
         Self { format, ..self }
     }
 
-    /// The same report with the function's standard output apart from it, on `writer`.
+    /// The same report with the function's standard output apart from it, on ours.
     #[must_use]
-    pub fn with_stdout(self, writer: impl Write + Send + 'static) -> Self {
-        Self { stdout: Some(Sink::new(Box::new(writer))), ..self }
+    pub fn with_stdout(self) -> Self {
+        Self { stdout: Some(Sink::standard(Direct::Stdout)), ..self }
     }
 
     /// A report of another environment to the same writers, with a tail of its own.

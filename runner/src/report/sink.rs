@@ -4,13 +4,15 @@
 //! descriptor for everybody who shares it. So one thread writes, and the task that watches the deadline never does.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::io::{ReadWriteFlags, pwritev2};
 use tokio::sync::watch;
 
 /// Above so many unwritten bytes the function's output stays in its pipes.
@@ -25,6 +27,30 @@ pub(super) struct Sink {
     writer: Writer,
     /// How many bytes were ever pushed, by all that share the queue.
     pushed: Arc<AtomicU64>,
+    /// Where they go, for what can be written at once without waiting for anybody.
+    direct: Option<Direct>,
+}
+
+/// A standard stream of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direct {
+    Stdout,
+    Stderr,
+}
+
+impl Direct {
+    /// Writes what the kernel takes at once, and says how much that was: nothing where it cannot promise not to wait (RWF_NOWAIT in pwritev2(2)), as for
+    /// terminals.
+    fn write(self, bytes: &[u8]) -> usize {
+        /// The present position.
+        const HERE: u64 = u64::MAX;
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let stream = match self {
+            Self::Stdout => stdout.as_fd(),
+            Self::Stderr => stderr.as_fd(),
+        };
+        pwritev2(stream, &[IoSlice::new(bytes)], HERE, ReadWriteFlags::NOWAIT).unwrap_or(0)
+    }
 }
 
 /// The writing thread is started by the first push.
@@ -39,7 +65,16 @@ enum Writer {
 
 impl Sink {
     pub(super) fn new(writer: Box<dyn Write + Send>) -> Self {
-        Self { writer: Writer::Waiting(Some(writer)), pushed: Arc::default() }
+        Self { writer: Writer::Waiting(Some(writer)), pushed: Arc::default(), direct: None }
+    }
+
+    /// To a standard stream of ours.
+    pub(super) fn standard(stream: Direct) -> Self {
+        let writer: Box<dyn Write + Send> = match stream {
+            Direct::Stdout => Box::new(io::stdout()),
+            Direct::Stderr => Box::new(io::stderr()),
+        };
+        Self { direct: Some(stream), ..Self::new(writer) }
     }
 
     /// Another way into the same queue.
@@ -49,11 +84,19 @@ impl Sink {
             Writer::Waiting(_) => Writer::Waiting(None),
             Writer::Running { queue, written } => Writer::Running { queue: queue.clone(), written: written.clone() },
         };
-        Self { writer, pushed: Arc::clone(&self.pushed) }
+        Self { writer, pushed: Arc::clone(&self.pushed), direct: self.direct }
     }
 
     /// Queues bytes; never blocks.
-    pub(super) fn push(&mut self, bytes: Bytes) {
+    pub(super) fn push(&mut self, mut bytes: Bytes) {
+        // A thread that has to be woken for each line costs more than the line.
+        if let Some(direct) = self.direct.filter(|_| self.unwritten() == 0) {
+            let written = direct.write(&bytes);
+            let _ = bytes.split_to(written);
+            if bytes.is_empty() {
+                return;
+            }
+        }
         self.start();
         self.pushed.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         if let Writer::Running { queue, .. } = &self.writer {

@@ -12,6 +12,7 @@ use rustix::net::{
     SocketType, recvmsg, sendmsg, socketpair,
 };
 use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::sandbox::sys;
 
@@ -62,6 +63,8 @@ enum Message {
 pub(super) struct Control {
     /// Gone once PID 1 did not answer in time: what came later would be taken for another answer.
     socket: Option<OwnedFd>,
+    /// The same socket, registered once for all waits for ends. A runtime that has ended before this does is of no use, and no harm.
+    watched: Option<AsyncFd<OwnedFd>>,
     /// Ends that came while an answer was waited for. At most one for each program.
     ends: VecDeque<End>,
 }
@@ -74,7 +77,7 @@ pub(in crate::sandbox) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 impl Control {
     pub(super) fn new(socket: OwnedFd) -> Self {
-        Self { socket: Some(socket), ends: VecDeque::new() }
+        Self { socket: Some(socket), watched: None, ends: VecDeque::new() }
     }
 
     /// Has something done, and waits until it is: some 50 us, but for what takes longer inside.
@@ -110,8 +113,10 @@ impl Control {
         if let Some(end) = self.ends.pop_front() {
             return Ok(end);
         }
-        // Registered for each wait: a runtime may end before this does.
-        let watched = sys::watch(self.socket()?.try_clone_to_owned()?, Interest::READABLE)?;
+        if self.watched.is_none() {
+            self.watched = Some(sys::watch(self.socket()?.try_clone_to_owned()?, Interest::READABLE)?);
+        }
+        let Some(watched) = &self.watched else { return Err(gone()) };
         loop {
             let mut ready = watched.readable().await?;
             let error = match ready.try_io(|socket| message(socket.as_fd(), RecvFlags::DONTWAIT)) {
@@ -139,7 +144,7 @@ impl Control {
 
     /// With which PID 1 ends everything.
     fn close(&mut self) {
-        self.socket = None;
+        (self.socket, self.watched) = (None, None);
     }
 }
 
