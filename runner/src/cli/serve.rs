@@ -30,7 +30,9 @@ pub(super) fn config(args: ServeArgs, own: &OwnEnvironment) -> Result<ServeConfi
         (Some(file), None) => (described(file, &args.sandbox, concurrency, own)?, ServedNames::Own),
         (None, image) => {
             let run = run::sandbox(args.sandbox, image, own)?;
-            if let Some(argument) = run.arguments.get(1) {
+            // Flags of the image may stand before its handler.
+            let has_flags = run.arguments.first().is_some_and(|first| first.as_encoded_bytes().starts_with(b"-"));
+            if let Some(argument) = run.arguments.get(1).filter(|_| !has_flags) {
                 let error = format!("unexpected argument `{}` after the handler", argument.display());
                 return Err(Failure::usage(error).with_hint(Some("events come from clients".to_owned())));
             }

@@ -12,6 +12,7 @@ use super::once::start;
 use super::task::{BetweenEvents, Environment, Keeping};
 use crate::exit_code::chain;
 use crate::function::Function;
+use crate::lambda::RuntimeVersion;
 use crate::report::Report;
 use crate::sandbox::Launcher;
 
@@ -30,6 +31,8 @@ pub struct Setup {
     pub report: Report,
     /// What its processes do between events.
     pub between: BetweenEvents,
+    /// What the log tells of its runtime when an Init phase begins.
+    pub runtime_version: Option<RuntimeVersion>,
 }
 
 /// Opens an environment; its Init phase begins at once. `setup` is awaited first. Must be called within a tokio `LocalSet`.
@@ -60,9 +63,9 @@ fn refuse(order: Order, broken: Option<&Broken>) {
 }
 
 async fn serve(setup: Setup, orders: &mut mpsc::Receiver<Order>) -> Result<(), Broken> {
-    let Setup { launcher, blueprint, function, connections, mut report, between } = setup;
+    let Setup { launcher, blueprint, function, connections, mut report, between, runtime_version } = setup;
     let (start, calls) = start(&launcher, blueprint, connections, Keeping::Staying { between }).map_err(broken)?;
-    let mut environment = Environment::new(start, function, &mut report);
+    let mut environment = Environment::new(start, function, &mut report).with_runtime_version(runtime_version);
     // An invocation that is here already is begun with: its Init phase and its own tell of one failure, not of two.
     let first = match orders.try_recv() {
         Ok(Order::Invoke(work)) => Some(work),

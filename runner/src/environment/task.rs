@@ -20,7 +20,7 @@ use super::running::Happened;
 use super::stream::Taken;
 use crate::api::{Call, Metadata, Ticket};
 use crate::function::Function;
-use crate::lambda::{Effect, Identifiers, Input, Lifecycle, LogEvent, Now, ReportFigures, ReportStatus};
+use crate::lambda::{Effect, Identifiers, Input, Lifecycle, LogEvent, Now, ReportFigures, ReportStatus, RuntimeVersion};
 use crate::report::Report;
 use crate::sandbox::Launcher;
 
@@ -110,6 +110,14 @@ impl<'a> Environment<'a> {
             shut_down: None,
             farewell: false,
             over: false,
+        }
+    }
+
+    /// The same with the version of its runtime, which the log tells then.
+    pub(super) fn with_runtime_version(self, version: Option<RuntimeVersion>) -> Self {
+        match version {
+            Some(version) => Self { lifecycle: self.lifecycle.with_runtime_version(version), ..self },
+            None => self,
         }
     }
 

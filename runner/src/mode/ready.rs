@@ -17,6 +17,7 @@ use crate::environment::variables::{self, EnvVars, Unique};
 use crate::environment::{BetweenEvents, EnvironmentError, Handle, Setup, open};
 use crate::exit_code::Failure;
 use crate::function::Function;
+use crate::lambda::RuntimeVersion;
 use crate::report::{CarriageReturns, Report};
 use crate::sandbox::network::NetworkChoice;
 use crate::sandbox::{Command, FirstProcess, Input, Launcher, Output, SandboxRequest, Stdio, Volume, plan};
@@ -36,6 +37,7 @@ struct Parts {
     carriage_returns: CarriageReturns,
     between: BetweenEvents,
     code: Vec<PathBuf>,
+    runtime_version: Option<RuntimeVersion>,
 }
 
 impl Ready {
@@ -77,7 +79,7 @@ impl Ready {
     }
 
     async fn prepare_as_told(config: &RunConfig, work: Work, between: BetweenEvents, signals: &mut Signals) -> Result<Self, NotInside> {
-        let Work { userland, command, variables, purpose, needs, .. } = work;
+        let Work { userland, command, variables, purpose, needs, runtime_version, .. } = work;
         let Purpose::Function { function, carriage_returns, api_port, .. } = purpose else {
             let hint = "leave `--entrypoint` out; `undocked run` runs plain commands";
             return Err(Failure::usage("a plain command is no function").with_hint(Some(hint.to_owned())).into());
@@ -105,6 +107,7 @@ impl Ready {
             carriage_returns,
             between,
             code,
+            runtime_version,
         })))
     }
 
@@ -154,6 +157,7 @@ impl Ready {
             connections: connections.again(),
             report,
             between: self.0.between,
+            runtime_version: self.0.runtime_version.clone(),
         }
     }
 }

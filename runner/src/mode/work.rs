@@ -13,6 +13,7 @@ use crate::environment::identity::ImageRoot;
 use crate::environment::variables::{self, EnvVars, SessionToken, Setup, Sources, Unique};
 use crate::exit_code::Failure;
 use crate::function::Function;
+use crate::lambda::RuntimeVersion;
 use crate::mode::inside::{Needs, Userland};
 use crate::mode::pull;
 use crate::report::CarriageReturns;
@@ -36,6 +37,8 @@ pub(super) struct Work {
     pub(super) note: Option<String>,
     /// The variables of the image's config, which may hold switches.
     pub(super) image_variables: Vec<(String, String)>,
+    /// The image, as Lambda tells the version of a managed runtime: its name, and its digest in the place of the runtime's.
+    pub(super) runtime_version: Option<RuntimeVersion>,
 }
 
 pub(super) enum Purpose {
@@ -77,7 +80,12 @@ fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failure> {
     });
     let Decided { command, variables, purpose, needs } = decide(config, sources, variables::Userland::Image, entry.map_err(no_entry)?)?;
     let image_variables = of_image.env.clone();
-    Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, needs, note: None, image_variables })
+    let named = config.image.to_string();
+    let name = named.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default().to_owned();
+    let region = sources.setting("AWS_REGION").map_or_else(|| "us-east-1".into(), |region| region.to_string_lossy());
+    let arn = format!("arn:aws:lambda:{region}::runtime:{}", rootfs.manifest_digest().hex());
+    let runtime_version = Some(RuntimeVersion { name, arn });
+    Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, needs, note: None, image_variables, runtime_version })
 }
 
 /// Decides on a run in this machine's own userland.
@@ -110,7 +118,16 @@ fn on_host(config: &RunConfig) -> Result<Work, Failure> {
     };
     let userland = variables::Userland::Host { interpreter_dir: interpreter_dir.as_deref() };
     let Decided { command, variables, purpose, needs } = decide(config, sources, userland, entry)?;
-    Ok(Work { userland: Userland::Host(root), command, variables, purpose, needs, note, image_variables: Vec::new() })
+    Ok(Work {
+        userland: Userland::Host(root),
+        command,
+        variables,
+        purpose,
+        needs,
+        note,
+        image_variables: Vec::new(),
+        runtime_version: None,
+    })
 }
 
 /// The host folders that make up `/opt`.
