@@ -1,8 +1,10 @@
 //! An execution environment that stays: it takes invocations one after another, until it is told to end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use super::EnvironmentError;
 use super::blueprint::Blueprint;
@@ -15,6 +17,11 @@ use crate::function::Function;
 use crate::lambda::RuntimeVersion;
 use crate::report::Report;
 use crate::sandbox::Launcher;
+
+/// How long one that broke tells so.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How often others have their turn before one begins without an invocation: whoever opens one for an invocation gives it in the next moment.
+const MOMENTS: u32 = 4;
 
 /// What an environment is made of.
 #[derive(Debug)]
@@ -43,7 +50,12 @@ pub fn open(setup: impl Future<Output = Result<Setup, Broken>> + 'static) -> Han
             Ok(setup) => serve(setup, &mut orders).await.err(),
             Err(broken) => Some(broken),
         };
-        // Whoever asks after this finds it gone; those who asked before are told why.
+        // Who comes right after that is told why; whoever comes later finds it gone.
+        if broken.is_some()
+            && let Ok(Some(order)) = timeout(LAST_WORDS, orders.recv()).await
+        {
+            refuse(order, broken.as_ref());
+        }
         orders.close();
         while let Ok(order) = orders.try_recv() {
             refuse(order, broken.as_ref());
@@ -66,15 +78,18 @@ async fn serve(setup: Setup, orders: &mut mpsc::Receiver<Order>) -> Result<(), B
     let Setup { launcher, blueprint, function, connections, mut report, between, runtime_version } = setup;
     let (start, calls) = start(&launcher, blueprint, connections, Keeping::Staying { between }).map_err(broken)?;
     let mut environment = Environment::new(start, function, &mut report).with_runtime_version(runtime_version);
-    // An invocation that is here already is begun with: its Init phase and its own tell of one failure, not of two.
-    let first = match orders.try_recv() {
-        Ok(Order::Invoke(work)) => Some(work),
-        Ok(order) => {
-            refuse(order, None);
-            None
+    // An invocation that is on its way is begun with: its Init phase and its own tell of one failure, not of two.
+    let mut first = None;
+    for _ in 0..MOMENTS {
+        match orders.try_recv() {
+            Ok(Order::Invoke(work)) => {
+                first = Some(work);
+                break;
+            }
+            Ok(order) => refuse(order, None),
+            Err(_) => tokio::task::yield_now().await,
         }
-        Err(_) => None,
-    };
+    }
     let served = match environment.begin(first) {
         Ok(()) => environment.serve(calls, Some(orders), std::future::pending()).await.map(drop),
         Err(error) => Err(error),

@@ -29,6 +29,9 @@ const END: Duration = Duration::from_secs(10);
 /// go on after the answer is not.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// The same where no other may be opened, and it would be refused.
+const LONG_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Functions and their environments.
 pub struct Fleet {
     functions: Vec<Served>,
@@ -208,7 +211,8 @@ impl AtWork {
         let would_wait = matches!(self.options.queue, Queue::Wait { .. }) && !pool.has_room();
         let has_its_own = is_first && pool.has_free();
         if !would_wait && !has_its_own && pool.is_about_to_have_free() {
-            pool.wait_patiently(Job { patient_until: Some(Instant::now() + PATIENCE), ..job });
+            let patience = if pool.has_room() { PATIENCE } else { LONG_PATIENCE };
+            pool.wait_patiently(Job { patient_until: Some(Instant::now() + patience), ..job });
             return;
         }
         if is_first {
