@@ -175,7 +175,8 @@ impl<'a> Environment<'a> {
             Wake::Alarm => self.apply([Input::Alarm]),
             Wake::MemoryTick => self.sample_memory(),
             Wake::Call(call) => {
-                if self.memory_seen.is_none_or(|seen| seen.elapsed() > MEMORY_PAUSE) {
+                // A single execution may use its memory and be over in no time.
+                if self.keeping == Keeping::Once || self.memory_seen.is_none_or(|seen| seen.elapsed() > MEMORY_PAUSE) {
                     self.sample_memory()?;
                 }
                 self.hand.offer(call.parts);
