@@ -71,7 +71,7 @@ fn the_whole_request_reaches_the_function() {
     let answer = Client::to(server.address).call(&format!("POST /2015-03-31/functions/{name}/invocations?Qualifier=live"), headers, "[1]");
     let expected = json!({
         "name": "describe", "qualifier": "live", "region": "us-east-1", "account": "123456789012", "log_tail": true, "payload": "[1]",
-        "content_type": "text/plain", "client_context": "{\"custom\":{\"a\":1}}", "tenant_id": "blue", "trace_id": "Root=1-2-3",
+        "content_type": null, "client_context": "{\"custom\":{\"a\":1}}", "tenant_id": "blue", "trace_id": "Root=1-2-3",
     });
     assert_eq!(json_of(&answer), expected);
 }

@@ -39,7 +39,11 @@ struct Emulator {
 
 impl Emulator {
     fn start(mut command: Command) -> Emulator {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        // Its log is read as ours is.
+        let (mut out, mut err) = (child.stdout.take().expect("a pipe"), child.stderr.take().expect("a pipe"));
+        thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+        thread::spawn(move || std::io::copy(&mut err, &mut std::io::sink()));
         let address = command.get_args().skip_while(|word| *word != "--runtime-interface-emulator-address").nth(1).expect("an address");
         let address = address.to_string_lossy().into_owned();
         let begun = Instant::now();

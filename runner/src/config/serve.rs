@@ -142,6 +142,14 @@ pub enum FunctionsError {
         /// Its place in the list, counted from 1.
         number: usize,
     },
+    /// No client can say that name.
+    #[error("`{}`: `{name}` is no name of a function", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
     /// A name that is there twice.
     #[error("`{}`: there are two functions called `{name}`", path.display())]
     Twice {
@@ -160,6 +168,7 @@ impl FunctionsError {
                 "one table a function: `[functions.NAME]` with `image`, `handler`, `code`; `docs/formats/functions.md` has all keys"
                     .to_owned(),
             ),
+            Self::Name { .. } => Some("letters, digits, `-` and `_`, at most 64".to_owned()),
             Self::Read { .. } | Self::Twice { .. } => None,
         }
     }
@@ -271,6 +280,10 @@ pub fn functions(path: &Path) -> Result<Vec<(String, DescribedFunction)>, Functi
         return Err(FunctionsError::Empty { path: path.to_owned() });
     }
     for (at, (name, _)) in functions.iter().enumerate() {
+        let is_name = (1..=64).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        if !is_name {
+            return Err(FunctionsError::Name { path: path.to_owned(), name: name.clone() });
+        }
         if functions[..at].iter().any(|(other, _)| other == name) {
             return Err(FunctionsError::Twice { path: path.to_owned(), name: name.clone() });
         }
@@ -315,6 +328,7 @@ mod tests {
             ("[functions.a]\nimage = 'x'\nmemroy = 1", "`FILE`"),
             ("function = 3", "`FILE`"),
             ("[functions.a]", "`FILE`"),
+            ("[functions.'a b']\nimage = 'x'", "`FILE`: `a b` is no name of a function"),
         ] {
             assert_eq!(read(text).unwrap_err(), error, "{text}");
         }

@@ -20,7 +20,7 @@ use super::running::Happened;
 use super::stream::Taken;
 use crate::api::{Call, Metadata, Ticket};
 use crate::function::Function;
-use crate::lambda::{Effect, Identifiers, Input, Lifecycle, LogEvent, Now, ReportFigures, ReportStatus, RuntimeVersion};
+use crate::lambda::{Answer, Effect, Identifiers, Input, Lifecycle, LogEvent, Now, ReportFigures, ReportStatus, RuntimeVersion};
 use crate::report::Report;
 use crate::sandbox::Launcher;
 
@@ -78,6 +78,8 @@ pub(super) struct Environment<'a> {
     reported: Option<(ReportFigures, ReportStatus)>,
     memory_seen: Option<Instant>,
     shut_down: Option<oneshot::Sender<()>>,
+    /// Answers to the runtime that can wait.
+    late: Vec<(Ticket, Answer)>,
     /// Whether the shutdown phase after the only invocation has begun.
     farewell: bool,
     /// Nothing is left, and nothing will follow.
@@ -108,6 +110,7 @@ impl<'a> Environment<'a> {
             reported: None,
             memory_seen: None,
             shut_down: None,
+            late: Vec::new(),
             farewell: false,
             over: false,
         }
@@ -163,6 +166,7 @@ impl<'a> Environment<'a> {
                 Wake::Abandoned => return Ok(None),
                 other => self.wake(other).await?,
             }
+            self.answer_late().await;
             self.freeze_if_idle().await;
         }
         Ok(None)
@@ -255,6 +259,8 @@ impl<'a> Environment<'a> {
             Effect::Terminate(program) => self.house.signal(&program, libc::SIGTERM),
             Effect::Kill(program) => self.house.signal(&program, libc::SIGKILL),
             Effect::KillAll => return Ok(self.house.kill_all(now().since_epoch)),
+            // The runtime has nothing to do before its next call: the client comes first.
+            Effect::Answer(ticket, answer @ Answer::Accepted) => self.late.push((ticket, answer)),
             // The caller may be gone; that is its own affair.
             Effect::Answer(ticket, answer) => drop(ticket.send(answer)),
             Effect::Log(event) => self.log(&event),
@@ -287,6 +293,23 @@ impl<'a> Environment<'a> {
                 self.apply([Input::PeakMemory { bytes }])
             }
             None => Ok(()),
+        }
+    }
+
+    /// Tells the runtime that its answer was taken, after those who pass it on had their turn.
+    async fn answer_late(&mut self) {
+        /// The fleet, and the connection of its client.
+        const TURNS: u32 = 3;
+        if self.late.is_empty() {
+            return;
+        }
+        if self.keeping != Keeping::Once {
+            for _ in 0..TURNS {
+                tokio::task::yield_now().await;
+            }
+        }
+        for (ticket, answer) in self.late.drain(..) {
+            let _ = ticket.send(answer);
         }
     }
 

@@ -53,7 +53,9 @@ pub fn settle() {
 }
 
 fn start(arguments: &[OsString], log: &Path) -> io::Result<Child> {
-    let (output, error) = (File::create(log)?, File::options().append(true).open(log)?);
+    // Both add to its end.
+    let output = File::options().create_new(true).append(true).open(log)?;
+    let error = output.try_clone()?;
     let mut words = arguments.iter();
     let mut command = Command::new(std::env::current_exe()?);
     // Options of ours stand behind the command's name.

@@ -33,7 +33,6 @@ pub(super) struct Asked {
     pub(super) kind: InvocationKind,
     pub(super) form: AnswerForm,
     pub(super) log_tail: bool,
-    pub(super) content_type: Option<String>,
     pub(super) client_context: Option<String>,
     pub(super) tenant_id: Option<String>,
     pub(super) trace_id: Option<String>,
@@ -42,8 +41,8 @@ pub(super) struct Asked {
 impl Asked {
     /// The call with its payload.
     pub(super) fn with(self, request_id: RequestId, payload: Bytes) -> InvokeRequest {
-        let Self { target, kind, form, log_tail, content_type, client_context, tenant_id, trace_id } = self;
-        InvokeRequest { request_id, target, kind, form, log_tail, payload, content_type, client_context, tenant_id, trace_id }
+        let Self { target, kind, form, log_tail, client_context, tenant_id, trace_id } = self;
+        InvokeRequest { request_id, target, kind, form, log_tail, payload, content_type: None, client_context, tenant_id, trace_id }
     }
 }
 
@@ -66,12 +65,12 @@ pub(super) fn asked(
     };
     // A client context that a queued event is sent with is looked at, and goes no further.
     let client_context = client_context(text(headers, CLIENT_CONTEXT)?)?.filter(|_| kind == InvocationKind::RequestResponse);
+    check_content_type(headers, content_types)?;
     Ok(Asked {
         target: target(name, qualifier.as_deref())?,
         kind,
         form,
         log_tail,
-        content_type: content_type(headers, content_types)?,
         client_context,
         tenant_id: tenant_id(text(headers, TENANT_ID)?)?,
         // Not in the service model: one that cannot be read, or is no trace by its size, is none.
@@ -125,16 +124,17 @@ fn tenant_id(tenant: Option<&str>) -> Result<Option<String>, Refusal> {
     Ok(Some(tenant.to_owned()))
 }
 
-/// The client's content type, if it says something: that of a form is what curl sends with everything.
-fn content_type(headers: &HeaderMap, accepted: ContentTypes) -> Result<Option<String>, Refusal> {
+/// Whether the client's content type is taken. It goes no further: the event is JSON, whatever it is called (SDKs say `application/octet-stream`, curl a
+/// form), and Python's runtime client hands events of another type to the handler as bytes.
+fn check_content_type(headers: &HeaderMap, accepted: ContentTypes) -> Result<(), Refusal> {
     let Some(text) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).filter(|text| !text.is_empty()) else {
-        return Ok(None);
+        return Ok(());
     };
     let media_type = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if accepted == ContentTypes::JsonOnly && !matches!(media_type.as_str(), "application/json" | "application/octet-stream") {
         return Err(Refusal::unsupported_media_type(text));
     }
-    Ok((media_type != "application/x-www-form-urlencoded").then(|| text.to_owned()))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -191,11 +191,8 @@ mod tests {
         assert_eq!(found.target.qualifier.as_deref(), Some("$LATEST"));
         assert_eq!(found.client_context.as_deref(), Some(r#"{"custom":{"a":1}}"#));
         assert_eq!((found.tenant_id.as_deref(), found.trace_id.as_deref()), (Some("blue/1"), Some("Root=1-2-3")));
-        assert_eq!(found.content_type.as_deref(), Some("text/plain"));
         let queued = of(BUFFERED, None, &[all[0], all[1], (INVOCATION_TYPE, "Event")]).unwrap();
         assert_eq!((queued.log_tail, queued.client_context), (false, None));
-        let curl = of(BUFFERED, None, &[("content-type", "application/x-www-form-urlencoded")]).unwrap();
-        assert_eq!(curl.content_type, None);
     }
 
     #[test]

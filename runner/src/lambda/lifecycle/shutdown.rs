@@ -170,6 +170,11 @@ impl<T> Lifecycle<T> {
         self.extensions.clear();
         self.end_invocation(why, now, effects);
         if self.current.is_some() {
+            if self.next == Some(Ordered::Restart) {
+                // Nothing of the old is left: the invocation that has come meanwhile is the first of the new.
+                self.next = None;
+                return self.start(InitPhase::Init, now, effects);
+            }
             return self.start_in_invocation(now, effects);
         }
         match self.next.take() {

@@ -9,6 +9,12 @@ use crate::sandbox::{HostRoot, Volume};
 /// Refuses volumes for which no place can be: the folders of others are not changed, and what the sandbox mounts by itself holds nothing yet.
 pub(super) fn check(volumes: &[Volume], userland: &Userland) -> Result<(), Failure> {
     for volume in volumes {
+        let is_of_function = ["/var/task", "/opt"].iter().any(|place| volume.target == Path::new(place));
+        if is_of_function && !volume.source.is_dir() {
+            let hint = format!("give the folder that it lies in, or show it at `{}/NAME`", volume.target.display());
+            let error = format!("`{}` is no folder, and `{}` is one", volume.source.display(), volume.target.display());
+            return Err(Failure::could_not_run(error).with_hint(Some(hint)));
+        }
         match deepest_around(volume, volumes) {
             Some(around) => in_volume(&volume.target, around)?,
             None if userland.has(&volume.target) => {}
