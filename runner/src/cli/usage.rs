@@ -38,7 +38,7 @@ fn sentence(error: &clap::Error) -> String {
         ErrorKind::InvalidValue | ErrorKind::ValueValidation if !value.is_empty() => format!("`{value}` is no value for `{argument}`"),
         ErrorKind::InvalidValue | ErrorKind::NoEquals => format!("`{argument}` needs a value"),
         ErrorKind::TooManyValues => format!("`{argument}` takes no value"),
-        ErrorKind::MissingRequiredArgument => format!("`{argument}` is missing"),
+        ErrorKind::MissingRequiredArgument => format!("`{}` is missing", argument.trim_matches(['<', '>', ','])),
         ErrorKind::InvalidUtf8 => "an argument is not UTF-8".to_owned(),
         ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "no command given".to_owned(),
         _ => {
