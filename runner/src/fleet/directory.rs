@@ -95,7 +95,7 @@ mod tests {
             ("two", Some("$LATEST"), None, Ok(1)),
             ("two", Some("8"), None, Ok(1)),
             ("one", Some("live"), None, Ok(0)),
-            ("three", Some("live"), None, not_found("us-east-1:000000000000:function:three:live")),
+            ("three", Some("live"), None, not_found("us-east-1:123456789012:function:three:live")),
             ("three", None, None, not_found("us-east-1:123456789012:function:three:$LATEST")),
             ("three", None, Some("us-east-1"), not_found("us-east-1:000000000000:function:three:$LATEST")),
             ("one", None, Some("eu-west-1"), Err(other_region.clone())),

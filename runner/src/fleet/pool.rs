@@ -33,6 +33,8 @@ pub(super) struct Pool {
     generation: u64,
     /// Jobs of callers that wait, first come first.
     waiting: VecDeque<Job>,
+    /// Jobs of callers that wait for an environment that has answered, first come first: fewer than such environments when they came.
+    patient: VecDeque<Job>,
     pub(super) settling: Settling,
     /// Whether the last room went to an event, so that neither events nor callers wait for ever.
     event_was_last: bool,
@@ -46,6 +48,7 @@ impl Pool {
             busy: 0,
             generation: 0,
             waiting: VecDeque::new(),
+            patient: VecDeque::new(),
             settling: Settling::default(),
             event_was_last: false,
         }
@@ -63,25 +66,21 @@ impl Pool {
 
     /// Whether more environments have answered, and will soon be free, than callers wait.
     pub(super) fn is_about_to_have_free(&self) -> bool {
-        self.settling.count() > self.waiting.len()
+        self.settling.count() > self.patient.len()
     }
 
     /// When the patience of whoever waits for such an environment ends.
     pub(super) fn patience(&self) -> Option<Instant> {
-        self.waiting.iter().filter_map(|job| job.patient_until).min()
+        // They came in this order, with one patience or another.
+        self.patient.iter().filter_map(|job| job.patient_until).min()
     }
 
     /// Takes out those whose patience has ended.
     pub(super) fn impatient(&mut self, now: Instant) -> Vec<Job> {
         let (impatient, patient): (Vec<_>, Vec<_>) =
-            self.waiting.drain(..).partition(|job| job.patient_until.is_some_and(|until| until <= now));
-        self.waiting = patient.into();
+            self.patient.drain(..).partition(|job| job.patient_until.is_some_and(|until| until <= now));
+        self.patient = patient.into();
         impatient.into_iter().map(|job| Job { patient_until: None, ..job }).collect()
-    }
-
-    /// Whether the caller that has waited longest would rather have an environment that is used than a new one.
-    pub(super) fn is_patient(&self) -> bool {
-        self.waiting.front().is_some_and(|job| job.patient_until.is_some())
     }
 
     /// Whether the next room is first offered to an event, else to a caller. They take turns.
@@ -92,7 +91,7 @@ impl Pool {
 
     /// Whether there is nothing in hand and nothing in waiting.
     pub(super) fn is_quiet(&self) -> bool {
-        self.busy == 0 && self.waiting.is_empty()
+        self.busy == 0 && self.waiting.is_empty() && self.patient.is_empty()
     }
 
     /// Whether a caller waits; one that has gone may still be counted.
@@ -183,7 +182,7 @@ impl Pool {
 
     /// Has a job wait for an environment that will soon be free.
     pub(super) fn wait_patiently(&mut self, job: Job) {
-        self.waiting.push_back(job);
+        self.patient.push_back(job);
     }
 
     /// A job that could not be begun after all waits again, before all others.
@@ -193,6 +192,14 @@ impl Pool {
 
     /// The job that has waited longest and whose caller is still there.
     pub(super) fn next_waiting(&mut self) -> Option<Job> {
+        // Those who wait for an environment that is used take one, and no new one.
+        while self.has_free()
+            && let Some(job) = self.patient.pop_front()
+        {
+            if !job.is_abandoned() {
+                return Some(Job { patient_until: None, ..job });
+            }
+        }
         while let Some(job) = self.waiting.pop_front() {
             if !job.is_abandoned() {
                 return Some(job);

@@ -258,10 +258,6 @@ impl AtWork {
     }
 
     fn start_call(&mut self, function: usize) -> bool {
-        let pool = &self.pools[function];
-        if pool.is_patient() && !pool.has_free() {
-            return false;
-        }
         let Some(job) = self.pools[function].next_waiting() else { return false };
         self.start(function, job);
         true

@@ -55,6 +55,26 @@ async fn the_answer_comes_before_the_end_of_the_phase_and_the_next_call_after_it
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_calls_right_after_an_answer_gets_the_same_environment_and_others_do_not_wait_for_it() {
+    LocalSet::new()
+        .run_until(async {
+            let fleet = AtWork::new(3, options());
+            assert_eq!(text(fleet.call("a").await), "a");
+            // The phase of `a` goes on for a while.
+            let (again, other) = (fleet.send(request("again")).await, fleet.send(request("other")).await);
+            assert_eq!((text(again.await.unwrap()), text(other.await.unwrap())), ("again".to_owned(), "other".to_owned()));
+            let diary = fleet.diary.take();
+            assert_eq!(diary.iter().filter(|line| line.starts_with("open")).count(), 2, "{diary:?}");
+            // With room for one, who calls at once is not refused.
+            let one = AtWork::new(1, options());
+            for call in ["a", "b", "c"] {
+                assert_eq!(text(one.call(call).await), call);
+            }
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_beyond_the_concurrency_are_refused() {
     LocalSet::new()
         .run_until(async {
