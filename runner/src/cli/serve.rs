@@ -51,6 +51,10 @@ pub(super) fn config(args: ServeArgs, own: &OwnEnvironment) -> Result<ServeConfi
     let described_by = args.config.map(|file| std::path::absolute(&file).unwrap_or(file));
     let events = EventsConfig { described_by, ..events(args.events, own)? };
     let url = args.url.map(|text| address("--url", &text)).transpose()?;
+    if url.is_some() && functions.len() > 1 {
+        let hint = "serve it by itself, or invoke the functions by their names";
+        return Err(Failure::usage("`--url` is for one function, and the file has several").with_hint(Some(hint.to_owned())));
+    }
     Ok(ServeConfig { functions, names, surplus, listen, url, keeping, events })
 }
 

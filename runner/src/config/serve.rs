@@ -128,6 +128,22 @@ pub enum FunctionsError {
         /// What is wrong, and where.
         source: Box<toml::de::Error>,
     },
+    /// A function of it is not what it should be.
+    #[error("`{}`: function `{name}`", path.display())]
+    Function {
+        /// The file.
+        path: PathBuf,
+        /// The function's name.
+        name: String,
+        /// What is wrong with it.
+        source: Box<toml::de::Error>,
+    },
+    /// Its functions are neither a table nor a list.
+    #[error("`{}`: `functions` is neither a table nor a list of tables", path.display())]
+    NoTable {
+        /// The file.
+        path: PathBuf,
+    },
     /// There is nothing in it.
     #[error("`{}` has no functions", path.display())]
     Empty {
@@ -164,7 +180,7 @@ impl FunctionsError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Form { .. } | Self::Empty { .. } | Self::NoName { .. } => Some(
+            Self::Form { .. } | Self::Function { .. } | Self::NoTable { .. } | Self::Empty { .. } | Self::NoName { .. } => Some(
                 "one table a function: `[functions.NAME]` with `image`, `handler`, `code`; `docs/formats/functions.md` has all keys"
                     .to_owned(),
             ),
@@ -177,25 +193,12 @@ impl FunctionsError {
 /// No description of functions is larger.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// A file of functions.
+/// A file of functions: a table of them by name, or a list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Described {
-    #[serde(default, alias = "function")]
-    functions: Functions,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Functions {
-    Named(BTreeMap<String, DescribedFunction>),
-    Listed(Vec<DescribedFunction>),
-}
-
-impl Default for Functions {
-    fn default() -> Self {
-        Self::Listed(Vec::new())
-    }
+    #[serde(alias = "function")]
+    functions: Option<toml::Value>,
 }
 
 /// A function as such a file describes it. Paths are relative to the file's folder.
@@ -265,16 +268,23 @@ pub fn functions(path: &Path) -> Result<Vec<(String, DescribedFunction)>, Functi
     if length as u64 > MAX_FILE_BYTES {
         return Err(read(io::Error::other("it is larger than a megabyte")));
     }
-    let file: Described = toml::from_str(&text).map_err(|source| FunctionsError::Form { path: path.to_owned(), source: source.into() })?;
+    let form = |source: toml::de::Error| FunctionsError::Form { path: path.to_owned(), source: source.into() };
+    let file: Described = toml::from_str(&text).map_err(form)?;
+    let described = |name: String, value: toml::Value| match value.try_into::<DescribedFunction>() {
+        Ok(function) => Ok((name, function)),
+        Err(source) => Err(FunctionsError::Function { path: path.to_owned(), name, source: source.into() }),
+    };
     let functions: Vec<(String, DescribedFunction)> = match file.functions {
-        Functions::Named(named) => named.into_iter().collect(),
-        Functions::Listed(listed) => {
-            let named = |(at, function): (usize, DescribedFunction)| match function.name.clone() {
-                Some(name) => Ok((name, function)),
+        Some(toml::Value::Table(named)) => named.into_iter().map(|(name, value)| described(name, value)).collect::<Result<_, _>>()?,
+        Some(toml::Value::Array(listed)) => {
+            let named = |(at, value): (usize, toml::Value)| match value.get("name").and_then(toml::Value::as_str).map(str::to_owned) {
+                Some(name) => described(name, value),
                 None => Err(FunctionsError::NoName { path: path.to_owned(), number: at + 1 }),
             };
             listed.into_iter().enumerate().map(named).collect::<Result<_, _>>()?
         }
+        Some(_) => return Err(FunctionsError::NoTable { path: path.to_owned() }),
+        None => Vec::new(),
     };
     if functions.is_empty() {
         return Err(FunctionsError::Empty { path: path.to_owned() });
@@ -325,9 +335,10 @@ mod tests {
             ("[functions]", "`FILE` has no functions"),
             ("[[functions]]\nimage = 'x'", "`FILE`: function number 1 has no `name`"),
             ("[[functions]]\nname='a'\nimage='x'\n[[functions]]\nname='a'\nimage='x'", "`FILE`: there are two functions called `a`"),
-            ("[functions.a]\nimage = 'x'\nmemroy = 1", "`FILE`"),
-            ("function = 3", "`FILE`"),
-            ("[functions.a]", "`FILE`"),
+            ("[functions.a]\nimage = 'x'\nmemroy = 1", "`FILE`: function `a`"),
+            ("function = 3", "`FILE`: `functions` is neither a table nor a list of tables"),
+            ("functions = 1\nfuncs = 2", "`FILE`"),
+            ("[functions.a]", "`FILE`: function `a`"),
             ("[functions.'a b']\nimage = 'x'", "`FILE`: `a b` is no name of a function"),
         ] {
             assert_eq!(read(text).unwrap_err(), error, "{text}");

@@ -83,6 +83,11 @@ fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failure> {
     let named = config.image.to_string();
     let name = named.split('@').next().unwrap_or_default().rsplit('/').next().unwrap_or_default().to_owned();
     let region = sources.setting("AWS_REGION").map_or_else(|| "us-east-1".into(), |region| region.to_string_lossy());
+    // Docker-lambda's tags are the names of runtimes.
+    let name = match name.strip_prefix("lambda:").and_then(|runtime| Some((runtime, runtime.find(|c: char| c.is_ascii_digit())?))) {
+        Some((runtime, version)) => format!("{}:{}", &runtime[..version], &runtime[version..]),
+        None => name,
+    };
     let arn = format!("arn:aws:lambda:{region}::runtime:{}", rootfs.manifest_digest().hex());
     let runtime_version = Some(RuntimeVersion { name, arn });
     Ok(Work { userland: Userland::Image(rootfs, image), command, variables, purpose, needs, note: None, image_variables, runtime_version })

@@ -4,7 +4,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -103,7 +103,11 @@ impl Store {
     }
 
     fn open(file: File, path: PathBuf) -> Result<Self, StoreError> {
+        let cut = is_cut(&file);
         let open = || -> Result<(Database, u64), redb::Error> {
+            if cut.map_err(redb::Error::Io)? {
+                return Err(redb::Error::Corrupted("the file was cut".to_owned()));
+            }
             let database = Database::builder().set_cache_size(CACHE_BYTES).create_file(file)?;
             let begin = database.begin_write()?;
             let version = {
@@ -263,6 +267,22 @@ fn hold(path: &Path, make: bool) -> Result<Option<File>, StoreError> {
     }
 }
 
+/// Whether a file is shorter than its own head says, which redb takes for a mistake of ours. The head has, from byte 12 on, five numbers of 4 bytes: the size
+/// of a page; in pages, the head and the data of a region; how many regions are full; and the data of the one that is not (redb's `docs/design.md`).
+fn is_cut(file: &File) -> io::Result<bool> {
+    let mut head = [0_u8; 32];
+    let length = file.metadata()?.len();
+    if file.read_at(&mut head, 0)? < head.len() || !head.starts_with(b"redb") {
+        // It says what it is by itself.
+        return Ok(false);
+    }
+    let number = |at: usize| u64::from(u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
+    let [page, region_head, region_data, full, rest] = [12, 16, 20, 24, 28].map(number);
+    let last = if rest == 0 { 0 } else { region_head + rest };
+    let pages = full.saturating_mul(region_head + region_data).saturating_add(1 + last);
+    Ok(length < page.saturating_mul(pages))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -323,6 +343,22 @@ mod tests {
         let error = Store::claim(&place, true).unwrap_err();
         assert!(error.to_string().ends_with("is no queue of events, or damaged"), "{error}");
         assert_eq!(fs::read(folder.path().join("s.redb")).unwrap().len(), 36);
+    }
+
+    #[test]
+    fn a_store_that_was_cut_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = EventPlace { folder: folder.path().to_owned(), server: "s".to_owned() };
+        drop(Store::claim(&place, true).unwrap().unwrap());
+        let path = folder.path().join("s.redb");
+        let whole = fs::metadata(&path).unwrap().len();
+        assert!(!is_cut(&File::open(&path).unwrap()).unwrap());
+        for part in 1..9 {
+            OpenOptions::new().write(true).open(&path).unwrap().set_len(whole * part / 9).unwrap();
+            let error = Store::claim(&place, true).unwrap_err();
+            assert!(error.to_string().ends_with("is no queue of events, or damaged"), "{error}");
+            OpenOptions::new().write(true).open(&path).unwrap().set_len(whole).unwrap();
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ enum Message {
 pub(super) struct Control {
     /// Gone once PID 1 did not answer in time: what came later would be taken for another answer.
     socket: Option<OwnedFd>,
-    /// The same socket, registered once for all waits for ends. A runtime that has ended before this does is of no use, and no harm.
+    /// The same socket, registered once for all waits of one runtime.
     watched: Option<AsyncFd<OwnedFd>>,
     /// Ends that came while an answer was waited for. At most one for each program.
     ends: VecDeque<End>,
@@ -113,12 +113,16 @@ impl Control {
         if let Some(end) = self.ends.pop_front() {
             return Ok(end);
         }
-        if self.watched.is_none() {
-            self.watched = Some(sys::watch(self.socket()?.try_clone_to_owned()?, Interest::READABLE)?);
-        }
-        let Some(watched) = &self.watched else { return Err(gone()) };
         loop {
-            let mut ready = watched.readable().await?;
+            if self.watched.is_none() {
+                self.watched = Some(sys::watch(self.socket()?.try_clone_to_owned()?, Interest::READABLE)?);
+            }
+            let Some(watched) = &self.watched else { return Err(gone()) };
+            let Ok(mut ready) = watched.readable().await else {
+                // The runtime that it was registered with has ended.
+                self.watched = None;
+                continue;
+            };
             let error = match ready.try_io(|socket| message(socket.as_fd(), RecvFlags::DONTWAIT)) {
                 Ok(Ok(Message::Ended(end))) => return Ok(end),
                 // Nobody has asked: it would answer who asks next.
