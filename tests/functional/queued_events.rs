@@ -162,7 +162,7 @@ fn options_that_make_no_sense_are_refused() {
     for (options, error) in [
         (["--retries", "3"], "`--retries 3` is more than Lambda's 2"),
         (["--on-failure", "sqs:queue"], "`--on-failure`: `queue` is not the URL of a queue"),
-        (["--dead-letter", "http:///x"], "`--dead-letter`: `http:///x` is not a URL with a host"),
+        (["--dead-letter", "http:///x"], "`--dead-letter`: `http:///x` is not the URL of an HTTP endpoint"),
         (["--max-event-age", "1e9"], "`--max-event-age 1000000000` is no time in seconds"),
     ] {
         fixture.serve_command(&options).finish().expect_code(2).expect_err(error);

@@ -321,3 +321,14 @@ fn a_call_in_flight_is_answered_when_the_server_ends() {
     serving.end(Signal::SIGTERM).expect_code(0);
     fixture.expect_nothing_left();
 }
+
+#[test]
+fn whatever_clients_call_an_event_the_runtime_is_told_that_it_is_json() {
+    let Some(fixture) = fixture() else { return };
+    let serving = fixture.serve(&[]);
+    for given in ["application/octet-stream", "application/x-www-form-urlencoded", "application/json; charset=utf-8", "text/plain"] {
+        let got = serving.invoke(&[("Content-Type", given)], b"\"note-event ; respond-notes\"").json();
+        assert_eq!(got["event-headers"]["content-type"], "application/json", "{given}: {got}");
+    }
+    serving.end(Signal::SIGTERM).expect_code(0);
+}

@@ -7,7 +7,7 @@ use super::answer::{self, Caller};
 use super::pool::Warm;
 use crate::api::invoke::InvokeReply;
 use crate::environment::{Answer, Broken, Finished, Work};
-use crate::lambda::{Invocation, InvokeRefusal};
+use crate::lambda::{Invocation, InvokeRefusal, ReportStatus};
 
 /// So many environments may end before they take a job: one may have ended while it was idle, several are a fault.
 const MOST_REFUSALS: u32 = 3;
@@ -62,7 +62,7 @@ pub(super) async fn attempt(warm: Warm, job: Job) -> (Option<Warm>, AttemptEnd) 
         Err(_) => (None, broken(caller, ended_unanswered())),
         Ok((Ok(answer), finished)) => {
             let finished = answer::give(answer, caller, answer::Run { request_id, trace_id, finished }).await;
-            (finished.map(|_| warm), AttemptEnd::Answered)
+            (finished.map(|finished| after(warm, &finished)), AttemptEnd::Answered)
         }
         Ok((Err(why), _)) => (None, broken(caller, why)),
     }
@@ -72,6 +72,12 @@ fn broken(caller: Caller, why: Broken) -> AttemptEnd {
     // A caller that has gone misses it.
     let _ = caller.reply.send(InvokeReply::Refused(InvokeRefusal::Service { message: why.reason.clone() }));
     AttemptEnd::Broken(why)
+}
+
+/// The environment after an invocation.
+pub(super) fn after(mut warm: Warm, finished: &Finished) -> Warm {
+    warm.is_cold = finished.status != ReportStatus::Success;
+    warm
 }
 
 type Begun = (Result<Answer, Broken>, oneshot::Receiver<Finished>);

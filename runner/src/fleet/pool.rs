@@ -15,6 +15,8 @@ use crate::environment::{Broken, Handle};
 pub(super) struct Warm {
     pub(super) handle: Handle,
     generation: u64,
+    /// Whether it has to initialise for its next invocation.
+    pub(super) is_cold: bool,
 }
 
 #[derive(Debug)]
@@ -113,7 +115,7 @@ impl Pool {
     }
 
     fn open(&self) -> Result<Warm, Broken> {
-        Ok(Warm { handle: (self.served.open)()?, generation: self.generation })
+        Ok(Warm { handle: (self.served.open)()?, generation: self.generation, is_cold: false })
     }
 
     /// The invocation of a busy environment is over; what is left of the environment comes back, if anything.
@@ -123,8 +125,14 @@ impl Pool {
         if warm.generation != self.generation {
             warm.generation = self.generation;
             warm.handle.restart_soon();
+            warm.is_cold = true;
         }
-        self.idle.push_back(Idle { warm, since: now });
+        // Others are as good, and ready.
+        if std::mem::take(&mut warm.is_cold) {
+            self.idle.push_front(Idle { warm, since: now });
+        } else {
+            self.idle.push_back(Idle { warm, since: now });
+        }
     }
 
     /// Opens environments until there are so many, as far as may be.

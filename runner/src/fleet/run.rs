@@ -29,6 +29,8 @@ const END: Duration = Duration::from_secs(10);
 /// go on after the answer is not.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// The same where another one is free: what a client's last call left in an environment, its next one should find.
+const SHORT_PATIENCE: Duration = Duration::from_millis(3);
 /// The same where no other may be opened, and it would be refused.
 const LONG_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -209,9 +211,12 @@ impl AtWork {
         let is_first = pool.has_room() && !pool.has_waiting();
         // Who calls again at once means the environment that has just answered. Who would wait anyway does so in its turn.
         let would_wait = matches!(self.options.queue, Queue::Wait { .. }) && !pool.has_room();
-        let has_its_own = is_first && pool.has_free();
-        if !would_wait && !has_its_own && pool.is_about_to_have_free() {
-            let patience = if pool.has_room() { PATIENCE } else { LONG_PATIENCE };
+        if !would_wait && pool.is_about_to_have_free() {
+            let patience = match (pool.has_free(), pool.has_room()) {
+                (true, true) => SHORT_PATIENCE,
+                (false, true) => PATIENCE,
+                (_, false) => LONG_PATIENCE,
+            };
             pool.wait_patiently(Job { patient_until: Some(Instant::now() + patience), ..job });
             return;
         }

@@ -8,7 +8,7 @@ use super::store::Stored;
 use super::{EventId, Recipient};
 use crate::environment::Broken;
 use crate::fleet::answer::{Whole, discard, whole};
-use crate::fleet::attempt::{ended_unanswered, hand_over};
+use crate::fleet::attempt::{after, ended_unanswered, hand_over};
 use crate::fleet::pool::Warm;
 use crate::lambda::{Invocation, RequestId};
 
@@ -37,7 +37,7 @@ pub(in crate::fleet) async fn attempt(warm: Warm, id: EventId, ledger: Ledger, r
         Ok((Ok(answer), finished)) => {
             let (Whole { payload, failed }, rest) = whole(answer, &request_id).await;
             discard(rest).await;
-            let warm = finished.await.ok().map(|_| warm);
+            let warm = finished.await.ok().map(|finished| after(warm, &finished));
             let tried = if failed { Tried::Failed { message: message(&payload) } } else { Tried::Succeeded };
             (warm, EventEnd::Tried { course: Box::new(course), tried, response: Some(payload), broken: None })
         }
