@@ -29,12 +29,10 @@ fn stay_open(fixture: &Fixture, options: &[&str]) -> Serving {
     Serving::running_at(run, address)
 }
 
-/// What tells the runtime process from all others: when it started, by the kernel's own clock, and its id inside.
-fn runtime(serving: &Serving) -> String {
-    let notes = serving.tell("read stat /proc/self/stat ; respond-notes").json();
-    let stat = notes["stat"].as_str().unwrap_or_else(|| panic!("{notes}")).to_owned();
-    let after_name = stat.rsplit_once(") ").expect("a name in brackets").1;
-    format!("{} {}", stat.split(' ').next().expect("an id"), after_name.split(' ').nth(19).expect("a start time"))
+/// The runtime's process id in its sandbox, which stays: the next one has another.
+fn runtime(serving: &Serving) -> u64 {
+    let notes = serving.tell("note-pid pid ; respond-notes").json();
+    notes["pid"].as_u64().unwrap_or_else(|| panic!("{notes}"))
 }
 
 fn tail(got: &Got) -> String {
@@ -249,7 +247,7 @@ fn many_calls_leave_nothing_behind() {
 fn a_changed_file_has_the_code_start_anew() {
     let Some(fixture) = fixture() else { return };
     let watched = [fixture.serve(&["--watch"]), stay_open(&fixture, &["-e", "DOCKER_LAMBDA_WATCH=1"])];
-    let first: Vec<String> = watched.iter().map(runtime).collect();
+    let first: Vec<u64> = watched.iter().map(runtime).collect();
     // A file in a folder that was not there before, too.
     std::fs::create_dir(fixture.task().join("new")).expect("a folder can be made");
     std::fs::write(fixture.task().join("new/file"), "changed").expect("a file can be written");

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::api::{Api, Call, Metadata, Ticket};
 use crate::lambda::{Input, LogEvent, PlatformError, Program, RuntimeEnd};
 use crate::report::{OutputStream, Report};
 use crate::sandbox::network::Told;
-use crate::sandbox::{LaunchError, Launcher, ProgramEnd};
+use crate::sandbox::{LaunchError, Launcher, ProgramEnd, Volume};
 
 /// How the programs of an environment live together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,8 @@ pub(super) struct House<'a> {
     clearing: bool,
     /// Whether the next start is to find a fresh sandbox: what is shown inside may have been replaced outside.
     renew: bool,
+    /// What the sandbox shows, each as the file system knows it.
+    shown: Vec<Option<(u64, u64)>>,
     frozen: bool,
     /// Whether what was written was taken since the task last waited.
     drained: bool,
@@ -93,6 +96,7 @@ impl<'a> House<'a> {
             wires,
             clearing: false,
             renew: false,
+            shown: Vec::new(),
             frozen: false,
             drained: false,
             warned: false,
@@ -168,6 +172,7 @@ impl<'a> House<'a> {
     }
 
     fn launch(&mut self) -> Result<Result<(), LaunchError>, EnvironmentError> {
+        self.shown = identities(&self.blueprint);
         let plan = match self.living {
             Living::Alone => self.blueprint.alone(self.runtime_api),
             Living::Together => self.blueprint.several(),
@@ -198,9 +203,9 @@ impl<'a> House<'a> {
         }
     }
 
-    /// Has the next start find a fresh sandbox.
+    /// Has the next start find what is there now: a fresh sandbox, if a folder or file that is shown inside was replaced by another.
     pub(super) fn renew(&mut self) {
-        self.renew = self.running.is_some();
+        self.renew = self.running.is_some() && self.shown != identities(&self.blueprint);
     }
 
     /// Kills everything; says at once that all is clear if nothing ran.
@@ -355,6 +360,12 @@ impl<'a> House<'a> {
     pub(super) async fn flush_telemetry(&mut self, now: Duration) {
         self.telemetry.flush(tokio::time::Instant::now(), now).await;
     }
+}
+
+/// The device and number of everything that is shown inside.
+fn identities(blueprint: &Blueprint) -> Vec<Option<(u64, u64)>> {
+    let identity = |volume: &Volume| std::fs::metadata(&volume.source).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    blueprint.request.volumes.iter().map(identity).collect()
 }
 
 /// Where what is written goes.
