@@ -10,6 +10,7 @@ use serde_json::json;
 use tests::Fixture;
 use tests::image::Image;
 use tests::leftovers::eventually;
+use tests::real;
 use tests::serving::{Client, Got, Serving};
 
 fn fixture() -> Option<Fixture> {
@@ -328,5 +329,48 @@ fn whatever_clients_call_an_event_the_runtime_is_told_that_it_is_json() {
         let got = serving.invoke(&[("Content-Type", given)], b"\"note-event ; respond-notes\"").json();
         assert_eq!(got["event-headers"]["content-type"], "application/json", "{given}: {got}");
     }
+    serving.end(Signal::SIGTERM).expect_code(0);
+}
+
+/// A python function with AWS's own runtime client, as row A1 to A5 and A11 of the contract have it.
+#[test]
+fn pythons_own_client_stays_warm_fails_and_starts_anew() {
+    const CODE: &str = r#"
+import os
+calls = 0
+
+def handler(event, context):
+    global calls
+    calls += 1
+    print("hi")
+    if event.get("raise"):
+        raise ValueError("boom")
+    if event.get("exit"):
+        os._exit(7)
+    return {"calls": calls, "id": context.aws_request_id, "event": event}
+"#;
+    let Some(python) = real::function("lambda/python:3.11") else { return };
+    python.file("app.py", CODE);
+    let serving = Serving::start(python.serve(&["-m", "128m"], "app.handler"));
+    for calls in 1..=3 {
+        let got = serving.invoke(&[("X-Amz-Log-Type", "Tail")], b"{\"a\":1}");
+        let id = got.header("x-amzn-requestid").expect("an id").to_owned();
+        assert_eq!(got.json(), json!({"calls": calls, "id": id, "event": {"a": 1}}));
+        assert!(tail(&got).starts_with(&format!("START RequestId: {id} Version: $LATEST\nhi\nEND RequestId: {id}\n")), "{}", tail(&got));
+    }
+    let raised = serving.invoke(&[], b"{\"raise\":1}");
+    assert_eq!((raised.status, raised.header("x-amz-function-error")), (200, Some("Unhandled")));
+    assert_eq!((&raised.json()["errorMessage"], &raised.json()["errorType"]), (&json!("boom"), &json!("ValueError")));
+    assert_eq!(serving.invoke(&[], b"{}").json()["calls"], 5);
+    let left = serving.invoke(&[], b"{\"exit\":1}");
+    let id = left.header("x-amzn-requestid").expect("an id").to_owned();
+    let exit =
+        format!(r#"{{"errorType":"Runtime.ExitError","errorMessage":"RequestId: {id} Error: Runtime exited with error: exit status 7"}}"#);
+    assert_eq!(left.text(), exit);
+    assert_eq!(serving.invoke(&[], b"{}").json()["calls"], 1);
+    let missing = Serving::start(python.serve(&[], "nomod.h"));
+    let error = json!({"errorMessage": "Unable to import module 'nomod': No module named 'nomod'", "errorType": "Runtime.ImportModuleError", "requestId": "", "stackTrace": []});
+    assert_eq!(missing.invoke(&[], b"{}").json(), error);
+    missing.end(Signal::SIGTERM).expect_code(0);
     serving.end(Signal::SIGTERM).expect_code(0);
 }

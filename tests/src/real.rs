@@ -78,6 +78,13 @@ impl RealFunction {
         self.run_folder(&self.fixture.task(), options, rest)
     }
 
+    /// `undocked serve` of it on any free port.
+    pub fn serve(&self, options: &[&str], handler: &str) -> Run {
+        let volume = format!("{}:/var/task:ro", self.fixture.task().display());
+        let run = self.fixture.undocked(&["serve", "--listen", "127.0.0.1:0", "-v", &volume]);
+        run.args(options).arg(&self.reference).arg(handler).env("UNDOCKED_CACHE", &self.cache)
+    }
+
     /// The same with another folder as the task.
     pub fn run_folder(&self, task: &Path, options: &[&str], rest: &[&str]) -> Run {
         let volume = format!("{}:/var/task:ro", task.display());
