@@ -77,7 +77,7 @@ pub(super) enum Reach {
 }
 
 /// How long a first process has for reaping.
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 impl Reach {
     /// Kills everything inside; `first` is the first process. Fails if that has ended.
