@@ -19,6 +19,7 @@ use crate::sandbox::{Filter, IsolationChoice, Volume};
 mod batch;
 mod filter;
 mod limits;
+mod login;
 mod network;
 mod serve;
 mod volume;
@@ -26,6 +27,7 @@ mod volume;
 pub use batch::{BatchConfig, EventSource, ParseShardError, Reuse, Shard};
 pub use filter::{PolicyError, filter};
 pub use limits::{CpuRule, memory, tmp_size};
+pub use login::{LoginConfig, LogoutConfig, Password};
 pub use network::{NetworkError, NetworkOptions, networking};
 pub use serve::{
     BetweenEvents, Changes, DescribedFunction, EventsConfig, FunctionsError, Keeping, Scalar, ServeConfig, ServedFunction, ServedNames,

@@ -73,7 +73,7 @@ impl LayoutSource {
         Ok(bytes)
     }
 
-    pub(super) fn blob(&self, blob: &Descriptor) -> Result<Blob, SourceError> {
+    pub(super) fn blob(&self, blob: &Descriptor) -> Result<Blob<'_>, SourceError> {
         let path = self.blob_path(&blob.digest);
         let file = File::open(&path).map_err(|source| SourceError::Layout { path, source })?;
         let chunks = stream::iter(std::iter::from_fn(move || read_chunk(&file).transpose()));

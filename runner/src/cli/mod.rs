@@ -9,6 +9,7 @@ use rootfs_cache::store::PruneScope;
 mod args;
 mod batch;
 pub mod env;
+mod registry;
 mod run;
 mod serve;
 pub mod usage;
@@ -18,7 +19,10 @@ use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ProfileReade
 use env::OwnEnvironment;
 use usage::Ended;
 
-use crate::config::{BatchConfig, Detached, DoctorSubject, ImageSource, Listing, LockAction, RunConfig, SeccompReader, ServeConfig, Talk};
+use crate::config::{
+    BatchConfig, Detached, DoctorSubject, ImageSource, Listing, LockAction, LoginConfig, LogoutConfig, RunConfig, SeccompReader,
+    ServeConfig, Talk,
+};
 use crate::exit_code::Failure;
 
 /// What is to be done.
@@ -75,6 +79,10 @@ pub enum Command {
         /// What is said.
         talk: Talk,
     },
+    /// Log in to a registry.
+    Login(LoginConfig),
+    /// Forget the login to a registry.
+    Logout(LogoutConfig),
     /// Try what a sandbox needs.
     Doctor {
         /// What is printed.
@@ -131,6 +139,8 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
             let LockedImagesArgs { images, talk, registry } = args;
             Command::Lock { action, images, source: run::image_source(registry, PullPolicy::Always, own)?, talk: run::talk(&talk, own) }
         }
+        CliCommand::Login(args) => Command::Login(registry::login(args, own)?),
+        CliCommand::Logout(args) => Command::Logout(registry::logout(args, own)?),
         CliCommand::Doctor(args) => Command::Doctor { subject: subject(&args), source: cache_only(own)?, variables: own.services() },
     })
 }
