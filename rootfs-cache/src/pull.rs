@@ -33,6 +33,16 @@ pub enum PullPolicy {
     Never,
 }
 
+/// Whether the compressed blobs of layers stay in the cache beside what was unpacked from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeepBlobs {
+    /// Every layer's blob, so that the image can be saved and pushed without its registry. Those that are missing are fetched.
+    Yes,
+    /// They go as they come.
+    #[default]
+    No,
+}
+
 /// How to find an image, beside its reference.
 #[derive(Debug, Clone)]
 pub struct PullOptions {
@@ -48,6 +58,8 @@ pub struct PullOptions {
     pub frozen: bool,
     /// What a layer may cost.
     pub limits: Limits,
+    /// Whether blobs are kept.
+    pub blobs: KeepBlobs,
 }
 
 impl Default for PullOptions {
@@ -59,6 +71,7 @@ impl Default for PullOptions {
             locks: LockFiles::default(),
             frozen: false,
             limits: Limits::default(),
+            blobs: KeepBlobs::default(),
         }
     }
 }
@@ -213,10 +226,10 @@ impl PullError {
     }
 }
 
-/// The image, if the cache holds it and the lock files agree. Asks no registry: with [`PullPolicy::Always`] a tag gives nothing.
+/// The image, if the cache holds it and the lock files agree. Asks no registry: with [`PullPolicy::Always`] a tag gives nothing, nor does an image without
+/// the blobs that are to be kept, unless nobody may be asked.
 pub fn lookup(cache: &Cache, reference: &ImageReference, options: &PullOptions) -> Result<Option<Rootfs>, PullError> {
-    let target = Target::of(reference, options)?;
-    if target.must_be_asked_for(options.policy) { Ok(None) } else { target.cached(cache) }
+    Target::of(reference, options)?.found(cache, options)
 }
 
 /// The image: from the cache where the policy allows, else pulled.
@@ -229,9 +242,8 @@ pub async fn obtain(
     observer: &PullObserver<'_>,
 ) -> Result<Rootfs, PullError> {
     let target = Target::of(reference, options)?;
-    if !target.must_be_asked_for(options.policy)
-        && let Some(rootfs) = target.cached(cache)?
-    {
+    let in_cache = |source| PullError::Cache { reference: target.name.clone(), source };
+    if let Some(rootfs) = target.found(cache, options)? {
         return Ok(rootfs);
     }
     if options.policy == PullPolicy::Never {
@@ -242,15 +254,15 @@ pub async fn obtain(
     let source = target.source(options, &note)?;
     let image = target.resolve(&source).await?;
     observer(PullEvent::Resolved { manifest: image.digest, layers: image.manifest.layers.len() });
-    let in_cache = |source| PullError::Cache { reference: target.name.clone(), source };
     let rootfs = match cache.image(&image.digest).map_err(in_cache)? {
-        Some(rootfs) => rootfs,
-        None => {
+        Some(rootfs) if target.is_complete(cache, &rootfs, options)? => rootfs,
+        _ => {
             let pull = LayerPull {
                 reference: &target.name,
                 cache,
                 source: &source,
                 limits: &options.limits,
+                blobs: options.blobs,
                 observer,
                 stop: watch::Sender::new(false),
             };

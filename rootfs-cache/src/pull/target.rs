@@ -2,7 +2,7 @@
 
 use std::path::absolute;
 
-use super::{PullError, PullOptions, PullPolicy};
+use super::{KeepBlobs, PullError, PullOptions, PullPolicy};
 use crate::digest::Digest;
 use crate::lock::{LockName, Locked};
 use crate::reference::{ImageReference, LayoutReference, Platform, RegistryReference, RuntimeId};
@@ -67,13 +67,33 @@ impl<'a> Target<'a> {
         Some(self.locked()?.verified.as_ref()?.manifest)
     }
 
+    /// The image, if the cache's answer does.
+    pub(super) fn found(&self, cache: &Cache, options: &PullOptions) -> Result<Option<Rootfs>, PullError> {
+        if self.must_be_asked_for(options.policy) {
+            return Ok(None);
+        }
+        match self.cached(cache)? {
+            Some(rootfs) if options.policy == PullPolicy::Never || self.is_complete(cache, &rootfs, options)? => Ok(Some(rootfs)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether the cache holds what is to be kept beside the image.
+    pub(super) fn is_complete(&self, cache: &Cache, rootfs: &Rootfs, options: &PullOptions) -> Result<bool, PullError> {
+        let in_cache = |source| PullError::Cache { reference: self.name.clone(), source };
+        match options.blobs {
+            KeepBlobs::Yes => cache.has_blobs_of(rootfs.manifest_digest()).map_err(in_cache),
+            KeepBlobs::No => Ok(true),
+        }
+    }
+
     /// Whether the cache's answer does not do. A digest never means anything else, and a layout is read in any case.
-    pub(super) fn must_be_asked_for(&self, policy: PullPolicy) -> bool {
+    fn must_be_asked_for(&self, policy: PullPolicy) -> bool {
         policy == PullPolicy::Always && matches!(self.place, Place::Tag(..))
     }
 
     /// The image, if the cache holds it. Asks no registry.
-    pub(super) fn cached(&self, cache: &Cache) -> Result<Option<Rootfs>, PullError> {
+    fn cached(&self, cache: &Cache) -> Result<Option<Rootfs>, PullError> {
         let in_cache = |source| PullError::Cache { reference: self.name.clone(), source };
         let known = match &self.place {
             Place::Layout(layout) => {

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use rootfs_cache::pull::KeepBlobs;
+
 use super::*;
 use crate::config::{Color, Loudness, ResultFormat, Stdin};
 use crate::sandbox::Access;
@@ -142,6 +144,10 @@ fn how_images_are_found() {
     assert_eq!(options.access.authorities, [PathBuf::from("/ca.pem")]);
     let options = run(&["host"]).images.options;
     assert_eq!((options.policy, options.frozen, options.locks.chosen), (PullPolicy::Missing, false, None));
+    assert_eq!(options.blobs, KeepBlobs::No);
+    assert_eq!(run(&["--keep-blobs", "host"]).images.options.blobs, KeepBlobs::Yes);
+    let keeping = read_line(&["pull", "--keep-blobs", "a"]);
+    assert!(matches!(keeping, Ok(Command::Pull { source, .. }) if source.options.blobs == KeepBlobs::Yes));
 }
 
 #[test]
