@@ -24,6 +24,7 @@ pub(crate) mod fake_registry;
 mod http;
 mod layout;
 pub mod login;
+pub(crate) mod notary;
 mod patience;
 mod registries;
 mod registry;
