@@ -15,6 +15,7 @@ pub mod serve;
 pub mod shell;
 mod signals;
 mod stay_open;
+pub mod trust;
 mod work;
 
 use std::io::Write;

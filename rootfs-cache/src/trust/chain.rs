@@ -37,7 +37,7 @@ pub enum ChainError {
         /// The repository.
         repository: String,
         /// Why.
-        source: PlaceError,
+        source: Box<PlaceError>,
     },
     /// There is nothing about the repository.
     #[error("`{repository}`: there is no {document}")]
@@ -190,8 +190,8 @@ impl Chain<'_> {
             to_remember: Remembered::new(self.repository, seen.versions, text, self.now),
             signed: SignedRepository {
                 repository: self.repository.to_owned(),
-                root_keys: root.root.ids().into_iter().collect(),
-                repository_keys: root.targets.ids().into_iter().collect(),
+                root_keys: root.root.order,
+                repository_keys: root.targets.order,
                 targets_digest: Digest::of(&targets_bytes),
                 targets_version: signed_targets.version,
                 targets_expire: signed_targets.expires,
@@ -348,7 +348,7 @@ impl Chain<'_> {
                 tree.left_out.push(format!("more than {DELEGATIONS_MAX} signers"));
                 return Ok(());
             }
-            tree.signers.push(Signer { role: role.name.clone(), keys: role.keys.values().map(|key| key.bare_id).collect() });
+            tree.signers.push(Signer { role: role.name.clone(), keys: role.order.iter().map(|id| role.keys[id].bare_id).collect() });
             // A signer that has signed nothing has no document.
             let is_named = snapshot.is_none_or(|snapshot| snapshot.documents.contains_key(&role.name));
             let bytes = if is_named { self.document(&role.name, digest(snapshot, &role.name)).await? } else { None };
@@ -407,7 +407,7 @@ impl Chain<'_> {
     }
 
     async fn document(&self, name: &str, digest: Option<&Digest>) -> Result<Option<Vec<u8>>, ChainError> {
-        let failed = |source| ChainError::Place { repository: self.repository.to_owned(), source };
+        let failed = |source| ChainError::Place { repository: self.repository.to_owned(), source: Box::new(source) };
         self.place.document(name, digest).await.map_err(failed)
     }
 

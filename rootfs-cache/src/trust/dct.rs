@@ -105,6 +105,8 @@ pub struct DctOptions {
     pub roots: Vec<KeyId>,
     /// The folder where it is remembered what was seen.
     pub memory: Option<PathBuf>,
+    /// The folder that holds a folder of certificates for a server, named after it.
+    pub certificates: Option<PathBuf>,
 }
 
 /// Why nothing is known to be signed.
@@ -255,6 +257,9 @@ pub async fn signed_in(
     notes: Notes<'_>,
 ) -> Result<SignedRepository, DctError> {
     let repository = repository_of(reference);
+    let mut access = access.clone();
+    access.certificates.extend(options.certificates.clone());
+    let access = &access;
     let place = match &options.place {
         TrustPlace::Folder(folder) => Place::Folder(folder_of(folder, &repository)),
         TrustPlace::Server(TrustServer(server)) => Place::Server(Box::new(NotaryServer::open(server, reference, access, notes).await)),

@@ -1,6 +1,6 @@
 //! The documents of Notary v1: the envelope with its signatures, and what each kind holds. Pure: bytes in, values out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -95,6 +95,8 @@ pub enum MetadataError {
 pub(super) struct Role {
     pub(super) name: String,
     pub(super) keys: BTreeMap<KeyId, PublicKey>,
+    /// In the order in which they stand there.
+    pub(super) order: Vec<KeyId>,
     pub(super) threshold: u32,
     /// What the names of targets must begin with; for delegations.
     pub(super) paths: Vec<String>,
@@ -313,12 +315,16 @@ impl Signed {
         known: &BTreeMap<KeyId, RawKey>,
         paths: Vec<String>,
     ) -> Result<Role, MetadataError> {
-        let mut keys = BTreeMap::new();
+        let (mut keys, mut order) = (BTreeMap::new(), Vec::new());
         for id in &role.keyids {
             let parsed: KeyId = id.parse().map_err(|error| self.malformed(format!("role `{name}`: {error}")))?;
             let key = known.get(&parsed).ok_or_else(|| self.malformed(format!("role `{name}` has a key {id} that is not there")))?;
             match key.read() {
-                Ok(key) => drop(keys.insert(parsed, key)),
+                Ok(key) => {
+                    if keys.insert(parsed, key).is_none() {
+                        order.push(parsed);
+                    }
+                }
                 // One of the four roles is nothing without it; a signer whom we cannot read signs nothing.
                 Err(_) if is_delegation(name) => {}
                 Err(source) => return Err(MetadataError::Key { document: self.document.clone(), key: parsed, source }),
@@ -328,7 +334,7 @@ impl Signed {
         if role.threshold == 0 || too_few {
             return Err(self.malformed(format!("role `{name}` has {} keys and the threshold {}", keys.len(), role.threshold)));
         }
-        Ok(Role { name: name.to_owned(), keys, threshold: role.threshold, paths })
+        Ok(Role { name: name.to_owned(), keys, order, threshold: role.threshold, paths })
     }
 
     fn named(&self, raw: BTreeMap<String, RawNamed>) -> Result<BTreeMap<String, Named>, MetadataError> {
@@ -366,11 +372,6 @@ impl Names {
 }
 
 impl Role {
-    /// The ids of its keys.
-    pub(super) fn ids(&self) -> BTreeSet<KeyId> {
-        self.keys.keys().copied().collect()
-    }
-
     /// Whether it may say what a name means.
     pub(super) fn may_name(&self, target: &str) -> bool {
         self.paths.iter().any(|path| target.starts_with(path.as_str()))

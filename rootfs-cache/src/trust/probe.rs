@@ -5,6 +5,8 @@ use serde::Deserialize;
 
 use super::cosign::{BUNDLE, tag_of};
 use crate::digest::Digest;
+use crate::manifest::Document;
+use crate::reference::Platform;
 use crate::source::SourceError;
 use crate::source::repository::{ManifestName, Referrer, Repository};
 
@@ -77,6 +79,15 @@ pub(super) async fn referrers(repository: &Repository<'_>, image: &Digest) -> Re
     };
     let listed: ReferrersIndex = serde_json::from_slice(&manifest.bytes).unwrap_or(ReferrersIndex { manifests: Vec::new() });
     Ok((listed.manifests, ReferrersApi::ByTag))
+}
+
+/// The platform's manifest in an index; nothing where the digest is not an index's or the index has none.
+pub async fn manifest_of(repository: &Repository<'_>, index: &Digest, platform: &Platform) -> Result<Option<Digest>, SourceError> {
+    let Some(manifest) = repository.manifest(ManifestName::Digest(index)).await? else { return Ok(None) };
+    match Document::from_json(&manifest.bytes) {
+        Ok(Document::Index(index)) => Ok(index.choose(platform).ok().map(|entry| entry.descriptor.digest)),
+        _ => Ok(None),
+    }
 }
 
 fn kind_of(artifact_type: &str) -> &str {
