@@ -239,7 +239,7 @@ pub async fn obtain(
     }
     observer(PullEvent::Resolving { reference: &target.name });
     let note = |text: &str| observer(PullEvent::Note(text));
-    let source = target.source(options, &note)?;
+    let source = target.source(cache, options, &note).await?;
     let image = target.resolve(&source).await?;
     observer(PullEvent::Resolved { manifest: image.digest, layers: image.manifest.layers.len() });
     let in_cache = |source| PullError::Cache { reference: target.name.clone(), source };

@@ -178,6 +178,11 @@ impl Cache {
         &self.root
     }
 
+    /// A file of no name for what is read once and not kept.
+    pub(crate) fn nameless_file(&self) -> io::Result<std::fs::File> {
+        staging::nameless_file(staging::open_directory(self.store.as_fd(), "tmp")?.as_fd())
+    }
+
     /// A directory of the store.
     fn directory(&self, name: &str) -> Result<OwnedFd, CacheError> {
         staging::open_directory(self.store.as_fd(), name).map_err(self.io("open", name))
