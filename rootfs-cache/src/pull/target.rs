@@ -8,13 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::task::spawn_blocking;
 
 use super::layers::finished;
-use super::{PullError, PullOptions, PullPolicy};
+use super::{KeepBlobs, PullError, PullOptions, PullPolicy};
 use crate::digest::Digest;
 use crate::lock::{LockName, Locked};
 use crate::reference::{ImageReference, LayoutForm, LayoutReference, Platform, RegistryReference, RuntimeId};
 use crate::rootfs::Rootfs;
 use crate::source::{LayoutSource, Notes, RemoteImage, Source, SourceError};
-use crate::store::Cache;
+use crate::store::{Cache, CacheError};
 
 /// Where the image is, and what binds us.
 pub(super) struct Target<'a> {
@@ -73,13 +73,25 @@ impl<'a> Target<'a> {
         Some(self.locked()?.verified.as_ref()?.manifest)
     }
 
+    /// The image, if the cache's answer does.
+    pub(super) fn found(&self, cache: &Cache, options: &PullOptions) -> Result<Option<Rootfs>, PullError> {
+        if self.must_be_asked_for(options.policy) {
+            return Ok(None);
+        }
+        let in_cache = |source| PullError::Cache { reference: self.name.clone(), source };
+        match self.cached(cache)? {
+            Some(rootfs) if options.policy == PullPolicy::Never || is_complete(cache, &rootfs, options).map_err(in_cache)? => Ok(Some(rootfs)),
+            _ => Ok(None),
+        }
+    }
+
     /// Whether the cache's answer does not do. A digest never means anything else, and a layout is read in any case.
-    pub(super) fn must_be_asked_for(&self, policy: PullPolicy) -> bool {
+    fn must_be_asked_for(&self, policy: PullPolicy) -> bool {
         policy == PullPolicy::Always && matches!(self.place, Place::Tag(..))
     }
 
     /// The image, if the cache holds it. Asks no registry.
-    pub(super) fn cached(&self, cache: &Cache) -> Result<Option<Rootfs>, PullError> {
+    fn cached(&self, cache: &Cache) -> Result<Option<Rootfs>, PullError> {
         let in_cache = |source| PullError::Cache { reference: self.name.clone(), source };
         let known = match &self.place {
             Place::Layout(layout) if layout.form() == LayoutForm::Folder => {
@@ -154,6 +166,14 @@ impl<'a> Target<'a> {
 
     fn failed(&self, source: SourceError) -> PullError {
         PullError::Source { reference: self.name.clone(), source }
+    }
+}
+
+/// Whether the cache holds what is to be kept beside the image.
+pub(super) fn is_complete(cache: &Cache, rootfs: &Rootfs, options: &PullOptions) -> Result<bool, CacheError> {
+    match options.blobs {
+        KeepBlobs::Yes => cache.has_blobs_of(rootfs.manifest_digest()),
+        KeepBlobs::No => Ok(true),
     }
 }
 

@@ -266,6 +266,9 @@ pub(super) struct SandboxArgs {
     /// When to ask the registry; missing: when the cache lacks the image
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = PullWhen::Missing)]
     pub pull: PullWhen,
+    /// Keep the image's compressed blobs, too, so that it can be saved and pushed without its registry
+    #[arg(long)]
+    pub keep_blobs: bool,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }
@@ -330,6 +333,9 @@ pub(super) struct PullArgs {
     /// Registry references, runtimes or OCI layouts
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<String>,
+    /// Keep the images' compressed blobs, too, so that they can be saved and pushed without their registries
+    #[arg(long)]
+    pub keep_blobs: bool,
     #[command(flatten)]
     pub talk: TalkArgs,
     #[command(flatten)]

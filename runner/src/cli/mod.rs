@@ -105,7 +105,8 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         CliCommand::Serve(args) => Command::Serve(Box::new(serve::config(*args, own)?)),
         CliCommand::Batch(args) => Command::Batch(Box::new(batch::config(*args, own)?)),
         CliCommand::Pull(args) => {
-            let source = run::image_source(args.registry, PullPolicy::Always, own)?;
+            let mut source = run::image_source(args.registry, PullPolicy::Always, own)?;
+            source.options.blobs = run::blobs(args.keep_blobs);
             Command::Pull { images: args.images, source, talk: run::talk(&args.talk, own) }
         }
         CliCommand::Images(args) => {

@@ -1,3 +1,5 @@
+use rootfs_cache::pull::KeepBlobs;
+
 use super::*;
 use crate::config::{Color, Loudness, ResultFormat, Stdin};
 use crate::sandbox::Access;
@@ -132,6 +134,10 @@ fn how_images_are_found() {
     );
     let options = run(&["host"]).images.options;
     assert_eq!((options.policy, options.frozen, options.locks.chosen), (PullPolicy::Missing, false, None));
+    assert_eq!(options.blobs, KeepBlobs::No);
+    assert_eq!(run(&["--keep-blobs", "host"]).images.options.blobs, KeepBlobs::Yes);
+    let keeping = read_line(&["pull", "--keep-blobs", "a"]);
+    assert!(matches!(keeping, Ok(Command::Pull { source, .. }) if source.options.blobs == KeepBlobs::Yes));
 }
 
 #[test]

@@ -148,6 +148,10 @@ fn tell(pruned: &Pruned) -> Result<bool, Failure> {
     }
     let plural = if pruned.layers.len() == 1 { "" } else { "s" };
     let _ = writeln!(text, "Removed {} layer{plural}, {}", pruned.layers.len(), HumanBytes(pruned.bytes));
+    if !pruned.blobs.is_empty() {
+        let plural = if pruned.blobs.len() == 1 { "" } else { "s" };
+        let _ = writeln!(text, "Removed {} kept blob{plural}, {}", pruned.blobs.len(), HumanBytes(pruned.blob_bytes));
+    }
     print(&text)?;
     let mut stderr = std::io::stderr();
     for image in &pruned.in_use {
