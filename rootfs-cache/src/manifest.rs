@@ -289,6 +289,26 @@ pub fn new_manifest(config: &Descriptor, layers: &[Descriptor]) -> Vec<u8> {
     serde_json::to_vec(&manifest).expect("texts and numbers are always JSON")
 }
 
+/// The media type of a manifest: the one that it says, or the one that fits its config.
+pub fn media_type_of(bytes: &[u8], manifest: &Manifest) -> &'static str {
+    let said = serde_json::from_slice::<Outline<'_>>(bytes).map(|outline| outline.media_type).unwrap_or_default();
+    let is_docker = said == DOCKER_MANIFEST || (said.is_empty() && manifest.config.media_type != OCI_CONFIG);
+    if is_docker { DOCKER_MANIFEST } else { OCI_MANIFEST }
+}
+
+/// The same content by OCI's media type.
+pub fn to_oci(descriptor: &Descriptor) -> Descriptor {
+    let of = &descriptor.media_type;
+    let media_type = match of.as_str() {
+        config if CONFIGS.contains(&config) => OCI_CONFIG,
+        oci if oci.starts_with("application/vnd.oci.") => oci,
+        gzip if gzip.ends_with("gzip") => OCI_LAYER_GZIP,
+        zstd if zstd.ends_with("zstd") => OCI_LAYER_ZSTD,
+        _ => OCI_LAYER,
+    };
+    Descriptor { media_type: media_type.to_owned(), ..descriptor.clone() }
+}
+
 /// OCI's media type of a layer.
 pub fn layer_media_type(compression: Compression) -> &'static str {
     match compression {

@@ -27,7 +27,7 @@ use archive::{DockerArchive, TarFile};
 pub(crate) use archive::Spool;
 use files::Files;
 pub use files::LocalError;
-pub(crate) use layout::LayoutSource;
+pub(crate) use layout::{FULL_NAME, LayoutSource, NAME};
 use registry::RegistrySource;
 
 /// How much of a local blob is read at once.
@@ -45,7 +45,7 @@ pub struct RegistryAccess {
 }
 
 /// Who hears what the user should read.
-pub(crate) type Notes<'a> = &'a (dyn Fn(&str) + Send + Sync);
+pub type Notes<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// Why a source gave nothing.
 #[derive(Debug, thiserror::Error)]
