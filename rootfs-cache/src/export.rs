@@ -16,7 +16,7 @@ use crate::store::{Cache, CacheError, ImageDocuments};
 
 mod archive;
 
-pub use archive::{ArchiveFormat, save};
+pub use archive::{ArchiveFormat, NewArchive};
 
 /// An image of the cache that is to leave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +65,7 @@ pub enum ExportError {
         /// The image's name that led there.
         origin: String,
         /// Why.
-        source: SourceError,
+        source: Box<SourceError>,
     },
     /// A blob is not what it was.
     #[error("the kept blob of layer {layer} is damaged: it has digest {found}")]
@@ -146,7 +146,7 @@ impl Blobs<'_> {
     }
 
     async fn fetch(&self, origin: &str, layer: &Descriptor) -> Result<File, ExportError> {
-        let failed = |source| ExportError::Fetch { layer: layer.digest, origin: origin.to_owned(), source };
+        let failed = |source| ExportError::Fetch { layer: layer.digest, origin: origin.to_owned(), source: Box::new(source) };
         let spool = || self.cache.nameless_file();
         let source = match origin.parse() {
             Ok(ImageReference::Registry(reference)) => Source::registry(&reference, self.access, self.notes).map_err(failed)?,

@@ -3,7 +3,8 @@
 //! Asks the cache alone. What is pulled by such a name is another module's business.
 
 use crate::digest::Digest;
-use crate::reference::{ImageReference, RegistryReference};
+use crate::reference::{ImageReference, Platform, RegistryReference};
+use crate::rootfs::ImageConfig;
 use crate::store::{Cache, CacheError, ImageSummary};
 
 /// Fewer digits than that are a name.
@@ -37,6 +38,24 @@ impl Cache {
     }
 }
 
+impl Cache {
+    /// Gives an image another name, for the platforms for which it was found; what the name meant before it means no more.
+    pub fn tag(&self, found: &FoundImage, name: &RegistryReference) -> Result<(), CacheError> {
+        let mut platforms: Vec<String> = found.platforms().into_iter().map(str::to_owned).collect();
+        if platforms.is_empty() {
+            platforms.extend(self.platform_of(&found.image.manifest)?.map(|platform| platform.to_string()));
+        }
+        platforms.iter().try_for_each(|platform| self.set_name(&name.to_string(), platform, &found.image.manifest))
+    }
+
+    /// The platform that an image's config is for.
+    fn platform_of(&self, manifest: &Digest) -> Result<Option<Platform>, CacheError> {
+        let documents = self.documents(manifest)?;
+        let config = documents.and_then(|documents| ImageConfig::from_json(&documents.config).ok());
+        Ok(config.and_then(|config| Platform::from_parts(&config.os, &config.architecture, None)))
+    }
+}
+
 /// The images of a list that `text` means.
 pub fn find(images: &[ImageSummary], text: &str) -> Vec<FoundImage> {
     let full = in_full(text);
@@ -47,7 +66,8 @@ pub fn find(images: &[ImageSummary], text: &str) -> Vec<FoundImage> {
     if !by_name.is_empty() {
         return by_name;
     }
-    let by_digest = |image: &&ImageSummary| digits(text).is_some_and(|hex| image.id.hex().starts_with(hex) || image.manifest.hex().starts_with(hex));
+    let by_digest =
+        |image: &&ImageSummary| digits(text).is_some_and(|hex| image.id.hex().starts_with(hex) || image.manifest.hex().starts_with(hex));
     let pinned = |image: &&ImageSummary| repository_at(text).is_some_and(|(repository, digest)| is_of(image, &repository, &digest));
     let found = |image: &ImageSummary| FoundImage { image: image.clone(), name: None };
     images.iter().filter(|image| by_digest(image) || pinned(image)).map(found).collect()

@@ -23,8 +23,8 @@ mod files;
 mod layout;
 mod registry;
 
-use archive::{DockerArchive, TarFile};
 pub(crate) use archive::Spool;
+use archive::{DockerArchive, TarFile};
 use files::Files;
 pub use files::LocalError;
 pub(crate) use layout::{FULL_NAME, LayoutSource, NAME};

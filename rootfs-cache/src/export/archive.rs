@@ -1,5 +1,6 @@
 //! Writes an archive: an OCI layout, and docker's list of images beside it, as Docker has it since version 25. The same images give the same bytes.
 
+use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -62,39 +63,54 @@ enum Content {
     Layer { size: u64, file: File },
 }
 
-/// Writes an archive of images. Nothing is written before all of it is there to be read.
-pub async fn save(
-    cache: &Arc<Cache>,
-    images: &[ExportedImage],
-    format: ArchiveFormat,
-    (access, notes): (&RegistryAccess, Notes<'_>),
-    out: &mut (dyn Write + Send),
-) -> Result<(), ExportError> {
-    let blobs = Blobs { cache, access, notes };
-    let mut contents = BTreeMap::new();
-    let (mut listed, mut entries) = (Vec::new(), Vec::new());
-    for image in images {
-        let exported = Exported::read(cache, image)?;
-        for layer in &exported.manifest.layers {
-            if !contents.contains_key(&layer.digest) {
-                let file = blobs.open(image, layer).await?;
-                contents.insert(layer.digest, Content::Layer { size: layer.size, file });
+/// An archive, ready to be written: all of it is there to be read.
+pub struct NewArchive {
+    /// The documents at its root, in their order.
+    documents: Vec<(&'static str, Vec<u8>)>,
+    contents: BTreeMap<Digest, Content>,
+}
+
+impl NewArchive {
+    /// Collects what an archive of these images holds, and fetches what is missing.
+    pub async fn collect(
+        cache: &Arc<Cache>,
+        images: &[ExportedImage],
+        format: ArchiveFormat,
+        access: &RegistryAccess,
+        notes: Notes<'_>,
+    ) -> Result<Self, ExportError> {
+        let blobs = Blobs { cache, access, notes };
+        let mut contents = BTreeMap::new();
+        let (mut listed, mut entries) = (Vec::new(), Vec::new());
+        for image in images {
+            let exported = Exported::read(cache, image)?;
+            for layer in &exported.manifest.layers {
+                if let Slot::Vacant(slot) = contents.entry(layer.digest) {
+                    slot.insert(Content::Layer { size: layer.size, file: blobs.open(image, layer).await? });
+                }
             }
+            let manifest = manifest_for(&exported, format);
+            entries.extend(entries_of(&exported, &manifest));
+            listed.push(listed_of(&exported));
+            contents.insert(Digest::of(&manifest), Content::Bytes(manifest));
+            contents.insert(exported.manifest.config.digest, Content::Bytes(exported.documents.config));
         }
-        let manifest = manifest_for(&exported, format);
-        entries.extend(entries_of(&exported, &manifest));
-        listed.push(listed_of(&exported));
-        contents.insert(Digest::of(&manifest), Content::Bytes(manifest));
-        contents.insert(exported.manifest.config.digest, Content::Bytes(exported.documents.config));
+        let index = NewIndex { schema_version: 2, media_type: OCI_INDEX, manifests: entries };
+        let mut documents = vec![("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()), ("index.json", json(&index))];
+        if format == ArchiveFormat::Docker {
+            documents.push(("manifest.json", json(&listed)));
+        }
+        Ok(Self { documents, contents })
     }
-    let index = NewIndex { schema_version: 2, media_type: OCI_INDEX, manifests: entries };
-    let mut archive = Archive { builder: tar::Builder::new(out) };
-    archive.bytes("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    archive.bytes("index.json", &json(&index))?;
-    if format == ArchiveFormat::Docker {
-        archive.bytes("manifest.json", &json(&listed))?;
+
+    /// Writes it. Blocks.
+    pub fn write(self, out: &mut dyn Write) -> Result<(), ExportError> {
+        let mut archive = ArchiveWriter { builder: tar::Builder::new(out) };
+        for (name, bytes) in &self.documents {
+            archive.bytes(name, bytes)?;
+        }
+        archive.blobs(self.contents)
     }
-    archive.finish(contents)
 }
 
 fn json(value: &impl Serialize) -> Vec<u8> {
@@ -138,12 +154,12 @@ fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
-struct Archive<'a> {
-    builder: tar::Builder<&'a mut (dyn Write + Send)>,
+struct ArchiveWriter<'a> {
+    builder: tar::Builder<&'a mut dyn Write>,
 }
 
-impl Archive<'_> {
-    fn finish(mut self, contents: BTreeMap<Digest, Content>) -> Result<(), ExportError> {
+impl ArchiveWriter<'_> {
+    fn blobs(mut self, contents: BTreeMap<Digest, Content>) -> Result<(), ExportError> {
         for folder in ["blobs/", "blobs/sha256/"] {
             self.entry(folder, tar::EntryType::Directory, 0, io::empty()).map_err(ExportError::Write)?;
         }

@@ -40,7 +40,7 @@ pub async fn load(
     input: ArchiveInput,
     options: &PullOptions,
     observer: &PullObserver<'_>,
-    loaded: &mut (dyn FnMut(&LoadedImage) + Send),
+    loaded: &mut dyn FnMut(&LoadedImage),
 ) -> Result<(), PullError> {
     let path = match &input {
         ArchiveInput::File(path) => path.clone(),
@@ -48,7 +48,6 @@ pub async fn load(
     };
     let name = path.display().to_string();
     let failed = |source| PullError::Source { reference: name.clone(), source };
-    observer(PullEvent::Resolving { reference: &name });
     let spool = Arc::clone(cache);
     let open = move || {
         let spool = || spool.nameless_file();
@@ -73,7 +72,7 @@ impl Arrival<'_> {
         let in_cache = |source| PullError::Cache { reference: self.name.to_owned(), source };
         let image = self.source.image(archived.manifest, platform).await.map_err(in_archive)?;
         // Held until its names are set.
-        let rootfs = self.bring(&image).await?;
+        let _rootfs = self.bring(&image).await?;
         let platform = platform.to_string();
         let mut found = LoadedImage { manifest: image.digest, id: image.manifest.config.digest, names: Vec::new(), taken: Vec::new() };
         for written in &archived.names {
@@ -88,7 +87,6 @@ impl Arrival<'_> {
             self.cache.set_name(&full, &platform, &image.digest).map_err(in_cache)?;
             found.names.push(name);
         }
-        (self.observer)(PullEvent::Done { manifest: *rootfs.manifest_digest() });
         Ok(found)
     }
 }

@@ -80,7 +80,9 @@ impl<'a> Target<'a> {
         }
         let in_cache = |source| PullError::Cache { reference: self.name.clone(), source };
         match self.cached(cache)? {
-            Some(rootfs) if options.policy == PullPolicy::Never || is_complete(cache, &rootfs, options).map_err(in_cache)? => Ok(Some(rootfs)),
+            Some(rootfs) if options.policy == PullPolicy::Never || is_complete(cache, &rootfs, options).map_err(in_cache)? => {
+                Ok(Some(rootfs))
+            }
             _ => Ok(None),
         }
     }

@@ -41,7 +41,10 @@ pub(crate) struct TarFile {
 
 /// What a name of the archive is.
 enum Found {
-    File { offset: u64, size: u64 },
+    File {
+        offset: u64,
+        size: u64,
+    },
     /// To another name of the archive.
     Link(String),
 }

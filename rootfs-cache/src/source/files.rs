@@ -68,7 +68,9 @@ impl LocalError {
     pub(super) fn hint(&self) -> Option<String> {
         match self {
             Self::Compression(_) => Some("inflate it first; gzip and zstd are read as they are".to_owned()),
-            Self::NoImage => Some("an archive of `docker save` or of an OCI layout is wanted; `docker export` writes a file system, which is none".to_owned()),
+            Self::NoImage => Some(
+                "an archive of `docker save` or of an OCI layout is wanted; `docker export` writes a file system, which is none".to_owned(),
+            ),
             Self::Tar { source: TarError::Truncated, .. } => Some("the archive was not written or copied to its end".to_owned()),
             Self::File(error) => crate::store::space_hint(error),
             _ => None,

@@ -66,7 +66,10 @@ impl LayoutSource {
             [] => {
                 let wanted = self.name.as_ref().map_or("single image".to_owned(), |name| format!("image `{name}`"));
                 let names: Vec<&str> = names.into_iter().collect();
-                Err(SourceError::NotFound { place: self.files.place(), wanted: format!("{wanted} (its names are `{}`)", names.join("`, `")) })
+                Err(SourceError::NotFound {
+                    place: self.files.place(),
+                    wanted: format!("{wanted} (its names are `{}`)", names.join("`, `")),
+                })
             }
             [only] => Ok(only.descriptor.digest),
             _ => {
