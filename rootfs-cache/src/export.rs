@@ -2,6 +2,7 @@
 //!
 //! What an image is made of but its layers' blobs is in the cache always. Those that were not kept are fetched again from where the image came from.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write};
 use std::sync::Arc;
@@ -126,17 +127,26 @@ pub(crate) struct Blobs<'a> {
     pub(crate) cache: &'a Arc<Cache>,
     pub(crate) access: &'a RegistryAccess,
     pub(crate) notes: Notes<'a>,
+    /// What was said to be fetched: once is enough.
+    told: BTreeSet<Digest>,
 }
 
-impl Blobs<'_> {
+impl<'a> Blobs<'a> {
+    pub(crate) fn new(cache: &'a Arc<Cache>, access: &'a RegistryAccess, notes: Notes<'a>) -> Self {
+        Self { cache, access, notes, told: BTreeSet::new() }
+    }
+
     /// A layer's blob, from its first byte: the kept one, or a copy for the moment. The kept one's digest is for the reader to check.
-    pub(crate) async fn open(&self, image: &ExportedImage, layer: &Descriptor) -> Result<File, ExportError> {
+    pub(crate) async fn open(&mut self, image: &ExportedImage, layer: &Descriptor) -> Result<File, ExportError> {
         let in_cache = |source| ExportError::Cache { image: image.manifest, source };
         if let Some(kept) = self.cache.blob(&layer.digest).map_err(in_cache)? {
             return Ok(kept);
         }
         let mut failure = ExportError::NotKept { layer: layer.digest };
         for origin in &image.origins {
+            if self.told.insert(image.manifest) {
+                (self.notes)(&format!("the blobs of image {} were not kept: fetching them from `{origin}`", image.manifest));
+            }
             match self.fetch(origin, layer).await {
                 Ok(copy) => return Ok(copy),
                 Err(error) => failure = error,
@@ -154,7 +164,6 @@ impl Blobs<'_> {
             _ => return Err(ExportError::NotKept { layer: layer.digest }),
         };
         let mut blob = source.blob(layer).await.map_err(failed)?;
-        (self.notes)(&format!("the blob of layer {} was not kept: fetching it from `{origin}`", layer.digest));
         let unwritten = |source| ExportError::Read { layer: layer.digest, source };
         let mut copy = spool().map_err(unwritten)?;
         let found = self.copy(&mut blob, &mut copy).await.map_err(|error| match error {

@@ -39,13 +39,22 @@ impl Cache {
 }
 
 impl Cache {
-    /// Gives an image another name, for the platforms for which it was found; what the name meant before it means no more.
-    pub fn tag(&self, found: &FoundImage, name: &RegistryReference) -> Result<(), CacheError> {
-        let mut platforms: Vec<String> = found.platforms().into_iter().map(str::to_owned).collect();
-        if platforms.is_empty() {
-            platforms.extend(self.platform_of(&found.image.manifest)?.map(|platform| platform.to_string()));
+    /// Gives what was found another name, for the platforms for which it was found; what the name meant before it means no more. Of several images for one
+    /// platform the first has it.
+    pub fn tag(&self, found: &[FoundImage], name: &RegistryReference) -> Result<(), CacheError> {
+        let mut done = Vec::new();
+        for found in found {
+            let mut platforms: Vec<String> = found.platforms().into_iter().map(str::to_owned).collect();
+            if platforms.is_empty() {
+                platforms.extend(self.platform_of(&found.image.manifest)?.map(|platform| platform.to_string()));
+            }
+            platforms.retain(|platform| !done.contains(platform));
+            for platform in platforms {
+                self.set_name(&name.to_string(), &platform, &found.image.manifest)?;
+                done.push(platform);
+            }
         }
-        platforms.iter().try_for_each(|platform| self.set_name(&name.to_string(), platform, &found.image.manifest))
+        Ok(())
     }
 
     /// The platform that an image's config is for.

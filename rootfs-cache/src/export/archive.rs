@@ -79,7 +79,7 @@ impl NewArchive {
         access: &RegistryAccess,
         notes: Notes<'_>,
     ) -> Result<Self, ExportError> {
-        let blobs = Blobs { cache, access, notes };
+        let mut blobs = Blobs::new(cache, access, notes);
         let mut contents = BTreeMap::new();
         let (mut listed, mut entries) = (Vec::new(), Vec::new());
         for image in images {

@@ -83,7 +83,7 @@ impl Arrival<'_> {
             let full = name.to_string();
             let before = self.cache.named(&full, &platform).map_err(in_cache)?.filter(|before| before.manifest != image.digest);
             let before = before.map(|before| self.cache.image_id(&before.manifest)).transpose().map_err(in_cache)?.flatten();
-            found.taken.extend(before.map(|id| (name.clone(), id)));
+            found.taken.extend(before.filter(|id| *id != found.id).map(|id| (name.clone(), id)));
             self.cache.set_name(&full, &platform, &image.digest).map_err(in_cache)?;
             found.names.push(name);
         }

@@ -22,6 +22,6 @@ pub fn run(config: &TagConfig) -> Result<ExitCode, Failure> {
         let failure = Failure::could_not_run(format!("`{}` is not in the cache", config.image));
         return Err(failure.with_hint(Some("`undocked images` lists what is; `undocked pull` gets it".to_owned())));
     }
-    found.iter().try_for_each(|found| cache.tag(found, &name)).map_err(failed)?;
+    cache.tag(&found, &name).map_err(failed)?;
     Ok(ExitCode::SUCCESS)
 }
