@@ -5,9 +5,9 @@ use std::error::Error as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
 use reqwest::{Body, Client, ClientBuilder, Method, NoProxy, Proxy, Response, StatusCode, Url};
@@ -137,8 +137,7 @@ fn connection_hint(registry: &str, error: &reqwest::Error) -> Option<String> {
         cause = error.source();
     }
     let causes = causes.join("\n");
-    let clock =
-        || format!("this machine's clock says {}: is that right?", DateTime::<Utc>::from(SystemTime::now()).format("%Y-%m-%d %H:%M UTC"));
+    let clock = || format!("this machine's clock says {}: is that right?", Utc::now().format("%Y-%m-%d %H:%M UTC"));
     let table: [(&str, &dyn Fn() -> String); 8] = [
         ("Connection refused", &|| format!("nothing listens there: is the registry running, and is the port in `{registry}` right?")),
         ("InvalidContentType", &|| format!("it does not speak TLS; to allow plain HTTP: `--insecure-registry {registry}`")),

@@ -268,7 +268,7 @@ pub async fn signed_in(
             Place::Server(Box::new(NotaryServer::open(server, reference, access, notes).await))
         }
     };
-    check(&repository, place, options, std::time::SystemTime::now().into()).await
+    check(&repository, place, options, Utc::now()).await
 }
 
 /// The same with documents that are at hand, by their names (`root`, `targets/releases`), and at another time.
