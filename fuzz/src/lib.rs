@@ -9,6 +9,7 @@ mod layer;
 mod mount_places;
 mod runtime_api;
 mod seccomp_policy;
+mod trust_metadata;
 
 /// One target.
 #[derive(Clone, Copy)]
@@ -26,7 +27,8 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [seccomp_policy::TARGET, runtime_api::TARGET, invoke_api::TARGET, mount_places::TARGET, layer::TARGET];
+pub const TARGETS: [Target; 6] =
+    [seccomp_policy::TARGET, runtime_api::TARGET, invoke_api::TARGET, mount_places::TARGET, layer::TARGET, trust_metadata::TARGET];
 
 /// The target of this name.
 ///

@@ -37,3 +37,8 @@ fn places_for_volumes_in_hostile_trees() {
 fn layers() {
     short_run("layer");
 }
+
+#[test]
+fn documents_of_trust() {
+    short_run("trust_metadata");
+}

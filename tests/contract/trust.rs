@@ -343,14 +343,18 @@ fn inspect_prints_what_dockers_client_does() {
     let fixture = Fixture::without_sandbox();
     notary.init(REPOSITORY);
     let compare = |arguments: &[&str]| {
-        let docker = notary.for_docker("docker").args(["trust", "inspect"]).args(arguments).env("HOME", fixture.path()).output().expect("it starts");
+        let docker =
+            notary.for_docker("docker").args(["trust", "inspect"]).args(arguments).env("HOME", fixture.path()).output().expect("it starts");
         let ours = inspect(&fixture, &notary, arguments).finish();
         assert_eq!(ours.out(), String::from_utf8_lossy(&docker.stdout), "{arguments:?}: {}", ours.err());
         assert_eq!(Some(ours.code()), docker.status.code(), "{arguments:?}");
     };
     let [first, ninth, tenth, none] = ["provided", "v9", "v10", "none"].map(|tag| format!("{REPOSITORY}:{tag}"));
     compare(&["--pretty", REPOSITORY]);
-    notary.sign(REPOSITORY, &[("nodejs12.x", TWO, 2), ("nodejs8.10", ONE, 2), ("a<b&c>d", ONE, 3), ("v9", ONE, 3), ("v010", ONE, 3), ("v10", TWO, 3)]);
+    notary.sign(
+        REPOSITORY,
+        &[("nodejs12.x", TWO, 2), ("nodejs8.10", ONE, 2), ("a<b&c>d", ONE, 3), ("v9", ONE, 3), ("v010", ONE, 3), ("v10", TWO, 3)],
+    );
     compare(&[REPOSITORY]);
     compare(&["--pretty", REPOSITORY]);
     for role in ["targets/releases", "targets/alice", "targets/bob", "targets/a-very-long-name"] {

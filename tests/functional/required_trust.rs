@@ -213,7 +213,8 @@ fn trust_on_first_use_is_recorded_with_its_time_and_a_change_is_told_with_both_d
     let old = sha256(&registry.manifest(REPOSITORY, "1"));
     // A name in the project's file without a pin is pinned at its first use.
     let project = fixture.path().join("project.lock");
-    let entry = format!("version = 1\n\n[[image]]\nreference = \"{reference}\"\nplatform = \"linux/{}\"\n", tests::image::own_architecture());
+    let entry =
+        format!("version = 1\n\n[[image]]\nreference = \"{reference}\"\nplatform = \"linux/{}\"\n", tests::image::own_architecture());
     fs::write(&project, entry).expect("written");
     let lock = project.display().to_string();
     assert_eq!(which(&fixture, &["--lock", &lock], &reference), "old");
@@ -276,7 +277,8 @@ impl Key {
     /// Attaches a bundle as newer ones do, listed by a tag since this registry keeps no lists.
     fn attach_bundle(&self, registry: &RealRegistry, image: &str, predicate: &str) {
         let hex = image.trim_start_matches("sha256:");
-        let statement = json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": {"sha256": hex}}], "predicateType": predicate});
+        let statement =
+            json!({"_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": {"sha256": hex}}], "predicateType": predicate});
         let (payload, kind) = (statement.to_string(), "application/vnd.in-toto+json");
         let message = format!("DSSEv1 {} {kind} {} {payload}", kind.len(), payload.len());
         let bundle_type = "application/vnd.dev.sigstore.bundle.v0.3+json";

@@ -15,7 +15,8 @@ use crate::{place, skip};
 
 /// Whether Notary is there; if not, the running test is counted as skipped.
 pub fn is_installed() -> bool {
-    let installed = ["notary", "notary-server"].iter().all(|name| Command::new("which").arg(name).output().is_ok_and(|found| found.status.success()));
+    let installed =
+        ["notary", "notary-server"].iter().all(|name| Command::new("which").arg(name).output().is_ok_and(|found| found.status.success()));
     if !installed {
         skip::skip(skip::Lack::Providable, "notary is not installed (tests/images/setup.sh ci)");
     }
@@ -121,7 +122,20 @@ impl Notary {
         let name = role.replace('/', "-");
         let (key, certificate) = (self.folder.path().join(format!("{name}.key")), self.folder.path().join(format!("{name}.crt")));
         if !key.exists() {
-            let ec = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj", "/CN=signer", "-keyout"];
+            let ec = [
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "30",
+                "-subj",
+                "/CN=signer",
+                "-keyout",
+            ];
             openssl(self.folder.path(), &[&ec[..], &[&key.display().to_string(), "-out", &certificate.display().to_string()]].concat());
         }
         self.client(&["delegation", "add", repository, role, &certificate.display().to_string(), "--all-paths"]);
@@ -186,7 +200,10 @@ fn openssl(folder: &Path, arguments: &[&str]) {
 fn certify(folder: &Path) {
     fs::write(folder.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n").expect("a fresh folder can be filled");
     let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-    openssl(folder, &[&["req", "-x509", "-days", "30", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.crt"], &ec[..]].concat());
+    openssl(
+        folder,
+        &[&["req", "-x509", "-days", "30", "-subj", "/CN=test authority", "-keyout", "ca.key", "-out", "ca.crt"], &ec[..]].concat(),
+    );
     openssl(folder, &[&["req", "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr"], &ec[..]].concat());
     let by_authority = ["x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30"];
     openssl(folder, &[&by_authority[..], &["-extfile", "names", "-out", "server.crt"]].concat());

@@ -180,7 +180,8 @@ impl RealRegistry {
     /// # Panics
     /// When it has nothing there.
     pub fn manifest(&self, repository: &str, name: &str) -> Vec<u8> {
-        let kinds = ["docker.distribution.manifest.v2", "docker.distribution.manifest.list.v2", "oci.image.manifest.v1", "oci.image.index.v1"];
+        let kinds =
+            ["docker.distribution.manifest.v2", "docker.distribution.manifest.list.v2", "oci.image.manifest.v1", "oci.image.index.v1"];
         let accept = kinds.map(|kind| format!("application/vnd.{kind}+json")).join(", ");
         let path = format!("/v2/{repository}/manifests/{name}");
         let (status, _, body) = wire::request(&self.address, "GET", &path, &[("Accept", &accept)], b"").expect("it answers");
