@@ -265,6 +265,7 @@ pub async fn obtain(
                 blobs: options.blobs,
                 observer,
                 stop: watch::Sender::new(false),
+                received: watch::Sender::new(0),
             };
             let layers = pull.all(&image).await?;
             let new = NewImage { manifest: image.manifest_bytes.clone(), config: image.config_bytes.clone(), layers };

@@ -180,6 +180,11 @@ impl Cache {
         &self.root
     }
 
+    /// Has the disk write what was stored so far: no promise, but less to wait for at the end.
+    pub(crate) fn write_back(&self) {
+        let _ = rustix::fs::syncfs(&self.store);
+    }
+
     /// A directory of the store.
     fn directory(&self, name: &str) -> Result<OwnedFd, CacheError> {
         staging::open_directory(self.store.as_fd(), name).map_err(self.io("open", name))
