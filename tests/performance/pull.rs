@@ -26,7 +26,7 @@ use disk::Disk;
 use peers::{Peer, Pulled};
 
 const IMAGE: &str = "test/large:latest";
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 
 /// What one variant has shown, round by round.
 struct Measured {
