@@ -37,7 +37,7 @@ pub struct Peer<'a> {
 type Maker<'a> = fn(&'a str, PathBuf) -> Result<Peer<'a>, String>;
 
 pub fn is_ours(name: &str) -> bool {
-    name == OURS || (name == OURS_AS_ROOT && !skip::is_root())
+    name == OURS || name == OURS_AS_ROOT
 }
 
 /// All that are installed and can run here, or those whose name holds one of `chosen`; the others are named with the reason.
