@@ -120,6 +120,9 @@ pub(super) struct ServeArgs {
     /// How long an environment stays without work; 600 when not given
     #[arg(long, value_name = "SECONDS")]
     pub idle: Option<f64>,
+    /// End when standard input ends, as it does when the program is gone that holds its other end
+    #[arg(long)]
+    pub until_stdin_ends: bool,
     #[command(flatten)]
     pub events: EventArgs,
     #[command(flatten)]
