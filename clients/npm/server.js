@@ -126,7 +126,7 @@ function answer(response, text) {
 function serve(options) {
   options = options || {}
   if (!options.image && !options.dockerImage) return Promise.reject(new TypeError('`image` says what the function runs in, and is missing'))
-  const child = spawn(program(), serveArguments(options), { stdio: ['pipe', options.stdout || 'ignore', 'pipe'] })
+  const child = spawn(program(), serveArguments(options), { stdio: ['pipe', 'pipe', 'pipe'] })
   const log = { text: '' }
   const server = new Server(child, log)
   // It ends when our end of its standard input does; a write to it never happens.
@@ -135,10 +135,14 @@ function serve(options) {
     let rest = ''
     child.on('error', (error) => reject(new Error(`cannot start undocked: ${error.message}`)))
     child.on('exit', () => setImmediate(() => reject(server._gone(new Error('undocked has ended')))))
-    child.stderr.setEncoding('utf8')
-    child.stderr.on('data', (text) => {
+    const logged = (text) => {
       log.text = (log.text + text).slice(-LOG_TAIL)
       if (options.onLog) options.onLog(text)
+    }
+    // What the function writes to its standard output comes on ours, all else on standard error.
+    child.stdout.setEncoding('utf8').on('data', logged)
+    child.stderr.setEncoding('utf8').on('data', (text) => {
+      logged(text)
       if (server.port) return
       rest += text
       const lines = rest.split('\n')
@@ -148,9 +152,7 @@ function serve(options) {
       server.host = found[1]
       server.port = Number(found[2])
       // A test run that ends without `close` must not wait for it.
-      child.unref()
-      child.stderr.unref && child.stderr.unref()
-      child.stdin.unref && child.stdin.unref()
+      for (const held of [child, child.stdin, child.stdout, child.stderr]) held.unref()
       resolve(server)
     })
   })
