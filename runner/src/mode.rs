@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod images;
 mod inside;
 pub mod lock;
+pub mod manual;
 pub mod once;
 mod progress;
 pub mod pull;

@@ -38,6 +38,24 @@ pub(super) enum CliCommand {
     Lock(LockArgs),
     /// Try what a sandbox needs and say what this machine grants
     Doctor(DoctorArgs),
+    /// Print a shell's completions for this command line
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// Whose completions
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// Where the pages go, one a command; without it, the one about `undocked` is printed
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
 }
 
 const RUN_USAGE: &str = "undocked run [OPTIONS] IMAGE [HANDLER] [EVENT]";
