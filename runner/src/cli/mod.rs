@@ -9,8 +9,8 @@ use rootfs_cache::store::PruneScope;
 
 mod args;
 mod batch;
-mod manual;
 pub mod env;
+mod manual;
 mod run;
 mod serve;
 pub mod usage;
