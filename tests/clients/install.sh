@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs the real clients that tests talk to the Invoke API with: boto3 and awscli from PyPI, @aws-sdk/client-lambda from npm (40 MB to download);
-# and AWS's emulator, which they compare the Runtime API with, out of the wheel of aws-sam-cli (8 MB).
+# pytest and maturin for our own Python module; and AWS's emulator, which they compare the Runtime API with, out of the wheel of aws-sam-cli (8 MB).
 # They go into $LAMBDA_IMAGES_CACHE/clients (default /var/cache/lambda-images/clients), once for each set of pinned versions.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -32,6 +32,13 @@ if ! installed node package-lock.json; then
   cp "$here/package.json" "$here/package-lock.json" "$work/node"
   (cd "$work/node" && npm ci --silent --no-audit --no-fund --ignore-scripts)
   publish node package-lock.json
+fi
+
+# What the tests of our own modules (clients/) run with.
+if ! installed modules modules.txt; then
+  python3 -m pip install --quiet --no-deps --disable-pip-version-check --root-user-action ignore \
+    --target "$work/modules" -r "$here/modules.txt"
+  publish modules modules.txt
 fi
 
 case $(uname -m) in
