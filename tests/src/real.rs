@@ -27,6 +27,12 @@ pub struct RealFunction {
     cache: PathBuf,
 }
 
+/// Whether an image of `tests/images` was built.
+#[must_use]
+pub fn is_built(name: &str) -> bool {
+    Layout::at(&place::images_layout()).find(name).is_some()
+}
+
 /// An image of `tests/images` by its name there, such as `lambci/lambda:nodejs12.x`. `None`, and counted as skipped, where it was not built.
 ///
 /// # Panics
