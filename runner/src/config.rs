@@ -27,8 +27,8 @@ mod volume;
 pub use batch::{BatchConfig, EventSource, ParseShardError, Reuse, Shard};
 pub use filter::{PolicyError, filter};
 pub use images::{
-    ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, PushConfig,
-    RemoveConfig, SaveConfig, SaveOutput, TagConfig,
+    Age, ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, LockedImages,
+    ParseAgeError, PruneConfig, PushConfig, RemoveConfig, SaveConfig, SaveOutput, TagConfig, VerifyConfig,
 };
 pub use limits::{CpuRule, memory, tmp_size};
 pub use network::{NetworkError, NetworkOptions, networking};
@@ -103,6 +103,8 @@ pub struct ImageSource {
     pub cache: Option<PathBuf>,
     /// When and how registries are asked, and what lock files say.
     pub options: PullOptions,
+    /// What the images of the cache may take: after a pull, those that were not used for longest make room.
+    pub cache_max: Option<MemorySize>,
 }
 
 /// Standard input of a plain command.

@@ -108,7 +108,7 @@ fn networking(args: &SandboxArgs) -> Result<config::Networking, Failure> {
 }
 
 /// The value of an option that is a size.
-fn size(option: &'static str, given: Option<String>) -> Result<Option<config::MemorySize>, Failure> {
+pub(super) fn size(option: &'static str, given: Option<String>) -> Result<Option<config::MemorySize>, Failure> {
     given.map(|text| text.parse()).transpose().map_err(|source| Failure::usage(BadOption { option, source }))
 }
 
@@ -173,5 +173,6 @@ pub(super) fn image_source(args: RegistryArgs, policy: PullPolicy, own: &OwnEnvi
         frozen: args.frozen,
         ..PullOptions::default()
     };
-    Ok(ImageSource { cache: own.cache(), options })
+    let cache_max = size(super::env::CACHE_MAX_SIZE, own.cache_max())?;
+    Ok(ImageSource { cache: own.cache(), options, cache_max })
 }
