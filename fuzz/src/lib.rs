@@ -6,6 +6,8 @@
 pub mod driver;
 mod invoke_api;
 mod layer;
+mod lock_file;
+mod manifest;
 mod mount_places;
 mod runtime_api;
 mod seccomp_policy;
@@ -26,7 +28,15 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [seccomp_policy::TARGET, runtime_api::TARGET, invoke_api::TARGET, mount_places::TARGET, layer::TARGET];
+pub const TARGETS: [Target; 7] = [
+    seccomp_policy::TARGET,
+    runtime_api::TARGET,
+    invoke_api::TARGET,
+    mount_places::TARGET,
+    layer::TARGET,
+    manifest::TARGET,
+    lock_file::TARGET,
+];
 
 /// The target of this name.
 ///

@@ -37,3 +37,13 @@ fn places_for_volumes_in_hostile_trees() {
 fn layers() {
     short_run("layer");
 }
+
+#[test]
+fn manifests() {
+    short_run("manifest");
+}
+
+#[test]
+fn lock_files() {
+    short_run("lock_file");
+}
