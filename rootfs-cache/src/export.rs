@@ -178,7 +178,7 @@ impl<'a> Blobs<'a> {
         Ok(copy)
     }
 
-    async fn copy(&self, blob: &mut Blob, copy: &mut File) -> Result<Digest, CopyError> {
+    async fn copy(&self, blob: &mut Blob<'_>, copy: &mut File) -> Result<Digest, CopyError> {
         let mut hash = Sha256::new();
         while let Some(chunk) = blob.next().await.map_err(CopyError::Source)? {
             hash.update(&chunk);

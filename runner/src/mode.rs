@@ -8,6 +8,7 @@ pub mod images;
 mod inside;
 pub mod load;
 pub mod lock;
+pub mod login;
 pub mod manual;
 pub mod once;
 mod progress;

@@ -12,6 +12,7 @@ mod batch;
 pub mod env;
 mod images;
 mod manual;
+mod registry;
 mod run;
 mod serve;
 pub mod usage;
@@ -22,8 +23,8 @@ use env::OwnEnvironment;
 use usage::Ended;
 
 use crate::config::{
-    BatchConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, RemoveConfig, RunConfig, SaveConfig,
-    SeccompReader, ServeConfig, TagConfig, Talk,
+    BatchConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig, RemoveConfig,
+    RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk,
 };
 use crate::exit_code::Failure;
 
@@ -77,6 +78,10 @@ pub enum Command {
         /// What is said.
         talk: Talk,
     },
+    /// Log in to a registry.
+    Login(LoginConfig),
+    /// Forget the login to a registry.
+    Logout(LogoutConfig),
     /// Write the manual.
     Manual {
         /// The pages: the name of a file, and what is in it (roff).
@@ -137,6 +142,8 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
             let LockedImagesArgs { images, talk, registry } = args;
             Command::Lock { action, images, source: run::image_source(registry, PullPolicy::Always, own)?, talk: run::talk(&talk, own) }
         }
+        CliCommand::Login(args) => Command::Login(registry::login(args, own)?),
+        CliCommand::Logout(args) => Command::Logout(registry::logout(args, own)?),
         CliCommand::Completions(args) => return Err(Ended::Text(manual::completions(args.shell))),
         CliCommand::Man(ManArgs { directory: None }) => return Err(Ended::Text(manual::first_page()?)),
         CliCommand::Man(ManArgs { directory: Some(directory) }) => Command::Manual { pages: manual::pages()?, directory },
