@@ -15,6 +15,7 @@ pub mod shell;
 mod signals;
 mod stay_open;
 mod work;
+pub mod writable;
 
 use std::io::Write;
 use std::path::Path;
