@@ -86,6 +86,12 @@ pub enum PlanError {
         /// What was asked for.
         isolation: Isolation,
     },
+    /// A root that may be written to takes a user namespace, and a root of the machine that may mount.
+    #[error("`{isolation}` has no root that may be written to, for lack of a user namespace or of rights to mount")]
+    NotWritable {
+        /// What was asked for, or was left.
+        isolation: Isolation,
+    },
     /// What root's function needs is root's alone.
     #[error(transparent)]
     Closed(ClosedPath),
@@ -100,6 +106,7 @@ impl PlanError {
         let doctor = "`undocked doctor` says how functions can be isolated on this machine";
         match self {
             Self::Isolation { .. } | Self::NoNetwork { .. } => Some(doctor.to_owned()),
+            Self::NotWritable { .. } => Some("`--read-only` does without".to_owned()),
             Self::Closed(closed) => Some(closed.hint()),
             Self::Bare(BareError::Folder(error)) => error.hint(),
             _ => None,
@@ -160,6 +167,9 @@ pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
 /// Plans a sandbox of this isolation and no other.
 pub(crate) fn plan_for(request: SandboxRequest, isolation: Isolation) -> Result<SandboxPlan, PlanError> {
     let refused = |why| PlanError::Isolation { isolation, why };
+    if isolation > Isolation::NoPivot && matches!(request.root, RootSource::Writable(_)) {
+        return Err(PlanError::NotWritable { isolation });
+    }
     isolation::suits(isolation, &request.root).map_err(refused)?;
     let privilege = Standing::here().privilege(isolation).map_err(refused)?;
     let ground = Ground { privilege, isolation, choice: IsolationChoice::Only(isolation) };
@@ -171,8 +181,7 @@ pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<Sandbox
     let privilege = ground.privilege;
     if privilege == Privilege::RootWithoutMounts && matches!(request.root, RootSource::Writable(_)) {
         // Ids are not shifted there, so that nothing in the root would be its own.
-        let why = "a root that may be written to needs CAP_SYS_ADMIN of root: an ordinary user does without";
-        return Err(PlanError::Isolation { isolation: ground.isolation, why });
+        return Err(PlanError::NotWritable { isolation: ground.isolation });
     }
     let mut planner = Planner::default();
     planner.limits(&request.limits);
