@@ -119,8 +119,19 @@ impl PlanError {
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) flags: TreeFlags,
-    /// Whether real root shows the tree's owner as the inner user (device nodes need no owner).
-    pub(crate) idmapped: bool,
+    /// Whose it is inside under real root.
+    pub(crate) owner: Owner,
+}
+
+/// Whose a tree of the host is inside, where real root maps the sandbox to another id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// As on the host; device nodes need no owner.
+    AsOnHost,
+    /// Its owner is shown as the inner user, where the file system can.
+    Shown,
+    /// The same; and where the file system cannot, it is given to the inner user, since it is the sandbox's own.
+    Given,
 }
 
 /// The device nodes of a sandbox, below `/dev`.
@@ -327,29 +338,34 @@ impl Planner {
         let tree = TreeFlags { read_only: true, recursive: false, devices: false };
         let mut contents = Contents { root: None, folder: None, binds: Vec::new(), devices: Vec::new(), volumes: Vec::new() };
         match root {
-            Root::Tree(path) => contents.root = Some(self.open(path, tree, true, privilege)?),
+            Root::Tree(path) => contents.root = Some(self.open(path, tree, Owner::Shown, privilege)?),
             Root::Writable(WritableSource::Tree { path }) => {
-                contents.root = Some(self.open(path, TreeFlags { read_only: false, ..tree }, true, privilege)?);
+                contents.root = Some(self.open(path, TreeFlags { read_only: false, ..tree }, Owner::Given, privilege)?);
             }
             Root::Writable(WritableSource::Overlay { lower, folder }) => {
-                contents.root = Some(self.open(lower, tree, true, privilege)?);
-                contents.folder = Some(self.open(folder, TreeFlags { read_only: false, ..tree }, true, privilege)?);
+                contents.root = Some(self.open(lower, tree, Owner::Shown, privilege)?);
+                contents.folder = Some(self.open(folder, TreeFlags { read_only: false, ..tree }, Owner::Shown, privilege)?);
             }
             Root::Assembled(assembly) => {
                 for (source, target) in &assembly.binds {
                     // The machine's own files keep their owner: what only root may read stays so.
-                    let slot = self.open(source, TreeFlags { recursive: true, ..tree }, false, privilege)?;
+                    let slot = self.open(source, TreeFlags { recursive: true, ..tree }, Owner::AsOnHost, privilege)?;
                     contents.binds.push((slot, inside(target)?));
                 }
             }
         }
         for name in DEVICES {
-            let slot = self.open(&Path::new("/dev").join(name), TreeFlags { read_only: false, devices: true, ..tree }, false, privilege)?;
+            let slot = self.open(
+                &Path::new("/dev").join(name),
+                TreeFlags { read_only: false, devices: true, ..tree },
+                Owner::AsOnHost,
+                privilege,
+            )?;
             contents.devices.push((slot, constant(&format!("dev/{name}"))));
         }
         for volume in sorted_by_depth(volumes) {
             let read_only = volume.access == Access::ReadOnly;
-            let slot = self.open(&volume.source, TreeFlags { read_only, recursive: true, devices: false }, true, privilege)?;
+            let slot = self.open(&volume.source, TreeFlags { read_only, recursive: true, devices: false }, Owner::Shown, privilege)?;
             contents.volumes.push((slot, inside(&volume.target)?));
         }
         Ok(contents)
@@ -372,9 +388,9 @@ impl Planner {
 
     /// Real root opens sources in the parent, where it may shift their ids and pass any folder; an ordinary user's child opens them itself, since a
     /// mount of the parent's namespace cannot be cloned from another one.
-    fn open(&mut self, path: &Path, flags: TreeFlags, idmapped: bool, privilege: Privilege) -> Result<usize, PlanError> {
+    fn open(&mut self, path: &Path, flags: TreeFlags, owner: Owner, privilege: Privilege) -> Result<usize, PlanError> {
         let slot = self.sources.len();
-        self.sources.push(Source { path: path.to_owned(), flags, idmapped });
+        self.sources.push(Source { path: path.to_owned(), flags, owner });
         if !privilege.parent_opens() {
             self.steps.push(Step::Open { slot, path: text(path.as_os_str().as_bytes())?, flags });
         }
