@@ -19,7 +19,7 @@ mod prune;
 mod staging;
 
 pub use blobs::{BlobStaging, StoredBlob};
-pub use images::{ImageSummary, NewImage};
+pub use images::{ImageDocuments, ImageSummary, NewImage};
 pub use layers::{LayerClaim, LayerStaging, StoredLayer};
 pub use names::NamedImage;
 pub use prune::{PruneScope, Pruned};
@@ -178,6 +178,11 @@ impl Cache {
     /// The directory it was opened in.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// A file of no name for what is read once and not kept.
+    pub(crate) fn nameless_file(&self) -> io::Result<std::fs::File> {
+        staging::nameless_file(staging::open_directory(self.store.as_fd(), "tmp")?.as_fd())
     }
 
     /// A directory of the store.

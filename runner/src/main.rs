@@ -31,10 +31,14 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
         Command::Serve(config) => mode::serve::run(&config),
         Command::Batch(config) => mode::batch::run(&config),
         Command::Pull { images, source, talk } => mode::pull::run(&images, &source, talk),
-        Command::Images { source, listing } => mode::images::list(&source, listing),
-        Command::Remove { images, source } => mode::images::remove(&images, &source),
+        Command::Images(config) => mode::images::list(&config),
+        Command::Remove(config) => mode::images::remove(&config),
+        Command::Tag(config) => mode::tag::run(&config),
+        Command::Load(config) => mode::load::run(&config),
+        Command::Save(config) => mode::save::run(&config),
         Command::Prune { scope, source } => mode::images::prune(&source, scope),
         Command::Lock { action, images, source, talk } => mode::lock::run(action, &images, &source, talk),
+        Command::Manual { pages, directory } => mode::manual::run(&pages, &directory),
         Command::Doctor { subject, source, variables } => mode::doctor::run(subject, &source, &variables),
     }
 }

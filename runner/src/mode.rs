@@ -1,19 +1,24 @@
 //! One file per thing that can be done: each brings the other modules together and decides nothing itself.
 
 pub mod batch;
+pub mod call;
 pub mod detach;
 pub mod doctor;
 pub mod images;
 mod inside;
+pub mod load;
 pub mod lock;
+pub mod manual;
 pub mod once;
 mod progress;
 pub mod pull;
 mod ready;
+pub mod save;
 pub mod serve;
 pub mod shell;
 mod signals;
 mod stay_open;
+pub mod tag;
 mod work;
 pub mod writable;
 

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::images::{ImagesArgs, LoadArgs, RemoveArgs, SaveArgs, TagArgs};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Runs AWS Lambda functions in the real Lambda userland, without Docker.
@@ -29,8 +30,15 @@ pub(super) enum CliCommand {
     Pull(PullArgs),
     /// List the images in the cache
     Images(ImagesArgs),
-    /// Remove images from the cache
+    /// Remove images from the cache, or names from images
+    #[command(alias = "rmi")]
     Rm(RemoveArgs),
+    /// Give an image of the cache another name
+    Tag(TagArgs),
+    /// Bring the images of an archive (`docker save`, OCI) into the cache
+    Load(LoadArgs),
+    /// Write images of the cache to an archive that docker, podman and skopeo read
+    Save(SaveArgs),
     /// Remove what no image needs any more
     Prune(PruneArgs),
     /// Pin images in a lock file
@@ -38,6 +46,24 @@ pub(super) enum CliCommand {
     Lock(LockArgs),
     /// Try what a sandbox needs and say what this machine grants
     Doctor(DoctorArgs),
+    /// Print a shell's completions for this command line
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// Whose completions
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// Where the pages go, one a command; without it, the one about `undocked` is printed
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
 }
 
 const RUN_USAGE: &str = "undocked run [OPTIONS] IMAGE [HANDLER] [EVENT]";
@@ -46,6 +72,7 @@ const RUN_DETAILS: &str = "\
 IMAGE    `public.ecr.aws/lambda/python:3.12`, `NAME@sha256:...`: an image of a registry
          `nodejs20.x`: a runtime, as the lock files name it
          `oci:DIR[:REF]`: an image of an OCI layout folder
+         `docker-archive:FILE[:REF]`, `oci-archive:FILE[:REF]`: an image of an archive
          `host`: no image, but the userland of this machine
 HANDLER  the function's handler, such as `index.handler`
 EVENT    the event, usually JSON; `-` reads it from stdin; `{}` when not given
@@ -120,6 +147,9 @@ pub(super) struct ServeArgs {
     /// How long an environment stays without work; 600 when not given
     #[arg(long, value_name = "SECONDS")]
     pub idle: Option<f64>,
+    /// End when standard input ends, as it does when the program is gone that holds its other end
+    #[arg(long)]
+    pub until_stdin_ends: bool,
     #[command(flatten)]
     pub events: EventArgs,
     #[command(flatten)]
@@ -346,23 +376,6 @@ pub(super) struct PullArgs {
     pub talk: TalkArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ImagesArgs {
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Print digests only
-    #[arg(short = 'q', long)]
-    pub quiet: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct RemoveArgs {
-    /// References as `undocked images` shows them, or digests
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -287,7 +287,7 @@ fn finish(ran: &Ran, report: &Report, format: ResultFormat) -> Result<ExitCode, 
     Ok(code)
 }
 
-fn not_run(error: EnvironmentError) -> NotRun {
+pub(super) fn not_run(error: EnvironmentError) -> NotRun {
     let (hint, lacks) = (error.hint(), if error.is_of_network() { Lacks::Network } else { Lacks::Nothing });
     NotRun::new(Failure::could_not_run(error).with_hint(hint), lacks)
 }
