@@ -13,3 +13,4 @@ pub mod mode;
 pub mod report;
 pub mod sandbox;
 pub mod watch;
+pub mod writable;
