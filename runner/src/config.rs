@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rootfs_cache::pull::PullOptions;
+use rootfs_cache::pull::trusted::Required;
 use rootfs_cache::reference::ImageReference;
 
 pub use crate::function::{MemorySize, ParseMemorySizeError};
@@ -23,6 +24,7 @@ mod limits;
 mod login;
 mod network;
 mod serve;
+mod trust;
 mod volume;
 
 pub use batch::{BatchConfig, EventSource, ParseShardError, Reuse, Shard};
@@ -38,6 +40,7 @@ pub use serve::{
     BetweenEvents, Changes, DescribedFunction, Ending, EventsConfig, FunctionsError, Keeping, Scalar, ServeConfig, ServedFunction,
     ServedNames, Surplus, functions,
 };
+pub use trust::{InspectForm, TrustAction, TrustConfig};
 pub use volume::{VolumeError, volumes};
 
 /// One run.
@@ -118,6 +121,8 @@ pub struct ImageSource {
     pub cache: Option<PathBuf>,
     /// When and how registries are asked, and what lock files say.
     pub options: PullOptions,
+    /// Who must have signed the image.
+    pub required: Option<Required>,
 }
 
 /// Standard input of a plain command.

@@ -20,6 +20,7 @@ pub mod shell;
 mod signals;
 mod stay_open;
 pub mod tag;
+pub mod trust;
 mod work;
 pub mod writable;
 

@@ -44,6 +44,9 @@ pub(super) enum CliCommand {
     /// Pin images in a lock file
     #[command(subcommand)]
     Lock(LockArgs),
+    /// Show what is signed, and by whom
+    #[command(subcommand)]
+    Trust(TrustCommand),
     /// Log in to a registry
     Login(LoginArgs),
     /// Forget the login to a registry
@@ -311,6 +314,8 @@ pub(super) struct SandboxArgs {
     pub keep_blobs: bool,
     #[command(flatten)]
     pub registry: RegistryArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// IMAGE and what follows it.
@@ -364,6 +369,95 @@ pub(super) struct RegistryArgs {
     pub frozen: bool,
 }
 
+/// Who must have signed an image.
+#[derive(Debug, Clone, Args)]
+pub(super) struct TrustArgs {
+    /// Use nothing but what is signed: `dct` by its publisher (Docker Content Trust), `cosign` by the holder of `--key`
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub require_trust: Option<TrustKind>,
+    /// The public key of a cosign signature, in PEM form
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    #[command(flatten)]
+    pub dct: DctArgs,
+}
+
+/// How what Docker Content Trust says is found and looked at.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DctArgs {
+    /// `strict`, `historical` (a pinned root, and signatures whose time may be over), `off`
+    #[arg(long, value_name = "MODE")]
+    pub trust_mode: Option<String>,
+    /// The server that keeps what is signed
+    #[arg(long, value_name = "URL", conflicts_with = "trust_dir")]
+    pub trust_server: Option<String>,
+    /// A folder with a saved copy of what a server keeps
+    #[arg(long, value_name = "DIR")]
+    pub trust_dir: Option<PathBuf>,
+    /// The id of the root key, as `docker trust inspect` shows it; several for any of them
+    #[arg(long, value_name = "KEYID")]
+    pub trust_root: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum TrustKind {
+    Dct,
+    Cosign,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TrustCommand {
+    /// Show what is signed and by which keys, as docker does
+    Inspect(InspectArgs),
+    /// Ask which signatures a registry has of an image
+    Probe(ProbeArgs),
+    /// Pin what is signed in a lock file: a tag, or all signed tags of a repository
+    Lock(TrustLockArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// Print it for people instead of JSON
+    #[arg(long)]
+    pub pretty: bool,
+    /// References of a registry, with or without a tag
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    #[command(flatten)]
+    pub dct: DctArgs,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub reach: ReachArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProbeArgs {
+    /// References of a registry
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrustLockArgs {
+    /// References of a registry, with or without a tag, or runtimes
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Ask no registry: what is signed is taken for a platform's manifest
+    #[arg(long)]
+    pub offline: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ColorWhen {
     Auto,
@@ -396,6 +490,8 @@ pub(super) struct PullArgs {
     pub talk: TalkArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 #[derive(Debug, Args)]

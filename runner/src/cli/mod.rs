@@ -15,6 +15,7 @@ mod manual;
 mod registry;
 mod run;
 mod serve;
+mod trust;
 pub mod usage;
 pub mod variables;
 
@@ -24,7 +25,7 @@ use usage::Ended;
 
 use crate::config::{
     BatchConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig, RemoveConfig,
-    RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk,
+    RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig,
 };
 use crate::exit_code::Failure;
 
@@ -78,6 +79,8 @@ pub enum Command {
         /// What is said.
         talk: Talk,
     },
+    /// Show what is signed, or pin it.
+    Trust(Box<TrustConfig>),
     /// Log in to a registry.
     Login(LoginConfig),
     /// Forget the login to a registry.
@@ -121,6 +124,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         CliCommand::Pull(args) => {
             let mut source = run::image_source(args.registry, PullPolicy::Always, own)?;
             source.options.blobs = run::blobs(args.keep_blobs);
+            source.required = trust::required(args.trust, own)?;
             Command::Pull { images: args.images, source, talk: run::talk(&args.talk, own) }
         }
         CliCommand::Images(args) => Command::Images(images::list(args, own)?),
@@ -142,6 +146,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
             let LockedImagesArgs { images, talk, registry } = args;
             Command::Lock { action, images, source: run::image_source(registry, PullPolicy::Always, own)?, talk: run::talk(&talk, own) }
         }
+        CliCommand::Trust(command) => Command::Trust(Box::new(trust::config(command, own)?)),
         CliCommand::Login(args) => Command::Login(registry::login(args, own)?),
         CliCommand::Logout(args) => Command::Logout(registry::logout(args, own)?),
         CliCommand::Completions(args) => return Err(Ended::Text(manual::completions(args.shell))),
