@@ -23,7 +23,7 @@ mod staging;
 pub use blobs::{BlobStaging, StoredBlob};
 pub use builds::{BuildResult, BuiltLayer};
 pub use contents::{LayerEntry, LayerEntryKind};
-pub use images::{ImageSummary, NewImage};
+pub use images::{ImageDocuments, ImageSummary, NewImage};
 pub use layers::{LayerClaim, LayerStaging, StoredLayer};
 pub use names::NamedImage;
 pub use prune::{PruneScope, Pruned};
@@ -182,6 +182,11 @@ impl Cache {
     /// The directory it was opened in.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// A file of no name for what is read once and not kept.
+    pub(crate) fn nameless_file(&self) -> io::Result<std::fs::File> {
+        staging::nameless_file(staging::open_directory(self.store.as_fd(), "tmp")?.as_fd())
     }
 
     /// A directory of the store.

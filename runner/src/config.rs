@@ -18,6 +18,7 @@ use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod batch;
 mod filter;
+mod images;
 mod limits;
 mod network;
 mod serve;
@@ -25,6 +26,10 @@ mod volume;
 
 pub use batch::{BatchConfig, EventSource, ParseShardError, Reuse, Shard};
 pub use filter::{PolicyError, filter};
+pub use images::{
+    ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, PushConfig,
+    RemoveConfig, SaveConfig, SaveOutput, TagConfig,
+};
 pub use limits::{CpuRule, memory, tmp_size};
 pub use network::{NetworkError, NetworkOptions, networking};
 pub use serve::{
@@ -145,17 +150,6 @@ pub enum Color {
     Always,
     /// Never.
     Never,
-}
-
-/// The form of a list of images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listing {
-    /// A table for people.
-    Table,
-    /// One JSON array.
-    Json,
-    /// One digest a line.
-    Digests,
 }
 
 /// What is done to a lock file.

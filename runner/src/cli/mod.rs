@@ -9,6 +9,7 @@ use rootfs_cache::store::PruneScope;
 mod args;
 mod batch;
 pub mod env;
+mod images;
 mod run;
 mod serve;
 pub mod usage;
@@ -18,7 +19,10 @@ use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ProfileReade
 use env::OwnEnvironment;
 use usage::Ended;
 
-use crate::config::{BatchConfig, Detached, DoctorSubject, ImageSource, Listing, LockAction, RunConfig, SeccompReader, ServeConfig, Talk};
+use crate::config::{
+    BatchConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, RemoveConfig, RunConfig, SaveConfig,
+    SeccompReader, ServeConfig, TagConfig, Talk,
+};
 use crate::exit_code::Failure;
 
 /// What is to be done.
@@ -44,19 +48,15 @@ pub enum Command {
         talk: Talk,
     },
     /// List the cache's images.
-    Images {
-        /// The cache.
-        source: ImageSource,
-        /// In which form.
-        listing: Listing,
-    },
+    Images(ImagesConfig),
     /// Remove images from the cache.
-    Remove {
-        /// References or digests.
-        images: Vec<String>,
-        /// The cache.
-        source: ImageSource,
-    },
+    Remove(RemoveConfig),
+    /// Give an image of the cache another name.
+    Tag(TagConfig),
+    /// Bring an archive's images into the cache.
+    Load(LoadConfig),
+    /// Write images to an archive.
+    Save(SaveConfig),
     /// Remove what is not needed any more from the cache.
     Prune {
         /// How much of it.
@@ -109,15 +109,11 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
             source.options.blobs = run::blobs(args.keep_blobs);
             Command::Pull { images: args.images, source, talk: run::talk(&args.talk, own) }
         }
-        CliCommand::Images(args) => {
-            let listing = match (args.json, args.quiet) {
-                (true, _) => Listing::Json,
-                (false, true) => Listing::Digests,
-                (false, false) => Listing::Table,
-            };
-            Command::Images { source: cache_only(own)?, listing }
-        }
-        CliCommand::Rm(args) => Command::Remove { images: args.images, source: cache_only(own)? },
+        CliCommand::Images(args) => Command::Images(images::list(args, own)?),
+        CliCommand::Rm(args) => Command::Remove(images::remove(args, own)?),
+        CliCommand::Tag(args) => Command::Tag(TagConfig { image: args.image, name: args.name, source: cache_only(own)? }),
+        CliCommand::Load(args) => Command::Load(images::load(args, own)?),
+        CliCommand::Save(args) => Command::Save(images::save(args, own)?),
         CliCommand::Prune(args) => {
             let scope = if args.all { PruneScope::Everything } else { PruneScope::Unreferenced };
             Command::Prune { scope, source: cache_only(own)? }
