@@ -202,6 +202,15 @@ pub fn unpack_layer(reader: impl Read, staging: &LayerStaging, limits: &Limits) 
     Ok(UnpackedLayer { blob_digest, diff_id, compressed_bytes, bytes, entries, skipped_devices, compression })
 }
 
+/// What is in a blob, inflated where its first bytes say that it is compressed.
+pub fn inflated<'a>(mut blob: impl Read + 'a) -> Box<dyn Read + 'a> {
+    let mut start = [0; 4];
+    // What fails here fails again when the rest is read.
+    let length = fill(&mut blob, &mut start).unwrap_or(0);
+    let start = io::Cursor::new(start[..length].to_vec());
+    inflate::decoder(inflate::sniff(start.get_ref()), start.clone().chain(BufReader::with_capacity(READ_BYTES, blob)))
+}
+
 /// Inflates here, parses and writes on another thread: each is about half of the work.
 fn run<R: Read>(blob: &mut BlobReader<R>, staging: &LayerStaging, limits: &Limits) -> Result<(Compression, u64, Written), UnpackError> {
     let layer = *staging.digest();

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -12,6 +13,9 @@ use crate::digest::Digest;
 
 /// Made when the first result is kept: older versions know nothing of it, and leave it alone.
 pub(super) const BUILDS: &str = "builds";
+
+/// Folders that commands of builds keep between builds, by their names.
+pub(super) const BUILD_FOLDERS: &str = "build-folders";
 
 /// What a step of a build came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +58,17 @@ impl Cache {
             write_whole(&self.store, &name, &serde_json::to_vec(result)?)
         };
         write().map_err(self.io("write", &name))
+    }
+
+    /// A folder that commands of builds keep under this name; it is made when it is not there. `prune` removes them all.
+    pub fn build_folder(&self, name: &str) -> Result<PathBuf, CacheError> {
+        let folder = format!("{BUILD_FOLDERS}/{}", Digest::of(name.as_bytes()).hex());
+        let make = |path: &str| match rustix::fs::mkdirat(&self.store, path, Mode::RWXU) {
+            Err(Errno::EXIST) => Ok(()),
+            made => made,
+        };
+        make(BUILD_FOLDERS).and_then(|()| make(&folder)).map_err(|error| self.io("make", &folder)(error.into()))?;
+        Ok(self.path(folder))
     }
 
     /// A damaged one is none.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Dir, statat};
 
 use super::blobs::blob_name;
+use super::builds::BUILD_FOLDERS;
 use super::images::{image_name, last_used};
 use super::layers::{LAYERS_IN_USE, read_meta};
 use super::locks::{FileLock, Hold, is_at, try_flock};
@@ -127,6 +128,9 @@ impl Cache {
                 remove_file(&self.store, &file).map_err(self.io("remove", &file))?;
             }
         }
+        if results == Results::Remove {
+            self.remove_build_folders(tmp).map_err(self.io("remove", BUILD_FOLDERS))?;
+        }
         remove_free_locks(&locks).map_err(self.io("remove", "locks"))
     }
 
@@ -140,6 +144,15 @@ impl Cache {
             }
         }
         Ok(())
+    }
+
+    /// A build that uses one holds layers, too.
+    fn remove_build_folders(&self, tmp: &OwnedFd) -> io::Result<()> {
+        match staging::move_to_trash(self.store.as_fd(), BUILD_FOLDERS, tmp.as_fd()) {
+            Ok(trash) => staging::remove_tree(tmp.as_fd(), &trash),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whoever reads one goes on reading it.
