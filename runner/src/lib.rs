@@ -12,3 +12,4 @@ pub mod mode;
 pub mod report;
 pub mod sandbox;
 pub mod watch;
+pub mod writable;

@@ -18,6 +18,7 @@ mod signals;
 mod stay_open;
 pub mod tag;
 mod work;
+pub mod writable;
 
 use std::io::Write;
 use std::path::Path;

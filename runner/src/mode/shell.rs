@@ -71,5 +71,7 @@ fn not_launched(error: LaunchError) -> NotRun {
         LaunchError::NoCandidate { .. } => ExitCode::NOT_FOUND,
         _ => ExitCode::COULD_NOT_RUN,
     };
-    NotRun::new(Failure::could_not_run(error).with_code(code).with_hint(hint), is_of_network)
+    let refuses_overlay = error.refuses_overlay();
+    let not_run = NotRun::new(Failure::could_not_run(error).with_code(code).with_hint(hint), is_of_network);
+    if refuses_overlay { not_run.of_overlay() } else { not_run }
 }
