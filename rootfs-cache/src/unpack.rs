@@ -203,12 +203,12 @@ pub fn unpack_layer(reader: impl Read, staging: &LayerStaging, limits: &Limits) 
 }
 
 /// What is in a blob, inflated where its first bytes say that it is compressed.
-pub fn inflated<'a>(mut blob: impl Read + 'a) -> Box<dyn Read + 'a> {
+pub fn inflated_blob<'a>(mut blob: impl Read + 'a) -> Box<dyn Read + 'a> {
     let mut start = [0; 4];
     // What fails here fails again when the rest is read.
     let length = fill(&mut blob, &mut start).unwrap_or(0);
     let start = io::Cursor::new(start[..length].to_vec());
-    inflate::decoder(inflate::sniff(start.get_ref()), start.clone().chain(BufReader::with_capacity(READ_BYTES, blob)))
+    inflated(sniff(start.get_ref()), start.clone().chain(BufReader::with_capacity(READ_BYTES, blob)))
 }
 
 /// Inflates here, parses and writes on another thread: each is about half of the work.

@@ -32,7 +32,7 @@ impl ImageSpec {
     /// Of nothing at all.
     pub fn scratch(platform: &Platform, created: SystemTime) -> Self {
         let mut document = Map::new();
-        document.insert("architecture".to_owned(), json!(platform.architecture.to_string()));
+        document.insert("architecture".to_owned(), json!(platform.architecture.as_str()));
         document.insert("os".to_owned(), json!("linux"));
         if let Some(variant) = &platform.variant {
             document.insert("variant".to_owned(), json!(variant));

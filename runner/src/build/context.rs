@@ -113,16 +113,22 @@ impl Context {
         String::from_utf8(bytes).map_err(|_| wrong(io::Error::new(io::ErrorKind::InvalidData, "it is no text")))
     }
 
-    /// Reads what is left out: the Dockerfile's own list, else the context's.
-    pub fn read_ignore(&mut self, dockerfile: Option<&str>) -> Result<(), ContextError> {
-        let own = dockerfile.map(|name| format!("{name}.dockerignore"));
-        for name in own.into_iter().chain([".dockerignore".to_owned()]) {
-            let bytes = self.tree.read(Path::new(&name)).map_err(|source| ContextError::Dockerfile { name: name.clone(), source })?;
-            if let Some(bytes) = bytes {
-                let text = String::from_utf8_lossy(&bytes);
-                self.ignore = Ignore::parse(&text).map_err(|source| ContextError::Ignore { name, source })?;
-                return Ok(());
-            }
+    /// Reads what is left out: the Dockerfile's `own` list, which may lie on this machine, else the context's.
+    pub fn read_ignore(&mut self, own: &Path) -> Result<(), ContextError> {
+        let wrong = |path: &Path, source| ContextError::Dockerfile { name: path.display().to_string(), source };
+        let on_host = || match std::fs::read(own) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+            read => read.map(Some),
+        };
+        let found = if self.folder.is_some() { on_host() } else { self.tree.read(own) };
+        let general = Path::new(".dockerignore");
+        let (path, bytes) = match found.map_err(|source| wrong(own, source))? {
+            Some(bytes) => (own, Some(bytes)),
+            None => (general, self.tree.read(general).map_err(|source| wrong(general, source))?),
+        };
+        if let Some(bytes) = bytes {
+            let text = String::from_utf8_lossy(&bytes);
+            self.ignore = Ignore::parse(&text).map_err(|source| ContextError::Ignore { name: path.display().to_string(), source })?;
         }
         Ok(())
     }
@@ -227,7 +233,7 @@ pub fn archive_entries(path: &Path, cache: &Cache, limits: &Limits) -> Result<Op
 /// Whether a compressed file holds a tar: any other is copied as it is.
 fn holds_tar(file: &File) -> io::Result<bool> {
     let mut block = [0; 512];
-    let mut inflated = rootfs_cache::unpack::inflated(file);
+    let mut inflated = rootfs_cache::unpack::inflated_blob(file);
     let is_tar = inflated.read_exact(&mut block).is_ok() && is_tar_header(&block);
     drop(inflated);
     let mut file = file;

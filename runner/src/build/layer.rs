@@ -165,6 +165,7 @@ impl Maker<'_> {
             header.set_gid(entry.owner.1.into());
             header.set_mtime(self.epoch);
             header.set_size(0);
+            header.set_entry_type(tar::EntryType::Regular);
             write_entry(tar, header, path, &entry.content)?;
         }
         tar.finish().map_err(LayerError::Write)

@@ -8,6 +8,7 @@ use rootfs_cache::store::PruneScope;
 
 mod args;
 mod batch;
+mod build;
 pub mod env;
 mod images;
 mod run;
@@ -20,7 +21,7 @@ use env::OwnEnvironment;
 use usage::Ended;
 
 use crate::config::{
-    BatchConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, RemoveConfig, RunConfig, SaveConfig,
+    BatchConfig, BuildConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, RemoveConfig, RunConfig, SaveConfig,
     SeccompReader, ServeConfig, TagConfig, Talk,
 };
 use crate::exit_code::Failure;
@@ -38,6 +39,8 @@ pub enum Command {
     Serve(Box<ServeConfig>),
     /// Run a function once for each of many events.
     Batch(Box<BatchConfig>),
+    /// Build an image.
+    Build(Box<BuildConfig>),
     /// Pull images into the cache.
     Pull {
         /// References as given.
@@ -104,6 +107,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         }
         CliCommand::Serve(args) => Command::Serve(Box::new(serve::config(*args, own)?)),
         CliCommand::Batch(args) => Command::Batch(Box::new(batch::config(*args, own)?)),
+        CliCommand::Build(args) => Command::Build(Box::new(build::config(*args, own)?)),
         CliCommand::Pull(args) => {
             let mut source = run::image_source(args.registry, PullPolicy::Always, own)?;
             source.options.blobs = run::blobs(args.keep_blobs);

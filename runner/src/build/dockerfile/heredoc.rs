@@ -15,8 +15,17 @@ pub(super) struct HereDocument {
     pub(super) raw: String,
 }
 
+/// The here-documents of a `RUN`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct RunDocuments {
+    /// The line that asks for them, without options, as it was written.
+    pub(super) line: String,
+    /// In their order.
+    pub(super) documents: Vec<HereDocument>,
+}
+
 /// The text with blanks in the place of here-documents, which change no offset and no line; and those, by the offset of their `RUN`.
-pub(super) fn take_out(text: &str) -> (String, BTreeMap<usize, Vec<HereDocument>>) {
+pub(super) fn take_out(text: &str) -> (String, BTreeMap<usize, RunDocuments>) {
     let mut found = BTreeMap::new();
     let mut text = text.strip_prefix('\u{feff}').unwrap_or(text).to_owned();
     while let Some((start, documents, blank)) = next(&text, &found) {
@@ -27,35 +36,38 @@ pub(super) fn take_out(text: &str) -> (String, BTreeMap<usize, Vec<HereDocument>
     (text, found)
 }
 
-type Found = (usize, Vec<HereDocument>, std::ops::Range<usize>);
+type Found = (usize, RunDocuments, std::ops::Range<usize>);
 
-fn next(text: &str, known: &BTreeMap<usize, Vec<HereDocument>>) -> Option<Found> {
-    let mut search_end = 0;
+fn next(text: &str, known: &BTreeMap<usize, RunDocuments>) -> Option<Found> {
     for instruction in grammar::parse_iter(text).ok()? {
         // Where the grammar fails it fails again when all is read, and is heard then. The instruction before may be one whose document is the reason.
         let Ok(instruction) = instruction else { return None };
         let grammar::Instruction::Run(run) = &instruction else { continue };
         let start = run.run.span.start;
         let grammar::Command::Shell(shell) = &run.arguments else { continue };
-        if known.contains_key(&start) || start < search_end {
+        if known.contains_key(&start) {
             continue;
         }
-        search_end = shell.span.end;
         // One at the beginning was cut off its line by the grammar.
         let line_start = run.options.last().map_or(run.run.span.end, |flag| flag.value.as_ref().map_or(run.run.span.end, |value| value.span.end));
-        let names = names(&text[line_start..shell.span.end.max(line_start)]);
+        let line = text[line_start..shell.span.end.max(line_start)].trim();
+        let names = names(line);
         if names.is_empty() {
             continue;
         }
         let mut at = text[shell.span.end..].find('\n').map(|end| shell.span.end + end + 1)?;
-        let body = at;
-        let mut documents = Vec::new();
+        let mut body = at;
+        let mut documents: Vec<HereDocument> = Vec::new();
         for (name, strip) in names {
             let (document, end) = read(text, at, &name, strip)?;
+            // The grammar knows of one that stands first, and wants its end.
+            if documents.is_empty() && line.starts_with("<<") {
+                body = end;
+            }
             documents.push(document);
             at = end;
         }
-        return Some((start, documents, body..at));
+        return Some((start, RunDocuments { line: line.to_owned(), documents }, body..at));
     }
     None
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parse_dockerfile as grammar;
 
-use super::heredoc::HereDocument;
+use super::heredoc::RunDocuments;
 use super::steps::{
     Addition, Arguments, CommandForm, ContentSource, CopyStep, Health, Instruction, Mount, MountKind, RunNetwork, RunStep, ShellText, Step,
 };
@@ -14,12 +14,12 @@ use super::{DockerfileError, Stage, Wrong};
 pub(super) struct Reader<'a> {
     name: &'a str,
     text: &'a str,
-    heredocs: &'a BTreeMap<usize, Vec<HereDocument>>,
+    heredocs: &'a BTreeMap<usize, RunDocuments>,
     escape: char,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(name: &'a str, text: &'a str, heredocs: &'a BTreeMap<usize, Vec<HereDocument>>, escape: char) -> Self {
+    pub(super) fn new(name: &'a str, text: &'a str, heredocs: &'a BTreeMap<usize, RunDocuments>, escape: char) -> Self {
         Self { name, text, heredocs, escape }
     }
 
@@ -164,26 +164,9 @@ impl<'a> Reader<'a> {
             }
         }
         if let Some(documents) = self.heredocs.get(&run.run.span.start) {
-            step.command = self.with_documents(run, documents);
+            step.command = with_documents(documents, self.escape);
         }
         Ok(step)
-    }
-
-    /// One document and nothing else is the script itself; any other goes to the shell as it was written.
-    fn with_documents(&self, run: &grammar::RunInstruction<'_>, documents: &[HereDocument]) -> ShellText {
-        let CommandForm::Shell(line) = self.command(&run.arguments) else {
-            return ShellText::Command(self.command(&run.arguments));
-        };
-        if let [document] = documents {
-            let operator: String = line.chars().filter(|c| !matches!(c, '"' | '\'' | '\\')).collect();
-            if operator.strip_prefix("<<").map(|rest| rest.strip_prefix('-').unwrap_or(rest)) == Some(&document.name) {
-                let is_program = document.text.starts_with("#!");
-                let text = document.text.clone();
-                return if is_program { ShellText::Script(text) } else { ShellText::Command(CommandForm::Shell(text)) };
-            }
-        }
-        let text = documents.iter().fold(line + "\n", |text, document| text + &document.raw);
-        ShellText::Command(CommandForm::Shell(text))
     }
 
     fn health(&self, check: &grammar::HealthcheckInstruction<'_>) -> Result<Health, Wrong> {
@@ -246,6 +229,20 @@ impl<'a> Reader<'a> {
         let joined = join_lines(&self.text[start..end], self.escape);
         joined.split('\n').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
     }
+}
+
+/// One document and nothing else is the script itself; any other goes to the shell as it was written.
+fn with_documents(RunDocuments { line, documents }: &RunDocuments, escape: char) -> ShellText {
+    if let [document] = &documents[..] {
+        let operator: String = line.chars().filter(|c| !matches!(c, '"' | '\'' | '\\')).collect();
+        if operator.strip_prefix("<<").map(|rest| rest.strip_prefix('-').unwrap_or(rest)) == Some(&document.name) {
+            let text = document.text.clone();
+            let is_program = text.starts_with("#!");
+            return if is_program { ShellText::Script(text) } else { ShellText::Command(CommandForm::Shell(text)) };
+        }
+    }
+    let text = documents.iter().fold(join_lines(line, escape) + "\n", |text, document| text + &document.raw);
+    ShellText::Command(CommandForm::Shell(text))
 }
 
 fn start(instruction: &grammar::Instruction<'_>) -> usize {
