@@ -29,24 +29,30 @@ use crate::writable::WritableRoot;
 #[derive(Debug)]
 pub(super) struct NotRun {
     failure: Failure,
-    /// Whether the host's network may do where the one that was asked for cannot be had.
-    is_of_network: bool,
-    refuses_overlay: bool,
+    lacks: Lacks,
+}
+
+/// What cannot be had here, where something else may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lacks {
+    /// Nothing of the kind.
+    Nothing,
+    /// The network that was asked for; the host's may do.
+    Network,
+    /// An overlay for a root that may be written to; a copy may do.
+    Overlay,
+    /// A root that may be written to; one that may not may do.
+    WritableRoot,
 }
 
 impl NotRun {
-    pub(super) fn new(failure: Failure, is_of_network: bool) -> Self {
-        Self { failure, is_of_network, refuses_overlay: false }
+    pub(super) fn new(failure: Failure, lacks: Lacks) -> Self {
+        Self { failure, lacks }
     }
 
-    /// It was not, since the root that may be written to can be no overlay.
-    pub(super) fn of_overlay(self) -> Self {
-        Self { refuses_overlay: true, ..self }
-    }
-
-    /// Whether a copy may do for a root that can be no overlay.
-    pub(super) fn refuses_overlay(&self) -> bool {
-        self.refuses_overlay
+    /// Whether it was not done for lack of this.
+    pub(super) fn lacks(&self, what: Lacks) -> bool {
+        self.lacks == what
     }
 
     /// What is said.
@@ -57,7 +63,7 @@ impl NotRun {
 
 impl From<Failure> for NotRun {
     fn from(failure: Failure) -> Self {
-        Self { failure, is_of_network: false, refuses_overlay: false }
+        Self { failure, lacks: Lacks::Nothing }
     }
 }
 
@@ -77,7 +83,7 @@ pub(super) fn with_a_network(
         Err(not_run) => not_run,
     };
     let networking = &config.networking;
-    if !not_run.is_of_network || !networking.published.is_empty() || !networking.rules.are_empty() {
+    if !not_run.lacks(Lacks::Network) || !networking.published.is_empty() || !networking.rules.are_empty() {
         return Err(not_run.failure);
     }
     if networking.choice == NetworkChoice::Named {
@@ -190,7 +196,15 @@ fn in_writable_root(
     let working_dir = config.working_dir.clone().or_else(|| of_image.working_dir.as_deref().map(PathBuf::from));
     let mut root = WritableRoot::temporary(rootfs, cache_root(&config.images)?).map_err(writable::failed)?;
     let command = PlainCommand { argv, variables, user, working_dir: working_dir.unwrap_or_else(|| "/".into()), stdio: stdio(config) };
-    writable::attempt(config, &mut root, &command, said)
+    match writable::attempt(config, &mut root, &command, said) {
+        Err(not_run) if not_run.lacks(Lacks::WritableRoot) => {
+            let why = not_run.into_failure();
+            shell::say(&format!("the command may write to volumes and /tmp alone, as with `--read-only`: {why}"));
+            let config = RunConfig { root: RootAccess::ReadOnly, ..config.clone() };
+            attempt(&config, &mut None, said)
+        }
+        ran => ran,
+    }
 }
 
 /// Of a plain command.
@@ -274,6 +288,6 @@ fn finish(ran: &Ran, report: &Report, format: ResultFormat) -> Result<ExitCode, 
 }
 
 fn not_run(error: EnvironmentError) -> NotRun {
-    let (hint, is_of_network) = (error.hint(), error.is_of_network());
-    NotRun::new(Failure::could_not_run(error).with_hint(hint), is_of_network)
+    let (hint, lacks) = (error.hint(), if error.is_of_network() { Lacks::Network } else { Lacks::Nothing });
+    NotRun::new(Failure::could_not_run(error).with_hint(hint), lacks)
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::async_runtime;
 use super::inside::{APT_SETTINGS, APT_VARIABLE};
 use super::inside::{Inside, Needs, NotInside, Userland};
-use super::once::{NotRun, with_a_network};
+use super::once::{Lacks, NotRun, with_a_network};
 use super::shell;
 use super::signals::Signals;
 use crate::config::RunConfig;
@@ -62,7 +62,7 @@ pub(super) fn attempt(config: &RunConfig, root: &mut WritableRoot, command: &Pla
         let networking = Rc::new(config.networking.clone());
         let request = inside.request(line.clone(), variables.clone(), command.stdio);
         let why = match shell::run(&launcher, request, Rc::clone(&networking), signals.next()).await {
-            Err(not_run) if not_run.refuses_overlay() => not_run.into_failure(),
+            Err(not_run) if not_run.lacks(Lacks::Overlay) => not_run.into_failure(),
             ran => return ran,
         };
         shell::say(&format!("this sandbox has a copy of the image, which takes longer: {why}"));

@@ -294,6 +294,12 @@ pub enum LaunchError {
         /// Why the best isolation failed.
         source: Box<LaunchError>,
     },
+    /// No isolation that this machine grants has a root that may be written to.
+    #[error("cannot have a root that may be written to")]
+    NotWritable {
+        /// Why the best isolation failed.
+        source: Box<LaunchError>,
+    },
     /// A step inside failed.
     #[error("cannot set up the sandbox: {step}")]
     Step {
@@ -341,6 +347,7 @@ impl LaunchError {
             Self::Step { .. } | Self::Prepare { .. } | Self::NoNetwork { .. } => {
                 Some("`undocked doctor` tries every step and says what this machine refuses".to_owned())
             }
+            Self::NotWritable { .. } => Some("`--read-only` does without; `undocked doctor` says what this machine refuses".to_owned()),
             Self::Source { source, .. } if matches!(source.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => {
                 Some("`undocked doctor` tries every step and says what this machine refuses".to_owned())
             }

@@ -86,6 +86,12 @@ pub enum PlanError {
         /// What was asked for.
         isolation: Isolation,
     },
+    /// A root that may be written to takes a user namespace, and a root of the machine that may mount.
+    #[error("`{isolation}` has no root that may be written to, for lack of a user namespace or of rights to mount")]
+    NotWritable {
+        /// What was asked for, or was left.
+        isolation: Isolation,
+    },
     /// What root's function needs is root's alone.
     #[error(transparent)]
     Closed(ClosedPath),
@@ -100,6 +106,7 @@ impl PlanError {
         let doctor = "`undocked doctor` says how functions can be isolated on this machine";
         match self {
             Self::Isolation { .. } | Self::NoNetwork { .. } => Some(doctor.to_owned()),
+            Self::NotWritable { .. } => Some("`--read-only` does without".to_owned()),
             Self::Closed(closed) => Some(closed.hint()),
             Self::Bare(BareError::Folder(error)) => error.hint(),
             _ => None,
@@ -112,8 +119,19 @@ impl PlanError {
 pub(crate) struct Source {
     pub(crate) path: PathBuf,
     pub(crate) flags: TreeFlags,
-    /// Whether real root shows the tree's owner as the inner user (device nodes need no owner).
-    pub(crate) idmapped: bool,
+    /// Whose it is inside under real root.
+    pub(crate) owner: Owner,
+}
+
+/// Whose a tree of the host is inside, where real root maps the sandbox to another id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// As on the host; device nodes need no owner.
+    AsOnHost,
+    /// Its owner is shown as the inner user, where the file system can.
+    Shown,
+    /// The same; and where the file system cannot, it is given to the inner user, since it is the sandbox's own.
+    Given,
 }
 
 /// The device nodes of a sandbox, below `/dev`.
@@ -160,6 +178,9 @@ pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
 /// Plans a sandbox of this isolation and no other.
 pub(crate) fn plan_for(request: SandboxRequest, isolation: Isolation) -> Result<SandboxPlan, PlanError> {
     let refused = |why| PlanError::Isolation { isolation, why };
+    if isolation > Isolation::NoPivot && matches!(request.root, RootSource::Writable(_)) {
+        return Err(PlanError::NotWritable { isolation });
+    }
     isolation::suits(isolation, &request.root).map_err(refused)?;
     let privilege = Standing::here().privilege(isolation).map_err(refused)?;
     let ground = Ground { privilege, isolation, choice: IsolationChoice::Only(isolation) };
@@ -171,8 +192,7 @@ pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<Sandbox
     let privilege = ground.privilege;
     if privilege == Privilege::RootWithoutMounts && matches!(request.root, RootSource::Writable(_)) {
         // Ids are not shifted there, so that nothing in the root would be its own.
-        let why = "a root that may be written to needs CAP_SYS_ADMIN of root: an ordinary user does without";
-        return Err(PlanError::Isolation { isolation: ground.isolation, why });
+        return Err(PlanError::NotWritable { isolation: ground.isolation });
     }
     let mut planner = Planner::default();
     planner.limits(&request.limits);
@@ -318,29 +338,34 @@ impl Planner {
         let tree = TreeFlags { read_only: true, recursive: false, devices: false };
         let mut contents = Contents { root: None, folder: None, binds: Vec::new(), devices: Vec::new(), volumes: Vec::new() };
         match root {
-            Root::Tree(path) => contents.root = Some(self.open(path, tree, true, privilege)?),
+            Root::Tree(path) => contents.root = Some(self.open(path, tree, Owner::Shown, privilege)?),
             Root::Writable(WritableSource::Tree { path }) => {
-                contents.root = Some(self.open(path, TreeFlags { read_only: false, ..tree }, true, privilege)?);
+                contents.root = Some(self.open(path, TreeFlags { read_only: false, ..tree }, Owner::Given, privilege)?);
             }
             Root::Writable(WritableSource::Overlay { lower, folder }) => {
-                contents.root = Some(self.open(lower, tree, true, privilege)?);
-                contents.folder = Some(self.open(folder, TreeFlags { read_only: false, ..tree }, true, privilege)?);
+                contents.root = Some(self.open(lower, tree, Owner::Shown, privilege)?);
+                contents.folder = Some(self.open(folder, TreeFlags { read_only: false, ..tree }, Owner::Shown, privilege)?);
             }
             Root::Assembled(assembly) => {
                 for (source, target) in &assembly.binds {
                     // The machine's own files keep their owner: what only root may read stays so.
-                    let slot = self.open(source, TreeFlags { recursive: true, ..tree }, false, privilege)?;
+                    let slot = self.open(source, TreeFlags { recursive: true, ..tree }, Owner::AsOnHost, privilege)?;
                     contents.binds.push((slot, inside(target)?));
                 }
             }
         }
         for name in DEVICES {
-            let slot = self.open(&Path::new("/dev").join(name), TreeFlags { read_only: false, devices: true, ..tree }, false, privilege)?;
+            let slot = self.open(
+                &Path::new("/dev").join(name),
+                TreeFlags { read_only: false, devices: true, ..tree },
+                Owner::AsOnHost,
+                privilege,
+            )?;
             contents.devices.push((slot, constant(&format!("dev/{name}"))));
         }
         for volume in sorted_by_depth(volumes) {
             let read_only = volume.access == Access::ReadOnly;
-            let slot = self.open(&volume.source, TreeFlags { read_only, recursive: true, devices: false }, true, privilege)?;
+            let slot = self.open(&volume.source, TreeFlags { read_only, recursive: true, devices: false }, Owner::Shown, privilege)?;
             contents.volumes.push((slot, inside(&volume.target)?));
         }
         Ok(contents)
@@ -363,9 +388,9 @@ impl Planner {
 
     /// Real root opens sources in the parent, where it may shift their ids and pass any folder; an ordinary user's child opens them itself, since a
     /// mount of the parent's namespace cannot be cloned from another one.
-    fn open(&mut self, path: &Path, flags: TreeFlags, idmapped: bool, privilege: Privilege) -> Result<usize, PlanError> {
+    fn open(&mut self, path: &Path, flags: TreeFlags, owner: Owner, privilege: Privilege) -> Result<usize, PlanError> {
         let slot = self.sources.len();
-        self.sources.push(Source { path: path.to_owned(), flags, idmapped });
+        self.sources.push(Source { path: path.to_owned(), flags, owner });
         if !privilege.parent_opens() {
             self.steps.push(Step::Open { slot, path: text(path.as_os_str().as_bytes())?, flags });
         }
