@@ -11,6 +11,8 @@ use rustix::io::Errno;
 use crate::digest::Digest;
 
 mod blobs;
+mod builds;
+mod contents;
 mod images;
 mod layers;
 mod locks;
@@ -19,6 +21,8 @@ mod prune;
 mod staging;
 
 pub use blobs::{BlobStaging, StoredBlob};
+pub use builds::{BuildResult, BuiltLayer};
+pub use contents::{LayerEntry, LayerEntryKind};
 pub use images::{ImageDocuments, ImageSummary, NewImage};
 pub use layers::{LayerClaim, LayerStaging, StoredLayer};
 pub use names::NamedImage;

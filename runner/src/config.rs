@@ -18,6 +18,7 @@ pub use crate::sandbox::network::Networking;
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod batch;
+mod build;
 mod filter;
 mod images;
 mod limits;
@@ -28,6 +29,7 @@ mod trust;
 mod volume;
 
 pub use batch::{BatchConfig, EventSource, ParseShardError, Reuse, Shard};
+pub use build::{BuildConfig, ContextSource, DEFAULT_EPOCH, DockerfileSource, KnownSteps};
 pub use filter::{PolicyError, filter};
 pub use images::{
     ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, PushConfig,

@@ -1,6 +1,7 @@
 //! Runs AWS Lambda functions in the real Lambda userland, without Docker.
 
 pub mod api;
+pub mod build;
 pub mod cli;
 pub mod config;
 pub mod embedded;

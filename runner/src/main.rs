@@ -30,6 +30,7 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
         }
         Command::Serve(config) => mode::serve::run(&config),
         Command::Batch(config) => mode::batch::run(&config),
+        Command::Build(config) => mode::build::run(&config),
         Command::Pull { images, source, talk } => mode::pull::run(&images, &source, talk),
         Command::Images(config) => mode::images::list(&config),
         Command::Remove(config) => mode::images::remove(&config),

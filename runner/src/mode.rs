@@ -1,6 +1,7 @@
 //! One file per thing that can be done: each brings the other modules together and decides nothing itself.
 
 pub mod batch;
+pub mod build;
 pub mod call;
 pub mod detach;
 pub mod doctor;

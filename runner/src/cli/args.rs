@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::build::BuildArgs;
 use super::images::{ImagesArgs, LoadArgs, RemoveArgs, SaveArgs, TagArgs};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -26,6 +27,8 @@ pub(super) enum CliCommand {
     Serve(Box<ServeArgs>),
     /// Run a function once for each of many events
     Batch(Box<BatchArgs>),
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
     /// Pull images into the cache
     Pull(PullArgs),
     /// List the images in the cache
@@ -571,6 +574,15 @@ pub(super) struct DoctorArgs {
 pub(super) enum ProfileReader {
     Docker,
     Kubernetes,
+}
+
+impl SandboxArgs {
+    /// For commands that take none of them: what holds where nothing is given.
+    pub(super) fn none() -> Self {
+        let command = <Self as Args>::augment_args(clap::Command::new("none"));
+        let matches = command.get_matches_from(["none"]);
+        <Self as clap::FromArgMatches>::from_arg_matches(&matches).expect("none of them is required")
+    }
 }
 
 impl RegistryArgs {

@@ -9,6 +9,7 @@ use rootfs_cache::store::PruneScope;
 
 mod args;
 mod batch;
+mod build;
 pub mod env;
 mod images;
 mod manual;
@@ -24,7 +25,7 @@ use env::OwnEnvironment;
 use usage::Ended;
 
 use crate::config::{
-    BatchConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig, RemoveConfig,
+    BatchConfig, BuildConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig, RemoveConfig,
     RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig,
 };
 use crate::exit_code::Failure;
@@ -42,6 +43,8 @@ pub enum Command {
     Serve(Box<ServeConfig>),
     /// Run a function once for each of many events.
     Batch(Box<BatchConfig>),
+    /// Build an image.
+    Build(Box<BuildConfig>),
     /// Pull images into the cache.
     Pull {
         /// References as given.
@@ -121,6 +124,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         }
         CliCommand::Serve(args) => Command::Serve(Box::new(serve::config(*args, own)?)),
         CliCommand::Batch(args) => Command::Batch(Box::new(batch::config(*args, own)?)),
+        CliCommand::Build(args) => Command::Build(Box::new(build::config(*args, own)?)),
         CliCommand::Pull(args) => {
             let mut source = run::image_source(args.registry, PullPolicy::Always, own)?;
             source.options.blobs = run::blobs(args.keep_blobs);
