@@ -322,7 +322,11 @@ impl RawImage {
                 config: self.config_digest,
                 layers: self.layers,
             }),
-            (None, None, None) if self.index_digest.is_none() && self.config_digest.is_none() && self.layers.is_empty() && self.trust.is_none() => None,
+            (None, None, None)
+                if self.index_digest.is_none() && self.config_digest.is_none() && self.layers.is_empty() && self.trust.is_none() =>
+            {
+                None
+            }
             _ => {
                 return Err(
                     "`manifest_digest`, `status` and `source` must stand there together, and the other digests only beside them".to_owned()

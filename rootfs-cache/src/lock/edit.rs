@@ -9,7 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat};
 
-use super::{LockError, LockFile, LockFiles, LockName, Locked, LockedImage, LockedLayer, Note, NoteKind, Pin, PinStatus, PinTrust, read_text};
+use super::{
+    LockError, LockFile, LockFiles, LockName, Locked, LockedImage, LockedLayer, Note, NoteKind, Pin, PinStatus, PinTrust, read_text,
+};
 use crate::digest::Digest;
 use crate::reference::{ImageReference, Platform, RegistryReference};
 use crate::source::{Notes, RegistryAccess, RemoteImage, Source, SourceError};

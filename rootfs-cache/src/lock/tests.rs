@@ -21,7 +21,7 @@ fn entry(reference: &str, pinned: Option<(u8, PinStatus)>) -> LockedImage {
         status,
         source: "registry".to_owned(),
         trust: None,
-            resolved_at: None,
+        resolved_at: None,
         manifest_size: None,
         index: None,
         config: None,

@@ -9,7 +9,7 @@ use super::keys::{KeyId, PublicKey};
 use super::metadata::{MetadataError, Named, Names, RELEASES, Role, Root, Signed, TARGETS, Targets};
 use super::place::{Place, PlaceError};
 use super::remembered::Remembered;
-use super::{Signer, SignedRepository, SignedTag, TrustMode};
+use super::{SignedRepository, SignedTag, Signer, TrustMode};
 use crate::digest::Digest;
 
 /// Roots that are fetched to get from one that is trusted to the newest.
@@ -104,7 +104,9 @@ impl ChainError {
             Self::Document { source: MetadataError::Expired { .. }, .. } => {
                 Some("if nobody signs it anew: `--trust-mode historical` waives freshness, with a root pinned by `--trust-root`".to_owned())
             }
-            Self::Document { source: MetadataError::Hash { .. }, .. } => Some("the documents are of different times: get them all anew".to_owned()),
+            Self::Document { source: MetadataError::Hash { .. }, .. } => {
+                Some("the documents are of different times: get them all anew".to_owned())
+            }
             Self::Place { source, .. } => source.hint(),
             Self::Missing { .. } => Some("nothing is signed there; leave `--require-trust` out to run it all the same".to_owned()),
             Self::Unpinned { found, .. } => Some(format!("if you know that key from elsewhere: `--trust-root {found}`")),
@@ -211,7 +213,11 @@ impl Chain<'_> {
         let found = listed(role.keys.keys());
         role.keys.retain(|id, _| self.repository_keys.contains(id));
         if role.keys.is_empty() {
-            return Err(ChainError::NotPinned { repository: self.repository.to_owned(), wanted: listed(self.repository_keys.iter()), found });
+            return Err(ChainError::NotPinned {
+                repository: self.repository.to_owned(),
+                wanted: listed(self.repository_keys.iter()),
+                found,
+            });
         }
         Ok(role)
     }
@@ -310,13 +316,7 @@ impl Chain<'_> {
     }
 
     /// `timestamp.json` or `snapshot.json`, which may be missing from a saved copy.
-    async fn names(
-        &self,
-        name: &str,
-        role: &Role,
-        by: Option<&Names>,
-        seen: &mut Seen,
-    ) -> Result<Option<Names>, ChainError> {
+    async fn names(&self, name: &str, role: &Role, by: Option<&Names>, seen: &mut Seen) -> Result<Option<Names>, ChainError> {
         let bytes = match self.mode {
             TrustMode::Strict => self.wanted(name, digest(by, name)).await?,
             TrustMode::Historical => match self.document(name, digest(by, name)).await? {
@@ -334,13 +334,7 @@ impl Chain<'_> {
     }
 
     /// Signers beside the repository's own key, each within what it may name.
-    async fn delegations(
-        &self,
-        targets: &Targets,
-        snapshot: Option<&Names>,
-        seen: &mut Seen,
-        tree: &mut Tree,
-    ) -> Result<(), ChainError> {
+    async fn delegations(&self, targets: &Targets, snapshot: Option<&Names>, seen: &mut Seen, tree: &mut Tree) -> Result<(), ChainError> {
         let mut waiting: Vec<Role> = targets.delegations.iter().rev().cloned().collect();
         while let Some(role) = waiting.pop() {
             tree.seen += 1;

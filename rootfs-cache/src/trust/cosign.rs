@@ -82,7 +82,9 @@ impl CosignError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Source { source, .. } => source.hint(),
-            Self::None { repository, .. } => Some(format!("`undocked trust probe {repository}` lists what there is; to sign it: `cosign sign --key`")),
+            Self::None { repository, .. } => {
+                Some(format!("`undocked trust probe {repository}` lists what there is; to sign it: `cosign sign --key`"))
+            }
             Self::Wrong { .. } => Some("is it the right key?".to_owned()),
         }
     }

@@ -169,8 +169,7 @@ impl PublicKey {
             .map_err(|names| KeyError::Malformed(format!("its certificate has {} common names, and one is wanted", names.len())))?;
         let validity = certificate.validity();
         let instant = |time: x509_cert::time::Time| DateTime::<Utc>::from(time.to_system_time());
-        let certified =
-            Certified { common_name, not_before: instant(validity.not_before), not_after: instant(validity.not_after) };
+        let certified = Certified { common_name, not_before: instant(validity.not_before), not_after: instant(validity.not_after) };
         let spki = certificate.subject_public_key_info().to_der().map_err(malformed)?;
         Ok(Self { certified: Some(certified), ..Self::from_spki(&spki)? })
     }

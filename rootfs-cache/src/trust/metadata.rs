@@ -308,13 +308,7 @@ impl Signed {
         Ok(keys)
     }
 
-    fn role(
-        &self,
-        name: &str,
-        role: &RawRole,
-        known: &BTreeMap<KeyId, RawKey>,
-        paths: Vec<String>,
-    ) -> Result<Role, MetadataError> {
+    fn role(&self, name: &str, role: &RawRole, known: &BTreeMap<KeyId, RawKey>, paths: Vec<String>) -> Result<Role, MetadataError> {
         let (mut keys, mut order) = (BTreeMap::new(), Vec::new());
         for id in &role.keyids {
             let parsed: KeyId = id.parse().map_err(|error| self.malformed(format!("role `{name}`: {error}")))?;
@@ -381,7 +375,9 @@ impl Role {
 /// Its name becomes a part of a path and of a URL: parts as Notary has them, below `targets`.
 fn is_delegation(name: &str) -> bool {
     let is_part = |part: &str| {
-        !part.is_empty() && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.')) && !part.starts_with('.')
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '_' | '.'))
+            && !part.starts_with('.')
     };
     name.len() <= 255 && name.strip_prefix("targets/").is_some_and(|rest| rest.split('/').all(is_part))
 }

@@ -11,8 +11,7 @@ use crate::source::SourceError;
 use crate::source::repository::{ManifestName, Referrer, Repository};
 
 /// The tags that cosign makes of a digest.
-const TAGS: [(&str, &str); 3] =
-    [(".sig", "cosign signature"), (".att", "cosign attestation"), (".sbom", "list of contents (cosign)")];
+const TAGS: [(&str, &str); 3] = [(".sig", "cosign signature"), (".att", "cosign attestation"), (".sbom", "list of contents (cosign)")];
 
 /// Whether a registry lists what refers to an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -26,9 +26,8 @@ pub(super) fn required(args: TrustArgs, own: &OwnEnvironment) -> Result<Option<R
             let hint = "`--key FILE` names the public key in PEM form, as `cosign generate-key-pair` writes it to `cosign.pub`";
             Err(Failure::usage("`--require-trust cosign` needs a key").with_hint(Some(hint.to_owned())))
         }
-        (Some(TrustKind::Dct) | None, Some(_)) => {
-            Err(Failure::usage("`--key` is for `--require-trust cosign`").with_hint(Some("a root key is named with `--trust-root KEYID`".to_owned())))
-        }
+        (Some(TrustKind::Dct) | None, Some(_)) => Err(Failure::usage("`--key` is for `--require-trust cosign`")
+            .with_hint(Some("a root key is named with `--trust-root KEYID`".to_owned()))),
     }
 }
 

@@ -81,12 +81,12 @@ fn inspect(config: &TrustConfig, form: InspectForm, notes: Notes<'_>) -> Result<
 }
 
 async fn inspected(image: &str, config: &TrustConfig, notes: Notes<'_>) -> Result<SignedRepository, Failure> {
-    let reference: RegistryReference =
-        image.parse().map_err(|error: rootfs_cache::reference::ParseReferenceError| Failure::usage(error).with_code(ExitCode::FUNCTION_FAILED))?;
+    let reference: RegistryReference = image
+        .parse()
+        .map_err(|error: rootfs_cache::reference::ParseReferenceError| Failure::usage(error).with_code(ExitCode::FUNCTION_FAILED))?;
     let signed = dct::signed_in(&reference, &config.dct, &config.source.options.access, notes).await;
-    let signed = signed.map_err(|error| {
-        of_dct(error).in_front(&format!("no signatures or cannot access {image}")).with_code(ExitCode::FUNCTION_FAILED)
-    })?;
+    let signed = signed
+        .map_err(|error| of_dct(error).in_front(&format!("no signatures or cannot access {image}")).with_code(ExitCode::FUNCTION_FAILED))?;
     for line in signed.evidence.proved() {
         notes(&format!("proved: {line}"));
     }

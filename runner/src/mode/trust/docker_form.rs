@@ -85,8 +85,7 @@ impl Shown {
         let own = signed.signers.iter().filter(|signer| signer.role != RELEASES);
         let mut signers: Vec<ShownSigner> = own.map(|signer| ShownSigner::of(signer_of(&signer.role), &signer.keys)).collect();
         signers.sort_by(|a, b| b.name.cmp(&a.name));
-        let administrative_keys =
-            vec![ShownSigner::of("Root", &signed.root_keys), ShownSigner::of("Repository", &signed.repository_keys)];
+        let administrative_keys = vec![ShownSigner::of("Root", &signed.root_keys), ShownSigner::of("Repository", &signed.repository_keys)];
         Self { name: image.to_owned(), signed_tags, signers, administrative_keys }
     }
 
@@ -208,7 +207,8 @@ mod tests {
 
     #[test]
     fn names_in_their_order() {
-        let sorted = ["1.x", "9", "10", "a", "a0b", "a00b", "a1", "a01", "a2", "a10", "a10b", "a10c", "ab", "b", "v9", "v10", "v10.2", "v10.10"];
+        let sorted =
+            ["1.x", "9", "10", "a", "a0b", "a00b", "a1", "a01", "a2", "a10", "a10b", "a10c", "ab", "b", "v9", "v10", "v10.2", "v10.10"];
         for (number, a) in sorted.iter().enumerate() {
             for (other, b) in sorted.iter().enumerate() {
                 assert_eq!(natural(a, b), number.cmp(&other), "{a} {b}");
