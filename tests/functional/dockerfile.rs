@@ -69,7 +69,11 @@ impl Bench {
 
     /// What a shell in the image that was built says.
     fn inside(&self, script: &str) -> String {
-        self.fixture.undocked(&["run", "-q", "--pull", "never", "--entrypoint", "/bin/sh", "made", "-c", script]).finish().expect_code(0).out()
+        self.fixture
+            .undocked(&["run", "-q", "--pull", "never", "--entrypoint", "/bin/sh", "made", "-c", script])
+            .finish()
+            .expect_code(0)
+            .out()
     }
 
     /// The digest of the image that was built.
@@ -110,14 +114,18 @@ fn pulled() -> Option<Fixture> {
         skip::skip(skip::Lack::Providable, &format!("the image {BASE} is not built (tests/images/mkimages.py build @ci)"));
         return None;
     };
-    let image = base.layer(programs(), Packing::Gzip).with("Entrypoint", json!(null)).with("Cmd", json!(["inherited"])).with("User", json!(""));
+    let image =
+        base.layer(programs(), Packing::Gzip).with("Entrypoint", json!(null)).with("Cmd", json!(["inherited"])).with("User", json!(""));
     fixture.layout().add("base", &image);
     let base = fixture.image("base");
     fixture.undocked(&["pull", "--keep-blobs", &base]).finish().expect_code(0);
     for name in NAMES.into_iter().chain(["base"]) {
         fixture.undocked(&["tag", &base, name]).finish().expect_code(0);
     }
-    let triggers = Image { layers: vec![ImageLayer::new(Tar::new().file("x", "x"), Packing::Gzip)], config: json!({"OnBuild": ["COPY a /a", "ENV T=1"]}) };
+    let triggers = Image {
+        layers: vec![ImageLayer::new(Tar::new().file("x", "x"), Packing::Gzip)],
+        config: json!({"OnBuild": ["COPY a /a", "ENV T=1"]}),
+    };
     fixture.layout().add("triggers", &triggers);
     let triggers = fixture.image("triggers");
     fixture.undocked(&["pull", &triggers]).finish().expect_code(0);
@@ -150,12 +158,19 @@ fn awss_guide_for_python_as_it_stands() {
     bench.file("requirements.txt", "boto3\n").file("lambda_function.py", "x = 1\n");
     let ran = bench.built(&[]);
     let said = ran.err();
-    let lines = ["Step 1/5 : FROM public.ecr.aws/lambda/python:3.12", "Step 3/5 : RUN pip install -r requirements.txt", " ---> Running in ", "Successfully built ", "Successfully tagged made:latest"];
+    let lines = [
+        "Step 1/5 : FROM public.ecr.aws/lambda/python:3.12",
+        "Step 3/5 : RUN pip install -r requirements.txt",
+        " ---> Running in ",
+        "Successfully built ",
+        "Successfully tagged made:latest",
+    ];
     assert!(lines.iter().all(|line| said.contains(line)), "{said}");
     assert_eq!(bench.inside("cat noted lambda_function.py; pwd"), "pip install -r requirements.txt\nx = 1\n/var/task\n");
     assert_eq!(bench.config()["Cmd"], json!(["lambda_function.handler"]));
     let history = bench.documents().1["history"].clone();
-    let told: Vec<&str> = history.as_array().expect("a list").iter().rev().take(4).filter_map(|entry| entry["created_by"].as_str()).collect();
+    let told: Vec<&str> =
+        history.as_array().expect("a list").iter().rev().take(4).filter_map(|entry| entry["created_by"].as_str()).collect();
     assert_eq!(
         told,
         [
@@ -259,7 +274,12 @@ fn every_instruction_finds_its_way_into_the_config() {
     bench.file("Dockerfile", "FROM triggers\nENV U=$T\n").built(&[]).expect_err("# Executing 2 build triggers");
     assert!(bench.config()["Env"].to_string().contains("U=1"));
     assert!(bench.last_layer().contains(" a\n"));
-    bench.file("Dockerfile", "FROM base\nARG A\nRUN echo $A-$HTTP_PROXY > /said\n").built(&["--build-arg", "A=x", "--build-arg", "HTTP_PROXY=p"]);
+    bench.file("Dockerfile", "FROM base\nARG A\nRUN echo $A-$HTTP_PROXY > /said\n").built(&[
+        "--build-arg",
+        "A=x",
+        "--build-arg",
+        "HTTP_PROXY=p",
+    ]);
     assert_eq!(bench.inside("cat /said"), "x-p\n");
     assert!(!bench.documents().1.to_string().contains("HTTP_PROXY"), "it says nothing of proxies");
 }
@@ -293,7 +313,13 @@ fn a_command_that_fails_fails_the_build() {
     let before = everything_below(&bench.fixture.cache().join("v1/images")).len();
     let ran = bench.build(&[]).finish().expect_code(1);
     assert_eq!(ran.out(), "");
-    assert!(ran.err().ends_with("out\nerr\nundocked: Dockerfile:3: The command '/bin/sh -c echo out; echo err >&2; exit 3' returned a non-zero code: 3\n"), "{}", ran.err());
+    assert!(
+        ran.err().ends_with(
+            "out\nerr\nundocked: Dockerfile:3: The command '/bin/sh -c echo out; echo err >&2; exit 3' returned a non-zero code: 3\n"
+        ),
+        "{}",
+        ran.err()
+    );
     let quiet = bench.build(&["-q"]).finish().expect_code(1);
     assert!(quiet.err().starts_with("out\nerr\nundocked: Dockerfile:3: "), "{}", quiet.err());
     assert_eq!(everything_below(&bench.fixture.cache().join("v1/images")).len(), before);
@@ -385,9 +411,20 @@ fn copies_go_where_docker_has_them_go() {
         assert_eq!(names.join(" "), wanted, "{text}");
     }
     // What leads out of the context leads within it.
-    bench.file("Dockerfile", "FROM base\nCOPY out /opt/\n").build(&[]).finish().expect_code(1).expect_err("Dockerfile:2: `out` is not there");
+    bench
+        .file("Dockerfile", "FROM base\nCOPY out /opt/\n")
+        .build(&[])
+        .finish()
+        .expect_code(1)
+        .expect_err("Dockerfile:2: `out` is not there");
     bench.file("Dockerfile", "FROM base\nCOPY --chown=7:8 --chmod=750 d /opt\n").built(&[]);
-    assert!(bench.last_layer().lines().filter(|line| !line.starts_with('l')).all(|line| line[1..].starts_with("rwxr-x---") && line.contains("7/8")));
+    assert!(
+        bench
+            .last_layer()
+            .lines()
+            .filter(|line| !line.starts_with('l'))
+            .all(|line| line[1..].starts_with("rwxr-x---") && line.contains("7/8"))
+    );
 }
 
 #[test]
@@ -400,8 +437,14 @@ fn archives_are_unpacked_and_read_as_contexts() {
     let said = bench.inside("cat /tar/in/l /both/in/a; ls /plain /copied");
     assert_eq!(said, "of the archiveof the archive/copied:\nx.tar\n\n/plain:\nx.gz\n");
     // A context on standard input, packed or not; a Dockerfile of another name in it; a Dockerfile alone.
-    let context = Tar::new().file("Dockerfile", "FROM base\nCOPY f /f\nCOPY . /all/\n").file("Other", "FROM base\nCOPY f /other\n").file("f", "f").file(".dockerignore", "O*").finish();
-    let from = |options: &[&str], bytes: &[u8]| bench.fixture.undocked(&["build", "-t", "made"]).args(options).arg("-").stdin(bytes).finish();
+    let context = Tar::new()
+        .file("Dockerfile", "FROM base\nCOPY f /f\nCOPY . /all/\n")
+        .file("Other", "FROM base\nCOPY f /other\n")
+        .file("f", "f")
+        .file(".dockerignore", "O*")
+        .finish();
+    let from =
+        |options: &[&str], bytes: &[u8]| bench.fixture.undocked(&["build", "-t", "made"]).args(options).arg("-").stdin(bytes).finish();
     from(&[], &context).expect_code(0);
     assert_eq!(bench.inside("cat /f; ls /all"), "fDockerfile\nf\n");
     from(&["-f", "Other"], &ImageLayer::of_bytes(&context, Packing::Gzip).blob).expect_code(0);
@@ -429,7 +472,12 @@ fn what_dockerignore_names_is_not_there() {
     let other = bench.context().join("Other").display().to_string();
     bench.built(&["-f", &other]);
     assert_eq!(bench.inside("cd /all; find . -type f | sort"), "./a.md\n");
-    bench.file(".dockerignore", "a\n[\n").build(&[]).finish().expect_code(125).expect_err("cannot use `.dockerignore`: line 2: `[` is no pattern");
+    bench
+        .file(".dockerignore", "a\n[\n")
+        .build(&[])
+        .finish()
+        .expect_code(125)
+        .expect_err("cannot use `.dockerignore`: line 2: `[` is no pattern");
 }
 
 #[test]
@@ -467,7 +515,11 @@ fn the_same_input_is_the_same_image() {
 #[test]
 fn steps_are_done_again_only_where_something_changed() {
     let Some(bench) = Bench::new() else { return };
-    let text = |end: &str| format!("FROM base\nARG V=1\nCOPY one /one\nRUN cat /one > /made; echo run >> /made\nENV X={end}\nCOPY two /two\nRUN cp /two /after\n");
+    let text = |end: &str| {
+        format!(
+            "FROM base\nARG V=1\nCOPY one /one\nRUN cat /one > /made; echo run >> /made\nENV X={end}\nCOPY two /two\nRUN cp /two /after\n"
+        )
+    };
     let hits = |bench: &Bench, options: &[&str]| bench.built(options).err().matches("---> Using cache").count();
     bench.file("Dockerfile", text("1")).file("one", "1").file("two", "2");
     assert_eq!(hits(&bench, &[]), 0);

@@ -87,7 +87,9 @@ impl Cache {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             keys => keys.map_err(self.io("read", BUILDS))?,
         };
-        keys.iter().map(|key| Ok((build_name(key), self.read_build(key)?.and_then(|result| result.layer).map(|layer| layer.digest)))).collect()
+        keys.iter()
+            .map(|key| Ok((build_name(key), self.read_build(key)?.and_then(|result| result.layer).map(|layer| layer.digest))))
+            .collect()
     }
 }
 

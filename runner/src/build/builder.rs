@@ -149,7 +149,8 @@ pub fn build(recipe: Recipe<'_>, hands: &Hands<'_>, cache: &Cache, limits: &Limi
     for unused in builder.scope.unused() {
         (hands.say)(&format!("[Warning] One or more build-args [{unused}] were not consumed"));
     }
-    let stage = builder.done[target].take().and_then(|stage| Rc::try_unwrap(stage).ok()).expect("the target is done, and nobody else holds it");
+    let stage =
+        builder.done[target].take().and_then(|stage| Rc::try_unwrap(stage).ok()).expect("the target is done, and nobody else holds it");
     builder.finish(stage)
 }
 
@@ -163,7 +164,12 @@ fn needed(dockerfile: &Dockerfile, target: usize) -> Vec<usize> {
             Instruction::Copy(copy) => copy.from.as_deref(),
             _ => None,
         });
-        let from = copied.filter_map(|from| earlier(dockerfile, number, from, ByNumber::Yes)).chain(earlier(dockerfile, number, &stage.base, ByNumber::No));
+        let from = copied.filter_map(|from| earlier(dockerfile, number, from, ByNumber::Yes)).chain(earlier(
+            dockerfile,
+            number,
+            &stage.base,
+            ByNumber::No,
+        ));
         for number in from {
             if !wanted.contains(&number) {
                 wanted.push(number);
@@ -203,7 +209,10 @@ impl<'a> Builder<'a> {
         let wrong = |wrong: Wrong| of_dockerfile(wrong.at(&self.recipe.dockerfile.name, stage.line));
         let base = self.scope.of_file(&stage.base, self.recipe.dockerfile.escape).map_err(wrong)?;
         if base.is_empty() {
-            return Err(wrong(Wrong::hint(format!("`{}` is nothing: no image is named", stage.base), "give its `ARG` a default, or `--build-arg`")));
+            return Err(wrong(Wrong::hint(
+                format!("`{}` is nothing: no image is named", stage.base),
+                "give its `ARG` a default, or `--build-arg`",
+            )));
         }
         let platform = match &stage.platform {
             None => self.recipe.platform.clone(),
@@ -303,7 +312,8 @@ impl<'a> Builder<'a> {
         let config = stage.spec.to_json();
         let layers = stage.descriptors();
         if layers.is_empty() {
-            let failure = Failure::could_not_run("the image would have no file at all, and is not made").with_code(ExitCode::FUNCTION_FAILED);
+            let failure =
+                Failure::could_not_run("the image would have no file at all, and is not made").with_code(ExitCode::FUNCTION_FAILED);
             return Err(failure.with_hint(Some("`COPY` something into it".to_owned())));
         }
         let image = MadeImage { config: &config, layers: &layers, names: self.recipe.names };
@@ -349,7 +359,9 @@ impl From<super::copy::CopyError> for StepError {
 impl StepError {
     fn at(self, place: &str) -> Failure {
         match self {
-            Self::Wrong(Wrong { what, hint }) => Failure::could_not_run(what).with_hint(hint).with_code(ExitCode::FUNCTION_FAILED).in_front(place),
+            Self::Wrong(Wrong { what, hint }) => {
+                Failure::could_not_run(what).with_hint(hint).with_code(ExitCode::FUNCTION_FAILED).in_front(place)
+            }
             Self::Failed(failure) => failure.in_front(place),
             Self::Layer(error) => {
                 let hint = error.hint();

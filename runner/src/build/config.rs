@@ -65,7 +65,9 @@ impl ImageSpec {
         document.retain(|name, _| matches!(name.as_str(), "architecture" | "os" | "variant" | "os.version" | "os.features" | "author"));
         let created = timestamp(created);
         let mut spec = Self { document, config, history, diff_ids: diff_ids.to_vec(), has_own_cmd: false, created };
-        for of_container in ["Hostname", "Domainname", "Image", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"] {
+        for of_container in
+            ["Hostname", "Domainname", "Image", "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce"]
+        {
             spec.config.remove(of_container);
         }
         spec.set_default_path();
@@ -137,7 +139,11 @@ impl ImageSpec {
 
     /// What shell texts are given to.
     pub fn shell(&self) -> Vec<String> {
-        let words = self.config.get("Shell").and_then(Value::as_array).map(|words| words.iter().filter_map(Value::as_str).map(str::to_owned).collect());
+        let words = self
+            .config
+            .get("Shell")
+            .and_then(Value::as_array)
+            .map(|words| words.iter().filter_map(Value::as_str).map(str::to_owned).collect());
         words.filter(|words: &Vec<String>| !words.is_empty()).unwrap_or_else(|| DEFAULT_SHELL.map(str::to_owned).to_vec())
     }
 

@@ -69,7 +69,11 @@ pub fn gather(origin: Origin<'_>, source: &str) -> Result<Vec<Taken>, CopyError>
         taken.extend(take(origin, path)?);
     }
     if taken.is_empty() {
-        let hint = if origin.ignore.is_empty() { "paths are relative to the context" } else { "paths are relative to the context; `.dockerignore` may leave it out" };
+        let hint = if origin.ignore.is_empty() {
+            "paths are relative to the context"
+        } else {
+            "paths are relative to the context; `.dockerignore` may leave it out"
+        };
         return Err(Wrong::hint(format!("`{source}` is not there"), hint).into());
     }
     Ok(taken)

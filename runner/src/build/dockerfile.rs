@@ -102,7 +102,8 @@ impl Dockerfile {
             Wrong { what, hint }.at(name, error.line())
         };
         let parsed = grammar::parse(&text).map_err(|error| wrong(&error))?;
-        let reader = read::Reader::new(name, &text, &heredocs, parsed.parser_directives.escape.as_ref().map_or('\\', |escape| escape.value.value));
+        let reader =
+            read::Reader::new(name, &text, &heredocs, parsed.parser_directives.escape.as_ref().map_or('\\', |escape| escape.value.value));
         let mut dockerfile = Self { name: name.to_owned(), escape: reader.escape(), globals: Vec::new(), stages: Vec::new() };
         for instruction in &parsed.instructions {
             match instruction {
@@ -134,7 +135,11 @@ impl Dockerfile {
         let by_number = || wanted.parse().ok().filter(|number| *number < self.stages.len());
         self.stages.iter().position(|stage| stage.name.as_deref() == Some(&lower)).or_else(by_number).ok_or_else(|| {
             let names: Vec<String> = self.stages.iter().filter_map(|stage| stage.name.as_ref()).map(|name| format!("`{name}`")).collect();
-            let hint = if names.is_empty() { "no stage has a name: leave `--target` out".to_owned() } else { format!("there are {}", names.join(", ")) };
+            let hint = if names.is_empty() {
+                "no stage has a name: leave `--target` out".to_owned()
+            } else {
+                format!("there are {}", names.join(", "))
+            };
             Wrong::hint(format!("`--target {wanted}` is no stage"), hint).at(&self.name, 0)
         })
     }

@@ -95,7 +95,8 @@ impl Tree {
 
     /// Forgets what layers made of a name and of all below it.
     fn forget(&mut self, path: &Path) {
-        let below: Vec<PathBuf> = self.changes.range(path.to_owned()..).map(|(found, _)| found).take_while(|found| found.starts_with(path)).cloned().collect();
+        let below: Vec<PathBuf> =
+            self.changes.range(path.to_owned()..).map(|(found, _)| found).take_while(|found| found.starts_with(path)).cloned().collect();
         for path in below {
             self.changes.remove(&path);
         }

@@ -21,8 +21,8 @@ use env::OwnEnvironment;
 use usage::Ended;
 
 use crate::config::{
-    BatchConfig, BuildConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, RemoveConfig, RunConfig, SaveConfig,
-    SeccompReader, ServeConfig, TagConfig, Talk,
+    BatchConfig, BuildConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, RemoveConfig, RunConfig,
+    SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk,
 };
 use crate::exit_code::Failure;
 

@@ -103,18 +103,23 @@ fn run_command(config: &RunConfig, root: &mut WritableRoot, command: BuildComman
         RunNetwork::None => config.networking.network = Network::None,
         RunNetwork::Host => config.networking.network = Network::Host,
     }
-    config.volumes = command.folders.into_iter().map(|folder| Volume {
-        source: folder.source,
-        target: folder.target,
-        access: if folder.writable == Writable::Yes { Access::ReadWrite } else { Access::ReadOnly },
-    }).collect();
+    config.volumes = command
+        .folders
+        .into_iter()
+        .map(|folder| Volume {
+            source: folder.source,
+            target: folder.target,
+            access: if folder.writable == Writable::Yes { Access::ReadWrite } else { Access::ReadOnly },
+        })
+        .collect();
     let mut variables = EnvVars::default();
     for (name, value) in command.variables {
         variables.set(&name, value);
     }
     let stdio = Stdio { input: Stdin::Null, output: Output::Inherit, error: Output::Inherit };
     let command = PlainCommand { argv: command.words, variables, user: command.user, working_dir: command.working_dir, stdio };
-    let diverted = Diverted::begin(config.talk.loudness).map_err(|error| Failure::could_not_run(format!("cannot divert output: {error}")))?;
+    let diverted =
+        Diverted::begin(config.talk.loudness).map_err(|error| Failure::could_not_run(format!("cannot divert output: {error}")))?;
     let ran = run_in(&config, root, &command);
     diverted.end(ran.as_ref().is_ok_and(|code| *code == ExitCode::SUCCESS));
     ran.map(|code| code.number().into())

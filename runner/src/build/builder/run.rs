@@ -26,7 +26,8 @@ impl Builder<'_> {
             return Err(Wrong::new("`RUN` has nothing to run").into());
         }
         // Variables of the image are stronger, and told by the key before.
-        let arguments: Vec<(String, String)> = self.scope.values().into_iter().filter(|(name, _)| build.spec.variable(name).is_none()).collect();
+        let arguments: Vec<(String, String)> =
+            self.scope.values().into_iter().filter(|(name, _)| build.spec.variable(name).is_none()).collect();
         let told = told(run, &words, &arguments);
         let key = self.run_key(build, run, &words, &arguments)?;
         if let Some(layer) = self.known(&key)? {
@@ -44,7 +45,9 @@ impl Builder<'_> {
         (self.hands.say)(&format!(" ---> Running in {}", &key.hex()[..12]));
         let before = build.tree(self.cache)?.clone();
         let Some(root) = build.root(self.cache)? else {
-            return Err(Wrong::hint("`RUN` in a stage from `scratch` is not supported", "run it in another stage, and `COPY --from` it").into());
+            return Err(
+                Wrong::hint("`RUN` in a stage from `scratch` is not supported", "run it in another stage, and `COPY --from` it").into()
+            );
         };
         if let ShellText::Script(text) = &run.command {
             root.put(Path::new(SCRIPT), &mut text.as_bytes(), 0o755).map_err(of_root)?;
@@ -108,7 +111,11 @@ impl Builder<'_> {
     }
 
     /// The folders that mounts show, and what removes those that go with the command.
-    fn folders(&self, build: &StageBuild, run: &RunStep) -> Result<(Vec<ShownFolder>, Vec<crate::sandbox::run_folder::RunFolder>), StepError> {
+    fn folders(
+        &self,
+        build: &StageBuild,
+        run: &RunStep,
+    ) -> Result<(Vec<ShownFolder>, Vec<crate::sandbox::run_folder::RunFolder>), StepError> {
         let mut folders = Vec::new();
         let mut held = Vec::new();
         for mount in &run.mounts {

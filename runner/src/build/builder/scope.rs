@@ -9,9 +9,8 @@ use crate::build::dockerfile::{Dockerfile, DockerfileError, Wrong};
 use crate::build::words;
 
 /// Arguments that need no `ARG`, and that neither keys nor histories tell of.
-const PREDEFINED: [&str; 10] = [
-    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy",
-];
+const PREDEFINED: [&str; 10] =
+    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy"];
 
 /// The build arguments.
 pub(super) struct Scope {

@@ -36,7 +36,15 @@ pub(super) struct StageBuild {
 impl StageBuild {
     pub(super) fn scratch(platform: &Platform, epoch: u64) -> Self {
         let spec = ImageSpec::scratch(platform, time(epoch));
-        Self { spec, key: start_key("scratch", platform, epoch), base: None, base_layers: Vec::new(), made: Vec::new(), tree: None, root: None }
+        Self {
+            spec,
+            key: start_key("scratch", platform, epoch),
+            base: None,
+            base_layers: Vec::new(),
+            made: Vec::new(),
+            tree: None,
+            root: None,
+        }
     }
 
     pub(super) fn of_image(rootfs: Rootfs, cache: &Cache, platform: &Platform, epoch: u64) -> Result<Self, Failure> {

@@ -129,7 +129,8 @@ impl Builder<'_> {
                 let tree = build.tree(self.cache)?;
                 // A name that the image does not know is found out when a command runs.
                 let owner = user.and_then(|user| copy::owner(tree, &user).ok()).unwrap_or((0, 0));
-                let entries = missing_folders(tree, &path, owner).map_err(|source| LayerError::Read { path: path.clone().into(), source })?;
+                let entries =
+                    missing_folders(tree, &path, owner).map_err(|source| LayerError::Read { path: path.clone().into(), source })?;
                 if entries.is_empty() { None } else { Some(self.maker().make(&entries)?) }
             }
         };

@@ -23,7 +23,11 @@ fn a_config_from_nothing() {
     spec.expose("90-91/UDP").unwrap();
     spec.add_volume("/v");
     spec.set_label("l", "m");
-    spec.set_health(&Health::Check(vec![("interval".into(), "1m30s".into()), ("retries".into(), "3".into())], CommandForm::Shell("c".into()))).unwrap();
+    spec.set_health(&Health::Check(
+        vec![("interval".into(), "1m30s".into()), ("retries".into(), "3".into())],
+        CommandForm::Shell("c".into()),
+    ))
+    .unwrap();
     spec.done("ENV A=1", None);
     spec.done("COPY a b", Some(&Digest::of(b"layer")));
     assert_eq!(
@@ -53,7 +57,11 @@ fn what_an_image_hands_down() {
     assert!(spec.take_triggers().is_empty());
     assert_eq!((spec.user(), spec.working_dir()), (Some("u"), "/"));
     spec.set_entrypoint(&CommandForm::Exec(vec!["f".into()]));
-    assert_eq!(config(&spec), json!({"Env": ["PATH=/x"], "Entrypoint": ["f"], "User": "u"}), "an inherited command goes with its entrypoint");
+    assert_eq!(
+        config(&spec),
+        json!({"Env": ["PATH=/x"], "Entrypoint": ["f"], "User": "u"}),
+        "an inherited command goes with its entrypoint"
+    );
     let document: Value = from_slice(&spec.to_json()).unwrap();
     assert_eq!((&document["architecture"], &document["author"], &document["container"]), (&json!("arm64"), &json!("a"), &Value::Null));
     assert_eq!(document["history"].as_array().unwrap().len(), 1);
@@ -69,7 +77,16 @@ fn what_is_no_port_or_duration() {
     for port in ["x", "70000", "1-x", "1/icmp", "", "-"] {
         assert!(spec().expose(port).is_err(), "{port}");
     }
-    for (text, wanted) in [("1h", Some(3600.0)), ("1.5s", Some(1.5)), ("500ms", Some(0.5)), ("1m1s", Some(61.0)), ("5", None), ("", None), ("s", None), ("1x", None)] {
+    for (text, wanted) in [
+        ("1h", Some(3600.0)),
+        ("1.5s", Some(1.5)),
+        ("500ms", Some(0.5)),
+        ("1m1s", Some(61.0)),
+        ("5", None),
+        ("", None),
+        ("s", None),
+        ("1x", None),
+    ] {
         assert_eq!(duration(text).map(|duration| duration.as_secs_f64()), wanted, "{text}");
     }
     for (path, wanted) in [("/", "/"), ("/a//b/./c/..", "/a/b"), ("/../..", "/"), ("a", "/a")] {

@@ -49,7 +49,8 @@ fn next(text: &str, known: &BTreeMap<usize, RunDocuments>) -> Option<Found> {
             continue;
         }
         // One at the beginning was cut off its line by the grammar.
-        let line_start = run.options.last().map_or(run.run.span.end, |flag| flag.value.as_ref().map_or(run.run.span.end, |value| value.span.end));
+        let line_start =
+            run.options.last().map_or(run.run.span.end, |flag| flag.value.as_ref().map_or(run.run.span.end, |value| value.span.end));
         let line = text[line_start..shell.span.end.max(line_start)].trim();
         let names = names(line);
         if names.is_empty() {

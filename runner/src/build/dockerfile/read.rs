@@ -143,7 +143,8 @@ impl<'a> Reader<'a> {
     }
 
     fn run(&self, run: &grammar::RunInstruction<'_>) -> Result<RunStep, Wrong> {
-        let mut step = RunStep { command: ShellText::Command(self.command(&run.arguments)), mounts: Vec::new(), network: RunNetwork::Default };
+        let mut step =
+            RunStep { command: ShellText::Command(self.command(&run.arguments)), mounts: Vec::new(), network: RunNetwork::Default };
         for flag in &run.options {
             match &*flag.name.value {
                 "mount" => step.mounts.push(mount(&flag_value(flag)?)?),
@@ -152,7 +153,9 @@ impl<'a> Reader<'a> {
                         "default" => RunNetwork::Default,
                         "none" => RunNetwork::None,
                         "host" => RunNetwork::Host,
-                        other => return Err(Wrong::hint(format!("`RUN --network={other}` is not supported"), "`default`, `none` or `host`")),
+                        other => {
+                            return Err(Wrong::hint(format!("`RUN --network={other}` is not supported"), "`default`, `none` or `host`"));
+                        }
                     };
                 }
                 "security" => {
@@ -197,7 +200,8 @@ impl<'a> Reader<'a> {
         let words = split(text, self.escape);
         // The old form: a name, and the rest of the line.
         if words.first().is_some_and(|first| !first.contains('=')) {
-            let (name, value) = text.trim().split_once(char::is_whitespace).ok_or_else(|| Wrong::new(format!("{word} must have two arguments")))?;
+            let (name, value) =
+                text.trim().split_once(char::is_whitespace).ok_or_else(|| Wrong::new(format!("{word} must have two arguments")))?;
             return Ok(vec![(name.to_owned(), value.trim_start().to_owned())]);
         }
         let pair = |pair: &String| match pair.split_once('=') {
@@ -274,7 +278,10 @@ fn owned(words: &[grammar::UnescapedString<'_>]) -> Vec<String> {
 }
 
 fn flag_value(flag: &grammar::Flag<'_>) -> Result<String, Wrong> {
-    flag.value.as_ref().map(|value| value.value.clone().into_owned()).ok_or_else(|| Wrong::new(format!("`--{}` has no value", flag.name.value)))
+    flag.value
+        .as_ref()
+        .map(|value| value.value.clone().into_owned())
+        .ok_or_else(|| Wrong::new(format!("`--{}` has no value", flag.name.value)))
 }
 
 fn unknown_flag(word: &str, flag: &grammar::Flag<'_>) -> Wrong {
@@ -282,7 +289,8 @@ fn unknown_flag(word: &str, flag: &grammar::Flag<'_>) -> Wrong {
 }
 
 fn is_stage_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c))
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c))
 }
 
 /// `ARG`: `NAME`, `NAME=DEFAULT`, several of them.
@@ -357,7 +365,10 @@ fn mount(text: &str) -> Result<Mount, Wrong> {
         }
         "bind" => Ok(Mount { target: wanted()?, kind: MountKind::Context { source: get(&["source", "src"]).unwrap_or_default() } }),
         "tmpfs" => Ok(Mount { target: wanted()?, kind: MountKind::Empty }),
-        "secret" => Err(Wrong::hint("`RUN --mount=type=secret` is not supported", "a file that `COPY` puts into an earlier stage stays out of the image")),
+        "secret" => Err(Wrong::hint(
+            "`RUN --mount=type=secret` is not supported",
+            "a file that `COPY` puts into an earlier stage stays out of the image",
+        )),
         "ssh" => Err(Wrong::hint("`RUN --mount=type=ssh` is not supported", "fetch what needs a key before the build, and `COPY` it")),
         other => Err(Wrong::new(format!("`RUN --mount=type={other}` is not known"))),
     }

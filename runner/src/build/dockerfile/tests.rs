@@ -83,7 +83,9 @@ fn pairs_and_flags() {
     let Instruction::Copy(copy) = only("COPY --link --chown=a:b --chmod=755 [\"a b\", \"c\"]") else { panic!("a copy") };
     assert_eq!((copy.chown.as_deref(), copy.chmod.as_deref(), &*copy.target), (Some("a:b"), Some("755"), "c"));
     assert_eq!(copy.sources, [ContentSource::Path("a b".into())]);
-    let Instruction::Run(run) = only("RUN --mount=type=cache,id=x,target=/c --mount=target=/b,source=s --network=none a") else { panic!("a run") };
+    let Instruction::Run(run) = only("RUN --mount=type=cache,id=x,target=/c --mount=target=/b,source=s --network=none a") else {
+        panic!("a run")
+    };
     assert_eq!(run.network, RunNetwork::None);
     assert_eq!(run.mounts[0], Mount { target: "/c".into(), kind: MountKind::Cache { id: "x".into() } });
     assert_eq!(run.mounts[1], Mount { target: "/b".into(), kind: MountKind::Context { source: "s".into() } });
