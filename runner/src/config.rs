@@ -17,6 +17,7 @@ pub use crate::sandbox::network::Networking;
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod batch;
+pub mod docker;
 mod filter;
 mod limits;
 mod network;
@@ -32,6 +33,7 @@ pub use serve::{
     Surplus, functions,
 };
 pub use volume::{VolumeError, volumes};
+use volume::{inside, readable};
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -250,7 +252,7 @@ pub fn layers(given: &[PathBuf], volumes: &[Volume]) -> Result<Vec<PathBuf>, Con
         return Err(ConfigError::TwoOpts);
     }
     let layer = |path: &PathBuf| {
-        let real = volume::readable(path).map_err(|source| ConfigError::Layer { path: path.clone(), source })?;
+        let real = readable(path).map_err(|source| ConfigError::Layer { path: path.clone(), source })?;
         if real.is_dir() { Ok(real) } else { Err(ConfigError::LayerForm { path: path.clone() }) }
     };
     given.iter().map(layer).collect()

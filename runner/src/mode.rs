@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod detach;
+pub mod docker;
 pub mod doctor;
 pub mod images;
 mod inside;
@@ -14,6 +15,7 @@ pub mod serve;
 pub mod shell;
 mod signals;
 mod stay_open;
+mod underway;
 mod work;
 
 use std::io::Write;

@@ -8,6 +8,7 @@ use rootfs_cache::store::PruneScope;
 
 mod args;
 mod batch;
+mod docker;
 pub mod env;
 mod run;
 mod serve;
@@ -18,6 +19,7 @@ use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ProfileReade
 use env::OwnEnvironment;
 use usage::Ended;
 
+use crate::config::docker::{DockerCommand, Place};
 use crate::config::{BatchConfig, Detached, DoctorSubject, ImageSource, Listing, LockAction, RunConfig, SeccompReader, ServeConfig, Talk};
 use crate::exit_code::Failure;
 
@@ -75,6 +77,13 @@ pub enum Command {
         /// What is said.
         talk: Talk,
     },
+    /// Something that docker would do.
+    Docker {
+        /// What.
+        command: Box<DockerCommand>,
+        /// Where.
+        place: Box<Place>,
+    },
     /// Try what a sandbox needs.
     Doctor {
         /// What is printed.
@@ -89,6 +98,10 @@ pub enum Command {
 /// Reads a command line (its first word is the program's name).
 pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
     let line: Vec<OsString> = line.into_iter().collect();
+    if let Some(words) = docker::words(&line) {
+        let (command, place) = docker::read(words, own)?;
+        return Ok(Command::Docker { command: Box::new(command), place: Box::new(place) });
+    }
     let matches = Cli::command().try_get_matches_from(&line)?;
     let cli = Cli::from_arg_matches(&matches)?;
     Ok(match cli.command {

@@ -8,6 +8,7 @@ use rootfs_cache::pull::PullPolicy;
 
 use super::inside::{Inside, NotInside};
 use super::signals::Signals;
+use super::underway::Underway;
 use super::work::{self, Purpose, Work};
 use super::{async_runtime, print, serve, shell, stay_open};
 use crate::config::{Color, Loudness, ResultFormat, RunConfig, Stdin};
@@ -33,6 +34,21 @@ impl NotRun {
     pub(super) fn new(failure: Failure, is_of_network: bool) -> Self {
         Self { failure, is_of_network }
     }
+
+    /// Whether the host's network may do.
+    pub(super) fn is_of_network(&self) -> bool {
+        self.is_of_network
+    }
+
+    /// Why.
+    pub(super) fn failure(&self) -> &Failure {
+        &self.failure
+    }
+
+    /// Why, for whoever gives up.
+    pub(super) fn into_failure(self) -> Failure {
+        self.failure
+    }
 }
 
 impl From<Failure> for NotRun {
@@ -43,8 +59,13 @@ impl From<Failure> for NotRun {
 
 /// Runs what `config` says; on the host's network where none of its own is granted, nobody asked for one by name and nothing that was asked for hangs on it.
 pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
+    run_told(config, &Underway::default())
+}
+
+/// The same; `underway` is told once it runs, or listens.
+pub(super) fn run_told(config: &RunConfig, underway: &Underway) -> Result<ExitCode, Failure> {
     let mut event = None;
-    let not_run = match attempt(config, &mut event, without_effect(&config.networking)) {
+    let not_run = match attempt(config, &mut event, without_effect(&config.networking), underway) {
         Ok(code) => return Ok(code),
         Err(not_run) => not_run,
     };
@@ -58,7 +79,7 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
     }
     let why = on_host_network(&not_run.failure);
     let config = with_host_network(config);
-    attempt(&config, &mut event, Some(&why)).map_err(|not_run| not_run.failure)
+    attempt(&config, &mut event, Some(&why), underway).map_err(|not_run| not_run.failure)
 }
 
 /// What is said where there is no network of its own.
@@ -87,10 +108,10 @@ fn without_effect(networking: &Networking) -> Option<&'static str> {
 }
 
 /// One attempt; `said` is said of it. The event is read once.
-fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) -> Result<ExitCode, NotRun> {
+fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>, underway: &Underway) -> Result<ExitCode, NotRun> {
     let work = work::of(config)?;
     if let Some(listen) = stay_open::asked_for(config, &work)? {
-        return Ok(serve::stay_open(config, work, listen, said)?);
+        return Ok(serve::stay_open(config, work, listen, (said, underway))?);
     }
     refuse_inner_port(&config.networking)?;
     let Work { userland, command, variables, purpose, needs, note, .. } = work;
@@ -129,6 +150,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
                 if let Some(said) = said {
                     report.note(&format!("undocked: {said}"));
                 }
+                underway.tell(Vec::new());
                 let ran = start
                     .function(
                         Run { function: &function, event, networking: Rc::new(config.networking.clone()), api_port },

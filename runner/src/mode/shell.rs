@@ -57,13 +57,13 @@ pub(super) fn say(what: &str) {
     let _ = std::io::stderr().write_all(format!("undocked: {what}\n").as_bytes());
 }
 
-fn not_planned(error: PlanError) -> NotRun {
+pub(super) fn not_planned(error: PlanError) -> NotRun {
     let (hint, is_of_network) = (error.hint(), matches!(error, PlanError::NoNetwork { .. }));
     NotRun::new(Failure::could_not_run(error).with_hint(hint), is_of_network)
 }
 
 /// Docker's exit codes for a command that is not there, or is no program.
-fn not_launched(error: LaunchError) -> NotRun {
+pub(super) fn not_launched(error: LaunchError) -> NotRun {
     let (hint, is_of_network) = (error.hint(), matches!(error, LaunchError::NoNetwork { .. }));
     let code = match &error {
         LaunchError::Exec { source, .. } if source.raw_os_error() == Some(libc::ENOENT) => ExitCode::NOT_FOUND,
