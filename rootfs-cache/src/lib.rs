@@ -1,6 +1,9 @@
 //! rootfs-cache
 pub mod digest;
+pub mod export;
+pub mod local;
 pub mod lock;
+pub mod made;
 pub mod manifest;
 pub mod pull;
 pub mod reference;

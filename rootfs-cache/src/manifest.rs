@@ -2,12 +2,13 @@
 //!
 //! Pure: bytes in, values out. What we do not read (`urls` of foreign layers above all, CVE-2020-15157) has no field here and so cannot be followed.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::digest::Digest;
 use crate::reference::Platform;
 use crate::rootfs::ImageConfig;
+use crate::unpack::Compression;
 
 /// Largest manifest or index read: the OCI distribution specification lets registries refuse more.
 pub const MANIFEST_MAX_BYTES: u64 = 4 << 20;
@@ -20,11 +21,21 @@ const ENTRIES_MAX: usize = 10_000;
 
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The media type of OCI's manifest.
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of OCI's index.
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The media type of OCI's image config.
+pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+/// The media type of a plain layer of OCI's.
+pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// The media type of a layer of OCI's compressed with gzip.
+pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// The media type of a layer of OCI's compressed with zstd.
+pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// Every media type of manifest we read, as sent in `Accept`.
 pub(crate) const ACCEPTED: [&str; 4] = [OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST];
-const CONFIGS: [&str; 2] = ["application/vnd.docker.container.image.v1+json", "application/vnd.oci.image.config.v1+json"];
+const CONFIGS: [&str; 2] = ["application/vnd.docker.container.image.v1+json", OCI_CONFIG];
 /// A layer is one of these with nothing, `.gzip`, `+gzip`, `.zstd` or `+zstd` behind. Which of them is sniffed from its first bytes while it is unpacked.
 const LAYERS: [&str; 4] = [
     "application/vnd.docker.image.rootfs.diff.tar",
@@ -95,7 +106,7 @@ pub enum ManifestError {
 }
 
 /// Names a blob or a manifest: its digest, its size, and what it is.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
     /// What it is.
@@ -187,7 +198,8 @@ impl Document {
 }
 
 impl Manifest {
-    fn from_json(bytes: &[u8]) -> Result<Self, ManifestError> {
+    /// Reads one platform's manifest.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, ManifestError> {
         let manifest: Self = parse("manifest", bytes)?;
         check_count("manifest", "layers", manifest.layers.len(), LAYERS_MAX)?;
         let not_an_image = |part, found: &Descriptor| Err(ManifestError::NotAnImage { part, media_type: found.media_type.clone() });
@@ -260,6 +272,49 @@ impl IndexEntry {
         };
         let variant = platform.variant.as_ref().filter(|variant| !variant.is_empty()).map(|variant| format!("/{variant}"));
         format!("{}/{}{}", platform.os, platform.architecture, variant.unwrap_or_default())
+    }
+}
+
+/// A manifest of OCI's for what is ours, always the same for the same.
+pub fn new_manifest(config: &Descriptor, layers: &[Descriptor]) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct NewManifest<'a> {
+        schema_version: u64,
+        media_type: &'static str,
+        config: &'a Descriptor,
+        layers: &'a [Descriptor],
+    }
+    let manifest = NewManifest { schema_version: 2, media_type: OCI_MANIFEST, config, layers };
+    serde_json::to_vec(&manifest).expect("texts and numbers are always JSON")
+}
+
+/// The media type of a manifest: the one that it says, or the one that fits its config.
+pub fn media_type_of(bytes: &[u8], manifest: &Manifest) -> &'static str {
+    let said = serde_json::from_slice::<Outline<'_>>(bytes).map(|outline| outline.media_type).unwrap_or_default();
+    let is_docker = said == DOCKER_MANIFEST || (said.is_empty() && manifest.config.media_type != OCI_CONFIG);
+    if is_docker { DOCKER_MANIFEST } else { OCI_MANIFEST }
+}
+
+/// The same content by OCI's media type.
+pub fn to_oci(descriptor: &Descriptor) -> Descriptor {
+    let of = &descriptor.media_type;
+    let media_type = match of.as_str() {
+        config if CONFIGS.contains(&config) => OCI_CONFIG,
+        oci if oci.starts_with("application/vnd.oci.") => oci,
+        gzip if gzip.ends_with("gzip") => OCI_LAYER_GZIP,
+        zstd if zstd.ends_with("zstd") => OCI_LAYER_ZSTD,
+        _ => OCI_LAYER,
+    };
+    Descriptor { media_type: media_type.to_owned(), ..descriptor.clone() }
+}
+
+/// OCI's media type of a layer.
+pub fn layer_media_type(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => OCI_LAYER,
+        Compression::Gzip => OCI_LAYER_GZIP,
+        Compression::Zstd => OCI_LAYER_ZSTD,
     }
 }
 

@@ -11,14 +11,16 @@ use crate::digest::Digest;
 use crate::lock::{LockError, LockFiles, Locked, LockedImage, edit};
 use crate::reference::{ImageReference, Platform};
 use crate::rootfs::Rootfs;
-use crate::source::{Notes, RegistryAccess, RemoteImage, SourceError};
+use crate::source::{Notes, RegistryAccess, RemoteImage, Source, SourceError};
 use crate::store::{Cache, CacheError, NewImage};
 use crate::unpack::{Limits, UnpackError};
 
 mod layers;
+mod load;
 mod target;
 
 use layers::LayerPull;
+pub use load::{ArchiveInput, LoadedImage, load};
 use target::Target;
 
 /// When to ask where the image comes from.
@@ -31,6 +33,16 @@ pub enum PullPolicy {
     Always,
     /// Never.
     Never,
+}
+
+/// Whether the compressed blobs of layers stay in the cache beside what was unpacked from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeepBlobs {
+    /// Every layer's blob, so that the image can be saved and pushed without its registry. Those that are missing are fetched.
+    Yes,
+    /// They go as they come.
+    #[default]
+    No,
 }
 
 /// How to find an image, beside its reference.
@@ -48,6 +60,8 @@ pub struct PullOptions {
     pub frozen: bool,
     /// What a layer may cost.
     pub limits: Limits,
+    /// Whether blobs are kept.
+    pub blobs: KeepBlobs,
 }
 
 impl Default for PullOptions {
@@ -59,6 +73,7 @@ impl Default for PullOptions {
             locks: LockFiles::default(),
             frozen: false,
             limits: Limits::default(),
+            blobs: KeepBlobs::default(),
         }
     }
 }
@@ -213,10 +228,10 @@ impl PullError {
     }
 }
 
-/// The image, if the cache holds it and the lock files agree. Asks no registry: with [`PullPolicy::Always`] a tag gives nothing.
+/// The image, if the cache holds it and the lock files agree. Asks no registry: with [`PullPolicy::Always`] a tag gives nothing, nor does an image without
+/// the blobs that are to be kept, unless nobody may be asked.
 pub fn lookup(cache: &Cache, reference: &ImageReference, options: &PullOptions) -> Result<Option<Rootfs>, PullError> {
-    let target = Target::of(reference, options)?;
-    if target.must_be_asked_for(options.policy) { Ok(None) } else { target.cached(cache) }
+    Target::of(reference, options)?.found(cache, options)
 }
 
 /// The image: from the cache where the policy allows, else pulled.
@@ -229,9 +244,8 @@ pub async fn obtain(
     observer: &PullObserver<'_>,
 ) -> Result<Rootfs, PullError> {
     let target = Target::of(reference, options)?;
-    if !target.must_be_asked_for(options.policy)
-        && let Some(rootfs) = target.cached(cache)?
-    {
+    let in_cache = |source| PullError::Cache { reference: target.name.clone(), source };
+    if let Some(rootfs) = target.found(cache, options)? {
         return Ok(rootfs);
     }
     if options.policy == PullPolicy::Never {
@@ -239,33 +253,50 @@ pub async fn obtain(
     }
     observer(PullEvent::Resolving { reference: &target.name });
     let note = |text: &str| observer(PullEvent::Note(text));
-    let source = target.source(options, &note)?;
+    let source = target.source(cache, options, &note).await?;
     let image = target.resolve(&source).await?;
-    observer(PullEvent::Resolved { manifest: image.digest, layers: image.manifest.layers.len() });
-    let in_cache = |source| PullError::Cache { reference: target.name.clone(), source };
-    let rootfs = match cache.image(&image.digest).map_err(in_cache)? {
-        Some(rootfs) => rootfs,
-        None => {
-            let pull = LayerPull {
-                reference: &target.name,
-                cache,
-                source: &source,
-                limits: &options.limits,
-                observer,
-                stop: watch::Sender::new(false),
-            };
-            let layers = pull.all(&image).await?;
-            let new = NewImage { manifest: image.manifest_bytes.clone(), config: image.config_bytes.clone(), layers };
-            let cache = Arc::clone(cache);
-            layers::finished(spawn_blocking(move || cache.publish_image(new))).await.map_err(in_cache)?
-        }
-    };
+    let arrival = Arrival { cache, name: &target.name, source: &source, options, observer };
+    let rootfs = arrival.bring(&image).await?;
     cache.set_name(&target.name, &options.platform.to_string(), &image.digest).map_err(in_cache)?;
     if let Some(locked) = target.locked() {
         pin_first_use(locked, &image, options, &note);
     }
     observer(PullEvent::Done { manifest: image.digest });
     Ok(rootfs)
+}
+
+/// An image on its way from where it is into the cache.
+struct Arrival<'a> {
+    cache: &'a Arc<Cache>,
+    name: &'a str,
+    source: &'a Source<'a>,
+    options: &'a PullOptions,
+    observer: &'a PullObserver<'a>,
+}
+
+impl Arrival<'_> {
+    async fn bring(&self, image: &RemoteImage) -> Result<Rootfs, PullError> {
+        let in_cache = |source| PullError::Cache { reference: self.name.to_owned(), source };
+        (self.observer)(PullEvent::Resolved { manifest: image.digest, layers: image.manifest.layers.len() });
+        if let Some(rootfs) = self.cache.image(&image.digest).map_err(in_cache)?
+            && target::is_complete(self.cache, &rootfs, self.options).map_err(in_cache)?
+        {
+            return Ok(rootfs);
+        }
+        let pull = LayerPull {
+            reference: self.name,
+            cache: self.cache,
+            source: self.source,
+            limits: &self.options.limits,
+            blobs: self.options.blobs,
+            observer: self.observer,
+            stop: watch::Sender::new(false),
+        };
+        let layers = pull.all(image).await?;
+        let new = NewImage { manifest: image.manifest_bytes.clone(), config: image.config_bytes.clone(), layers };
+        let cache = Arc::clone(self.cache);
+        layers::finished(spawn_blocking(move || cache.publish_image(new))).await.map_err(in_cache)
+    }
 }
 
 /// An image that a lock file names without a verified pin is pinned now, in the user's own lock file, and that is said.

@@ -4,13 +4,14 @@
 //! parts of a URL or of a path.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::digest::{Digest, ParseDigestError};
 
+mod layout;
 mod platform;
 
+pub use layout::{LayoutForm, LayoutReference};
 pub use platform::{Architecture, Platform};
 
 /// Longest repository name with its registry, as docker has it.
@@ -31,7 +32,7 @@ pub enum ImageReference {
     Runtime(RuntimeId),
     /// An image in a registry.
     Registry(RegistryReference),
-    /// An image in an OCI layout directory, `oci:DIR[:REF]`.
+    /// An image in files of this machine: `oci:DIR[:REF]`, `oci-archive:FILE[:REF]`, `docker-archive:FILE[:REF]`.
     Layout(LayoutReference),
     /// The machine's own userland, `host`.
     Host,
@@ -89,11 +90,13 @@ pub enum ParseReferenceError {
         /// What is wrong with it.
         source: ParseDigestError,
     },
-    /// An OCI layout without a directory, or a colon with nothing behind it.
-    #[error("image reference `{text}`: `oci:DIR[:REF]` is wanted, but {missing} is missing")]
+    /// An OCI layout or an archive without its path, or a colon with nothing behind it.
+    #[error("image reference `{text}`: `{form}` is wanted, but {missing} is missing")]
     Layout {
         /// The whole reference.
         text: String,
+        /// How it is written.
+        form: &'static str,
         /// The part that is missing.
         missing: &'static str,
     },
@@ -116,8 +119,8 @@ impl FromStr for ImageReference {
         if text == "host" {
             return Ok(Self::Host);
         }
-        if let Some(rest) = text.strip_prefix("oci:") {
-            return LayoutReference::parse(text, rest).map(Self::Layout);
+        if let Some(layout) = LayoutReference::parse(text) {
+            return layout.map(Self::Layout);
         }
         if has_runtime_shape(text) {
             return text.parse().map(Self::Runtime);
@@ -218,6 +221,13 @@ impl RegistryReference {
     /// The same repository and tag without a digest, or none where there is no tag.
     pub fn without_digest(&self) -> Option<Self> {
         self.tag.as_ref().map(|_| Self { digest: None, ..self.clone() })
+    }
+
+    /// As docker shows it: without `docker.io/` and `library/`.
+    pub fn familiar(&self) -> String {
+        let full = self.to_string();
+        let short = full.strip_prefix("docker.io/").unwrap_or(&full);
+        short.strip_prefix("library/").filter(|_| self.registry == DOCKER_HUB).unwrap_or(short).to_owned()
     }
 
     /// The bare name this is docker's long form of: `docker.io/library/NAME:latest` is what `NAME` means.
@@ -327,46 +337,6 @@ fn host_of(registry: &str) -> &str {
 
 fn check_length(part: &'static str, text: &str, max: usize) -> Result<(), ParseReferenceError> {
     if text.len() > max { Err(ParseReferenceError::TooLong { part, length: text.len(), max }) } else { Ok(()) }
-}
-
-/// An image in an OCI layout directory.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct LayoutReference {
-    directory: PathBuf,
-    name: Option<String>,
-}
-
-impl LayoutReference {
-    /// The layout's directory as it was written.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// The image's `org.opencontainers.image.ref.name` in `index.json`; without one the layout must hold one image.
-    pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
-    }
-
-    /// The directory ends at the first colon, for names such as `lambci/lambda:nodejs12.x` hold colons themselves.
-    fn parse(text: &str, rest: &str) -> Result<Self, ParseReferenceError> {
-        let missing = |missing| ParseReferenceError::Layout { text: text.to_owned(), missing };
-        let (directory, name) = match rest.split_once(':') {
-            None => (rest, None),
-            Some((_, "")) => return Err(missing("REF after the colon")),
-            Some((directory, name)) => (directory, Some(name.to_owned())),
-        };
-        if directory.is_empty() || directory.contains('\0') {
-            return Err(missing("the directory"));
-        }
-        Ok(Self { directory: PathBuf::from(directory), name })
-    }
-}
-
-impl fmt::Display for LayoutReference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "oci:{}", self.directory.display())?;
-        self.name.as_ref().map_or(Ok(()), |name| write!(f, ":{name}"))
-    }
 }
 
 #[cfg(test)]

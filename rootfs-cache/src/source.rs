@@ -1,29 +1,37 @@
-//! Where images come from: a registry, or an OCI layout directory. Both give a digest for a name, and checked bytes for a digest.
+//! Where images come from: a registry, an OCI layout folder, or an archive. All give a digest for a name, and checked bytes for a digest.
 //!
 //! Knows nothing of the cache, of lock files or of unpacking.
 
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream};
 use oci_client::errors::OciDistributionError;
 
 use crate::digest::Digest;
 use crate::manifest::{CONFIG_MAX_BYTES, Descriptor, Document, MANIFEST_MAX_BYTES, Manifest, ManifestError};
-use crate::reference::{LayoutReference, Platform, RegistryReference};
+use crate::reference::{LayoutForm, LayoutReference, Platform, RegistryReference};
 use crate::rootfs::ImageConfig;
 
+mod archive;
 mod credentials;
 #[cfg(test)]
 pub(crate) mod fake_registry;
+mod files;
 mod layout;
 mod registry;
 
-pub(crate) use layout::LayoutSource;
+pub(crate) use archive::Spool;
+use archive::{DockerArchive, TarFile};
+use files::Files;
+pub use files::LocalError;
+pub(crate) use layout::{FULL_NAME, LayoutSource, NAME};
 use registry::RegistrySource;
 
+/// How much of a local blob is read at once.
+const CHUNK_BYTES: usize = 256 << 10;
 /// An index may hold an index, and that one images.
 const DEPTH_MAX: usize = 2;
 
@@ -37,7 +45,7 @@ pub struct RegistryAccess {
 }
 
 /// Who hears what the user should read.
-pub(crate) type Notes<'a> = &'a (dyn Fn(&str) + Send + Sync);
+pub type Notes<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// Why a source gave nothing.
 #[derive(Debug, thiserror::Error)]
@@ -130,13 +138,13 @@ pub enum SourceError {
         /// What the connection said.
         source: io::Error,
     },
-    /// A file of the layout cannot be read.
-    #[error("cannot read `{}` of the OCI layout", path.display())]
-    Layout {
+    /// A file of a layout, or an archive, cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Local {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
+        /// Why.
+        source: LocalError,
     },
 }
 
@@ -153,6 +161,7 @@ impl SourceError {
                 Some(format!("the registry limits how much one address may pull: wait, or `docker login {registry}`"))
             }
             Self::Digest { .. } | Self::Size { .. } => Some("the copy there is damaged, or something in between changes it".to_owned()),
+            Self::Local { source, .. } => source.hint(),
             Self::Broken { .. } => Some("try again; image layers that came whole are kept".to_owned()),
             Self::Manifest { source: ManifestError::Platform { .. }, .. } => Some("choose another with `--platform`".to_owned()),
             _ => None,
@@ -160,12 +169,25 @@ impl SourceError {
     }
 }
 
-/// One repository of a registry, or one layout.
+/// An image of an archive.
+#[derive(Debug, Clone)]
+pub(crate) struct ArchivedImage {
+    /// As they are written there.
+    pub(crate) names: Vec<String>,
+    /// Its platform's manifest.
+    pub(crate) manifest: Digest,
+    /// What its config says it is for; `None` for what is not run here.
+    pub(crate) platform: Option<Platform>,
+}
+
+/// One repository of a registry, one layout, or one archive.
 pub(crate) enum Source<'a> {
     /// A repository of a registry.
     Registry(Box<RegistrySource<'a>>),
     /// A name in an OCI layout.
     Layout(LayoutSource),
+    /// An archive of docker's.
+    Docker(Box<DockerArchive>),
 }
 
 /// The manifest and config of one platform's image, checked.
@@ -185,9 +207,40 @@ impl<'a> Source<'a> {
         RegistrySource::new(reference, access, notes).map(|source| Self::Registry(Box::new(source)))
     }
 
-    /// Opens a layout. Nothing is read yet.
-    pub(crate) fn layout(reference: &LayoutReference) -> Self {
-        Self::Layout(LayoutSource::new(reference))
+    /// Opens a layout or an archive. Of a folder nothing is read yet; of an archive what it lists, which blocks.
+    pub(crate) fn local(reference: &LayoutReference, spool: Spool<'_>) -> Result<Self, SourceError> {
+        let path = reference.path();
+        let open = || TarFile::open(path, spool).map_err(|error| error.at(path));
+        Ok(match reference.form() {
+            LayoutForm::Folder => Self::Layout(LayoutSource::folder(reference)),
+            LayoutForm::OciArchive => Self::Layout(LayoutSource::new(Files::Archive(open()?), reference)),
+            LayoutForm::DockerArchive => Self::Docker(Box::new(DockerArchive::new(open()?, Some(reference))?)),
+        })
+    }
+
+    /// Opens an archive of either kind, whose images are all wanted. Blocks. `path` is what it is called in messages.
+    pub(crate) fn archive(path: &Path, stream: Option<&mut dyn Read>, spool: Spool<'_>) -> Result<Self, SourceError> {
+        let tar = match stream {
+            None => TarFile::open(path, spool),
+            Some(stream) => TarFile::from_stream(path, stream, spool),
+        };
+        let tar = tar.map_err(|error| error.at(path))?;
+        if tar.has(archive::LIST) {
+            return Ok(Self::Docker(Box::new(DockerArchive::new(tar, None)?)));
+        }
+        if !tar.has("index.json") {
+            return Err(LocalError::NoImage.at(path));
+        }
+        Ok(Self::Layout(LayoutSource::all(Files::Archive(tar))))
+    }
+
+    /// All images of an archive.
+    pub(crate) fn images(&self, platform: &Platform) -> Result<Vec<ArchivedImage>, SourceError> {
+        match self {
+            Self::Registry(_) => Ok(Vec::new()),
+            Self::Layout(source) => source.images(platform),
+            Self::Docker(source) => Ok(source.images().to_vec()),
+        }
     }
 
     /// What the name means now: the digest of a manifest or of an index.
@@ -195,6 +248,7 @@ impl<'a> Source<'a> {
         match self {
             Self::Registry(source) => source.current().await,
             Self::Layout(source) => source.current(platform),
+            Self::Docker(source) => source.current(),
         }
     }
 
@@ -224,6 +278,7 @@ impl<'a> Source<'a> {
         match self {
             Self::Registry(source) => source.manifest(digest).await,
             Self::Layout(source) => source.manifest(digest),
+            Self::Docker(source) => source.manifest(digest),
         }
     }
 
@@ -243,6 +298,7 @@ impl<'a> Source<'a> {
         match self {
             Self::Registry(source) => source.blob(blob).await,
             Self::Layout(source) => source.blob(blob),
+            Self::Docker(source) => source.blob(blob),
         }
     }
 }
@@ -292,6 +348,17 @@ impl Blob {
             None => SourceError::Broken { place, blob: self.descriptor.digest, received: self.received, source },
         }
     }
+}
+
+/// A local file's chunks. It is read where it is asked for, which blocks shortly.
+fn chunks_of(mut file: impl Read + Send + 'static) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let mut next = move || {
+        let mut buffer = vec![0; CHUNK_BYTES];
+        let length = file.read(&mut buffer)?;
+        buffer.truncate(length);
+        Ok((length > 0).then(|| Bytes::from(buffer)))
+    };
+    stream::iter(std::iter::from_fn(move || next().transpose()))
 }
 
 fn check_size(document: &'static str, size: u64, max: u64) -> Result<(), SourceError> {

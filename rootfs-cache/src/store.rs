@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::digest::Digest;
 
+mod blobs;
 mod images;
 mod layers;
 mod locks;
@@ -17,7 +18,8 @@ mod names;
 mod prune;
 mod staging;
 
-pub use images::{ImageSummary, NewImage};
+pub use blobs::{BlobStaging, StoredBlob};
+pub use images::{ImageDocuments, ImageSummary, NewImage};
 pub use layers::{LayerClaim, LayerStaging, StoredLayer};
 pub use names::NamedImage;
 pub use prune::{PruneScope, Pruned};
@@ -108,10 +110,10 @@ pub enum CacheError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// A layer was to be published with another layer's content.
-    #[error("layer {layer}: what was unpacked has the digest {found}")]
+    /// A layer, or a blob to be kept, was to be published with another one's content.
+    #[error("layer {layer}: what came has the digest {found}")]
     Digest {
-        /// What the layer was claimed under.
+        /// What it was to be published under.
         layer: Digest,
         /// What it is.
         found: Digest,
@@ -176,6 +178,11 @@ impl Cache {
     /// The directory it was opened in.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// A file of no name for what is read once and not kept.
+    pub(crate) fn nameless_file(&self) -> io::Result<std::fs::File> {
+        staging::nameless_file(staging::open_directory(self.store.as_fd(), "tmp")?.as_fd())
     }
 
     /// A directory of the store.

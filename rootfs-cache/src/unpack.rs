@@ -21,6 +21,7 @@ mod writer;
 
 pub use entry::EntryError;
 use inflate::BlobReader;
+pub(crate) use inflate::{decoder as inflated, sniff};
 pub use tar::TarError;
 pub(crate) use writer::timestamps;
 use writer::{Written, write_layer};
@@ -32,6 +33,9 @@ const CHUNKS: usize = 4;
 const READ_BYTES: usize = 256 << 10;
 /// A layer may inflate to this before its ratio is looked at: small ones may be all zeros.
 const RATIO_FREE_BYTES: u64 = 256 << 20;
+
+/// Inflated bytes per compressed byte that no honest deflate reaches.
+pub(crate) const RATIO_MAX: u64 = 1100;
 
 /// What one layer may cost before it is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +51,7 @@ pub struct Limits {
 impl Default for Limits {
     /// 10 GiB as Lambda has it, two million entries, and 1100:1, which deflate cannot reach.
     fn default() -> Self {
-        Self { bytes: 10 << 30, entries: 2_000_000, ratio: 1100 }
+        Self { bytes: 10 << 30, entries: 2_000_000, ratio: RATIO_MAX }
     }
 }
 
@@ -231,9 +235,9 @@ fn inflate_into<R: Read>(
     let damaged = |bytes| move |source| UnpackError::Inflate { layer, bytes, source };
     let mut start = [0; 4];
     let length = fill(blob, &mut start).map_err(damaged(0))?;
-    let compression = inflate::sniff(&start[..length]);
+    let compression = sniff(&start[..length]);
     let blob_bytes = blob.counter();
-    let mut tar = inflate::decoder(compression, start[..length].chain(BufReader::with_capacity(READ_BYTES, blob)));
+    let mut tar = inflated(compression, start[..length].chain(BufReader::with_capacity(READ_BYTES, blob)));
     loop {
         let mut chunk = empty.try_recv().unwrap_or_else(|_| vec![0; CHUNK_BYTES]);
         let length = fill(&mut tar, &mut chunk).map_err(damaged(bytes))?;

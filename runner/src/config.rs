@@ -19,6 +19,7 @@ use crate::sandbox::{Filter, IsolationChoice, Volume};
 mod batch;
 pub mod docker;
 mod filter;
+mod images;
 mod limits;
 mod network;
 mod serve;
@@ -26,6 +27,10 @@ mod volume;
 
 pub use batch::{BatchConfig, EventSource, ParseShardError, Reuse, Shard};
 pub use filter::{PolicyError, filter};
+pub use images::{
+    ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, PushConfig,
+    RemoveConfig, SaveConfig, SaveOutput, TagConfig,
+};
 pub use limits::{CpuRule, memory, tmp_size};
 pub use network::{NetworkError, NetworkOptions, networking};
 pub use serve::{
@@ -147,17 +152,6 @@ pub enum Color {
     Always,
     /// Never.
     Never,
-}
-
-/// The form of a list of images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listing {
-    /// A table for people.
-    Table,
-    /// One JSON array.
-    Json,
-    /// One digest a line.
-    Digests,
 }
 
 /// What is done to a lock file.

@@ -6,15 +6,18 @@ pub mod docker;
 pub mod doctor;
 pub mod images;
 mod inside;
+pub mod load;
 pub mod lock;
 pub mod once;
 mod progress;
 pub mod pull;
 mod ready;
+pub mod save;
 pub mod serve;
 pub mod shell;
 mod signals;
 mod stay_open;
+pub mod tag;
 mod underway;
 mod work;
 

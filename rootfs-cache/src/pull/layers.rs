@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -10,11 +10,11 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinError, spawn_blocking};
 
-use super::{PullError, PullEvent, PullObserver};
+use super::{KeepBlobs, PullError, PullEvent, PullObserver};
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
 use crate::source::{Blob, RemoteImage, Source, SourceError};
-use crate::store::{Cache, CacheError, LayerClaim, LayerStaging, StoredLayer};
+use crate::store::{BlobStaging, Cache, CacheError, LayerClaim, StoredLayer};
 use crate::unpack::{Limits, UnpackError, unpack_layer};
 
 /// Layers under way at once: a registry's connections and a machine's cores are soon the limit, and every layer has its own unpacker.
@@ -28,6 +28,7 @@ pub(super) struct LayerPull<'a> {
     pub(super) cache: &'a Arc<Cache>,
     pub(super) source: &'a Source<'a>,
     pub(super) limits: &'a Limits,
+    pub(super) blobs: KeepBlobs,
     pub(super) observer: &'a PullObserver<'a>,
     /// Set when a layer has failed.
     pub(super) stop: watch::Sender<bool>,
@@ -83,15 +84,14 @@ impl LayerPull<'_> {
     /// One layer; `None` if another failed before this one was done.
     async fn one(&self, layer: Wanted<'_>) -> Result<Option<StoredLayer>, PullError> {
         let Descriptor { digest, size, .. } = *layer.blob;
-        let staging = match self.claim(digest).await? {
-            None => return Ok(None),
-            Some(LayerClaim::Mine(staging)) => staging,
-            Some(LayerClaim::Present(stored)) => {
+        let Some(job) = self.claim(digest).await? else { return Ok(None) };
+        if let LayerClaim::Present(stored) = &job.claim {
+            self.check(layer, *stored.diff_id())?;
+            if job.blob.is_none() {
                 (self.observer)(PullEvent::LayerPresent { digest });
-                self.check(layer, *stored.diff_id())?;
-                return Ok(Some(stored));
+                return Ok(Some(stored.clone()));
             }
-        };
+        }
         (self.observer)(PullEvent::LayerStarted { digest, size });
         let Some(blob) = self.unless_stopped(self.source.blob(layer.blob)).await else {
             return Ok(None);
@@ -99,7 +99,7 @@ impl LayerPull<'_> {
         let mut blob = blob.map_err(|source| self.failed(source))?;
         let (sender, receiver) = mpsc::channel(CHUNKS_AHEAD);
         let (limits, diff_id) = (self.limits.clone(), layer.diff_id);
-        let unpacking = spawn_blocking(move || unpack_and_publish(ChunkReader::new(receiver), staging, &limits, diff_id));
+        let unpacking = spawn_blocking(move || job.run(ChunkReader::new(receiver), &limits, diff_id));
         let fed = self.unless_stopped(self.feed(digest, &mut blob, sender)).await;
         let unpacked = finished(unpacking).await;
         let Some(fed) = fed else { return Ok(None) };
@@ -133,14 +133,17 @@ impl LayerPull<'_> {
     }
 
     /// The claim; `None` if another layer failed while a third party was making this one. What becomes of the claim then is dropped by its thread.
-    async fn claim(&self, digest: Digest) -> Result<Option<LayerClaim>, PullError> {
-        let cache = Arc::clone(self.cache);
+    async fn claim(&self, digest: Digest) -> Result<Option<LayerJob>, PullError> {
+        let (cache, keep) = (Arc::clone(self.cache), self.blobs);
         let (tell, told) = oneshot::channel();
         let mut claiming = spawn_blocking(move || {
             let mut tell = Some(tell);
-            cache.claim_layer(&digest, &mut || {
+            let claim = cache.claim_layer(&digest, &mut || {
                 let _ = tell.take().map(|tell| tell.send(()));
-            })
+            })?;
+            let is_missing = keep == KeepBlobs::Yes && cache.blob(&digest)?.is_none();
+            let blob = is_missing.then(|| cache.stage_blob()).transpose()?;
+            Ok(LayerJob { claim, blob })
         });
         let claim = tokio::select! {
             claim = finished(&mut claiming) => Some(claim),
@@ -178,12 +181,70 @@ fn largest_first<'a>(layers: impl Iterator<Item = Wanted<'a>>) -> Vec<Wanted<'a>
     layers
 }
 
-fn unpack_and_publish(reader: ChunkReader, staging: LayerStaging, limits: &Limits, diff_id: Digest) -> Result<StoredLayer, Fault> {
-    let unpacked = unpack_layer(reader, &staging, limits).map_err(Fault::Unpack)?;
-    if unpacked.diff_id != diff_id {
-        return Err(Fault::DiffId(unpacked.diff_id));
+/// What is to be done with a layer's blob.
+struct LayerJob {
+    /// To be unpacked unless the layer is there.
+    claim: LayerClaim,
+    /// Where it is kept, too.
+    blob: Option<BlobStaging>,
+}
+
+impl LayerJob {
+    /// Does it, and publishes what came of it. Blocks.
+    fn run(self, reader: ChunkReader, limits: &Limits, diff_id: Digest) -> Result<StoredLayer, Fault> {
+        let mut reader = KeepingReader { reader, blob: self.blob, failed: None };
+        let stored = match self.claim {
+            LayerClaim::Present(stored) => {
+                let read = io::copy(&mut reader, &mut io::sink());
+                reader.check()?;
+                read.map_err(|source| Fault::Unpack(UnpackError::Read { layer: *stored.digest(), source }))?;
+                stored
+            }
+            LayerClaim::Mine(staging) => {
+                let unpacked = unpack_layer(&mut reader, &staging, limits);
+                reader.check()?;
+                let unpacked = unpacked.map_err(Fault::Unpack)?;
+                if unpacked.diff_id != diff_id {
+                    return Err(Fault::DiffId(unpacked.diff_id));
+                }
+                staging.publish(unpacked).map_err(Fault::Cache)?
+            }
+        };
+        // From here on the layer's own hold keeps it from being pruned.
+        reader.blob.map(|blob| blob.publish(stored.digest())).transpose().map_err(|error| match error {
+            CacheError::Digest { layer, found } => Fault::Unpack(UnpackError::Digest { layer, bytes: stored.compressed_bytes(), found }),
+            other => Fault::Cache(other),
+        })?;
+        Ok(stored)
     }
-    staging.publish(unpacked).map_err(Fault::Cache)
+}
+
+/// Keeps what is read through it where that is wanted.
+struct KeepingReader {
+    reader: ChunkReader,
+    blob: Option<BlobStaging>,
+    /// Why it could not be kept: another error than that of the source.
+    failed: Option<CacheError>,
+}
+
+impl KeepingReader {
+    fn check(&mut self) -> Result<(), Fault> {
+        self.failed.take().map_or(Ok(()), |error| Err(Fault::Cache(error)))
+    }
+}
+
+impl Read for KeepingReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.reader.read(buffer)?;
+        if let Some(blob) = &mut self.blob {
+            blob.write_all(&buffer[..length]).map_err(|source| {
+                let kind = source.kind();
+                self.failed = Some(blob.cannot_write(source));
+                io::Error::from(kind)
+            })?;
+        }
+        Ok(length)
+    }
 }
 
 /// The result of a blocking task. It panics where the task did.

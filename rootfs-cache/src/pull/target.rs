@@ -1,14 +1,20 @@
 //! Which image a reference means once the lock files are heard, and what it must contain.
 
-use std::path::absolute;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, absolute};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{PullError, PullOptions, PullPolicy};
+use tokio::task::spawn_blocking;
+
+use super::layers::finished;
+use super::{KeepBlobs, PullError, PullOptions, PullPolicy};
 use crate::digest::Digest;
 use crate::lock::{LockName, Locked};
-use crate::reference::{ImageReference, LayoutReference, Platform, RegistryReference, RuntimeId};
+use crate::reference::{ImageReference, LayoutForm, LayoutReference, Platform, RegistryReference, RuntimeId};
 use crate::rootfs::Rootfs;
-use crate::source::{Notes, RemoteImage, Source, SourceError};
-use crate::store::Cache;
+use crate::source::{LayoutSource, Notes, RemoteImage, Source, SourceError};
+use crate::store::{Cache, CacheError};
 
 /// Where the image is, and what binds us.
 pub(super) struct Target<'a> {
@@ -67,21 +73,33 @@ impl<'a> Target<'a> {
         Some(self.locked()?.verified.as_ref()?.manifest)
     }
 
+    /// The image, if the cache's answer does.
+    pub(super) fn found(&self, cache: &Cache, options: &PullOptions) -> Result<Option<Rootfs>, PullError> {
+        if self.must_be_asked_for(options.policy) {
+            return Ok(None);
+        }
+        let in_cache = |source| PullError::Cache { reference: self.name.clone(), source };
+        match self.cached(cache)? {
+            Some(rootfs) if options.policy == PullPolicy::Never || is_complete(cache, &rootfs, options).map_err(in_cache)? => {
+                Ok(Some(rootfs))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Whether the cache's answer does not do. A digest never means anything else, and a layout is read in any case.
-    pub(super) fn must_be_asked_for(&self, policy: PullPolicy) -> bool {
+    fn must_be_asked_for(&self, policy: PullPolicy) -> bool {
         policy == PullPolicy::Always && matches!(self.place, Place::Tag(..))
     }
 
     /// The image, if the cache holds it. Asks no registry.
-    pub(super) fn cached(&self, cache: &Cache) -> Result<Option<Rootfs>, PullError> {
+    fn cached(&self, cache: &Cache) -> Result<Option<Rootfs>, PullError> {
         let in_cache = |source| PullError::Cache { reference: self.name.clone(), source };
         let known = match &self.place {
-            Place::Layout(layout) => {
-                let Source::Layout(layout) = Source::layout(layout) else {
-                    return Ok(None);
-                };
-                Some(layout.platform_manifest(self.platform).map_err(|source| self.failed(source))?)
+            Place::Layout(layout) if layout.form() == LayoutForm::Folder => {
+                Some(LayoutSource::folder(layout).platform_manifest(self.platform).map_err(|source| self.failed(source))?)
             }
+            Place::Layout(archive) => return self.read_before(archive, cache),
             Place::Digest(_, digest) => Some(*digest),
             Place::Tag(..) => self.locked_digest(),
         };
@@ -100,9 +118,23 @@ impl<'a> Target<'a> {
         }
     }
 
-    pub(super) fn source<'n>(&self, options: &PullOptions, notes: Notes<'n>) -> Result<Source<'n>, PullError> {
+    /// What an archive held when it was last read, if nobody has touched it since: one that is compressed would have to be inflated anew for every run.
+    fn read_before(&self, archive: &LayoutReference, cache: &Cache) -> Result<Option<Rootfs>, PullError> {
+        let in_cache = |source| PullError::Cache { reference: self.name.clone(), source };
+        let Some(named) = cache.named(&self.name, &self.platform.to_string()).map_err(in_cache)? else {
+            return Ok(None);
+        };
+        if is_older(archive.path(), named.pulled) { cache.image(&named.manifest).map_err(in_cache) } else { Ok(None) }
+    }
+
+    /// Opens where the image is, which may block.
+    pub(super) async fn source<'n>(&self, cache: &Arc<Cache>, options: &PullOptions, notes: Notes<'n>) -> Result<Source<'n>, PullError> {
         match &self.place {
-            Place::Layout(layout) => Ok(Source::layout(layout)),
+            Place::Layout(layout) => {
+                let (layout, cache) = (layout.clone(), Arc::clone(cache));
+                let open = move || Source::local(&layout, &|| cache.nameless_file());
+                finished(spawn_blocking(open)).await.map_err(|source| self.failed(source))
+            }
             Place::Digest(reference, _) | Place::Tag(reference, _) => {
                 Source::registry(reference, &options.access, notes).map_err(|source| self.failed(source))
             }
@@ -139,6 +171,14 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Whether the cache holds what is to be kept beside the image.
+pub(super) fn is_complete(cache: &Cache, rootfs: &Rootfs, options: &PullOptions) -> Result<bool, CacheError> {
+    match options.blobs {
+        KeepBlobs::Yes => cache.has_blobs_of(rootfs.manifest_digest()),
+        KeepBlobs::No => Ok(true),
+    }
+}
+
 fn locked_runtime(runtime: &RuntimeId, options: &PullOptions) -> Result<Option<Place>, PullError> {
     let locked = options.locks.find(&LockName::Runtime(runtime), &options.platform).map_err(PullError::Lock)?;
     Ok(locked.map(|locked| Place::Tag(locked.image.reference.clone(), Some(Box::new(locked)))))
@@ -154,8 +194,13 @@ fn tagged(reference: &RegistryReference, options: &PullOptions) -> Result<Place,
     Ok(Place::Tag(reference.clone(), locked.map(Box::new)))
 }
 
+/// Whether the file is the same as it was then, by the time that no program can set. One that was changed within the same seconds counts as changed.
+fn is_older(path: &Path, then: SystemTime) -> bool {
+    let then = then.duration_since(UNIX_EPOCH).map_or(0, |then| then.as_secs());
+    std::fs::metadata(path).is_ok_and(|file| file.is_file() && u64::try_from(file.ctime()).is_ok_and(|changed| changed + 1 < then))
+}
+
 fn absolute_layout(layout: &LayoutReference) -> String {
-    let directory = absolute(layout.directory()).unwrap_or_else(|_| layout.directory().to_owned());
-    let name = layout.name().map(|name| format!(":{name}")).unwrap_or_default();
-    format!("oci:{}{name}", directory.display())
+    let path = absolute(layout.path()).unwrap_or_else(|_| layout.path().to_owned());
+    layout.at(path).to_string()
 }

@@ -2,6 +2,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
@@ -242,6 +243,79 @@ async fn layers_are_fetched_once() {
     other.push(&bench.registry, Some("d"));
     bench.obtain(&bench.reference(":d")).await.unwrap();
     assert_eq!(started(&bench).len(), 3, "the shared layer was there");
+}
+
+#[tokio::test]
+async fn blobs_are_kept_where_that_is_wanted() {
+    let mut bench = Bench::new().await;
+    let (made, other) = (image(&["x", "y"]), image(&["x", "z"]));
+    made.push(&bench.registry, Some("c"));
+    other.push(&bench.registry, Some("d"));
+    let (reference, both) = (bench.reference(":c"), bench.reference(":d"));
+    let kept = |bench: &Bench, made: &Made| {
+        [0, 1].map(|n| {
+            bench
+                .cache
+                .blob(&made.layer(n))
+                .unwrap()
+                .map(|mut file| {
+                    let mut bytes = Vec::new();
+                    std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
+                    assert_eq!(bytes, made.blobs[n]);
+                })
+                .is_some()
+        })
+    };
+    bench.obtain(&reference).await.unwrap();
+    assert_eq!(kept(&bench, &made), [false, false]);
+    bench.options.blobs = KeepBlobs::Yes;
+    bench.obtain(&both).await.unwrap();
+    assert_eq!(kept(&bench, &other), [true, true], "of the layer that was there, too");
+    bench.options.policy = PullPolicy::Never;
+    assert_eq!(bench.lookup(&reference).unwrap(), Some(made.digest()), "where nobody may be asked the image is enough");
+    bench.options.policy = PullPolicy::Missing;
+    assert_eq!(bench.lookup(&reference).unwrap(), None);
+    bench.requests();
+    for asked in [true, false] {
+        bench.obtain(&reference).await.unwrap();
+        assert_eq!((kept(&bench, &made), bench.requests() > 0), ([true, true], asked));
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_blob_is_not_kept() {
+    let made = image(&["x"]);
+    let path = format!("/blobs/{}", made.layer(0));
+    let honest = Arc::new(AtomicBool::new(true));
+    let is_honest = Arc::clone(&honest);
+    let registry = FakeRegistry::start(move |asked, registry| {
+        let lies = asked.path.ends_with(&path) && !is_honest.load(Ordering::Relaxed);
+        lies.then(|| {
+            let mut answer = registry.usual(&asked.path);
+            answer.body[20] ^= 1;
+            answer
+        })
+    })
+    .await;
+    let mut bench = Bench::with(registry);
+    made.push(&bench.registry, Some("c"));
+    for layer_is_there in [false, true] {
+        if layer_is_there {
+            honest.store(true, Ordering::Relaxed);
+            bench.options.blobs = KeepBlobs::No;
+            bench.obtain(&bench.reference(":c")).await.unwrap();
+        }
+        honest.store(false, Ordering::Relaxed);
+        bench.options.blobs = KeepBlobs::Yes;
+        let error = bench.obtain(&bench.reference(":c")).await.unwrap_err();
+        let says_digest = |error: &PullError| {
+            matches!(error, PullError::Unpack { source: UnpackError::Digest { .. }, .. })
+                || matches!(error, PullError::Source { source: SourceError::Digest { .. }, .. })
+        };
+        assert!(says_digest(&error), "{error:?}");
+        assert!(bench.cache.blob(&made.layer(0)).unwrap().is_none());
+        assert_eq!(fs::read_dir(bench.cache.root().join("v1/tmp")).unwrap().count(), 0);
+    }
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::*;
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -82,7 +84,7 @@ fn layouts() {
         ("oci:a b/../c:x", "a b/../c", Some("x")),
     ] {
         let Ok(ImageReference::Layout(reference)) = text.parse() else { panic!("{text}") };
-        assert_eq!((reference.directory(), reference.name()), (Path::new(directory), name), "{text}");
+        assert_eq!((reference.path(), reference.name()), (Path::new(directory), name), "{text}");
         assert_eq!(reference.to_string(), text);
     }
     assert_eq!("host".parse(), Ok(ImageReference::Host));
@@ -124,6 +126,8 @@ fn faults_say_what_and_where() {
         ("oci:".into(), "the directory is missing"),
         ("oci::x".into(), "the directory is missing"),
         ("oci:a:".into(), "REF after the colon is missing"),
+        ("oci-archive:".into(), "`oci-archive:FILE[:REF]` is wanted, but the file is missing"),
+        ("docker-archive:a.tar:".into(), "`docker-archive:FILE[:REF]` is wanted, but REF after the colon is missing"),
     ];
     for (text, wanted) in table {
         let fault = text.parse::<ImageReference>().expect_err(&text).to_string();

@@ -34,6 +34,10 @@ pub struct NewImage {
 pub struct ImageSummary {
     /// Digest of the platform manifest.
     pub manifest: Digest,
+    /// Digest of the config: docker's image ID.
+    pub id: Digest,
+    /// When its config says it was made, as written there.
+    pub created: Option<String>,
     /// References (with their platforms) that meant it when they were last pulled, sorted.
     pub names: Vec<(String, String)>,
     /// Number of layers.
@@ -46,12 +50,27 @@ pub struct ImageSummary {
     pub in_use: bool,
 }
 
+/// What an image was published with, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageDocuments {
+    /// The platform manifest.
+    pub manifest: Vec<u8>,
+    /// The image's config: its digest is docker's image ID.
+    pub config: Vec<u8>,
+}
+
 /// One line of `layers.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct LayerRecord {
     pub(super) digest: Digest,
     diff_id: Digest,
     bytes: u64,
+}
+
+/// The one field of a config that only a list of images shows.
+#[derive(Deserialize)]
+struct Created {
+    created: Option<String>,
 }
 
 impl Cache {
@@ -112,9 +131,11 @@ impl Cache {
         let directory = self.directory("images")?;
         let mut images = Vec::new();
         for manifest in stored_digests(directory.as_fd()).map_err(self.io("read", "images"))? {
-            let Some(layers) = self.layers_of(&manifest)? else { continue };
+            let (Some(layers), Some(documents)) = (self.layers_of(&manifest)?, self.documents(&manifest)?) else { continue };
             images.push(ImageSummary {
                 manifest,
+                id: Digest::of(&documents.config),
+                created: serde_json::from_slice::<Created>(&documents.config).ok().and_then(|config| config.created),
                 names: names
                     .iter()
                     .filter(|(_, name)| name.manifest == manifest)
@@ -128,6 +149,24 @@ impl Cache {
         }
         images.sort_by_key(|image| std::cmp::Reverse(image.last_used));
         Ok(images)
+    }
+
+    /// The manifest and config of an image; `None` if it is not, or no longer, there.
+    pub fn documents(&self, manifest: &Digest) -> Result<Option<ImageDocuments>, CacheError> {
+        let read = |file: &str| {
+            let name = format!("{}/{file}", image_name(manifest));
+            match read_file(self.store.as_fd(), &name) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(self.io("read", name)(error)),
+            }
+        };
+        Ok(read("manifest.json")?.zip(read("config.json")?).map(|(manifest, config)| ImageDocuments { manifest, config }))
+    }
+
+    /// Docker's ID of an image: the digest of its config.
+    pub fn image_id(&self, manifest: &Digest) -> Result<Option<Digest>, CacheError> {
+        Ok(self.documents(manifest)?.map(|documents| Digest::of(&documents.config)))
     }
 
     /// The layers of an image; `None` if it is not, or no longer, there.

@@ -190,7 +190,7 @@ impl Cache {
         Ok(LayerClaim::Mine(LayerStaging { digest: *layer, tmp, files, layers, path, _claim: claim, in_use }))
     }
 
-    fn use_layers(&self) -> Result<FileLock, CacheError> {
+    pub(super) fn use_layers(&self) -> Result<FileLock, CacheError> {
         let locks = self.directory("locks")?;
         FileLock::wait(locks.as_fd(), LAYERS_IN_USE, Hold::Shared, &mut || ()).map_err(self.io("lock", "locks"))
     }

@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, Dir};
+use rustix::fs::{AtFlags, Dir, statat};
 
+use super::blobs::blob_name;
 use super::images::{image_name, last_used};
 use super::layers::{LAYERS_IN_USE, read_meta};
 use super::locks::{FileLock, Hold, is_at, try_flock};
@@ -16,7 +17,7 @@ use crate::digest::Digest;
 /// What [`Cache::prune`] removes. What is in use stays in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PruneScope {
-    /// Only what no image needs: layers, left-over staging.
+    /// Only what no image needs: layers, kept blobs, left-over staging.
     Unreferenced,
     /// Also the images that no run used for so long.
     ImagesUnusedFor(Duration),
@@ -33,14 +34,18 @@ pub struct Pruned {
     pub layers: Vec<Digest>,
     /// Inflated bytes of the removed layers.
     pub bytes: u64,
+    /// Kept blobs removed.
+    pub blobs: Vec<Digest>,
+    /// Bytes of the removed blobs.
+    pub blob_bytes: u64,
     /// Images kept because a run holds them.
     pub in_use: Vec<Digest>,
-    /// Set when a pull runs: then all layers are kept.
+    /// Set when a pull runs: then all layers and blobs are kept.
     pub pull_running: bool,
 }
 
 impl Cache {
-    /// Removes an image, its names, and the layers that no image needs. One in use stays and is reported.
+    /// Removes an image, its names, and the layers and blobs that no image needs. One in use stays and is reported.
     pub fn remove(&self, manifest: &Digest) -> Result<Pruned, CacheError> {
         self.remove_images(&[*manifest])
     }
@@ -93,7 +98,7 @@ impl Cache {
         Ok(Removal::Done)
     }
 
-    /// Removes names without an image, layers without an image, locks without a holder, and left-over staging; all but the last only if no pull runs.
+    /// Removes names, layers and blobs without an image, locks without a holder, and left-over staging; all but the last only if no pull runs.
     fn remove_unreferenced(&self, tmp: &OwnedFd, pruned: &mut Pruned) -> Result<(), CacheError> {
         staging::sweep(tmp.as_fd()).map_err(self.io("sweep", "tmp"))?;
         let locks = self.directory("locks")?;
@@ -115,12 +120,25 @@ impl Cache {
             pruned.bytes += remove_layer(&layers, &layer, tmp).map_err(self.io("remove", format!("layers/{}", layer.hex())))?;
             pruned.layers.push(layer);
         }
+        self.remove_blobs(&needed, pruned)?;
         for (file, name) in self.names()? {
             if self.layers_of(&name.manifest)?.is_none() {
                 remove_file(&self.store, &file).map_err(self.io("remove", &file))?;
             }
         }
         remove_free_locks(&locks).map_err(self.io("remove", "locks"))
+    }
+
+    /// Whoever reads one goes on reading it.
+    fn remove_blobs(&self, needed: &BTreeSet<Digest>, pruned: &mut Pruned) -> Result<(), CacheError> {
+        for blob in self.kept_blobs()?.into_iter().filter(|blob| !needed.contains(blob)) {
+            let name = blob_name(&blob);
+            let bytes = statat(&self.store, &name, AtFlags::SYMLINK_NOFOLLOW).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
+            remove_file(&self.store, &name).map_err(self.io("remove", &name))?;
+            pruned.blobs.push(blob);
+            pruned.blob_bytes += bytes;
+        }
+        Ok(())
     }
 }
 

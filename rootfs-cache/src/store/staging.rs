@@ -1,5 +1,6 @@
 //! Private directories under `tmp`: whatever is made is made there and renamed into place when it is whole; whatever is removed is renamed there first.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -133,6 +134,21 @@ fn ignore_missing(result: io::Result<()>) -> io::Result<()> {
 /// Opens a directory of the store to read it, to lock it or to work in it.
 pub(super) fn open_directory(parent: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())?)
+}
+
+/// A file that has no name and is gone with its last descriptor.
+pub(super) fn nameless_file(tmp: BorrowedFd<'_>) -> io::Result<File> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    match rustix::fs::openat(tmp, c".", OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, mode) {
+        Ok(file) => return Ok(file.into()),
+        // Network file systems know no such files.
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let name = unused_name();
+    let file = rustix::fs::openat(tmp, &name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC, mode)?;
+    rustix::fs::unlinkat(tmp, &name, AtFlags::empty())?;
+    Ok(file.into())
 }
 
 fn unused_name() -> String {

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
@@ -302,4 +303,49 @@ fn locks_on_removed_files_are_none() {
         let _second = other.join().unwrap();
         assert!(locks::FileLock::take(locks.as_fd(), "l", locks::Hold::Exclusive).unwrap().is_none(), "the new file is locked");
     });
+}
+
+fn kept(cache: &Cache, bytes: &[u8]) -> StoredBlob {
+    let mut staging = cache.stage_blob().unwrap();
+    bytes.chunks(3).for_each(|part| staging.write_all(part).unwrap());
+    staging.publish(&Digest::of(bytes)).unwrap()
+}
+
+#[test]
+fn blobs_are_kept_whole_or_not_at_all() {
+    let bench = Bench::new();
+    let digest = Digest::of(b"a blob");
+    assert!(bench.cache.blob(&digest).unwrap().is_none(), "a cache of an older version has no folder for them");
+    let mut wrong = bench.cache.stage_blob().unwrap();
+    wrong.write_all(b"another").unwrap();
+    assert!(matches!(wrong.publish(&digest), Err(CacheError::Digest { .. })));
+    drop(bench.cache.stage_blob().unwrap());
+    assert!(bench.is_clean() && bench.cache.blob(&digest).unwrap().is_none());
+    for _ in ["new", "replaced by its like"] {
+        let stored = kept(&bench.cache, b"a blob");
+        assert_eq!((stored.digest(), stored.bytes()), (&digest, 6));
+        assert_eq!(io::read_to_string(bench.cache.blob(&digest).unwrap().unwrap()).unwrap(), "a blob");
+    }
+    assert!(bench.is_clean());
+}
+
+#[test]
+fn blobs_go_with_the_last_image_that_names_them() {
+    let bench = Bench::new();
+    let (one, two) = (bench.image(&[a_tar("1")]).unwrap(), bench.image(&[a_tar("1"), a_tar("2")]).unwrap());
+    let (first, second) = (*one.manifest_digest(), *two.manifest_digest());
+    drop((one, two));
+    let digests = ["1", "2", "3"].map(|content| Digest::of(&a_tar(content)));
+    let alone = kept(&bench.cache, &a_tar("3"));
+    drop(kept(&bench.cache, &a_tar("1")));
+    assert_eq!([first, second].map(|image| bench.cache.has_blobs_of(&image).unwrap()), [true, false]);
+    drop(kept(&bench.cache, &a_tar("2")));
+    assert!(bench.cache.has_blobs_of(&second).unwrap() && !bench.cache.has_blobs_of(&digests[0]).unwrap());
+    assert!(bench.cache.prune(PruneScope::Unreferenced).unwrap().pull_running, "one is in hand");
+    drop(alone);
+    let pruned = bench.cache.prune(PruneScope::Unreferenced).unwrap();
+    assert_eq!((pruned.blobs, pruned.blob_bytes), (vec![digests[2]], a_tar("3").len() as u64));
+    assert_eq!(bench.cache.remove(&second).unwrap().blobs, [digests[1]]);
+    assert_eq!(bench.cache.remove(&first).unwrap().blobs, [digests[0]]);
+    assert_eq!(fs::read_dir(root_of(&bench).join("v1/blobs")).unwrap().count(), 0);
 }

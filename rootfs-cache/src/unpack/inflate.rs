@@ -60,7 +60,7 @@ impl<R: Read> Read for BlobReader<R> {
 }
 
 /// What the first bytes of a blob say. Four are enough.
-pub(super) fn sniff(start: &[u8]) -> Compression {
+pub(crate) fn sniff(start: &[u8]) -> Compression {
     match start {
         [0x1f, 0x8b, ..] => Compression::Gzip,
         // A frame, or one that is to be skipped.
@@ -70,7 +70,7 @@ pub(super) fn sniff(start: &[u8]) -> Compression {
 }
 
 /// The tar inside `blob`.
-pub(super) fn decoder<'a>(compression: Compression, blob: impl BufRead + 'a) -> Box<dyn Read + 'a> {
+pub(crate) fn decoder<'a>(compression: Compression, blob: impl BufRead + 'a) -> Box<dyn Read + 'a> {
     match compression {
         Compression::None => Box::new(blob),
         // Garbage after the last member is an error, as it reads like another member's header.

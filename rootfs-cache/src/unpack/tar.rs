@@ -196,6 +196,20 @@ impl TarParser {
         }
     }
 
+    /// Whether the end was seen.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// Passes over the data of the entry at hand, whose end is then not told: how many bytes the caller leaves out of what it feeds.
+    pub(crate) fn skip_data(&mut self) -> u64 {
+        let State::Data { left, padding } = self.state else { return 0 };
+        let skipped = left.saturating_add(padding as u64);
+        self.state = State::Header;
+        self.offset = self.offset.saturating_add(skipped);
+        skipped
+    }
+
     /// Whether the stream may end here. The two zero blocks may be missing, as Go's reader and GNU tar have it; digests tell whether anything else is.
     pub(crate) fn finish(&self) -> Result<(), TarError> {
         let pending = self.pax != Overrides::default() || self.long_name.is_some() || self.long_link.is_some();

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::images::{ImagesArgs, LoadArgs, RemoveArgs, SaveArgs, TagArgs};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Runs AWS Lambda functions in the real Lambda userland, without Docker.
@@ -29,8 +30,15 @@ pub(super) enum CliCommand {
     Pull(PullArgs),
     /// List the images in the cache
     Images(ImagesArgs),
-    /// Remove images from the cache
+    /// Remove images from the cache, or names from images
+    #[command(alias = "rmi")]
     Rm(RemoveArgs),
+    /// Give an image of the cache another name
+    Tag(TagArgs),
+    /// Bring the images of an archive (`docker save`, OCI) into the cache
+    Load(LoadArgs),
+    /// Write images of the cache to an archive that docker, podman and skopeo read
+    Save(SaveArgs),
     /// Remove what no image needs any more
     Prune(PruneArgs),
     /// Pin images in a lock file
@@ -46,6 +54,7 @@ const RUN_DETAILS: &str = "\
 IMAGE    `public.ecr.aws/lambda/python:3.12`, `NAME@sha256:...`: an image of a registry
          `nodejs20.x`: a runtime, as the lock files name it
          `oci:DIR[:REF]`: an image of an OCI layout folder
+         `docker-archive:FILE[:REF]`, `oci-archive:FILE[:REF]`: an image of an archive
          `host`: no image, but the userland of this machine
 HANDLER  the function's handler, such as `index.handler`
 EVENT    the event, usually JSON; `-` reads it from stdin; `{}` when not given
@@ -266,6 +275,9 @@ pub(super) struct SandboxArgs {
     /// When to ask the registry; missing: when the cache lacks the image
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = PullWhen::Missing)]
     pub pull: PullWhen,
+    /// Keep the image's compressed blobs, too, so that it can be saved and pushed without its registry
+    #[arg(long)]
+    pub keep_blobs: bool,
     #[command(flatten)]
     pub registry: RegistryArgs,
 }
@@ -330,27 +342,13 @@ pub(super) struct PullArgs {
     /// Registry references, runtimes or OCI layouts
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<String>,
+    /// Keep the images' compressed blobs, too, so that they can be saved and pushed without their registries
+    #[arg(long)]
+    pub keep_blobs: bool,
     #[command(flatten)]
     pub talk: TalkArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ImagesArgs {
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Print digests only
-    #[arg(short = 'q', long)]
-    pub quiet: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct RemoveArgs {
-    /// References as `undocked images` shows them, or digests
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<String>,
 }
 
 #[derive(Debug, Args)]

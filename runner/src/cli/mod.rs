@@ -10,6 +10,7 @@ mod args;
 mod batch;
 mod docker;
 pub mod env;
+mod images;
 mod run;
 mod serve;
 pub mod usage;
@@ -20,7 +21,10 @@ use env::OwnEnvironment;
 use usage::Ended;
 
 use crate::config::docker::{DockerCommand, Place};
-use crate::config::{BatchConfig, Detached, DoctorSubject, ImageSource, Listing, LockAction, RunConfig, SeccompReader, ServeConfig, Talk};
+use crate::config::{
+    BatchConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, RemoveConfig, RunConfig, SaveConfig,
+    SeccompReader, ServeConfig, TagConfig, Talk,
+};
 use crate::exit_code::Failure;
 
 /// What is to be done.
@@ -46,19 +50,15 @@ pub enum Command {
         talk: Talk,
     },
     /// List the cache's images.
-    Images {
-        /// The cache.
-        source: ImageSource,
-        /// In which form.
-        listing: Listing,
-    },
+    Images(ImagesConfig),
     /// Remove images from the cache.
-    Remove {
-        /// References or digests.
-        images: Vec<String>,
-        /// The cache.
-        source: ImageSource,
-    },
+    Remove(RemoveConfig),
+    /// Give an image of the cache another name.
+    Tag(TagConfig),
+    /// Bring an archive's images into the cache.
+    Load(LoadConfig),
+    /// Write images to an archive.
+    Save(SaveConfig),
     /// Remove what is not needed any more from the cache.
     Prune {
         /// How much of it.
@@ -118,18 +118,15 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         CliCommand::Serve(args) => Command::Serve(Box::new(serve::config(*args, own)?)),
         CliCommand::Batch(args) => Command::Batch(Box::new(batch::config(*args, own)?)),
         CliCommand::Pull(args) => {
-            let source = run::image_source(args.registry, PullPolicy::Always, own)?;
+            let mut source = run::image_source(args.registry, PullPolicy::Always, own)?;
+            source.options.blobs = run::blobs(args.keep_blobs);
             Command::Pull { images: args.images, source, talk: run::talk(&args.talk, own) }
         }
-        CliCommand::Images(args) => {
-            let listing = match (args.json, args.quiet) {
-                (true, _) => Listing::Json,
-                (false, true) => Listing::Digests,
-                (false, false) => Listing::Table,
-            };
-            Command::Images { source: cache_only(own)?, listing }
-        }
-        CliCommand::Rm(args) => Command::Remove { images: args.images, source: cache_only(own)? },
+        CliCommand::Images(args) => Command::Images(images::list(args, own)?),
+        CliCommand::Rm(args) => Command::Remove(images::remove(args, own)?),
+        CliCommand::Tag(args) => Command::Tag(TagConfig { image: args.image, name: args.name, source: cache_only(own)? }),
+        CliCommand::Load(args) => Command::Load(images::load(args, own)?),
+        CliCommand::Save(args) => Command::Save(images::save(args, own)?),
         CliCommand::Prune(args) => {
             let scope = if args.all { PruneScope::Everything } else { PruneScope::Unreferenced };
             Command::Prune { scope, source: cache_only(own)? }

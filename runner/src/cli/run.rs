@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use rootfs_cache::lock::LockFiles;
-use rootfs_cache::pull::{PullOptions, PullPolicy};
+use rootfs_cache::pull::{KeepBlobs, PullOptions, PullPolicy};
 use rootfs_cache::reference::Platform;
 use rootfs_cache::source::RegistryAccess;
 
@@ -49,6 +49,8 @@ pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: 
         let (hint, is_usage) = (error.hint(), error.is_usage());
         refused(error, is_usage).with_hint(hint)
     };
+    let mut images = image_source(args.registry, policy(args.pull), own)?;
+    images.options.blobs = blobs(args.keep_blobs);
     Ok(RunConfig {
         image,
         arguments,
@@ -74,7 +76,7 @@ pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: 
         events: EventsConfig { folder: own.events(), ..EventsConfig::default() },
         talk: talk(&args.talk, own),
         search_path: own.search_path(),
-        images: image_source(args.registry, policy(args.pull), own)?,
+        images,
     })
 }
 
@@ -133,6 +135,11 @@ fn image_and_arguments(given: Option<ImageAndArguments>) -> Result<(String, Vec<
     let image = words.next().filter(|image| !image.is_empty()).ok_or_else(missing)?;
     let image = image.into_string().map_err(|image| Failure::usage(format!("`{}` is no image reference", image.display())))?;
     Ok((image, words.collect()))
+}
+
+/// What becomes of the blobs that images come in.
+pub(super) fn blobs(keep: bool) -> KeepBlobs {
+    if keep { KeepBlobs::Yes } else { KeepBlobs::No }
 }
 
 /// When a registry is asked.

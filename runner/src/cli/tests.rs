@@ -1,4 +1,7 @@
+use rootfs_cache::pull::KeepBlobs;
+
 use super::*;
+use crate::config::Listing;
 use crate::config::{Color, Loudness, ResultFormat, Stdin};
 use crate::sandbox::Access;
 
@@ -132,6 +135,10 @@ fn how_images_are_found() {
     );
     let options = run(&["host"]).images.options;
     assert_eq!((options.policy, options.frozen, options.locks.chosen), (PullPolicy::Missing, false, None));
+    assert_eq!(options.blobs, KeepBlobs::No);
+    assert_eq!(run(&["--keep-blobs", "host"]).images.options.blobs, KeepBlobs::Yes);
+    let keeping = read_line(&["pull", "--keep-blobs", "a"]);
+    assert!(matches!(keeping, Ok(Command::Pull { source, .. }) if source.options.blobs == KeepBlobs::Yes));
 }
 
 #[test]
@@ -152,9 +159,9 @@ fn other_commands() {
     assert!(
         matches!(read_line(&["pull", "-q", "a", "b"]), Ok(Command::Pull { images, talk, .. }) if images == ["a", "b"] && talk.loudness == Loudness::Quiet)
     );
-    assert!(matches!(read_line(&["images", "--json"]), Ok(Command::Images { listing: Listing::Json, .. })));
-    assert!(matches!(read_line(&["images"]), Ok(Command::Images { listing: Listing::Table, .. })));
-    assert!(matches!(read_line(&["rm", "a"]), Ok(Command::Remove { images, .. }) if images == ["a"]));
+    assert!(matches!(read_line(&["images", "--json"]), Ok(Command::Images(ImagesConfig { listing: Listing::Json, .. }))));
+    assert!(matches!(read_line(&["images"]), Ok(Command::Images(ImagesConfig { listing: Listing::Table, .. }))));
+    assert!(matches!(read_line(&["rm", "a"]), Ok(Command::Remove(config)) if config.images == ["a"]));
     assert!(matches!(read_line(&["prune", "-af"]), Ok(Command::Prune { scope: PruneScope::Everything, .. })));
     assert!(matches!(read_line(&["prune"]), Ok(Command::Prune { scope: PruneScope::Unreferenced, .. })));
     assert!(matches!(read_line(&["lock", "verify"]), Ok(Command::Lock { action: LockAction::Verify, images, .. }) if images.is_empty()));

@@ -5,15 +5,21 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use indicatif::{HumanBytes, HumanDuration};
-use rootfs_cache::digest::Digest;
-use rootfs_cache::reference::ImageReference;
+use rootfs_cache::local::{FoundImage, find};
+use rootfs_cache::reference::RegistryReference;
 use rootfs_cache::store::{Cache, CacheError, ImageSummary, PruneScope, Pruned};
 use serde::Serialize;
 
 use super::{open_cache, print};
-use crate::config::{ImageSource, Listing};
+use crate::config::{DockerListing, Force, ImageSource, ImagesConfig, Length, Listing, RemoveConfig};
 use crate::exit_code::{ExitCode, Failure};
 use crate::sandbox::run_folder;
+
+mod docker;
+mod glob;
+
+pub use docker::ImageRow;
+use docker::Named;
 
 /// One image with one of its names.
 #[derive(Debug, Serialize)]
@@ -21,6 +27,7 @@ use crate::sandbox::run_folder;
 struct Row {
     reference: Option<String>,
     digest: String,
+    id: String,
     platform: Option<String>,
     size_bytes: u64,
     last_used: String,
@@ -28,25 +35,90 @@ struct Row {
 }
 
 /// Lists the images of the cache.
-pub fn list(source: &ImageSource, listing: Listing) -> Result<ExitCode, Failure> {
-    let images = open_cache(source)?.images().map_err(failed)?;
-    let text = match listing {
-        Listing::Table => table(&images, SystemTime::now()),
+pub fn list(config: &ImagesConfig) -> Result<ExitCode, Failure> {
+    if let Listing::Docker(listing) = &config.listing {
+        let text = docker::text(&docker_rows(config, listing)?, listing);
+        print(text.map_err(|fault| Failure::usage(format!("cannot use the format: {fault}")))?.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let filter = Filter::new(config)?;
+    let mut images = open_cache(&config.source)?.images().map_err(failed)?;
+    images.retain_mut(|image| filter.reduce(image));
+    let text = match &config.listing {
         Listing::Digests => images.iter().map(|image| format!("{}\n", image.manifest)).collect(),
         Listing::Json => {
-            let rows: Vec<Row> = images.iter().flat_map(rows).collect();
+            let rows: Vec<Row> = images.iter().flat_map(rows_of).collect();
             serde_json::to_string(&rows).map_err(Failure::could_not_run)? + "\n"
         }
+        Listing::Table | Listing::Docker(_) => table(&images, SystemTime::now()),
     };
     print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn rows(image: &ImageSummary) -> Vec<Row> {
+/// The images as docker lists them, newest first.
+pub fn rows(config: &ImagesConfig) -> Result<Vec<ImageRow>, Failure> {
+    match &config.listing {
+        Listing::Docker(listing) => docker_rows(config, listing),
+        _ => rows_in(config, Length::Truncated),
+    }
+}
+
+fn docker_rows(config: &ImagesConfig, listing: &DockerListing) -> Result<Vec<ImageRow>, Failure> {
+    rows_in(config, listing.length)
+}
+
+fn rows_in(config: &ImagesConfig, length: Length) -> Result<Vec<ImageRow>, Failure> {
+    let filter = Filter::new(config)?;
+    let images = open_cache(&config.source)?.images().map_err(failed)?;
+    Ok(docker::rows(&images, &|named| filter.keeps(named), length, Utc::now()))
+}
+
+/// Which images are listed.
+struct Filter {
+    /// One of them must fit; all do where there is none.
+    references: Vec<String>,
+    dangling: Option<bool>,
+}
+
+impl Filter {
+    fn new(config: &ImagesConfig) -> Result<Self, Failure> {
+        let mut filter = Self { references: config.repository.iter().cloned().collect(), dangling: None };
+        for text in &config.filters {
+            match text.split_once('=') {
+                Some(("reference", pattern)) => filter.references.push(pattern.to_owned()),
+                Some(("dangling", "true" | "1")) => filter.dangling = Some(true),
+                Some(("dangling", "false" | "0")) => filter.dangling = Some(false),
+                _ => {
+                    let hint = "`reference=PATTERN` and `dangling=true` are what there is".to_owned();
+                    return Err(Failure::usage(format!("`{text}` is no filter for images")).with_hint(Some(hint)));
+                }
+            }
+        }
+        Ok(filter)
+    }
+
+    fn keeps(&self, named: &Named) -> bool {
+        let fits = self.references.is_empty() || self.references.iter().any(|pattern| named.matches(pattern));
+        fits && self.dangling.is_none_or(|dangling| dangling == named.is_dangling())
+    }
+
+    /// Takes the names away that do not fit; whether anything is left.
+    fn reduce(&self, image: &mut ImageSummary) -> bool {
+        if image.names.is_empty() {
+            return self.keeps(&Named::nameless());
+        }
+        image.names.retain(|(name, _)| self.keeps(&Named::of(name)));
+        !image.names.is_empty()
+    }
+}
+
+fn rows_of(image: &ImageSummary) -> Vec<Row> {
     let last_used = DateTime::<Utc>::from(image.last_used).to_rfc3339_opts(SecondsFormat::Secs, true);
     let row = |reference: Option<String>, platform: Option<String>| Row {
         reference,
         digest: image.manifest.to_string(),
+        id: image.id.to_string(),
         platform,
         size_bytes: image.bytes,
         last_used: last_used.clone(),
@@ -64,7 +136,7 @@ fn table(images: &[ImageSummary], now: SystemTime) -> String {
     for image in images {
         let age = now.duration_since(image.last_used).unwrap_or_default();
         let used = if image.in_use { "in use".to_owned() } else { format!("{} ago", HumanDuration(age)) };
-        for row in rows(image) {
+        for row in rows_of(image) {
             let or_none = |text: Option<String>| text.unwrap_or_else(|| "<none>".to_owned());
             lines.push([
                 or_none(row.reference),
@@ -83,25 +155,19 @@ fn table(images: &[ImageSummary], now: SystemTime) -> String {
     lines.iter().map(padded).collect()
 }
 
-/// Removes images by reference or digest (the first digits of it are enough). A reference that is not an image's only one is taken from it, and the image
+/// Removes images by reference, ID or digest (the first digits of it are enough). A reference that is not an image's only one is taken from it, and the image
 /// stays.
-pub fn remove(wanted: &[String], source: &ImageSource) -> Result<ExitCode, Failure> {
-    let cache = open_cache(source)?;
+pub fn remove(config: &RemoveConfig) -> Result<ExitCode, Failure> {
+    let cache = open_cache(&config.source)?;
     let mut code = ExitCode::SUCCESS;
-    for text in wanted {
-        let images = cache.images().map_err(failed)?;
-        if let Some(name) = one_of_several(&images, text) {
-            cache.forget_name(&name).map_err(failed)?;
-            print(format!("Removed reference {name}\n").as_bytes())?;
-            continue;
-        }
-        let matching = matching(&images, text);
-        if matching.is_empty() {
+    for text in &config.images {
+        let found = find(&cache.images().map_err(failed)?, text);
+        if found.is_empty() {
             return Err(Failure::could_not_run(format!("`{text}` is not in the cache"))
                 .with_hint(Some("`undocked images` lists what is".to_owned())));
         }
-        for digest in matching {
-            if !tell(&cache.remove(&digest).map_err(failed)?)? {
+        for found in &found {
+            if !remove_one(&cache, found, (text, config.force))? {
                 code = ExitCode::FUNCTION_FAILED;
             }
         }
@@ -109,46 +175,61 @@ pub fn remove(wanted: &[String], source: &ImageSource) -> Result<ExitCode, Failu
     Ok(code)
 }
 
-fn in_full(text: &str) -> String {
-    text.parse::<ImageReference>().map_or_else(|_| text.to_owned(), |reference| reference.to_string())
-}
-
-/// The reference that `text` names, where its image has others.
-fn one_of_several(images: &[ImageSummary], text: &str) -> Option<String> {
-    let full = in_full(text);
-    let image = images.iter().find(|image| image.names.iter().any(|(name, _)| *name == full))?;
-    image.names.iter().any(|(name, _)| *name != full).then_some(full)
-}
-
-fn matching(images: &[ImageSummary], text: &str) -> Vec<Digest> {
-    let full = in_full(text);
-    let hex = text.strip_prefix("sha256:").unwrap_or(text);
-    let is_hex = hex.len() >= 6 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let named = |image: &&ImageSummary| image.names.iter().any(|(name, _)| *name == full || name == text);
-    let by_name: Vec<Digest> = images.iter().filter(named).map(|image| image.manifest).collect();
-    if !by_name.is_empty() || !is_hex {
-        return by_name;
+/// Whether it is done: what is in use stays.
+fn remove_one(cache: &Cache, found: &FoundImage, (text, force): (&str, Force)) -> Result<bool, Failure> {
+    let image = &found.image;
+    let mut names: Vec<&String> = image.names.iter().map(|(name, _)| name).collect();
+    names.dedup();
+    match &found.name {
+        Some(own) if names.iter().any(|name| *name != own) => {
+            cache.forget_name(own).map_err(failed)?;
+            print(format!("Untagged: {}\n", shown(own)).as_bytes())?;
+            return Ok(true);
+        }
+        None if names.len() > 1 && force == Force::No => {
+            let names: Vec<String> = names.into_iter().map(|name| format!("`{}`", shown(name))).collect();
+            let failure = Failure::could_not_run(format!("`{text}` is the image of several references: {}", names.join(", ")));
+            return Err(failure.with_hint(Some("name the one to be removed, or remove all with `--force`".to_owned())));
+        }
+        _ => {}
     }
-    images.iter().filter(|image| image.manifest.hex().starts_with(hex)).map(|image| image.manifest).collect()
+    let pruned = cache.remove(&image.manifest).map_err(failed)?;
+    let mut text: String = names.iter().map(|name| format!("Untagged: {}\n", shown(name))).collect();
+    text += &format!("Deleted: {}\n", image.id);
+    if pruned.in_use.is_empty() {
+        print(text.as_bytes())?;
+    }
+    Ok(tell_what_stays(&pruned))
+}
+
+/// As docker shows names.
+fn shown(name: &str) -> String {
+    name.parse::<RegistryReference>().map_or_else(|_| name.to_owned(), |name| name.familiar())
 }
 
 /// Removes what no image needs, or every image, too.
 pub fn prune(source: &ImageSource, scope: PruneScope) -> Result<ExitCode, Failure> {
     let cache: Cache = open_cache(source)?;
     run_folder::sweep(&run_folder::parent(cache.root()));
-    tell(&cache.prune(scope).map_err(failed)?)?;
+    let pruned = cache.prune(scope).map_err(failed)?;
+    tell(&pruned)?;
+    tell_what_stays(&pruned);
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what was removed; whether that is all.
-fn tell(pruned: &Pruned) -> Result<bool, Failure> {
+/// Says what was removed.
+fn tell(pruned: &Pruned) -> Result<(), Failure> {
     let mut text = Vec::new();
     for image in &pruned.images {
         let _ = writeln!(text, "Removed image {image}");
     }
     let plural = if pruned.layers.len() == 1 { "" } else { "s" };
     let _ = writeln!(text, "Removed {} layer{plural}, {}", pruned.layers.len(), HumanBytes(pruned.bytes));
-    print(&text)?;
+    print(&text)
+}
+
+/// Says what was not removed; whether that is nothing.
+fn tell_what_stays(pruned: &Pruned) -> bool {
     let mut stderr = std::io::stderr();
     for image in &pruned.in_use {
         let _ = writeln!(stderr, "undocked: {image} is in use and stays");
@@ -156,7 +237,7 @@ fn tell(pruned: &Pruned) -> Result<bool, Failure> {
     if pruned.pull_running {
         let _ = writeln!(stderr, "undocked: a pull is running, so all layers stay");
     }
-    Ok(pruned.in_use.is_empty())
+    pruned.in_use.is_empty()
 }
 
 fn failed(error: CacheError) -> Failure {
@@ -168,11 +249,15 @@ fn failed(error: CacheError) -> Failure {
 mod tests {
     use std::time::Duration;
 
+    use rootfs_cache::digest::Digest;
+
     use super::*;
 
     fn image(seed: &[u8], names: &[&str]) -> ImageSummary {
         ImageSummary {
             manifest: Digest::of(seed),
+            id: Digest::of(b"id"),
+            created: None,
             names: names.iter().map(|&name| (name.to_owned(), "linux/amd64".to_owned())).collect(),
             layers: 2,
             bytes: 5 << 20,
@@ -189,29 +274,5 @@ mod tests {
         assert_eq!(lines[0], "REFERENCE                            DIGEST         PLATFORM      SIZE       LAST USED");
         assert_eq!(lines[1], "docker.io/lambci/lambda:nodejs12.x   ca978112ca1b   linux/amd64   5.00 MiB   2 hours ago");
         assert_eq!(lines[2], "<none>                               3e23e8160039   <none>        5.00 MiB   2 hours ago");
-    }
-
-    #[test]
-    fn one_reference_of_several_is_not_the_image() {
-        let images = [image(b"a", &["docker.io/library/a:latest", "oci:/x:a"]), image(b"b", &["oci:/x:b"])];
-        assert_eq!(one_of_several(&images, "a").as_deref(), Some("docker.io/library/a:latest"));
-        assert_eq!(one_of_several(&images, "oci:/x:b"), None);
-        assert_eq!(one_of_several(&images, "ca978112ca1b"), None);
-    }
-
-    #[test]
-    fn images_are_found_by_any_name() {
-        let images = [image(b"a", &["docker.io/library/a:latest"]), image(b"b", &["oci:/x:b"])];
-        for (text, found) in [
-            ("a", &images[..1]),
-            ("docker.io/library/a:latest", &images[..1]),
-            ("oci:/x:b", &images[1..]),
-            ("3e23e8160039", &images[1..]),
-            ("3e2", &[]),
-            ("c", &[]),
-        ] {
-            assert_eq!(matching(&images, text), found.iter().map(|image| image.manifest).collect::<Vec<_>>(), "{text}");
-        }
-        assert_eq!(matching(&images, &images[0].manifest.to_string()), [images[0].manifest]);
     }
 }

@@ -20,19 +20,23 @@ pub(super) fn find(image: &ImageReference, source: &ImageSource, talk: Talk) -> 
         return Ok(rootfs);
     }
     let (cache, progress) = (Arc::new(cache), Progress::new(talk));
+    let tell = |event: PullEvent<'_>| progress.tell(event);
+    until_signal(async { obtain(&cache, image, &source.options, &tell).await.map_err(failed) })
+}
+
+/// Waits for something unless a signal comes, by which it is dropped: that removes what it had begun.
+pub(super) fn until_signal<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = async_runtime()?;
-    let obtained = runtime.block_on(async {
+    let done = runtime.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
-        let tell = |event: PullEvent<'_>| progress.tell(event);
         tokio::select! {
-            obtained = obtain(&cache, image, &source.options, &tell) => obtained.map_err(failed),
-            // Dropping the pull removes what it had begun.
+            done = work => done,
             signal = signals.next() => Err(Failure::interrupted(signal)),
         }
     });
     // A thread that waits for another process's layer must not hold us up.
     runtime.shutdown_timeout(LAST_WORDS);
-    obtained
+    done
 }
 
 /// How long what a pull had begun may take to be removed.
@@ -48,7 +52,7 @@ pub fn run(images: &[String], source: &ImageSource, talk: Talk) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-fn failed(error: PullError) -> Failure {
+pub(super) fn failed(error: PullError) -> Failure {
     let hint = error.hint();
     Failure::could_not_run(error).with_hint(hint)
 }

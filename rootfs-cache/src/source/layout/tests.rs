@@ -25,7 +25,7 @@ fn layout(entries: &[Value], name: Option<&str>) -> (tempfile::TempDir, LayoutSo
     fs::write(directory.path().join("index.json"), json!({"schemaVersion": 2, "manifests": entries}).to_string()).unwrap();
     let text = format!("oci:{}{}", directory.path().display(), name.map(|name| format!(":{name}")).unwrap_or_default());
     let Ok(ImageReference::Layout(reference)) = text.parse() else { panic!("{text}") };
-    (directory, LayoutSource::new(&reference))
+    (directory, LayoutSource::folder(&reference))
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn names() {
 fn content_is_checked() {
     let wanted = Digest::of(b"{}");
     let (directory, source) = layout(&[entry(wanted, None, None)], None);
-    assert!(matches!(source.manifest(&wanted), Err(SourceError::Layout { .. })));
+    assert!(matches!(source.manifest(&wanted), Err(SourceError::Local { .. })));
     let blob = directory.path().join("blobs/sha256").join(wanted.hex());
     fs::write(&blob, "{ }").unwrap();
     assert!(matches!(source.manifest(&wanted), Err(SourceError::Digest { .. })));
@@ -74,6 +74,6 @@ fn content_is_checked() {
 fn a_directory_that_is_no_layout() {
     let directory = tempfile::tempdir().unwrap();
     let Ok(ImageReference::Layout(reference)) = format!("oci:{}", directory.path().display()).parse() else { panic!() };
-    let error = LayoutSource::new(&reference).current(&"linux/amd64".parse().unwrap()).unwrap_err();
+    let error = LayoutSource::folder(&reference).current(&"linux/amd64".parse().unwrap()).unwrap_err();
     assert!(error.to_string().contains("index.json"), "{error}");
 }

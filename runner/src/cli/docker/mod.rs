@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 mod flags;
+mod images;
 mod mounts;
 mod run;
 mod run_flags;
@@ -43,7 +44,8 @@ pub(super) fn read(words: &[OsString], own: &OwnEnvironment) -> Result<(DockerCo
     let words = global(&words)?;
     let (verb, rest) = words::find(words)?;
     let given = verb.read(rest)?;
-    Ok((verbs::command(verb, &given, own)?, place(own)?))
+    let place = place(own)?;
+    Ok((verbs::command(verb, &given, own, &place)?, place))
 }
 
 fn text(word: &OsString) -> Result<String, Failure> {

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use super::flags::{Given, Verb};
-use super::{number, run, signals};
+use super::{images, number, run, signals};
 use crate::cli::env::OwnEnvironment;
 use crate::cli::usage::Ended;
 use crate::cli::variables;
 use crate::config::docker::{
-    Attached, Copied, DockerCommand, ExecAsked, Filters, Lines, LogsAsked, ObjectKind, PsAsked, Show, Signalled, Stopped, Stream,
+    Attached, Copied, DockerCommand, ExecAsked, Filters, Lines, LogsAsked, ObjectKind, Place, PsAsked, Show, Signalled, Stopped, Stream,
 };
 use crate::exit_code::{ExitCode, Failure};
 
-pub(super) fn command(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Result<DockerCommand, Ended> {
+pub(super) fn command(verb: &Verb, given: &Given, own: &OwnEnvironment, place: &Place) -> Result<DockerCommand, Ended> {
     let words = || given.words.clone();
     let first = || given.words.first().cloned().unwrap_or_default();
     Ok(match verb.name {
@@ -43,11 +43,14 @@ pub(super) fn command(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Resul
         "network inspect" => inspect(given, ObjectKind::Network),
         "version" => DockerCommand::Version { format: given.text("format") },
         "pull" => DockerCommand::Pull { images: words(), platform: given.text("platform"), quiet: given.is_on("quiet") },
-        "container prune" => DockerCommand::Prune { what: ObjectKind::Container },
+        "container prune" => DockerCommand::Prune,
         "volume create" => volume_create(given)?,
         "volume ls" => DockerCommand::VolumeList { show: show(given), filters: filters(given)? },
         "volume rm" => DockerCommand::VolumeRemove { names: words(), force: given.is_on("force") },
         "network ls" => DockerCommand::NetworkList { show: show(given), filters: filters(given)? },
+        "image prune" => DockerCommand::PruneImages { all: given.is_on("all") },
+        "system prune" => DockerCommand::PruneSystem { all: given.is_on("all") },
+        "images" | "rmi" | "tag" | "save" | "load" => images::command(verb, given, place),
         _ => DockerCommand::Info { format: given.text("format") },
     })
 }

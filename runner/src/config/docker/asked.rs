@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Attached, RunSpec};
+use crate::config::{ImagesConfig, LoadConfig, RemoveConfig, SaveConfig, TagConfig};
 
 /// One command line under the face of docker.
 #[derive(Debug)]
@@ -144,6 +145,21 @@ pub enum DockerCommand {
         /// `--quiet`.
         quiet: bool,
     },
+    /// `images`.
+    Images(ImagesConfig),
+    /// `rmi`.
+    RemoveImages(RemoveConfig),
+    /// `tag`.
+    Tag(TagConfig),
+    /// `save`.
+    Save(SaveConfig),
+    /// `load`.
+    Load(LoadConfig),
+    /// `image prune`: what no name leads to, or all that no run needs.
+    PruneImages {
+        /// Everything that is not in use.
+        all: bool,
+    },
     /// `volume create`.
     VolumeCreate {
         /// Its name; one is made up when not given.
@@ -170,10 +186,12 @@ pub enum DockerCommand {
         /// Which.
         filters: Filters,
     },
-    /// `container prune`, and `system prune`.
-    Prune {
-        /// Which.
-        what: ObjectKind,
+    /// `container prune`.
+    Prune,
+    /// `system prune`: runs that have ended, and images.
+    PruneSystem {
+        /// Every image that is not in use.
+        all: bool,
     },
 }
 

@@ -56,7 +56,14 @@ pub fn run(command: &DockerCommand, place: &Place) -> Result<ExitCode, Failure> 
         DockerCommand::VolumeList { show, filters } => about::list_volumes(show, filters, place),
         DockerCommand::VolumeRemove { names, force } => volumes::remove(names, *force, place),
         DockerCommand::NetworkList { show, filters } => about::list_networks(show, filters),
-        DockerCommand::Prune { .. } => ends::prune(place),
+        DockerCommand::Prune => ends::prune(place),
+        DockerCommand::PruneImages { all } => images::prune(*all, place),
+        DockerCommand::PruneSystem { all } => ends::prune(place).and_then(|_| images::prune(*all, place)),
+        DockerCommand::Images(config) => super::images::list(config).map_err(images::of_docker),
+        DockerCommand::RemoveImages(config) => super::images::remove(config).map_err(images::of_docker),
+        DockerCommand::Tag(config) => super::tag::run(config).map_err(images::of_docker),
+        DockerCommand::Save(config) => super::save::run(config).map_err(images::of_docker),
+        DockerCommand::Load(config) => super::load::run(config).map_err(images::of_docker),
         other => Err(Failure::could_not_run(format!("{other:?} is not there yet"))),
     }
 }

@@ -7,7 +7,7 @@ use super::{find, template, volumes};
 use crate::config::ImageSource;
 use crate::config::docker::{ObjectKind, Place, Restart, VolumeSource};
 use crate::exit_code::{ExitCode, Failure};
-use crate::mode::print;
+use crate::mode::{open_cache, print};
 use crate::records::{Phase, Published, Run, State, log};
 use crate::sandbox::HOST_GATEWAY;
 
@@ -21,7 +21,7 @@ pub(super) fn mount_name(source: &VolumeSource) -> String {
 
 /// The bytes of an image's config.
 pub(super) fn image_config_bytes(source: &ImageSource, manifest: &Digest) -> Option<Vec<u8>> {
-    std::fs::read(source.cache.as_ref()?.join("v1/images").join(manifest.hex()).join("config.json")).ok()
+    Some(open_cache(source).ok()?.documents(manifest).ok()??.config)
 }
 
 /// An image's config; nothing where it cannot be read.

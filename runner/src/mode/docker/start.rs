@@ -45,6 +45,13 @@ impl New<'_> {
 
     fn record(&self, place: &Place) -> Result<(Run, Held), Failure> {
         let mut spec = self.spec.clone();
+        // By its id, an image of the cache is known by one of its names.
+        if let [found] = open_cache(&place.images)?.find(&spec.image).map_err(Failure::could_not_run)?.as_slice()
+            && found.name.is_none()
+            && let Some((name, _)) = found.image.names.first()
+        {
+            spec.image = name.clone();
+        }
         for (name, read_only) in self.volumes_from {
             volumes::take_over(&find(name, place)?.record.spec, *read_only, &mut spec);
         }

@@ -1,0 +1,124 @@
+//! `undocked images`, `rm`, `tag`, `load` and `save`, read.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use rootfs_cache::pull::PullPolicy;
+
+use super::args::{RegistryArgs, TalkArgs};
+use super::env::OwnEnvironment;
+use super::{cache_only, run};
+use crate::config::{
+    ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, RemoveConfig,
+    SaveConfig, SaveOutput,
+};
+use crate::exit_code::Failure;
+
+#[derive(Debug, Args)]
+pub(super) struct ImagesArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print digests only
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Only images that fit: `reference=PATTERN`, `dangling=true`
+    #[arg(short = 'f', long = "filter", value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// Print what a template says, with docker's fields: `{{.Repository}}:{{.Tag}} {{.ID}}`, `table ...`, `json`
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = ["json", "quiet"])]
+    pub format: Option<String>,
+    /// Whole IDs in what a template says
+    #[arg(long, requires = "format")]
+    pub no_trunc: bool,
+    /// Only images of this repository
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub repository: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RemoveArgs {
+    /// References as `undocked images` shows them, IDs or digests
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Remove an image that is named by its ID with all its references
+    #[arg(short = 'f', long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TagArgs {
+    /// A reference, an ID or a digest
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// The new reference
+    #[arg(value_name = "NAME[:TAG]")]
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoadArgs {
+    /// The archive; stdin when not given
+    #[arg(short = 'i', long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// The platform to choose where an image has several, such as linux/arm64
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SaveArgs {
+    /// References, IDs or digests of the cache's images
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Write to this file; stdout when not given
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// docker: what all read; oci: an OCI layout alone
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = SaveFormat::Docker)]
+    pub format: SaveFormat,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum SaveFormat {
+    Docker,
+    Oci,
+}
+
+pub(super) fn list(args: ImagesArgs, own: &OwnEnvironment) -> Result<ImagesConfig, Failure> {
+    let length = if args.no_trunc { Length::Full } else { Length::Truncated };
+    let listing = match (args.format, args.json, args.quiet) {
+        (Some(template), ..) => Listing::Docker(DockerListing { show: DockerShow::Format(template), digests: Digests::Hide, length }),
+        (None, true, _) => Listing::Json,
+        (None, false, true) => Listing::Digests,
+        (None, false, false) => Listing::Table,
+    };
+    Ok(ImagesConfig { source: cache_only(own)?, listing, filters: args.filters, repository: args.repository })
+}
+
+pub(super) fn remove(args: RemoveArgs, own: &OwnEnvironment) -> Result<RemoveConfig, Failure> {
+    let force = if args.force { Force::Yes } else { Force::No };
+    Ok(RemoveConfig { images: args.images, force, source: cache_only(own)? })
+}
+
+pub(super) fn load(args: LoadArgs, own: &OwnEnvironment) -> Result<LoadConfig, Failure> {
+    let registry = RegistryArgs { platform: args.platform, ..RegistryArgs::none() };
+    let input = args.input.map_or(LoadInput::Stdin, LoadInput::File);
+    Ok(LoadConfig { input, source: run::image_source(registry, PullPolicy::Never, own)?, talk: run::talk(&args.talk, own) })
+}
+
+pub(super) fn save(args: SaveArgs, own: &OwnEnvironment) -> Result<SaveConfig, Failure> {
+    let format = match args.format {
+        SaveFormat::Docker => ArchiveFormat::Docker,
+        SaveFormat::Oci => ArchiveFormat::Oci,
+    };
+    let output = args.output.map_or(SaveOutput::Stdout, SaveOutput::File);
+    let source = run::image_source(args.registry, PullPolicy::Never, own)?;
+    Ok(SaveConfig { images: args.images, output, format, source, talk: run::talk(&args.talk, own) })
+}
