@@ -180,6 +180,11 @@ impl Cache {
         &self.root
     }
 
+    /// Has the disk write what was stored so far: no promise, but less to wait for at the end.
+    pub(crate) fn write_back(&self) {
+        let _ = rustix::fs::syncfs(&self.store);
+    }
+
     /// A file of no name for what is read once and not kept.
     pub(crate) fn nameless_file(&self) -> io::Result<std::fs::File> {
         staging::nameless_file(staging::open_directory(self.store.as_fd(), "tmp")?.as_fd())

@@ -34,8 +34,8 @@ pub use images::{
 pub use limits::{CpuRule, memory, tmp_size};
 pub use network::{NetworkError, NetworkOptions, networking};
 pub use serve::{
-    BetweenEvents, Changes, DescribedFunction, EventsConfig, FunctionsError, Keeping, Scalar, ServeConfig, ServedFunction, ServedNames,
-    Surplus, functions,
+    BetweenEvents, Changes, DescribedFunction, Ending, EventsConfig, FunctionsError, Keeping, Scalar, ServeConfig, ServedFunction,
+    ServedNames, Surplus, functions,
 };
 pub use volume::{VolumeError, volumes};
 use volume::{inside, readable};

@@ -47,6 +47,7 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
         Command::Prune { scope, source } => mode::images::prune(&source, scope),
         Command::Lock { action, images, source, talk } => mode::lock::run(action, &images, &source, talk),
         Command::Docker { command, place } => mode::docker::run(&command, &place),
+        Command::Manual { pages, directory } => mode::manual::run(&pages, &directory),
         Command::Doctor { subject, source, variables } => mode::doctor::run(subject, &source, &variables),
     }
 }

@@ -1,6 +1,7 @@
 //! One file per thing that can be done: each brings the other modules together and decides nothing itself.
 
 pub mod batch;
+pub mod call;
 pub mod detach;
 pub mod docker;
 pub mod doctor;
@@ -8,6 +9,7 @@ pub mod images;
 mod inside;
 pub mod load;
 pub mod lock;
+pub mod manual;
 pub mod once;
 mod progress;
 pub mod pull;

@@ -271,7 +271,7 @@ fn a_reader_that_goes_away_ends_it() {
     let image = fixture.image("provided");
     fixture.docker_probe(&["run", "--rm"], "exit 0").finish().expect_code(0);
     let line = ["docker", "run", "--rm", "-v", &volume, "--entrypoint", "/var/task/bootstrap", &image, "--line", "out-fill 100000000 ; exit 5"];
-    let ran = fixture.undocked_by_shell("\"$0\" \"$@\" | head -c 10; echo; echo ${PIPESTATUS[0]}", &line).finish();
+    let ran = fixture.undocked_by_shell("\"$0\" \"$@\" | head -c 10; code=${PIPESTATUS[0]}; echo; echo $code", &line).finish();
     assert!(ran.out().ends_with("\n5\n"), "{}", ran.out());
     expect_nothing_left(&fixture);
 }

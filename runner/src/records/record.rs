@@ -181,6 +181,11 @@ impl Run {
         self.write("state.json", &serde_json::to_vec(state).map_err(|source| self.form("state.json", source))?)
     }
 
+    /// Notes where it is now, and leaves the rest as it was.
+    pub fn note_phase(&self, held: &Held, phase: Phase) -> Result<(), RecordsError> {
+        self.note(held, &State { phase, ..self.noted() })
+    }
+
     pub(super) fn renamed(&self, name: String) -> Result<(), RecordsError> {
         let record = Record { name, ..self.record.clone() };
         Self { record, folder: self.folder.clone() }.write_record()

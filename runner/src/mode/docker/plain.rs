@@ -17,6 +17,7 @@ use crate::mode::once::NotRun;
 use crate::mode::shell::{not_launched, not_planned, say};
 use crate::mode::signals::Signals;
 use crate::mode::underway::Underway;
+use crate::records::Phase;
 use crate::records::control::{Answer, ExecOrder, Order};
 use crate::sandbox::network::Networking;
 use crate::sandbox::{
@@ -50,6 +51,8 @@ pub(super) struct Asking<'a> {
     pub(super) signals: &'a mut Signals,
     pub(super) capture: Option<&'a Capture>,
     pub(super) underway: &'a Underway,
+    /// Is told when it is paused and when it goes on.
+    pub(super) note: &'a dyn Fn(Phase),
 }
 
 impl Plain {
@@ -95,7 +98,7 @@ struct Running {
 
 impl Running {
     async fn until_the_end(&mut self, asking: Asking<'_>, pass_signals: bool, connections: &mut Connections) -> Result<Ended, Failure> {
-        let Asking { orders, signals, capture, .. } = asking;
+        let Asking { orders, signals, capture, note, .. } = asking;
         let mut size = signal(SignalKind::window_change()).map_err(Failure::could_not_run)?;
         let mut endings = 0;
         loop {
@@ -107,7 +110,7 @@ impl Running {
                     }
                     self.told(end);
                 }
-                Some(asked) = orders.recv() => self.obey(asked, capture),
+                Some(asked) = orders.recv() => self.obey(asked, capture, note),
                 signal = signals.next() => {
                     endings += 1;
                     let signal = if pass_signals && endings < PATIENCE_IN_SIGNALS { signal } else { libc::SIGKILL };
@@ -140,11 +143,11 @@ impl Running {
         }
     }
 
-    fn obey(&mut self, mut asked: Asked, capture: Option<&Capture>) {
+    fn obey(&mut self, mut asked: Asked, capture: Option<&Capture>, note: &dyn Fn(Phase)) {
         let done = match &asked.order {
             Order::Signal(signal) | Order::End(signal) => self.signal(*signal),
-            Order::Pause => self.programs.stop_all(),
-            Order::Resume => self.programs.continue_all(),
+            Order::Pause => self.programs.stop_all().inspect(|()| note(Phase::Paused)),
+            Order::Resume => self.programs.continue_all().inspect(|()| note(Phase::Running)),
             Order::Resize(rows, columns) => {
                 if let Some(master) = capture.and_then(Capture::master) {
                     terminal::set_size(master.as_fd(), *rows, *columns);

@@ -179,7 +179,8 @@ impl Supervised<'_> {
             let request = inside.request(command, Vec::new(), stdio);
             let networking = Rc::new(config.networking.clone());
             let plain = Plain { request, variables, networking, pass_signals: self.attached.pass_signals };
-            plain.run(&launcher, Asking { orders, signals: &mut signals, capture: Some(capture), underway }).await
+            let note = |phase| drop(self.run.note_phase(&self.held, phase));
+            plain.run(&launcher, Asking { orders, signals: &mut signals, capture: Some(capture), underway, note: &note }).await
         })
     }
 
