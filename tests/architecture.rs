@@ -30,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("records", &["config"]),
     (
         "mode",
-        &["function", "lambda", "sandbox", "api", "report", "environment", "fleet", "config", "records", "rootfs_cache", "exit_code", "watch"],
+        &["function", "lambda", "sandbox", "api", "report", "environment", "fleet", "config", "records", "writable", "rootfs_cache", "exit_code", "watch"],
     ),
     ("cli", &["config", "exit_code", "rootfs_cache"]),
 ];

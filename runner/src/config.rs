@@ -51,6 +51,10 @@ pub struct RunConfig {
     pub entrypoint: Option<OsString>,
     /// A working directory in place of the image's.
     pub working_dir: Option<PathBuf>,
+    /// Who a plain command is inside, as `USER[:GROUP]`; the image's own user if nothing is said.
+    pub user: Option<String>,
+    /// Whether plain commands may write to the image's files, in a layer of their own.
+    pub root: RootAccess,
     /// The variables given for this run, each name once.
     pub variables: Vec<(String, OsString)>,
     /// Settings and switches found in our own environment.
@@ -87,6 +91,15 @@ pub struct RunConfig {
     pub search_path: OsString,
     /// How images are found.
     pub images: ImageSource,
+}
+
+/// Whether plain commands may write to the image's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootAccess {
+    /// They are root, and what they write is gone with them.
+    Writable,
+    /// They are what functions are (`--read-only`).
+    ReadOnly,
 }
 
 /// A run in the background.

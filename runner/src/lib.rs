@@ -14,3 +14,4 @@ pub mod records;
 pub mod report;
 pub mod sandbox;
 pub mod watch;
+pub mod writable;

@@ -22,6 +22,7 @@ mod stay_open;
 pub mod tag;
 mod underway;
 mod work;
+pub mod writable;
 
 use std::io::Write;
 use std::path::Path;

@@ -255,6 +255,12 @@ pub(super) struct SandboxArgs {
     /// The working directory inside
     #[arg(short = 'w', long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
+    /// Who a plain command is inside, by name or number; root, or what the image says, when not given
+    #[arg(short = 'u', long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Let a plain command write to volumes and /tmp alone, as a function does, and be the same user
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub read_only: Option<bool>,
     /// The network inside: `private` (its own, with a way out), `none` or `host`
     #[arg(long, alias = "net", value_name = "NETWORK")]
     pub network: Option<String>,

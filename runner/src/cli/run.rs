@@ -12,8 +12,8 @@ use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArg
 use super::env::OwnEnvironment;
 use super::variables;
 use crate::config::{
-    self, BetweenEvents, Changes, Color, CpuRule, EventsConfig, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RunConfig,
-    Stdin, Talk,
+    self, BetweenEvents, Changes, Color, CpuRule, EventsConfig, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RootAccess,
+    RunConfig, Stdin, Talk,
 };
 use crate::exit_code::Failure;
 
@@ -56,6 +56,8 @@ pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: 
         arguments,
         entrypoint: args.entrypoint,
         working_dir: config::working_dir(args.workdir).map_err(bad_config)?,
+        user: args.user,
+        root: if args.read_only == Some(true) { RootAccess::ReadOnly } else { RootAccess::Writable },
         variables: variables::given(&args.variables, &args.env_file, own).map_err(Failure::usage)?,
         own_settings: own.settings(),
         networking,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Place;
 use crate::config::{
     self, BetweenEvents, Changes, ConfigError, CpuRule, EventsConfig, Keeping, MemorySize, NetworkError, NetworkOptions, ParseMemorySizeError, PolicyError,
-    ResultFormat, RunConfig, Stdin, Talk, VolumeError,
+    ResultFormat, RootAccess, RunConfig, Stdin, Talk, VolumeError,
 };
 use crate::sandbox::{Access, Volume};
 
@@ -264,6 +264,8 @@ impl RunSpec {
             arguments: self.arguments.iter().map(OsString::from).collect(),
             entrypoint: self.entrypoint.as_ref().map(OsString::from),
             working_dir: config::working_dir(self.working_dir.as_ref().map(PathBuf::from)).map_err(SpecError::Config)?,
+            user: self.user.clone(),
+            root: if self.read_only { RootAccess::ReadOnly } else { RootAccess::Writable },
             variables,
             own_settings: Vec::new(),
             networking: self.networking()?,

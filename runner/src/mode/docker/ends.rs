@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{each, find, of_daemon, records, start, volumes};
+use super::{each, find, of_daemon, records, roots, start, volumes};
 use crate::config::docker::{Place, Signalled, Stopped};
 use crate::exit_code::{ExitCode, Failure};
 use crate::mode::print;
@@ -173,6 +173,7 @@ fn remove_one(run: &Run, with_volumes: bool, place: &Place) -> Result<(), Failur
         Err(crate::records::RecordsError::Unknown { .. }) => {}
         removed => removed.map_err(of_daemon)?,
     }
+    roots::remove(run, place);
     if with_volumes {
         volumes::remove_anonymous(place, &run.record.spec);
     }

@@ -10,6 +10,7 @@ mod list;
 mod logs;
 mod objects;
 mod plain;
+mod roots;
 mod start;
 mod supervise;
 mod template;

@@ -57,7 +57,7 @@ pub(super) struct Asking<'a> {
 
 impl Plain {
     /// Runs it to its end.
-    pub(super) async fn run(self, launcher: &Launcher, asking: Asking<'_>) -> Result<PlainEnd, NotRun> {
+    pub(super) async fn run(self, launcher: &Launcher, asking: &mut Asking<'_>) -> Result<PlainEnd, NotRun> {
         let Self { request, variables, networking, pass_signals } = self;
         let mut connections = Connections::open(networking).map_err(|error| {
             let hint = error.hint();
@@ -97,8 +97,9 @@ struct Running {
 }
 
 impl Running {
-    async fn until_the_end(&mut self, asking: Asking<'_>, pass_signals: bool, connections: &mut Connections) -> Result<Ended, Failure> {
+    async fn until_the_end(&mut self, asking: &mut Asking<'_>, pass_signals: bool, connections: &mut Connections) -> Result<Ended, Failure> {
         let Asking { orders, signals, capture, note, .. } = asking;
+        let (capture, note) = (*capture, *note);
         let mut size = signal(SignalKind::window_change()).map_err(Failure::could_not_run)?;
         let mut endings = 0;
         loop {

@@ -13,13 +13,14 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::capture::{Capture, Wanted};
 use super::desk::{Asked, Desk};
 use super::plain::{Asking, Plain, PlainEnd};
+use super::roots::{self, InRoot, OURS};
 use super::volumes;
 use crate::config::docker::{Attached, Place, Restart};
-use crate::config::{Color, Loudness, RunConfig, Talk};
+use crate::config::{Color, Loudness, RootAccess, RunConfig, Talk};
 use crate::exit_code::{ExitCode, Failure};
-use crate::mode::async_runtime;
-use crate::mode::inside::{Inside, NotInside};
-use crate::mode::once::{self, NotRun, with_host_network};
+use crate::mode::{async_runtime, shell};
+use crate::mode::inside::{Inside, NotInside, Userland};
+use crate::mode::once::{self, Lacks, NotRun, with_host_network};
 use crate::mode::signals::Signals;
 use crate::mode::underway::Underway;
 use crate::mode::work::{self, Purpose, Work};
@@ -27,7 +28,7 @@ use crate::records::control::{Answer, Order};
 use crate::records::log::LogWriter;
 use crate::records::{Held, Phase, Published, Run, State, now};
 use crate::sandbox::network::{NetworkChoice, Protocol};
-use crate::sandbox::{Input, Launcher, Output, Stdio};
+use crate::sandbox::{Command, Launcher};
 
 /// Before the first of many starts; twice as long before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -81,6 +82,7 @@ impl Supervised<'_> {
         let _ = std::fs::remove_file(self.run.folder().join("control"));
         if spec.remove {
             volumes::remove_anonymous(self.place, spec);
+            roots::remove(self.run, self.place);
             let _ = self.run.remove();
         }
         ended.map(|end| end.code)
@@ -141,17 +143,21 @@ impl Supervised<'_> {
             return function(config, orders, &underway);
         }
         let not_run = match self.plain(config, work, orders, (capture, &underway)) {
-            Err(not_run) if not_run.is_of_network() => not_run,
+            Err(not_run) if not_run.lacks(Lacks::Network) => not_run.into_failure(),
+            Err(not_run) if not_run.lacks(Lacks::WritableRoot) => {
+                let why = not_run.into_failure();
+                shell::say(&format!("the command may write to volumes and /tmp alone, as with `--read-only`: {why}"));
+                let config = RunConfig { root: RootAccess::ReadOnly, ..config.clone() };
+                return self.in_this_process(&config, orders, capture, underway);
+            }
             ended => return ended.map_err(NotRun::into_failure),
         };
         let networking = &config.networking;
         if networking.choice == NetworkChoice::Named || !networking.published.is_empty() {
-            return Err(not_run.into_failure());
+            return Err(not_run);
         }
-        crate::mode::shell::say(&once::on_host_network(&not_run.failure()));
-        let config = with_host_network(config);
-        let work = work::of(&config)?;
-        self.plain(&config, work, orders, (capture, &underway)).map_err(NotRun::into_failure)
+        shell::say(&once::on_host_network(&not_run));
+        self.in_this_process(&with_host_network(config), orders, capture, underway)
     }
 
     fn plain(
@@ -166,21 +172,28 @@ impl Supervised<'_> {
             Failure::could_not_run(error).with_hint(hint)
         })?;
         let Work { userland, command, variables, needs, .. } = work;
+        let pass_signals = self.attached.pass_signals;
         async_runtime()?.block_on(async {
             let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
-            let inside = match Inside::prepare(config, userland, needs, &mut signals).await {
+            let note = |phase| drop(self.run.note_phase(&self.held, phase));
+            let mut asking = Asking { orders, signals: &mut signals, capture: Some(capture), underway, note: &note };
+            let (userland, command) = match (userland, command, config.root) {
+                (Userland::Image(rootfs, _), Command::Line(argv), RootAccess::Writable) => {
+                    let root = &mut roots::of(self.run, rootfs, self.place)?;
+                    return InRoot { config, root, argv, variables, needs, pass_signals }.run(&launcher, &mut asking).await;
+                }
+                (userland, command, _) => (userland, command),
+            };
+            let inside = match Inside::prepare(config, userland, needs, asking.signals).await {
                 Ok(inside) => inside,
                 Err(NotInside::Failed(failure)) => return Err(failure.into()),
                 Err(NotInside::Interrupted(signal)) => {
                     return Ok(PlainEnd { code: ExitCode::from_signal(signal), out_of_memory: false });
                 }
             };
-            let stdio = Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit };
-            let request = inside.request(command, Vec::new(), stdio);
+            let request = inside.request(command, Vec::new(), OURS);
             let networking = Rc::new(config.networking.clone());
-            let plain = Plain { request, variables, networking, pass_signals: self.attached.pass_signals };
-            let note = |phase| drop(self.run.note_phase(&self.held, phase));
-            plain.run(&launcher, Asking { orders, signals: &mut signals, capture: Some(capture), underway, note: &note }).await
+            Plain { request, variables, networking, pass_signals }.run(&launcher, &mut asking).await
         })
     }
 
