@@ -313,6 +313,8 @@ fn the_top_of_the_house_is_as_agreed() {
         "docs",
         "fuzz",
         "examples",
+        "clients",
+        "packaging",
         ".ci",
     ];
     for name in expected {
