@@ -8,9 +8,9 @@ use std::io::{self, Read as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::Arc;
 
 use rustix::process::{PidfdGetfdFlags, dumpable_behavior, pidfd_getfd, set_dumpable_behavior};
 
