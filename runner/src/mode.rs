@@ -1,12 +1,17 @@
 //! One file per thing that can be done: each brings the other modules together and decides nothing itself.
 
 pub mod batch;
+pub mod build;
+pub mod call;
 pub mod detach;
+pub mod docker;
 pub mod doctor;
 pub mod images;
 mod inside;
 pub mod load;
 pub mod lock;
+pub mod login;
+pub mod manual;
 pub mod once;
 mod progress;
 pub mod pull;
@@ -17,7 +22,10 @@ pub mod shell;
 mod signals;
 mod stay_open;
 pub mod tag;
+pub mod trust;
+mod underway;
 mod work;
+pub mod writable;
 
 use std::io::Write;
 use std::path::Path;
