@@ -17,24 +17,23 @@ use source::{Source, sources};
 const CRATES: [&str; 3] = ["runner", "rootfs-cache", "seccomp"];
 
 /// What each module of the runner may use at the most, whatever the map says.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("function", &[]),
     ("lambda", &["function"]),
     ("sandbox", &["seccomp"]),
-    ("writable", &["sandbox", "rootfs_cache"]),
     ("api", &["lambda"]),
     ("watch", &[]),
     ("report", &["function", "lambda", "sandbox"]),
     ("environment", &["exit_code", "function", "lambda", "sandbox", "api", "report", "rootfs_cache"]),
     ("fleet", &["function", "lambda", "api", "environment"]),
     ("config", &["function", "sandbox", "rootfs_cache"]),
+    ("records", &["config"]),
     (
         "mode",
         &[
             "function",
             "lambda",
             "sandbox",
-            "writable",
             "api",
             "report",
             "environment",
@@ -43,6 +42,9 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "rootfs_cache",
             "exit_code",
             "watch",
+            "writable",
+            "build",
+            "records",
         ],
     ),
     ("cli", &["config", "exit_code", "rootfs_cache"]),

@@ -143,7 +143,10 @@ impl<'a> Blobs<'a> {
             return Ok(kept);
         }
         let mut failure = ExportError::NotKept { layer: layer.digest };
-        for origin in &image.origins {
+        // A layer of an image that was built here comes from the image it was built upon.
+        let others = self.cache.names_with_layer(&layer.digest).map_err(in_cache)?;
+        let others: Vec<&String> = others.iter().filter(|name| !image.origins.contains(name)).collect();
+        for origin in others.into_iter().chain(&image.origins) {
             if self.told.insert(image.manifest) {
                 (self.notes)(&format!("the blobs of image {} were not kept: fetching them from `{origin}`", image.manifest));
             }
@@ -178,7 +181,7 @@ impl<'a> Blobs<'a> {
         Ok(copy)
     }
 
-    async fn copy(&self, blob: &mut Blob, copy: &mut File) -> Result<Digest, CopyError> {
+    async fn copy(&self, blob: &mut Blob<'_>, copy: &mut File) -> Result<Digest, CopyError> {
         let mut hash = Sha256::new();
         while let Some(chunk) = blob.next().await.map_err(CopyError::Source)? {
             hash.update(&chunk);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rootfs_cache::pull::PullOptions;
+use rootfs_cache::pull::trusted::Required;
 use rootfs_cache::reference::ImageReference;
 
 pub use crate::function::{MemorySize, ParseMemorySizeError};
@@ -17,26 +18,34 @@ pub use crate::sandbox::network::Networking;
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod batch;
+mod build;
+pub mod docker;
 mod filter;
 mod images;
 mod limits;
+mod login;
 mod network;
 mod serve;
+mod trust;
 mod volume;
 
 pub use batch::{BatchConfig, EventSource, ParseShardError, Reuse, Shard};
+pub use build::{BuildConfig, ContextSource, DEFAULT_EPOCH, DockerfileSource, KnownSteps};
 pub use filter::{PolicyError, filter};
 pub use images::{
     ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, PushConfig,
     RemoveConfig, SaveConfig, SaveOutput, TagConfig,
 };
 pub use limits::{CpuRule, memory, tmp_size};
+pub use login::{LoginConfig, LogoutConfig, Password};
 pub use network::{NetworkError, NetworkOptions, networking};
 pub use serve::{
     BetweenEvents, Changes, DescribedFunction, Ending, EventsConfig, FunctionsError, Keeping, Scalar, ServeConfig, ServedFunction,
     ServedNames, Surplus, functions,
 };
+pub use trust::{InspectForm, TrustAction, TrustConfig};
 pub use volume::{VolumeError, volumes};
+use volume::{inside, readable};
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -116,6 +125,8 @@ pub struct ImageSource {
     pub cache: Option<PathBuf>,
     /// When and how registries are asked, and what lock files say.
     pub options: PullOptions,
+    /// Who must have signed the image.
+    pub required: Option<Required>,
 }
 
 /// Standard input of a plain command.
@@ -257,7 +268,7 @@ pub fn layers(given: &[PathBuf], volumes: &[Volume]) -> Result<Vec<PathBuf>, Con
         return Err(ConfigError::TwoOpts);
     }
     let layer = |path: &PathBuf| {
-        let real = volume::readable(path).map_err(|source| ConfigError::Layer { path: path.clone(), source })?;
+        let real = readable(path).map_err(|source| ConfigError::Layer { path: path.clone(), source })?;
         if real.is_dir() { Ok(real) } else { Err(ConfigError::LayerForm { path: path.clone() }) }
     };
     given.iter().map(layer).collect()

@@ -1,13 +1,16 @@
 //! One file per thing that can be done: each brings the other modules together and decides nothing itself.
 
 pub mod batch;
+pub mod build;
 pub mod call;
 pub mod detach;
+pub mod docker;
 pub mod doctor;
 pub mod images;
 mod inside;
 pub mod load;
 pub mod lock;
+pub mod login;
 pub mod manual;
 pub mod once;
 mod progress;
@@ -19,6 +22,8 @@ pub mod shell;
 mod signals;
 mod stay_open;
 pub mod tag;
+pub mod trust;
+mod underway;
 mod work;
 pub mod writable;
 

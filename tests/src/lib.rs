@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod broken_registry;
 pub mod docker;
+pub mod faulty_proxy;
 pub mod fixture;
 pub mod image;
 pub mod launching;
@@ -18,6 +19,7 @@ pub mod run;
 pub mod serving;
 pub mod skip;
 pub mod tar;
+pub mod tls;
 pub mod weakened;
 pub mod wire;
 

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::build::BuildArgs;
 use super::images::{ImagesArgs, LoadArgs, RemoveArgs, SaveArgs, TagArgs};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -26,6 +27,8 @@ pub(super) enum CliCommand {
     Serve(Box<ServeArgs>),
     /// Run a function once for each of many events
     Batch(Box<BatchArgs>),
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
     /// Pull images into the cache
     Pull(PullArgs),
     /// List the images in the cache
@@ -44,6 +47,13 @@ pub(super) enum CliCommand {
     /// Pin images in a lock file
     #[command(subcommand)]
     Lock(LockArgs),
+    /// Show what is signed, and by whom
+    #[command(subcommand)]
+    Trust(TrustCommand),
+    /// Log in to a registry
+    Login(LoginArgs),
+    /// Forget the login to a registry
+    Logout(LogoutArgs),
     /// Try what a sandbox needs and say what this machine grants
     Doctor(DoctorArgs),
     /// Print a shell's completions for this command line
@@ -307,6 +317,8 @@ pub(super) struct SandboxArgs {
     pub keep_blobs: bool,
     #[command(flatten)]
     pub registry: RegistryArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// IMAGE and what follows it.
@@ -327,21 +339,126 @@ pub(super) struct TalkArgs {
     pub color: ColorWhen,
 }
 
+/// How registries are reached.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct ReachArgs {
+    /// Speak plain HTTP with this registry (loopback ones need no such permission)
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub insecure_registry: Vec<String>,
+    /// Ask this mirror first: of REGISTRY, or of Docker Hub when none is named
+    #[arg(long, value_name = "[REGISTRY=]HOST[:PORT][/PATH]")]
+    pub mirror: Vec<String>,
+    /// Trust the certificate authorities in this file, too
+    #[arg(long, value_name = "FILE")]
+    pub ca: Vec<PathBuf>,
+    /// About how long is waited after a first failure
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    pub registry_retry_delay: Option<f64>,
+}
+
 /// What every command that resolves images takes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct RegistryArgs {
     /// The platform to choose from an index, such as linux/arm64
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
-    /// Speak plain HTTP with this registry (loopback ones need no such permission)
-    #[arg(long, value_name = "HOST[:PORT]")]
-    pub insecure_registry: Vec<String>,
+    #[command(flatten)]
+    pub reach: ReachArgs,
     /// Look pins up in this lock file first
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
     /// Refuse what has no verified pin in a lock file
     #[arg(long)]
     pub frozen: bool,
+}
+
+/// Who must have signed an image.
+#[derive(Debug, Clone, Args)]
+pub(super) struct TrustArgs {
+    /// Use nothing but what is signed: `dct` by its publisher (Docker Content Trust), `cosign` by the holder of `--key`
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub require_trust: Option<TrustKind>,
+    /// The public key of a cosign signature, in PEM form
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    #[command(flatten)]
+    pub dct: DctArgs,
+}
+
+/// How what Docker Content Trust says is found and looked at.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DctArgs {
+    /// `strict`, `historical` (a pinned root, and signatures whose time may be over), `off`
+    #[arg(long, value_name = "MODE")]
+    pub trust_mode: Option<String>,
+    /// The server that keeps what is signed
+    #[arg(long, value_name = "URL", conflicts_with = "trust_dir")]
+    pub trust_server: Option<String>,
+    /// A folder with a saved copy of what a server keeps
+    #[arg(long, value_name = "DIR")]
+    pub trust_dir: Option<PathBuf>,
+    /// The id of the root key, as `docker trust inspect` shows it; several for any of them
+    #[arg(long, value_name = "KEYID")]
+    pub trust_root: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum TrustKind {
+    Dct,
+    Cosign,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TrustCommand {
+    /// Show what is signed and by which keys, as docker does
+    Inspect(InspectArgs),
+    /// Ask which signatures a registry has of an image
+    Probe(ProbeArgs),
+    /// Pin what is signed in a lock file: a tag, or all signed tags of a repository
+    Lock(TrustLockArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// Print it for people instead of JSON
+    #[arg(long)]
+    pub pretty: bool,
+    /// References of a registry, with or without a tag
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    #[command(flatten)]
+    pub dct: DctArgs,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub reach: ReachArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProbeArgs {
+    /// References of a registry
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrustLockArgs {
+    /// References of a registry, with or without a tag, or runtimes
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Ask no registry: what is signed is taken for a platform's manifest
+    #[arg(long)]
+    pub offline: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -376,6 +493,35 @@ pub(super) struct PullArgs {
     pub talk: TalkArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoginArgs {
+    /// The registry; Docker Hub when none is named
+    #[arg(value_name = "REGISTRY")]
+    pub registry: Option<String>,
+    /// The user's name
+    #[arg(short = 'u', long, value_name = "USER")]
+    pub username: Option<String>,
+    /// The password or access token, for everybody to see who may list processes
+    #[arg(short = 'p', long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub password: Option<String>,
+    /// Read the password or access token from stdin
+    #[arg(long)]
+    pub password_stdin: bool,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub reach: ReachArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogoutArgs {
+    /// The registry; Docker Hub when none is named
+    #[arg(value_name = "REGISTRY")]
+    pub registry: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -430,9 +576,18 @@ pub(super) enum ProfileReader {
     Kubernetes,
 }
 
+impl SandboxArgs {
+    /// For commands that take none of them: what holds where nothing is given.
+    pub(super) fn none() -> Self {
+        let command = <Self as Args>::augment_args(clap::Command::new("none"));
+        let matches = command.get_matches_from(["none"]);
+        <Self as clap::FromArgMatches>::from_arg_matches(&matches).expect("none of them is required")
+    }
+}
+
 impl RegistryArgs {
     /// For commands that ask no registry.
     pub(super) fn none() -> Self {
-        Self { platform: None, insecure_registry: Vec::new(), lock: None, frozen: false }
+        Self { platform: None, reach: ReachArgs::default(), lock: None, frozen: false }
     }
 }

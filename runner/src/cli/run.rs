@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use rootfs_cache::lock::LockFiles;
 use rootfs_cache::pull::{KeepBlobs, PullOptions, PullPolicy};
-use rootfs_cache::reference::Platform;
-use rootfs_cache::source::RegistryAccess;
+use rootfs_cache::reference::{ImageReference, Platform};
 
 use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, SandboxArgs, TalkArgs};
 use super::env::OwnEnvironment;
-use super::variables;
+use super::{registry, trust, variables};
 use crate::config::{
     self, BetweenEvents, Changes, Color, CpuRule, EventsConfig, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RootAccess,
     RunConfig, Stdin, Talk,
@@ -51,6 +50,11 @@ pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: 
     };
     let mut images = image_source(args.registry, policy(args.pull), own)?;
     images.options.blobs = blobs(args.keep_blobs);
+    images.required = trust::required(args.trust, own)?;
+    if images.required.is_some() && image == ImageReference::Host {
+        let hint = "leave `--require-trust` out, or name an image of a registry";
+        return Err(Failure::could_not_run("`host` is this machine's own userland, which nobody signs").with_hint(Some(hint.to_owned())));
+    }
     Ok(RunConfig {
         image,
         arguments,
@@ -170,10 +174,10 @@ pub(super) fn image_source(args: RegistryArgs, policy: PullPolicy, own: &OwnEnvi
     let options = PullOptions {
         policy,
         platform,
-        access: RegistryAccess { insecure: args.insecure_registry, docker_config: own.docker_config() },
+        access: registry::access(args.reach, own)?,
         locks: LockFiles { chosen: args.lock, user: own.user_lock(), project: Some("vendor-images.lock".into()) },
         frozen: args.frozen,
         ..PullOptions::default()
     };
-    Ok(ImageSource { cache: own.cache(), options })
+    Ok(ImageSource { cache: own.cache(), options, required: None })
 }
