@@ -20,6 +20,7 @@ mod batch;
 mod filter;
 mod images;
 mod limits;
+mod login;
 mod network;
 mod serve;
 mod volume;
@@ -31,6 +32,7 @@ pub use images::{
     RemoveConfig, SaveConfig, SaveOutput, TagConfig,
 };
 pub use limits::{CpuRule, memory, tmp_size};
+pub use login::{LoginConfig, LogoutConfig, Password};
 pub use network::{NetworkError, NetworkOptions, networking};
 pub use serve::{
     BetweenEvents, Changes, DescribedFunction, EventsConfig, FunctionsError, Keeping, Scalar, ServeConfig, ServedFunction, ServedNames,

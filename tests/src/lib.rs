@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod broken_registry;
 pub mod docker;
+pub mod faulty_proxy;
 pub mod fixture;
 pub mod image;
 pub mod launching;

@@ -120,7 +120,7 @@ impl LayerPull<'_> {
     }
 
     /// Hands a blob's bytes on until they end or the unpacker has gone.
-    async fn feed(&self, digest: Digest, blob: &mut Blob, sender: mpsc::Sender<Option<Bytes>>) -> Result<(), SourceError> {
+    async fn feed(&self, digest: Digest, blob: &mut Blob<'_>, sender: mpsc::Sender<Option<Bytes>>) -> Result<(), SourceError> {
         while let Some(chunk) = blob.next().await? {
             if sender.send(Some(chunk)).await.is_err() {
                 return Ok(());

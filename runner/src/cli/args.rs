@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::images::{ImagesArgs, LoadArgs, RemoveArgs, SaveArgs, TagArgs};
+use super::images::{ImagesArgs, LoadArgs, PushArgs, RemoveArgs, SaveArgs, TagArgs};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Runs AWS Lambda functions in the real Lambda userland, without Docker.
@@ -39,11 +39,17 @@ pub(super) enum CliCommand {
     Load(LoadArgs),
     /// Write images of the cache to an archive that docker, podman and skopeo read
     Save(SaveArgs),
+    /// Send an image of the cache, of a layout or of an archive to a registry
+    Push(PushArgs),
     /// Remove what no image needs any more
     Prune(PruneArgs),
     /// Pin images in a lock file
     #[command(subcommand)]
     Lock(LockArgs),
+    /// Log in to a registry
+    Login(LoginArgs),
+    /// Forget the login to a registry
+    Logout(LogoutArgs),
     /// Try what a sandbox needs and say what this machine grants
     Doctor(DoctorArgs),
 }
@@ -300,15 +306,31 @@ pub(super) struct TalkArgs {
     pub color: ColorWhen,
 }
 
+/// How registries are reached.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct ReachArgs {
+    /// Speak plain HTTP with this registry (loopback ones need no such permission)
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub insecure_registry: Vec<String>,
+    /// Ask this mirror first: of REGISTRY, or of Docker Hub when none is named
+    #[arg(long, value_name = "[REGISTRY=]HOST[:PORT][/PATH]")]
+    pub mirror: Vec<String>,
+    /// Trust the certificate authorities in this file, too
+    #[arg(long, value_name = "FILE")]
+    pub ca: Vec<PathBuf>,
+    /// About how long is waited after a first failure
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    pub registry_retry_delay: Option<f64>,
+}
+
 /// What every command that resolves images takes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct RegistryArgs {
     /// The platform to choose from an index, such as linux/arm64
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
-    /// Speak plain HTTP with this registry (loopback ones need no such permission)
-    #[arg(long, value_name = "HOST[:PORT]")]
-    pub insecure_registry: Vec<String>,
+    #[command(flatten)]
+    pub reach: ReachArgs,
     /// Look pins up in this lock file first
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
@@ -349,6 +371,33 @@ pub(super) struct PullArgs {
     pub talk: TalkArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoginArgs {
+    /// The registry; Docker Hub when none is named
+    #[arg(value_name = "REGISTRY")]
+    pub registry: Option<String>,
+    /// The user's name
+    #[arg(short = 'u', long, value_name = "USER")]
+    pub username: Option<String>,
+    /// The password or access token, for everybody to see who may list processes
+    #[arg(short = 'p', long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub password: Option<String>,
+    /// Read the password or access token from stdin
+    #[arg(long)]
+    pub password_stdin: bool,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub reach: ReachArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogoutArgs {
+    /// The registry; Docker Hub when none is named
+    #[arg(value_name = "REGISTRY")]
+    pub registry: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -406,6 +455,6 @@ pub(super) enum ProfileReader {
 impl RegistryArgs {
     /// For commands that ask no registry.
     pub(super) fn none() -> Self {
-        Self { platform: None, insecure_registry: Vec::new(), lock: None, frozen: false }
+        Self { platform: None, reach: ReachArgs::default(), lock: None, frozen: false }
     }
 }

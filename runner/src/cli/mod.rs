@@ -10,6 +10,7 @@ mod args;
 mod batch;
 pub mod env;
 mod images;
+mod registry;
 mod run;
 mod serve;
 pub mod usage;
@@ -20,8 +21,8 @@ use env::OwnEnvironment;
 use usage::Ended;
 
 use crate::config::{
-    BatchConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, RemoveConfig, RunConfig, SaveConfig,
-    SeccompReader, ServeConfig, TagConfig, Talk,
+    BatchConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig, PushConfig,
+    RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk,
 };
 use crate::exit_code::Failure;
 
@@ -57,6 +58,8 @@ pub enum Command {
     Load(LoadConfig),
     /// Write images to an archive.
     Save(SaveConfig),
+    /// Send an image to a registry.
+    Push(PushConfig),
     /// Remove what is not needed any more from the cache.
     Prune {
         /// How much of it.
@@ -75,6 +78,10 @@ pub enum Command {
         /// What is said.
         talk: Talk,
     },
+    /// Log in to a registry.
+    Login(LoginConfig),
+    /// Forget the login to a registry.
+    Logout(LogoutConfig),
     /// Try what a sandbox needs.
     Doctor {
         /// What is printed.
@@ -114,6 +121,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         CliCommand::Tag(args) => Command::Tag(TagConfig { image: args.image, name: args.name, source: cache_only(own)? }),
         CliCommand::Load(args) => Command::Load(images::load(args, own)?),
         CliCommand::Save(args) => Command::Save(images::save(args, own)?),
+        CliCommand::Push(args) => Command::Push(images::push(args, own)?),
         CliCommand::Prune(args) => {
             let scope = if args.all { PruneScope::Everything } else { PruneScope::Unreferenced };
             Command::Prune { scope, source: cache_only(own)? }
@@ -128,6 +136,8 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
             let LockedImagesArgs { images, talk, registry } = args;
             Command::Lock { action, images, source: run::image_source(registry, PullPolicy::Always, own)?, talk: run::talk(&talk, own) }
         }
+        CliCommand::Login(args) => Command::Login(registry::login(args, own)?),
+        CliCommand::Logout(args) => Command::Logout(registry::logout(args, own)?),
         CliCommand::Doctor(args) => Command::Doctor { subject: subject(&args), source: cache_only(own)?, variables: own.services() },
     })
 }

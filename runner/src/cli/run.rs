@@ -6,11 +6,10 @@ use std::time::Duration;
 use rootfs_cache::lock::LockFiles;
 use rootfs_cache::pull::{KeepBlobs, PullOptions, PullPolicy};
 use rootfs_cache::reference::Platform;
-use rootfs_cache::source::RegistryAccess;
 
 use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, SandboxArgs, TalkArgs};
 use super::env::OwnEnvironment;
-use super::variables;
+use super::{registry, variables};
 use crate::config::{
     self, BetweenEvents, Changes, Color, CpuRule, EventsConfig, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RunConfig,
     Stdin, Talk,
@@ -168,7 +167,7 @@ pub(super) fn image_source(args: RegistryArgs, policy: PullPolicy, own: &OwnEnvi
     let options = PullOptions {
         policy,
         platform,
-        access: RegistryAccess { insecure: args.insecure_registry, docker_config: own.docker_config() },
+        access: registry::access(args.reach, own)?,
         locks: LockFiles { chosen: args.lock, user: own.user_lock(), project: Some("vendor-images.lock".into()) },
         frozen: args.frozen,
         ..PullOptions::default()
