@@ -15,6 +15,8 @@ pub enum Then {
     PassOn,
     /// It goes on, and the answer is changed.
     Change(Box<dyn FnOnce(Reply) -> Reply>),
+    /// It goes on without a header.
+    Without(&'static str),
     /// It is answered here.
     Answer(Reply),
     /// The connection ends without an answer.
@@ -52,6 +54,11 @@ impl FaultyProxy {
             match decide(request, before) {
                 Then::PassOn => pass_on(&target, request),
                 Then::Change(change) => change(pass_on(&target, request)),
+                Then::Without(header) => {
+                    let mut request = request.clone();
+                    request.headers.remove(header);
+                    pass_on(&target, &request)
+                }
                 Then::Answer(reply) => reply,
                 Then::Close => Reply::new(0, ""),
             }
