@@ -35,8 +35,8 @@ pub use limits::{CpuRule, memory, tmp_size};
 pub use login::{LoginConfig, LogoutConfig, Password};
 pub use network::{NetworkError, NetworkOptions, networking};
 pub use serve::{
-    BetweenEvents, Changes, DescribedFunction, EventsConfig, FunctionsError, Keeping, Scalar, ServeConfig, ServedFunction, ServedNames,
-    Surplus, functions,
+    BetweenEvents, Changes, DescribedFunction, Ending, EventsConfig, FunctionsError, Keeping, Scalar, ServeConfig, ServedFunction,
+    ServedNames, Surplus, functions,
 };
 pub use volume::{VolumeError, volumes};
 

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod embedded;
 pub mod environment;
 pub mod exit_code;
 pub mod fleet;

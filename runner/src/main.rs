@@ -41,6 +41,7 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
         Command::Lock { action, images, source, talk } => mode::lock::run(action, &images, &source, talk),
         Command::Login(config) => mode::login::run_login(&config),
         Command::Logout(config) => mode::login::run_logout(&config),
+        Command::Manual { pages, directory } => mode::manual::run(&pages, &directory),
         Command::Doctor { subject, source, variables } => mode::doctor::run(subject, &source, &variables),
     }
 }

@@ -1,6 +1,7 @@
 //! One file per thing that can be done: each brings the other modules together and decides nothing itself.
 
 pub mod batch;
+pub mod call;
 pub mod detach;
 pub mod doctor;
 pub mod images;
@@ -8,6 +9,7 @@ mod inside;
 pub mod load;
 pub mod lock;
 pub mod login;
+pub mod manual;
 pub mod once;
 mod progress;
 pub mod pull;

@@ -119,7 +119,7 @@ fn docker_archives_of_before_version_25() {
     let Some(fixture) = Fixture::new() else { return };
     let made = image("old");
     // Docker's layers are plain.
-    let plain = Image { layers: made.layers.iter().map(|layer| inflated(layer)).collect(), config: made.config.clone() };
+    let plain = Image { layers: made.layers.iter().map(inflated).collect(), config: made.config.clone() };
     let archive = old_docker_archive(&plain, &["lambci/lambda:old", "other:1"]);
     let file = fixture.path().join("a.tar");
     fs::write(&file, &archive).expect("written");

@@ -2,14 +2,16 @@
 //! `tests/images`, and one of the probe's that says what it finds.
 
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::image::{Image, Packing};
-use tests::real::function;
+use tests::real::{RealFunction, function, is_built};
 use tests::run::Run;
+use tests::serving::Serving;
 use tests::tar::Tar;
 use tests::{Fixture, place};
 
@@ -140,10 +142,12 @@ fn on_the_machines_network_the_one_port_must_be_free() {
 
 /// Runs the echo function that comes with the images, and checks what any of them must do.
 fn echo(image: &str, folder: &str, handler: &str) -> Option<Value> {
-    let found = function(image)?;
+    echo_of(&function(image)?, &place::functions().join(folder), handler)
+}
+
+fn echo_of(found: &RealFunction, functions: &Path, handler: &str) -> Option<Value> {
     let _port = the_port();
-    let functions = place::functions().join(folder);
-    let call = |options: &[&str], event: &str| found.run_folder(&functions, options, &[handler, event]);
+    let call = |options: &[&str], event: &str| found.run_folder(functions, options, &[handler, event]);
     let ran = call(&[], "{\"n\":1,\"é\":\"日本\"}").finish().expect_code(0);
     let answer = ran.json();
     assert_eq!(answer["event"], json!({"n": 1, "é": "日本"}));
@@ -176,6 +180,48 @@ fn python3_6_answers() {
 fn python2_7_answers() {
     let Some(answer) = echo("lambci/lambda:python2.7", "python", "app.handler") else { return };
     assert_eq!((&answer["exe"], &answer["cwd"]), (&json!("/var/lang/bin/python2.7"), &json!("/var/task")));
+}
+
+/// Has a function answer twice that stays, and fail in between.
+fn stays_open(found: &RealFunction, functions: &Path, handler: &str) {
+    let _port = the_port();
+    let serving =
+        Serving::start_published(found.run_folder(functions, &["-e", "DOCKER_LAMBDA_STAY_OPEN=1", "-p", "127.0.0.1:0:9001"], &[handler]));
+    for number in 1..=2 {
+        let answer = serving.invoke(&[], format!("{{\"n\":{number}}}").as_bytes());
+        assert_eq!((answer.status, &answer.json()["event"]), (200, &json!({"n": number})), "{}", answer.text());
+        let failed = serving.invoke(&[], b"{\"fail\":1}");
+        assert_eq!((failed.header("x-amz-function-error").is_some(), &failed.json()["errorMessage"]), (true, &json!("failed as asked")));
+    }
+    serving.end(Signal::SIGTERM).expect_code(0);
+    found.fixture.expect_nothing_left();
+}
+
+#[test]
+fn dotnetcore2_1_answers_once_and_stays() {
+    tests::skip_in_isolation!(["proc-bind", "no-pivot", "root-without-userns", "chroot"], "the other languages show the same, faster");
+    const HANDLER: &str = "Echo::Example.Echo::Handler";
+    let Some(found) = function("lambci/lambda:dotnetcore2.1") else { return };
+    let functions = place::compiled_functions().join("dotnet2.1");
+    let Some(answer) = echo_of(&found, &functions, HANDLER) else { return };
+    assert_eq!(answer["cwd"], "/var/task");
+    stays_open(&found, &functions, HANDLER);
+}
+
+#[test]
+fn java8_answers_once_and_stays() {
+    tests::skip_in_isolation!(["proc-bind", "no-pivot", "root-without-userns", "chroot"], "the other languages show the same, faster");
+    const HANDLER: &str = "example.Echo::handleRequest";
+    // It takes a Java compiler, and Debian's unstable suite, to build it.
+    if !is_built("lambci/lambda:java8") {
+        tests::skip::skip(tests::skip::Lack::Large, "the image of java8 is not built (tests/images/mkimages.py build lambci-java8)");
+        return;
+    }
+    let Some(found) = function("lambci/lambda:java8") else { return };
+    let functions = place::compiled_functions().join("java");
+    let Some(answer) = echo_of(&found, &functions, HANDLER) else { return };
+    assert!(answer["runtime"].as_str().is_some_and(|text| text.starts_with("java 1.8.")), "{answer}");
+    stays_open(&found, &functions, HANDLER);
 }
 
 #[test]

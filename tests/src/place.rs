@@ -121,6 +121,16 @@ pub fn clients() -> PathBuf {
     images_cache().join("clients")
 }
 
+/// A program of `tests/clients/rust`, which `tests/clients/install.sh` builds; none where that was not run.
+pub fn rust_client(name: &str) -> Option<PathBuf> {
+    Some(clients().join("rust").join(name)).filter(|path| path.exists())
+}
+
+/// Those of the echo functions that `tests/images/mkimages.py` compiles with their images.
+pub fn compiled_functions() -> PathBuf {
+    images_cache().join("functions")
+}
+
 /// The echo functions that come with the images.
 pub fn functions() -> PathBuf {
     project().join("tests/images/functions")

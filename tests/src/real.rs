@@ -27,6 +27,12 @@ pub struct RealFunction {
     cache: PathBuf,
 }
 
+/// Whether an image of `tests/images` was built.
+#[must_use]
+pub fn is_built(name: &str) -> bool {
+    Layout::at(&place::images_layout()).find(name).is_some()
+}
+
 /// An image of `tests/images` by its name there, such as `lambci/lambda:nodejs12.x`. `None`, and counted as skipped, where it was not built.
 ///
 /// # Panics
@@ -76,6 +82,11 @@ impl RealFunction {
     /// `undocked run` of it.
     pub fn run(&self, options: &[&str], rest: &[&str]) -> Run {
         self.run_folder(&self.fixture.task(), options, rest)
+    }
+
+    /// The cache that functions of real images share.
+    pub fn cache(&self) -> &Path {
+        &self.cache
     }
 
     /// `undocked serve` of it on any free port.

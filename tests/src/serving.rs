@@ -1,6 +1,6 @@
 //! `undocked` as a server: started on a port of its own, asked over HTTP, ended by a signal.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -65,6 +65,20 @@ impl Serving {
         let port = said.split_once(BANNER).and_then(|(_, rest)| rest.split_once("...")).map(|(port, _)| port.to_owned());
         let port = port.unwrap_or_else(|| panic!("no banner: {said}"));
         Serving { running, address: format!("127.0.0.1:{port}") }
+    }
+
+    /// The same of a command that publishes its port at an address of its own, which it says, too.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn start_published(run: Run) -> Serving {
+        let running = run.start();
+        running.wait_for_stderr("listening on port ");
+        let said = running.stderr_so_far();
+        let address = said.split_once("http://").and_then(|(_, rest)| rest.split_once('\n'));
+        let address = address.unwrap_or_else(|| panic!("no address: {said}")).0.to_owned();
+        Serving { running, address }
     }
 
     /// One that runs and is known to listen there.
@@ -167,5 +181,35 @@ impl Client {
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body).expect("a whole answer");
         (status, body)
+    }
+
+    /// Invokes a function and reads the head of what it streams; gives the status.
+    ///
+    /// # Panics
+    /// When the answer is not what an HTTP server would send, or no stream.
+    pub fn stream(&mut self, function: &str, payload: &[u8]) -> u16 {
+        let request = format!(
+            "POST /2021-11-15/functions/{function}/response-streaming-invocations HTTP/1.1\r\nHost: {}\r\nContent-Length: {}\r\n\r\n",
+            self.host,
+            payload.len()
+        );
+        self.stream.get_mut().write_all(&[request.as_bytes(), payload].concat()).expect("it takes the request");
+        let (status, headers) = wire::read_head(&mut self.stream).expect("an answer");
+        assert_eq!(headers.get("transfer-encoding").map(String::as_str), Some("chunked"), "{headers:?}");
+        status
+    }
+
+    /// The next part of a stream, as it came; `None` at its end.
+    ///
+    /// # Panics
+    /// When it is cut.
+    pub fn part(&mut self) -> Option<Vec<u8>> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("a part's length");
+        let length = usize::from_str_radix(line.trim_end(), 16).expect("a length");
+        let mut part = vec![0; length + 2];
+        self.stream.read_exact(&mut part).expect("a whole part");
+        part.truncate(length);
+        (length > 0).then_some(part)
     }
 }

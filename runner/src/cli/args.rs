@@ -52,6 +52,24 @@ pub(super) enum CliCommand {
     Logout(LogoutArgs),
     /// Try what a sandbox needs and say what this machine grants
     Doctor(DoctorArgs),
+    /// Print a shell's completions for this command line
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// Whose completions
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// Where the pages go, one a command; without it, the one about `undocked` is printed
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
 }
 
 const RUN_USAGE: &str = "undocked run [OPTIONS] IMAGE [HANDLER] [EVENT]";
@@ -135,6 +153,9 @@ pub(super) struct ServeArgs {
     /// How long an environment stays without work; 600 when not given
     #[arg(long, value_name = "SECONDS")]
     pub idle: Option<f64>,
+    /// End when standard input ends, as it does when the program is gone that holds its other end
+    #[arg(long)]
+    pub until_stdin_ends: bool,
     #[command(flatten)]
     pub events: EventArgs,
     #[command(flatten)]

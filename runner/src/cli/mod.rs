@@ -1,6 +1,7 @@
 //! The command line and our own variables, made into the configuration of what is to be done. Nobody else reads either.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches};
 use rootfs_cache::pull::PullPolicy;
@@ -11,12 +12,13 @@ mod batch;
 pub mod env;
 mod images;
 mod registry;
+mod manual;
 mod run;
 mod serve;
 pub mod usage;
 pub mod variables;
 
-use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ProfileReader};
+use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ManArgs, ProfileReader};
 use env::OwnEnvironment;
 use usage::Ended;
 
@@ -82,6 +84,13 @@ pub enum Command {
     Login(LoginConfig),
     /// Forget the login to a registry.
     Logout(LogoutConfig),
+    /// Write the manual.
+    Manual {
+        /// The pages: the name of a file, and what is in it (roff).
+        pages: Vec<(String, String)>,
+        /// Where they go.
+        directory: PathBuf,
+    },
     /// Try what a sandbox needs.
     Doctor {
         /// What is printed.
@@ -138,6 +147,9 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         }
         CliCommand::Login(args) => Command::Login(registry::login(args, own)?),
         CliCommand::Logout(args) => Command::Logout(registry::logout(args, own)?),
+        CliCommand::Completions(args) => return Err(Ended::Text(manual::completions(args.shell))),
+        CliCommand::Man(ManArgs { directory: None }) => return Err(Ended::Text(manual::first_page()?)),
+        CliCommand::Man(ManArgs { directory: Some(directory) }) => Command::Manual { pages: manual::pages()?, directory },
         CliCommand::Doctor(args) => Command::Doctor { subject: subject(&args), source: cache_only(own)?, variables: own.services() },
     })
 }

@@ -24,9 +24,9 @@ use crate::sandbox::{Command, Input, Launcher, Network, Output, Stdio};
 /// Why a run was not done.
 #[derive(Debug)]
 pub(super) struct NotRun {
-    failure: Failure,
+    pub(super) failure: Failure,
     /// Whether the host's network may do where the one that was asked for cannot be had.
-    is_of_network: bool,
+    pub(super) is_of_network: bool,
 }
 
 impl NotRun {
@@ -219,7 +219,7 @@ fn finish(ran: &Ran, report: &Report, format: ResultFormat) -> Result<ExitCode, 
     Ok(code)
 }
 
-fn not_run(error: EnvironmentError) -> NotRun {
+pub(super) fn not_run(error: EnvironmentError) -> NotRun {
     let (hint, is_of_network) = (error.hint(), error.is_of_network());
     NotRun::new(Failure::could_not_run(error).with_hint(hint), is_of_network)
 }

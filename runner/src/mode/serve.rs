@@ -19,7 +19,7 @@ use super::signals::Signals;
 use super::stay_open::Listen;
 use super::work::{self, Work};
 use crate::api::invoke;
-use crate::config::{self, Changes, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus};
+use crate::config::{self, Changes, Ending, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus};
 use crate::environment::BetweenEvents;
 use crate::exit_code::{ExitCode, Failure, chain};
 use crate::fleet::{Fleet, FleetOptions, Names, Notice, Queue, Served};
@@ -54,6 +54,7 @@ pub(super) fn stay_open(config: &RunConfig, work: Work, listen: Listen, said: Op
         url: None,
         keeping: Keeping { changes, ..config.keeping },
         events: config.events.clone(),
+        ending: Ending::Signals,
     };
     Server { config: &config, port: Some(listen.port), said }.run(vec![work])
 }
@@ -180,10 +181,12 @@ impl Server<'_> {
         }
         self.say_hello(&readies, &mut report, &listening);
         let mut watcher = self.watcher(&readies, &mut report);
+        let mut stdin = std::pin::pin!(stdin_ends(self.config.ending));
         let code = loop {
             tokio::select! {
                 () = &mut fleet => break ExitCode::SUCCESS,
                 () = &mut api => break ExitCode::SUCCESS,
+                () = &mut stdin => break ExitCode::SUCCESS,
                 signal = signals.next() => match signal {
                     libc::SIGHUP => {
                         report.green("SIGHUP received, restarting bootstrap...");
@@ -221,6 +224,20 @@ fn take_up<'a>(readies: impl Iterator<Item = &'a Ready>, report: &mut Report) {
             report.note(&format!("undocked: layers cannot be taken up: {failure}"));
         }
     }
+}
+
+/// Waits until standard input ends, if that is to end us. What comes before is nobody's.
+async fn stdin_ends(ending: Ending) {
+    let (end, ended) = tokio::sync::oneshot::channel();
+    if ending == Ending::Signals {
+        return std::future::pending().await;
+    }
+    // A thread of its own, for a read of a terminal or pipe cannot be given up: it ends with the process.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = end.send(());
+    });
+    let _ = ended.await;
 }
 
 /// Waits for a change, if anybody watches.

@@ -32,8 +32,8 @@ impl RecordForm {
             Self::Subscriber(schema) => (schema.api() == TelemetryApi::Logs, schema == TelemetrySchema::Logs20200815, false),
         };
         match event {
-            LogEvent::InitStart(_) => !is_old,
-            LogEvent::InitRuntimeDone { .. } | LogEvent::InitReport { .. } | LogEvent::RuntimeDone(_) => !is_oldest,
+            LogEvent::InitStart(_) | LogEvent::InitRuntimeDone { .. } | LogEvent::InitReport { .. } => !is_old,
+            LogEvent::RuntimeDone(_) => !is_oldest,
             LogEvent::End { .. } => is_old,
             LogEvent::TimedOut { .. } | LogEvent::Failed { .. } => is_old || is_log,
             LogEvent::Extension { .. }

@@ -61,7 +61,7 @@ fn sdk(server: &Server) -> Option<Value> {
     Some(script("node", "invoke.js", server, ("NODE_PATH", packages.join("node_modules").to_str().expect("text"))))
 }
 
-/// What both SDKs report, in one form.
+/// What all SDKs report, in one form.
 fn expect_reports(found: &Value) {
     assert_eq!(found["echo"], json!({"status": 200, "payload": "{\"a\":1}", "error": null, "version": "$LATEST", "log": null}));
     assert_eq!(
@@ -120,6 +120,18 @@ fn the_sdk_for_javascript_sees_what_it_would_see_of_aws() {
     let server = Server::start();
     let Some(found) = sdk(&server) else { return };
     expect_reports(&found);
+}
+
+#[test]
+fn the_sdk_for_rust_sees_what_it_would_see_of_aws() {
+    let Some(program) = place::rust_client("invoke") else {
+        skip::skip(skip::Lack::Providable, "the SDK for Rust is not built (tests/clients/install.sh)");
+        return;
+    };
+    let server = Server::start();
+    let (code, out, err) = output(program.to_str().expect("text"), &[&server.endpoint()], &[]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    expect_reports(&serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}")));
 }
 
 #[test]
