@@ -27,7 +27,24 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("environment", &["exit_code", "function", "lambda", "sandbox", "api", "report", "rootfs_cache"]),
     ("fleet", &["function", "lambda", "api", "environment"]),
     ("config", &["function", "sandbox", "rootfs_cache"]),
-    ("mode", &["function", "lambda", "sandbox", "api", "report", "environment", "fleet", "config", "rootfs_cache", "exit_code", "watch"]),
+    (
+        "mode",
+        &[
+            "function",
+            "lambda",
+            "sandbox",
+            "api",
+            "report",
+            "environment",
+            "fleet",
+            "config",
+            "rootfs_cache",
+            "exit_code",
+            "watch",
+            "writable",
+            "build",
+        ],
+    ),
     ("cli", &["config", "exit_code", "rootfs_cache"]),
 ];
 

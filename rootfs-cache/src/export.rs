@@ -173,7 +173,10 @@ impl<'a> Blobs<'a> {
             return Ok(kept);
         }
         let mut failure = ExportError::NotKept { layer: layer.digest };
-        for origin in &image.origins {
+        // A layer of an image that was built here comes from the image it was built upon.
+        let others = self.cache.names_with_layer(&layer.digest).map_err(in_cache)?;
+        let others: Vec<&String> = others.iter().filter(|name| !image.origins.contains(name)).collect();
+        for origin in others.into_iter().chain(&image.origins) {
             if self.told.insert(image.manifest) {
                 (self.notes)(&format!("the blobs of image {} were not kept: fetching them from `{origin}`", image.manifest));
             }

@@ -26,6 +26,7 @@ mod files;
 mod http;
 mod layout;
 pub mod login;
+pub(crate) mod notary;
 mod patience;
 mod registries;
 mod registry;

@@ -11,6 +11,8 @@ use rustix::io::Errno;
 use crate::digest::Digest;
 
 mod blobs;
+mod builds;
+mod contents;
 mod images;
 mod layers;
 mod locks;
@@ -19,6 +21,8 @@ mod prune;
 mod staging;
 
 pub use blobs::{BlobStaging, StoredBlob};
+pub use builds::{BuildResult, BuiltLayer};
+pub use contents::{LayerEntry, LayerEntryKind};
 pub use images::{ImageDocuments, ImageSummary, NewImage};
 pub use layers::{LayerClaim, LayerStaging, StoredLayer};
 pub use names::NamedImage;
@@ -178,6 +182,11 @@ impl Cache {
     /// The directory it was opened in.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Has the disk write what was stored so far: no promise, but less to wait for at the end.
+    pub(crate) fn write_back(&self) {
+        let _ = rustix::fs::syncfs(&self.store);
     }
 
     /// A file of no name for what is read once and not kept.

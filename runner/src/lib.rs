@@ -1,6 +1,7 @@
 //! Runs AWS Lambda functions in the real Lambda userland, without Docker.
 
 pub mod api;
+pub mod build;
 pub mod cli;
 pub mod config;
 pub mod embedded;
@@ -13,3 +14,4 @@ pub mod mode;
 pub mod report;
 pub mod sandbox;
 pub mod watch;
+pub mod writable;

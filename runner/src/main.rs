@@ -30,6 +30,7 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
         }
         Command::Serve(config) => mode::serve::run(&config),
         Command::Batch(config) => mode::batch::run(&config),
+        Command::Build(config) => mode::build::run(&config),
         Command::Pull { images, source, talk } => mode::pull::run(&images, &source, talk),
         Command::Images(config) => mode::images::list(&config),
         Command::Remove(config) => mode::images::remove(&config),
@@ -39,6 +40,7 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
         Command::Push(config) => mode::push::run(&config),
         Command::Prune { scope, source } => mode::images::prune(&source, scope),
         Command::Lock { action, images, source, talk } => mode::lock::run(action, &images, &source, talk),
+        Command::Trust(config) => mode::trust::run(&config),
         Command::Login(config) => mode::login::run_login(&config),
         Command::Logout(config) => mode::login::run_logout(&config),
         Command::Manual { pages, directory } => mode::manual::run(&pages, &directory),

@@ -1,6 +1,7 @@
 //! One file per thing that can be done: each brings the other modules together and decides nothing itself.
 
 pub mod batch;
+pub mod build;
 pub mod call;
 pub mod detach;
 pub mod doctor;
@@ -21,7 +22,9 @@ pub mod shell;
 mod signals;
 mod stay_open;
 pub mod tag;
+pub mod trust;
 mod work;
+pub mod writable;
 
 use std::io::Write;
 use std::path::Path;

@@ -19,6 +19,7 @@ pub mod run;
 pub mod serving;
 pub mod skip;
 pub mod tar;
+pub mod tls;
 pub mod weakened;
 pub mod wire;
 

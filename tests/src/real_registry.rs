@@ -89,7 +89,7 @@ impl RealRegistry {
 
     /// One that keeps its data in a folder of the caller's.
     pub fn start_in(folder: &Path) -> RealRegistry {
-        let (registry, address) = serve(folder, "plain", "");
+        let (registry, address) = serve(folder, "plain", "", "");
         RealRegistry { address, token_address: None, _processes: vec![registry], store: folder.to_owned(), own_store: None }
     }
 
@@ -118,9 +118,16 @@ impl RealRegistry {
             "auth: {{token: {{realm: \"http://{token_address}/token\", service: test-registry, issuer: test-issuer, rootcertbundle: {}}}}}\n",
             certificate.display()
         );
-        let (registry, address) = serve(store, "tokens", &login);
+        let (registry, address) = serve(store, "tokens", "", &login);
         let processes = vec![registry, tokens];
         RealRegistry { address, token_address: Some(token_address), _processes: processes, store: store.to_owned(), own_store: None }
+    }
+
+    /// The same store behind TLS.
+    pub fn with_tls(&self, certificate: &Path, key: &Path) -> RealRegistry {
+        let tls = format!(", tls: {{certificate: {}, key: {}}}", certificate.display(), key.display());
+        let (registry, address) = serve(&self.store, "tls", &tls, "");
+        RealRegistry { address, token_address: None, _processes: vec![registry], store: self.store.clone(), own_store: None }
     }
 
     /// `127.0.0.1:PORT`.
@@ -221,10 +228,10 @@ impl RealRegistry {
     }
 }
 
-fn serve(store: &Path, name: &str, login: &str) -> (Guarded, String) {
+fn serve(store: &Path, name: &str, tls: &str, login: &str) -> (Guarded, String) {
     let config = store.join(format!("{name}.yml"));
     let text = format!(
-        "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:0\", secret: throwaway}}\n{login}",
+        "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:0\", secret: throwaway{tls}}}\n{login}",
         store.join("data").display()
     );
     fs::write(&config, text).expect("a fresh folder can be filled");

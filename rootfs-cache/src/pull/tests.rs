@@ -158,6 +158,7 @@ impl Bench {
             manifest,
             status,
             source: "the test".to_owned(),
+            trust: None,
             resolved_at: None,
             manifest_size: None,
             index: None,

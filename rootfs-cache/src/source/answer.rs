@@ -1,7 +1,8 @@
 //! An answer that is not the one wanted: what it means, what to do about it, and how it is told.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use chrono::Utc;
 use reqwest::header::{HeaderMap, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
@@ -78,7 +79,7 @@ impl Answer {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let challenge = challenge::choose(headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()));
         let date = text("date");
-        let retry_after = text(RETRY_AFTER.as_str()).and_then(|header| retry_after(&header, date.as_deref(), SystemTime::now().into()));
+        let retry_after = text(RETRY_AFTER.as_str()).and_then(|header| retry_after(&header, date.as_deref(), Utc::now()));
         let limit =
             RateLimit { limit: text("ratelimit-limit"), remaining: text("ratelimit-remaining"), source: text("docker-ratelimit-source") };
         let said: Result<Errors, _> = serde_json::from_slice(body);

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::build::BuildArgs;
 use super::images::{ImagesArgs, LoadArgs, PushArgs, RemoveArgs, SaveArgs, TagArgs};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -26,6 +27,8 @@ pub(super) enum CliCommand {
     Serve(Box<ServeArgs>),
     /// Run a function once for each of many events
     Batch(Box<BatchArgs>),
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
     /// Pull images into the cache
     Pull(PullArgs),
     /// List the images in the cache
@@ -46,6 +49,9 @@ pub(super) enum CliCommand {
     /// Pin images in a lock file
     #[command(subcommand)]
     Lock(LockArgs),
+    /// Show what is signed, and by whom
+    #[command(subcommand)]
+    Trust(TrustCommand),
     /// Log in to a registry
     Login(LoginArgs),
     /// Forget the login to a registry
@@ -261,6 +267,12 @@ pub(super) struct SandboxArgs {
     /// The working directory inside
     #[arg(short = 'w', long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
+    /// Who a plain command is inside, by name or number; root, or what the image says, when not given
+    #[arg(short = 'u', long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Let a plain command write to volumes and /tmp alone, as a function does, and be the same user
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub read_only: Option<bool>,
     /// The network inside: `private` (its own, with a way out), `none` or `host`
     #[arg(long, alias = "net", value_name = "NETWORK")]
     pub network: Option<String>,
@@ -307,6 +319,8 @@ pub(super) struct SandboxArgs {
     pub keep_blobs: bool,
     #[command(flatten)]
     pub registry: RegistryArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// IMAGE and what follows it.
@@ -360,6 +374,95 @@ pub(super) struct RegistryArgs {
     pub frozen: bool,
 }
 
+/// Who must have signed an image.
+#[derive(Debug, Clone, Args)]
+pub(super) struct TrustArgs {
+    /// Use nothing but what is signed: `dct` by its publisher (Docker Content Trust), `cosign` by the holder of `--key`
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub require_trust: Option<TrustKind>,
+    /// The public key of a cosign signature, in PEM form
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    #[command(flatten)]
+    pub dct: DctArgs,
+}
+
+/// How what Docker Content Trust says is found and looked at.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DctArgs {
+    /// `strict`, `historical` (a pinned root, and signatures whose time may be over), `off`
+    #[arg(long, value_name = "MODE")]
+    pub trust_mode: Option<String>,
+    /// The server that keeps what is signed
+    #[arg(long, value_name = "URL", conflicts_with = "trust_dir")]
+    pub trust_server: Option<String>,
+    /// A folder with a saved copy of what a server keeps
+    #[arg(long, value_name = "DIR")]
+    pub trust_dir: Option<PathBuf>,
+    /// The id of the root key, as `docker trust inspect` shows it; several for any of them
+    #[arg(long, value_name = "KEYID")]
+    pub trust_root: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum TrustKind {
+    Dct,
+    Cosign,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TrustCommand {
+    /// Show what is signed and by which keys, as docker does
+    Inspect(InspectArgs),
+    /// Ask which signatures a registry has of an image
+    Probe(ProbeArgs),
+    /// Pin what is signed in a lock file: a tag, or all signed tags of a repository
+    Lock(TrustLockArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// Print it for people instead of JSON
+    #[arg(long)]
+    pub pretty: bool,
+    /// References of a registry, with or without a tag
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    #[command(flatten)]
+    pub dct: DctArgs,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub reach: ReachArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProbeArgs {
+    /// References of a registry
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrustLockArgs {
+    /// References of a registry, with or without a tag, or runtimes
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Ask no registry: what is signed is taken for a platform's manifest
+    #[arg(long)]
+    pub offline: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ColorWhen {
     Auto,
@@ -392,6 +495,8 @@ pub(super) struct PullArgs {
     pub talk: TalkArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 #[derive(Debug, Args)]
@@ -471,6 +576,15 @@ pub(super) struct DoctorArgs {
 pub(super) enum ProfileReader {
     Docker,
     Kubernetes,
+}
+
+impl SandboxArgs {
+    /// For commands that take none of them: what holds where nothing is given.
+    pub(super) fn none() -> Self {
+        let command = <Self as Args>::augment_args(clap::Command::new("none"));
+        let matches = command.get_matches_from(["none"]);
+        <Self as clap::FromArgMatches>::from_arg_matches(&matches).expect("none of them is required")
+    }
 }
 
 impl RegistryArgs {

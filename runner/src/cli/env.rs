@@ -50,6 +50,22 @@ impl OwnEnvironment {
         Some(self.user_folder("XDG_CONFIG_HOME", ".config")?.join("undocked/vendor-images.lock"))
     }
 
+    /// The server that keeps what is signed, if docker is told of another than the usual one.
+    pub fn trust_server(&self) -> Option<String> {
+        self.not_empty("DOCKER_CONTENT_TRUST_SERVER").map(|server| server.to_string_lossy().into_owned())
+    }
+
+    /// Where it is remembered what was seen of signatures: in the user's folder of states, else in the cache.
+    pub fn trust_memory(&self) -> Option<PathBuf> {
+        let in_state = self.user_folder("XDG_STATE_HOME", ".local/state").map(|folder| folder.join("undocked/trust"));
+        in_state.or_else(|| Some(self.cache()?.join("trust")))
+    }
+
+    /// The folder that holds a folder of certificates for a trust server. It need not exist.
+    pub fn trust_certificates(&self) -> Option<PathBuf> {
+        Some(self.docker_config()?.with_file_name("tls"))
+    }
+
     /// The file that a login is written to. It need not exist.
     pub fn login_file(&self) -> Option<PathBuf> {
         self.path("REGISTRY_AUTH_FILE").or_else(|| self.docker_config())

@@ -9,12 +9,14 @@ use rootfs_cache::store::PruneScope;
 
 mod args;
 mod batch;
+mod build;
 pub mod env;
 mod images;
-mod registry;
 mod manual;
+mod registry;
 mod run;
 mod serve;
+mod trust;
 pub mod usage;
 pub mod variables;
 
@@ -23,8 +25,8 @@ use env::OwnEnvironment;
 use usage::Ended;
 
 use crate::config::{
-    BatchConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig, PushConfig,
-    RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk,
+    BatchConfig, BuildConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig,
+    PushConfig, RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig,
 };
 use crate::exit_code::Failure;
 
@@ -41,6 +43,8 @@ pub enum Command {
     Serve(Box<ServeConfig>),
     /// Run a function once for each of many events.
     Batch(Box<BatchConfig>),
+    /// Build an image.
+    Build(Box<BuildConfig>),
     /// Pull images into the cache.
     Pull {
         /// References as given.
@@ -80,6 +84,8 @@ pub enum Command {
         /// What is said.
         talk: Talk,
     },
+    /// Show what is signed, or pin it.
+    Trust(Box<TrustConfig>),
     /// Log in to a registry.
     Login(LoginConfig),
     /// Forget the login to a registry.
@@ -120,9 +126,11 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         }
         CliCommand::Serve(args) => Command::Serve(Box::new(serve::config(*args, own)?)),
         CliCommand::Batch(args) => Command::Batch(Box::new(batch::config(*args, own)?)),
+        CliCommand::Build(args) => Command::Build(Box::new(build::config(*args, own)?)),
         CliCommand::Pull(args) => {
             let mut source = run::image_source(args.registry, PullPolicy::Always, own)?;
             source.options.blobs = run::blobs(args.keep_blobs);
+            source.required = trust::required(args.trust, own)?;
             Command::Pull { images: args.images, source, talk: run::talk(&args.talk, own) }
         }
         CliCommand::Images(args) => Command::Images(images::list(args, own)?),
@@ -145,6 +153,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
             let LockedImagesArgs { images, talk, registry } = args;
             Command::Lock { action, images, source: run::image_source(registry, PullPolicy::Always, own)?, talk: run::talk(&talk, own) }
         }
+        CliCommand::Trust(command) => Command::Trust(Box::new(trust::config(command, own)?)),
         CliCommand::Login(args) => Command::Login(registry::login(args, own)?),
         CliCommand::Logout(args) => Command::Logout(registry::logout(args, own)?),
         CliCommand::Completions(args) => return Err(Ended::Text(manual::completions(args.shell))),

@@ -30,7 +30,8 @@ use super::process::Reach;
 use super::several::Place;
 use super::streams::{Streams, refuse_folders};
 use super::{
-    Degradation, Filter, FirstProcess, LaunchError, Network, NetworkDescriptors, Outbound, Programs, Sandbox, idmap, network, several, sys,
+    Degradation, Filter, FirstProcess, LaunchError, Network, NetworkDescriptors, Outbound, Programs, RootSource, Sandbox, idmap, network,
+    several, sys,
 };
 
 /// Starts sandboxes, one at a time: two at once could not tell each other's changes of the dumpable flag apart. Cheap to clone.
@@ -235,7 +236,12 @@ impl Spawner {
         }
         // Whether the host's network will do is not for us to say.
         let may_want_host = matches!(plan.network, Network::Private { .. }) && plan.lenience == Lenience::Usual;
-        Err(if may_want_host { LaunchError::NoNetwork { source: Box::new(first) } } else { first })
+        let is_writable = spare.as_ref().is_some_and(|request| matches!(request.root, RootSource::Writable(_)));
+        Err(match (may_want_host, is_writable) {
+            (true, _) => LaunchError::NoNetwork { source: Box::new(first) },
+            (false, true) => LaunchError::NotWritable { source: Box::new(first) },
+            (false, false) => first,
+        })
     }
 
     fn attempt(&mut self, plan: &mut SandboxPlan) -> Result<Sandbox, Refusal> {
