@@ -17,7 +17,7 @@ use source::{Source, sources};
 const CRATES: [&str; 3] = ["runner", "rootfs-cache", "seccomp"];
 
 /// What each module of the runner may use at the most, whatever the map says.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("function", &[]),
     ("lambda", &["function"]),
     ("sandbox", &["seccomp"]),
@@ -27,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("environment", &["exit_code", "function", "lambda", "sandbox", "api", "report", "rootfs_cache"]),
     ("fleet", &["function", "lambda", "api", "environment"]),
     ("config", &["function", "sandbox", "rootfs_cache"]),
+    ("records", &["config"]),
     (
         "mode",
         &[
@@ -43,6 +44,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "watch",
             "writable",
             "build",
+            "records",
         ],
     ),
     ("cli", &["config", "exit_code", "rootfs_cache"]),

@@ -3,6 +3,7 @@
 //! [`driver`] runs them in ordinary tests, with seeds and seeded mutation, on any stable compiler; `libfuzzer/` holds the same targets for cargo-fuzz,
 //! whose coverage finds more in an hour. `docs/fuzzing.md` says how.
 
+mod dockerfile;
 pub mod driver;
 mod invoke_api;
 mod layer;
@@ -26,7 +27,8 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [seccomp_policy::TARGET, runtime_api::TARGET, invoke_api::TARGET, mount_places::TARGET, layer::TARGET];
+pub const TARGETS: [Target; 6] =
+    [seccomp_policy::TARGET, runtime_api::TARGET, invoke_api::TARGET, mount_places::TARGET, layer::TARGET, dockerfile::TARGET];
 
 /// The target of this name.
 ///

@@ -37,3 +37,8 @@ fn places_for_volumes_in_hostile_trees() {
 fn layers() {
     short_run("layer");
 }
+
+#[test]
+fn dockerfiles() {
+    short_run("dockerfile");
+}

@@ -19,6 +19,7 @@ mod locks;
 mod names;
 mod prune;
 mod staging;
+mod verify;
 
 pub use blobs::{BlobStaging, StoredBlob};
 pub use builds::{BuildResult, BuiltLayer};
@@ -26,7 +27,8 @@ pub use contents::{LayerEntry, LayerEntryKind};
 pub use images::{ImageDocuments, ImageSummary, NewImage};
 pub use layers::{LayerClaim, LayerStaging, StoredLayer};
 pub use names::NamedImage;
-pub use prune::{PruneScope, Pruned};
+pub use prune::{CacheLimits, PruneScope, Pruned};
+pub use verify::{Damage, Flaw, Verified};
 
 /// The format of everything below it; another format gets another directory.
 const STORE: &str = "v1";

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use crate::digest::Digest;
 use crate::store::LayerStaging;
 
+pub(crate) mod checks;
 mod entry;
 pub(crate) mod index;
 mod inflate;

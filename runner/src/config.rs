@@ -19,6 +19,7 @@ use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod batch;
 mod build;
+pub mod docker;
 mod filter;
 mod images;
 mod limits;
@@ -44,6 +45,7 @@ pub use serve::{
 };
 pub use trust::{InspectForm, TrustAction, TrustConfig};
 pub use volume::{VolumeError, volumes};
+use volume::{inside, readable};
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -266,7 +268,7 @@ pub fn layers(given: &[PathBuf], volumes: &[Volume]) -> Result<Vec<PathBuf>, Con
         return Err(ConfigError::TwoOpts);
     }
     let layer = |path: &PathBuf| {
-        let real = volume::readable(path).map_err(|source| ConfigError::Layer { path: path.clone(), source })?;
+        let real = readable(path).map_err(|source| ConfigError::Layer { path: path.clone(), source })?;
         if real.is_dir() { Ok(real) } else { Err(ConfigError::LayerForm { path: path.clone() }) }
     };
     given.iter().map(layer).collect()

@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod function;
 pub mod lambda;
 pub mod mode;
+pub mod records;
 pub mod report;
 pub mod sandbox;
 pub mod watch;

@@ -4,6 +4,7 @@ pub mod batch;
 pub mod build;
 pub mod call;
 pub mod detach;
+pub mod docker;
 pub mod doctor;
 pub mod images;
 mod inside;
@@ -23,6 +24,7 @@ mod signals;
 mod stay_open;
 pub mod tag;
 pub mod trust;
+mod underway;
 mod work;
 pub mod writable;
 

@@ -67,8 +67,8 @@ pub struct ImageDocuments {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct LayerRecord {
     pub(super) digest: Digest,
-    diff_id: Digest,
-    bytes: u64,
+    pub(super) diff_id: Digest,
+    pub(super) bytes: u64,
 }
 
 /// The one field of a config that only a list of images shows.
@@ -211,7 +211,7 @@ impl Cache {
     }
 
     /// The image's directory with a shared lock on it. Who removes an image locks it exclusively, and renames it before letting go.
-    fn hold_image(&self, name: &str) -> io::Result<Option<OwnedFd>> {
+    pub(super) fn hold_image(&self, name: &str) -> io::Result<Option<OwnedFd>> {
         loop {
             let directory = match staging::open_directory(self.store.as_fd(), name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

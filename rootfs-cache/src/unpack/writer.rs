@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 
+use super::checks::{Check, Checked, Checks};
 use super::entry::{Action, LayerBuilder, kept_xattrs};
 use super::index::LayerIndex;
 use super::tar::{Entry, EntryKind, Event, Mtime, TarParser};
@@ -48,6 +49,7 @@ struct Writer<'a> {
     /// What a new file's mode loses in this directory, by the process's umask or a default ACL; not known before the first.
     masked: Option<u32>,
     open: Option<OpenFile>,
+    checks: Checks,
     path: PathBuf,
     entries: u64,
     skipped_devices: u64,
@@ -56,6 +58,8 @@ struct Writer<'a> {
 /// The file whose data are coming in.
 struct OpenFile {
     file: File,
+    number: u64,
+    check: Check,
     /// The mode that it has not got yet.
     mode: Option<u32>,
     mtime: Mtime,
@@ -71,6 +75,7 @@ impl<'a> Writer<'a> {
             builder: LayerBuilder::default(),
             masked: None,
             open: None,
+            checks: Checks::default(),
             path: PathBuf::new(),
             entries: 0,
             skipped_devices: 0,
@@ -86,11 +91,13 @@ impl<'a> Writer<'a> {
                 Event::Entry(entry) => self.entry(entry)?,
                 Event::Data(data) => {
                     if let Some(open) = &mut self.open {
+                        open.check.update(data);
                         open.file.write_all(data).map_err(|source| self.cannot_write(source))?;
                     }
                 }
                 Event::End => {
                     if let Some(open) = self.open.take() {
+                        self.checks.add(open.number, open.check);
                         open.finish().map_err(|source| self.cannot_write(source))?;
                     }
                 }
@@ -118,7 +125,7 @@ impl<'a> Writer<'a> {
             Action::SkipDevice => self.skipped_devices += 1,
             Action::Store(number) => {
                 let (file, mode) = self.create(number, mode).map_err(|source| self.cannot_write(source))?;
-                self.open = Some(OpenFile { file, mode, mtime, xattrs });
+                self.open = Some(OpenFile { file, number, check: Check::default(), mode, mtime, xattrs });
             }
         }
         Ok(())
@@ -144,7 +151,10 @@ impl<'a> Writer<'a> {
                 .map_err(|error| self.cannot_write(error.into()))?;
         }
         self.path = PathBuf::from("index");
-        write_index(&index, self.staging.directory()).map_err(|source| self.cannot_write(source))?;
+        self.checks.retain(|number| live[number as usize]);
+        self.checks.index = write_index(&index, self.staging.directory()).map_err(|source| self.cannot_write(source))?;
+        self.path = PathBuf::from("checks");
+        write_checks(&self.checks, self.staging.directory()).map_err(|source| self.cannot_write(source))?;
         Ok(Written { entries: index.nodes.len() as u64, skipped_devices: self.skipped_devices })
     }
 
@@ -187,8 +197,13 @@ fn probe_mask(directory: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(MODE_KEPT & !found)
 }
 
-fn write_index(index: &LayerIndex, directory: BorrowedFd<'_>) -> io::Result<()> {
-    let mut out = BufWriter::new(File::from(create(directory, "index", Mode::RUSR | Mode::WUSR)?));
+fn write_index(index: &LayerIndex, directory: BorrowedFd<'_>) -> io::Result<Check> {
+    let file = File::from(create(directory, "index", Mode::RUSR | Mode::WUSR)?);
+    let mut out = BufWriter::new(Checked { out: file, check: Check::default() });
     index.write(&mut out)?;
-    out.flush()
+    Ok(out.into_inner()?.check)
+}
+
+fn write_checks(checks: &Checks, directory: BorrowedFd<'_>) -> io::Result<()> {
+    File::from(create(directory, "checks", Mode::RUSR | Mode::WUSR)?).write_all(checks.to_text().as_bytes())
 }

@@ -45,6 +45,14 @@ impl OwnEnvironment {
         in_state.or_else(|| Some(self.cache()?.join("events")))
     }
 
+    /// Run records: `undocked` in the user's folder of what runs, else a folder of this user's alone.
+    pub fn records(&self) -> Option<PathBuf> {
+        let in_runtime = self.path("XDG_RUNTIME_DIR").filter(|path| path.is_absolute()).map(|path| path.join("undocked"));
+        let user = nix::unistd::geteuid();
+        let own = if user.is_root() { PathBuf::from("/run/undocked") } else { PathBuf::from(format!("/tmp/undocked-{user}")) };
+        Some(in_runtime.unwrap_or(own))
+    }
+
     /// The user's own lock file. It need not exist.
     pub fn user_lock(&self) -> Option<PathBuf> {
         Some(self.user_folder("XDG_CONFIG_HOME", ".config")?.join("undocked/vendor-images.lock"))

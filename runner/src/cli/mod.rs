@@ -10,6 +10,7 @@ use rootfs_cache::store::PruneScope;
 mod args;
 mod batch;
 mod build;
+mod docker;
 pub mod env;
 mod images;
 mod manual;
@@ -24,6 +25,7 @@ use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ManArgs, Pro
 use env::OwnEnvironment;
 use usage::Ended;
 
+use crate::config::docker::{DockerCommand, Place};
 use crate::config::{
     BatchConfig, BuildConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig,
     PushConfig, RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig,
@@ -90,6 +92,13 @@ pub enum Command {
     Login(LoginConfig),
     /// Forget the login to a registry.
     Logout(LogoutConfig),
+    /// Something that docker would do.
+    Docker {
+        /// What.
+        command: Box<DockerCommand>,
+        /// Where.
+        place: Box<Place>,
+    },
     /// Write the manual.
     Manual {
         /// The pages: the name of a file, and what is in it (roff).
@@ -111,6 +120,10 @@ pub enum Command {
 /// Reads a command line (its first word is the program's name).
 pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
     let line: Vec<OsString> = line.into_iter().collect();
+    if let Some(words) = docker::words(&line) {
+        let (command, place) = docker::read(words, own)?;
+        return Ok(Command::Docker { command: Box::new(command), place: Box::new(place) });
+    }
     let matches = Cli::command().try_get_matches_from(&line)?;
     let cli = Cli::from_arg_matches(&matches)?;
     Ok(match cli.command {

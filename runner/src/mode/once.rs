@@ -10,6 +10,7 @@ use rootfs_cache::rootfs::Rootfs;
 
 use super::inside::{Inside, NotInside, Userland};
 use super::signals::Signals;
+use super::underway::Underway;
 use super::work::{self, Purpose, Work};
 use super::writable::{self, PlainCommand};
 use super::{async_runtime, cache_root, print, serve, shell, stay_open};
@@ -69,8 +70,13 @@ impl From<Failure> for NotRun {
 
 /// Runs what `config` says.
 pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
+    run_told(config, &Underway::default())
+}
+
+/// The same; `underway` is told once it runs, or listens.
+pub(super) fn run_told(config: &RunConfig, underway: &Underway) -> Result<ExitCode, Failure> {
     let mut event = None;
-    with_a_network(config, |config, said| attempt(config, &mut event, said))
+    with_a_network(config, |config, said| attempt(config, &mut event, said, underway))
 }
 
 /// On the host's network where none of its own is granted, nobody asked for one by name and nothing that was asked for hangs on it.
@@ -121,10 +127,10 @@ fn without_effect(networking: &Networking) -> Option<&'static str> {
 }
 
 /// One attempt; `said` is said of it. The event is read once.
-fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) -> Result<ExitCode, NotRun> {
+fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>, underway: &Underway) -> Result<ExitCode, NotRun> {
     let work = work::of(config)?;
     if let Some(listen) = stay_open::asked_for(config, &work)? {
-        return Ok(serve::stay_open(config, work, listen, said)?);
+        return Ok(serve::stay_open(config, work, listen, (said, underway))?);
     }
     refuse_inner_port(&config.networking)?;
     let Work { userland, command, variables, purpose, needs, note, .. } = work;
@@ -169,6 +175,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
                 if let Some(said) = said {
                     report.note(&format!("undocked: {said}"));
                 }
+                underway.tell(Vec::new());
                 let ran = start
                     .function(
                         Run { function: &function, event, networking: Rc::new(config.networking.clone()), api_port },
@@ -201,7 +208,7 @@ fn in_writable_root(
             let why = not_run.into_failure();
             shell::say(&format!("the command may write to volumes and /tmp alone, as with `--read-only`: {why}"));
             let config = RunConfig { root: RootAccess::ReadOnly, ..config.clone() };
-            attempt(&config, &mut None, said)
+            attempt(&config, &mut None, said, &Underway::default())
         }
         ran => ran,
     }

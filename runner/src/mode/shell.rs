@@ -57,7 +57,7 @@ pub(super) fn say(what: &str) {
     let _ = std::io::stderr().write_all(format!("undocked: {what}\n").as_bytes());
 }
 
-fn not_planned(error: PlanError) -> NotRun {
+pub(super) fn not_planned(error: PlanError) -> NotRun {
     let (hint, lacks) = match error {
         PlanError::NoNetwork { .. } => (error.hint(), Lacks::Network),
         PlanError::NotWritable { .. } => (error.hint(), Lacks::WritableRoot),
@@ -67,7 +67,7 @@ fn not_planned(error: PlanError) -> NotRun {
 }
 
 /// Docker's exit codes for a command that is not there, or is no program.
-fn not_launched(error: LaunchError) -> NotRun {
+pub(super) fn not_launched(error: LaunchError) -> NotRun {
     let lacks = match error {
         LaunchError::NoNetwork { .. } => Lacks::Network,
         LaunchError::NotWritable { .. } => Lacks::WritableRoot,

@@ -72,7 +72,7 @@ pub(super) fn attempt(config: &RunConfig, root: &mut WritableRoot, command: &Pla
     })
 }
 
-fn user_of(root: &WritableRoot, given: Option<&str>) -> Result<User, Failure> {
+pub(super) fn user_of(root: &WritableRoot, given: Option<&str>) -> Result<User, Failure> {
     let read = |path: &str| match root.find(path.as_ref()) {
         // No user database is larger.
         Ok(Some(on_host)) if on_host.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() < 1 << 20) => {
@@ -86,7 +86,7 @@ fn user_of(root: &WritableRoot, given: Option<&str>) -> Result<User, Failure> {
     })
 }
 
-fn variables(command: &PlainCommand, user: &User, inside: &Inside) -> EnvVars {
+pub(super) fn variables(command: &PlainCommand, user: &User, inside: &Inside) -> EnvVars {
     let mut variables = command.variables.clone();
     variables.set_missing("HOSTNAME", inside.hostname());
     variables.set_missing("HOME", &user.home);
