@@ -45,6 +45,7 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
         Command::Tag(config) => mode::tag::run(&config),
         Command::Load(config) => mode::load::run(&config),
         Command::Save(config) => mode::save::run(&config),
+        Command::Push(config) => mode::push::run(&config),
         Command::Prune { scope, source } => mode::images::prune(&source, scope),
         Command::Lock { action, images, source, talk } => mode::lock::run(action, &images, &source, talk),
         Command::Trust(config) => mode::trust::run(&config),

@@ -8,7 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use super::build::BuildArgs;
-use super::images::{ImagesArgs, LoadArgs, RemoveArgs, SaveArgs, TagArgs};
+use super::images::{ImagesArgs, LoadArgs, PushArgs, RemoveArgs, SaveArgs, TagArgs};
 use super::trust::{TrustArgs, TrustCommand};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -43,6 +43,8 @@ pub(super) enum CliCommand {
     Load(LoadArgs),
     /// Write images of the cache to an archive that docker, podman and skopeo read
     Save(SaveArgs),
+    /// Send an image of the cache, of a layout or of an archive to a registry
+    Push(PushArgs),
     /// Remove what no image needs any more
     Prune(PruneArgs),
     /// Pin images in a lock file

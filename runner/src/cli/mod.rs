@@ -28,7 +28,7 @@ use usage::Ended;
 use crate::config::docker::{DockerCommand, Place};
 use crate::config::{
     BatchConfig, BuildConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig,
-    RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig,
+    PushConfig, RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig,
 };
 use crate::exit_code::Failure;
 
@@ -66,6 +66,8 @@ pub enum Command {
     Load(LoadConfig),
     /// Write images to an archive.
     Save(SaveConfig),
+    /// Send an image to a registry.
+    Push(PushConfig),
     /// Remove what is not needed any more from the cache.
     Prune {
         /// How much of it.
@@ -149,6 +151,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         CliCommand::Tag(args) => Command::Tag(TagConfig { image: args.image, name: args.name, source: cache_only(own)? }),
         CliCommand::Load(args) => Command::Load(images::load(args, own)?),
         CliCommand::Save(args) => Command::Save(images::save(args, own)?),
+        CliCommand::Push(args) => Command::Push(images::push(args, own)?),
         CliCommand::Prune(args) => {
             let scope = if args.all { PruneScope::Everything } else { PruneScope::Unreferenced };
             Command::Prune { scope, source: cache_only(own)? }
