@@ -28,8 +28,15 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] =
-    [seccomp_policy::TARGET, runtime_api::TARGET, invoke_api::TARGET, mount_places::TARGET, layer::TARGET, dockerfile::TARGET, trust_metadata::TARGET];
+pub const TARGETS: [Target; 7] = [
+    seccomp_policy::TARGET,
+    runtime_api::TARGET,
+    invoke_api::TARGET,
+    mount_places::TARGET,
+    layer::TARGET,
+    dockerfile::TARGET,
+    trust_metadata::TARGET,
+];
 
 /// The target of this name.
 ///

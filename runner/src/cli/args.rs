@@ -441,8 +441,20 @@ pub(super) struct LogoutArgs {
 #[derive(Debug, Args)]
 pub(super) struct PruneArgs {
     /// Remove every image that is not in use, not only what no image needs
-    #[arg(short = 'a', long)]
+    #[arg(short = 'a', long, conflicts_with_all = ["max_size", "older_than"])]
     pub all: bool,
+    /// Remove images, those first that were not used for longest, until the others take no more than this, such as 10g
+    #[arg(long, value_name = "SIZE")]
+    pub max_size: Option<String>,
+    /// Remove images that no run used for so long, such as 30d
+    #[arg(long, value_name = "AGE")]
+    pub older_than: Option<String>,
+    /// Keep images that a lock file of yours or of the project names
+    #[arg(long)]
+    pub keep_locked: bool,
+    /// With --keep-locked, look into this lock file, too
+    #[arg(long, value_name = "FILE", requires = "keep_locked")]
+    pub lock: Option<PathBuf>,
     /// Accepted: nothing is asked
     #[arg(short = 'f', long, action = ArgAction::SetTrue)]
     pub force: bool,
