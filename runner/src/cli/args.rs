@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::batch::BatchArgs;
 use super::build::BuildArgs;
 use super::images::{ImagesArgs, LoadArgs, PushArgs, RemoveArgs, SaveArgs, TagArgs};
 use super::trust::{TrustArgs, TrustCommand};
@@ -169,44 +170,6 @@ pub(super) struct ServeArgs {
     pub sandbox: SandboxArgs,
     #[command(subcommand)]
     pub image: Option<ImageAndArguments>,
-}
-
-const BATCH_USAGE: &str = "undocked batch [OPTIONS] IMAGE HANDLER [EVENTS]";
-
-const BATCH_DETAILS: &str = "\
-EVENTS  `events.jsonl`: a file with an event a line; `event.json`: a file with one event
-        `DIR`: a folder whose files `*.json` are the events, in the order of their names
-        `-`, or nothing: standard input, an event a line
-
-Results go to stdout in the order of the events, one JSON object a line.
-Exit codes: 0; 1 an event failed; 2 wrong usage; 125 it could not be run; 128+n signal n.";
-
-#[derive(Debug, Args)]
-#[command(override_usage = BATCH_USAGE, after_help = BATCH_DETAILS, args_override_self = true)]
-pub(super) struct BatchArgs {
-    /// The image, as for `undocked run`
-    #[arg(value_name = "IMAGE")]
-    pub image: OsString,
-    /// The function's handler; empty for the image's own
-    #[arg(value_name = "HANDLER")]
-    pub handler: OsString,
-    /// Where the events are
-    #[arg(value_name = "EVENTS")]
-    pub events: Option<OsString>,
-    /// How many events run at once; as many as there are processors when not given
-    #[arg(short = 'j', long, value_name = "NUMBER")]
-    pub jobs: Option<NonZeroUsize>,
-    /// Use an environment for one event after another, in place of a fresh one for each
-    #[arg(long)]
-    pub warm: bool,
-    /// Run a part of the events only, chosen by their contents: from 1/N to N/N
-    #[arg(long, value_name = "I/N")]
-    pub shard: Option<String>,
-    /// Write a JUnit report
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<PathBuf>,
-    #[command(flatten)]
-    pub sandbox: SandboxArgs,
 }
 
 /// What becomes of events that nobody waits for.
