@@ -3,6 +3,7 @@
 //! [`driver`] runs them in ordinary tests, with seeds and seeded mutation, on any stable compiler; `libfuzzer/` holds the same targets for cargo-fuzz,
 //! whose coverage finds more in an hour. `docs/fuzzing.md` says how.
 
+mod dockerfile;
 pub mod driver;
 mod invoke_api;
 mod layer;
@@ -11,6 +12,7 @@ mod manifest;
 mod mount_places;
 mod runtime_api;
 mod seccomp_policy;
+mod trust_metadata;
 
 /// One target.
 #[derive(Clone, Copy)]
@@ -28,7 +30,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     seccomp_policy::TARGET,
     runtime_api::TARGET,
     invoke_api::TARGET,
@@ -36,6 +38,8 @@ pub const TARGETS: [Target; 7] = [
     layer::TARGET,
     manifest::TARGET,
     lock_file::TARGET,
+    dockerfile::TARGET,
+    trust_metadata::TARGET,
 ];
 
 /// The target of this name.

@@ -47,3 +47,13 @@ fn manifests() {
 fn lock_files() {
     short_run("lock_file");
 }
+
+#[test]
+fn dockerfiles() {
+    short_run("dockerfile");
+}
+
+#[test]
+fn documents_of_trust() {
+    short_run("trust_metadata");
+}

@@ -10,4 +10,5 @@ pub mod reference;
 pub mod rootfs;
 pub mod source;
 pub mod store;
+pub mod trust;
 pub mod unpack;

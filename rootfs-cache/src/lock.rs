@@ -15,8 +15,10 @@ use crate::reference::{Platform, RegistryReference, RuntimeId};
 
 pub mod edit;
 mod files;
+mod trusted;
 
 pub use files::{LockFiles, LockName, Locked};
+pub use trusted::PinTrust;
 
 /// The one version of the format.
 const VERSION: u32 = 1;
@@ -104,8 +106,10 @@ pub struct Pin {
     pub manifest: Digest,
     /// Whether a registry has confirmed it.
     pub status: PinStatus,
-    /// Where the digest comes from: `registry`, or `public text: ...`.
+    /// Where the digest comes from: `registry`, `dct`, `cosign`, or `public text: ...`.
     pub source: String,
+    /// Why it is believed, where there is more to say than the source.
+    pub trust: Option<PinTrust>,
     /// When a registry last said so, in UTC.
     pub resolved_at: Option<String>,
     /// Size of the platform manifest.
@@ -198,6 +202,7 @@ struct RawImage {
     index_digest: Option<Digest>,
     resolved_at: Option<String>,
     source: Option<String>,
+    trust: Option<PinTrust>,
     #[serde(default)]
     layers: Vec<LockedLayer>,
     #[serde(default)]
@@ -310,13 +315,18 @@ impl RawImage {
                 manifest,
                 status,
                 source,
+                trust: self.trust,
                 resolved_at: self.resolved_at,
                 manifest_size: self.manifest_size,
                 index: self.index_digest,
                 config: self.config_digest,
                 layers: self.layers,
             }),
-            (None, None, None) if self.index_digest.is_none() && self.config_digest.is_none() && self.layers.is_empty() => None,
+            (None, None, None)
+                if self.index_digest.is_none() && self.config_digest.is_none() && self.layers.is_empty() && self.trust.is_none() =>
+            {
+                None
+            }
             _ => {
                 return Err(
                     "`manifest_digest`, `status` and `source` must stand there together, and the other digests only beside them".to_owned()
@@ -366,6 +376,9 @@ impl Pin {
         put_some(text, "index_digest", self.index.map(|digest| digest.to_string()).as_deref());
         put_some(text, "resolved_at", self.resolved_at.as_deref());
         put(text, "source", &self.source);
+        if let Some(trust) = &self.trust {
+            trust.write(text);
+        }
         if !self.layers.is_empty() {
             text.push_str("layers = [\n");
             for LockedLayer { digest, size, diff_id, media_type } in &self.layers {

@@ -18,6 +18,7 @@ use crate::unpack::{Limits, UnpackError};
 mod layers;
 mod load;
 mod target;
+pub mod trusted;
 
 use layers::LayerPull;
 pub use load::{ArchiveInput, LoadedImage, load};
@@ -155,10 +156,12 @@ pub enum PullError {
         platform: Platform,
     },
     /// The registry holds something else than the lock file.
-    #[error("`{reference}` is pinned to {locked}, but the registry has {found}")]
+    #[error("`{reference}` is pinned to {locked}{}, but the registry has {found}", since(first_seen.as_deref()))]
     Pinned {
         /// The image.
         reference: String,
+        /// When it was first used, if nothing else speaks for the pin.
+        first_seen: Option<String>,
         /// What the lock file says.
         locked: Digest,
         /// What the registry says.
@@ -226,6 +229,10 @@ impl PullError {
             Self::Host | Self::Lock(_) => None,
         }
     }
+}
+
+fn since(first_seen: Option<&str>) -> String {
+    first_seen.map(|time| format!(" since its first use at {time}")).unwrap_or_default()
 }
 
 /// The image, if the cache holds it and the lock files agree. Asks no registry: with [`PullPolicy::Always`] a tag gives nothing, nor does an image without
@@ -312,7 +319,7 @@ fn pin_first_use(locked: &Locked, image: &RemoteImage, options: &PullOptions, no
             image.digest, unverified.manifest, unverified.source
         ));
     }
-    let pinned = LockedImage { pin: Some(edit::pin_of(image)), notes: Vec::new(), ..locked.image.clone() };
+    let pinned = LockedImage { pin: Some(edit::pin_of_first_use(image)), notes: Vec::new(), ..locked.image.clone() };
     match options.locks.pin_first_use(pinned) {
         Ok(None) => {}
         Ok(Some(path)) => {

@@ -218,6 +218,16 @@ impl RegistryReference {
         self.digest.as_ref()
     }
 
+    /// What a trust server keeps about a repository is found by its whole name.
+    pub(crate) fn at_trust_server(server: &str, repository: &str) -> Self {
+        Self { registry: server.to_owned(), repository: repository.to_owned(), tag: None, digest: None }
+    }
+
+    /// The same repository, and in it what a digest names.
+    pub fn with_digest(&self, digest: Digest) -> Self {
+        Self { digest: Some(digest), ..self.clone() }
+    }
+
     /// The same repository and tag without a digest, or none where there is no tag.
     pub fn without_digest(&self) -> Option<Self> {
         self.tag.as_ref().map(|_| Self { digest: None, ..self.clone() })

@@ -8,25 +8,36 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use oci_client::errors::OciDistributionError;
 
 use crate::digest::Digest;
 use crate::manifest::{CONFIG_MAX_BYTES, Descriptor, Document, MANIFEST_MAX_BYTES, Manifest, ManifestError};
 use crate::reference::{LayoutForm, LayoutReference, Platform, RegistryReference};
 use crate::rootfs::ImageConfig;
 
+mod access;
+mod answer;
 mod archive;
+mod challenge;
 mod credentials;
+mod endpoint;
 #[cfg(test)]
 pub(crate) mod fake_registry;
 mod files;
+mod http;
 mod layout;
+pub mod login;
+pub(crate) mod notary;
+mod patience;
+mod registries;
 mod registry;
+pub mod repository;
 
-pub(crate) use archive::Spool;
+pub use access::{Mirror, ParseMirrorError, Patience, Proxies, RegistryAccess, Transport};
 use archive::{DockerArchive, TarFile};
+pub(crate) use archive::{Section, Spool};
 use files::Files;
 pub use files::LocalError;
+pub use http::HttpError;
 pub(crate) use layout::{FULL_NAME, LayoutSource, NAME};
 use registry::RegistrySource;
 
@@ -34,15 +45,6 @@ use registry::RegistrySource;
 const CHUNK_BYTES: usize = 256 << 10;
 /// An index may hold an index, and that one images.
 const DEPTH_MAX: usize = 2;
-
-/// How registries are reached.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct RegistryAccess {
-    /// Hosts, with or without a port, that are spoken to by plain HTTP though they are not loopback.
-    pub insecure: Vec<String>,
-    /// Docker's `config.json`, whose `auths` are used.
-    pub docker_config: Option<PathBuf>,
-}
 
 /// Who hears what the user should read.
 pub type Notes<'a> = &'a (dyn Fn(&str) + Send + Sync);
@@ -56,7 +58,7 @@ pub enum SourceError {
         /// The registry.
         registry: String,
         /// Why.
-        source: OciDistributionError,
+        source: HttpError,
     },
     /// It is not there.
     #[error("{place} has no {wanted}")]
@@ -109,11 +111,11 @@ pub enum SourceError {
         expected: u64,
     },
     /// More than is read of such a document.
-    #[error("the {document} of {size} bytes is larger than the {max} bytes allowed")]
+    #[error("the {document} has {size} bytes or more, which is over the {max} bytes allowed")]
     TooLarge {
         /// `manifest` or `image config`.
         document: &'static str,
-        /// Its size.
+        /// Its size, or as much of it as came.
         size: u64,
         /// The most that is read.
         max: u64,
@@ -152,14 +154,14 @@ impl SourceError {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Unreachable { registry, source } => registry::connection_hint(registry, source),
+            Self::Unreachable { registry, source } => source.hint(registry),
             Self::NotFound { place, .. } if place.starts_with("registry") => Some("check the name and the tag".to_owned()),
             Self::Refused { registry, .. } => {
-                Some(format!("the repository may not exist, or needs `docker login {registry}`; a stored login may also have expired"))
+                Some(format!("the repository may not exist, or needs `undocked login {registry}`; a stored login may also have expired"))
             }
-            Self::Answer { answer, registry, .. } if answer.starts_with("429") => {
-                Some(format!("the registry limits how much one address may pull: wait, or `docker login {registry}`"))
-            }
+            Self::Answer { answer, registry, .. } if answer.starts_with("429") => Some(format!(
+                "the registry limits how much may be pulled: wait, log in for a higher limit (`undocked login {registry}`), or name a mirror (`--mirror {registry}=HOST`)"
+            )),
             Self::Digest { .. } | Self::Size { .. } => Some("the copy there is damaged, or something in between changes it".to_owned()),
             Self::Local { source, .. } => source.hint(),
             Self::Broken { .. } => Some("try again; image layers that came whole are kept".to_owned()),
@@ -274,7 +276,7 @@ impl<'a> Source<'a> {
         Err(SourceError::Manifest { digest, source: ManifestError::Nested })
     }
 
-    async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
+    pub(crate) async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
         match self {
             Self::Registry(source) => source.manifest(digest).await,
             Self::Layout(source) => source.manifest(digest),
@@ -282,7 +284,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    async fn config(&self, config: &Descriptor) -> Result<Vec<u8>, SourceError> {
+    pub(crate) async fn config(&self, config: &Descriptor) -> Result<Vec<u8>, SourceError> {
         check_size("image config", config.size, CONFIG_MAX_BYTES)?;
         let mut blob = self.blob(config).await?;
         let mut bytes = Vec::new();
@@ -294,7 +296,7 @@ impl<'a> Source<'a> {
     }
 
     /// Opens a blob. Its size is checked while it is read, its digest is for the reader to check.
-    pub(crate) async fn blob(&self, blob: &Descriptor) -> Result<Blob, SourceError> {
+    pub(crate) async fn blob(&self, blob: &Descriptor) -> Result<Blob<'_>, SourceError> {
         match self {
             Self::Registry(source) => source.blob(blob).await,
             Self::Layout(source) => source.blob(blob),
@@ -304,15 +306,29 @@ impl<'a> Source<'a> {
 }
 
 /// A blob being read.
-pub(crate) struct Blob {
+pub(crate) struct Blob<'s> {
     place: String,
     descriptor: Descriptor,
     received: u64,
-    chunks: Pin<Box<dyn Stream<Item = Result<Bytes, io::Error>> + Send>>,
+    chunks: Pin<Box<dyn Stream<Item = Result<Bytes, BlobFault>> + Send + 's>>,
 }
 
-impl Blob {
-    fn new(place: String, descriptor: &Descriptor, chunks: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static) -> Self {
+/// Why no more of a blob comes.
+pub(crate) enum BlobFault {
+    /// The connection, or the file.
+    Connection(io::Error),
+    /// What the source said when it was asked for the rest.
+    Source(SourceError),
+}
+
+impl<'s> Blob<'s> {
+    /// One whose connection breaks once.
+    fn new(place: String, descriptor: &Descriptor, chunks: impl Stream<Item = Result<Bytes, io::Error>> + Send + 's) -> Self {
+        Self::resumable(place, descriptor, chunks.map(|chunk| chunk.map_err(BlobFault::Connection)))
+    }
+
+    /// One that has tried to go on by itself before it fails.
+    fn resumable(place: String, descriptor: &Descriptor, chunks: impl Stream<Item = Result<Bytes, BlobFault>> + Send + 's) -> Self {
         Self { place, descriptor: descriptor.clone(), received: 0, chunks: Box::pin(chunks) }
     }
 
@@ -320,7 +336,7 @@ impl Blob {
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, SourceError> {
         let chunk = match self.chunks.next().await.transpose() {
             Ok(chunk) => chunk,
-            Err(source) => return Err(self.broken(source)),
+            Err(fault) => return Err(self.broken(fault)),
         };
         self.received += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
         let expected = self.descriptor.size;
@@ -340,12 +356,12 @@ impl Blob {
         SourceError::Size { place: place.clone(), blob: descriptor.digest, received: *received, expected: descriptor.size }
     }
 
-    fn broken(&self, source: io::Error) -> SourceError {
-        let place = self.place.clone();
-        match registry::wrong_digest(&source) {
-            Some(_) if self.received < self.descriptor.size => self.wrong_size(),
-            Some(found) => SourceError::Digest { place, wanted: format!("blob {}", self.descriptor.digest), found },
-            None => SourceError::Broken { place, blob: self.descriptor.digest, received: self.received, source },
+    fn broken(&self, fault: BlobFault) -> SourceError {
+        match fault {
+            BlobFault::Connection(source) => {
+                SourceError::Broken { place: self.place.clone(), blob: self.descriptor.digest, received: self.received, source }
+            }
+            BlobFault::Source(error) => error,
         }
     }
 }

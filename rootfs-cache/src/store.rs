@@ -11,6 +11,8 @@ use rustix::io::Errno;
 use crate::digest::Digest;
 
 mod blobs;
+mod builds;
+mod contents;
 mod images;
 mod layers;
 mod locks;
@@ -20,6 +22,8 @@ mod staging;
 mod verify;
 
 pub use blobs::{BlobStaging, StoredBlob};
+pub use builds::{BuildResult, BuiltLayer};
+pub use contents::{LayerEntry, LayerEntryKind};
 pub use images::{ImageDocuments, ImageSummary, NewImage};
 pub use layers::{LayerClaim, LayerStaging, StoredLayer};
 pub use names::NamedImage;

@@ -205,6 +205,15 @@ pub fn unpack_layer(reader: impl Read, staging: &LayerStaging, limits: &Limits) 
     Ok(UnpackedLayer { blob_digest, diff_id, compressed_bytes, bytes, entries, skipped_devices, compression })
 }
 
+/// What is in a blob, inflated where its first bytes say that it is compressed.
+pub fn inflated_blob<'a>(mut blob: impl Read + 'a) -> Box<dyn Read + 'a> {
+    let mut start = [0; 4];
+    // What fails here fails again when the rest is read.
+    let length = fill(&mut blob, &mut start).unwrap_or(0);
+    let start = io::Cursor::new(start[..length].to_vec());
+    inflated(sniff(start.get_ref()), start.clone().chain(BufReader::with_capacity(READ_BYTES, blob)))
+}
+
 /// Inflates here, hashes on one thread, parses and writes on another. Inflating is about half of the work; hashing by itself keeps the rest from being more.
 fn run<R: Read>(
     blob: &mut BlobReader<R>,

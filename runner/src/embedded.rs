@@ -131,7 +131,9 @@ impl LambdaFunction {
         let config = match cli::read(line, &OwnEnvironment::of_process()) {
             Ok(Command::Run(config)) => config,
             Err(Ended::Wrong(failure)) => return Err(failure),
-            Ok(_) | Err(Ended::Text(_)) => return Err(Failure::usage("these options ask for something else than one run")),
+            Ok(_) | Err(Ended::Text(_) | Ended::Said { .. }) => {
+                return Err(Failure::usage("these options ask for something else than one run"));
+            }
         };
         answer(call(&config, &Bytes::copy_from_slice(event))?)
     }

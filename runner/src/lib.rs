@@ -1,6 +1,7 @@
 //! Runs AWS Lambda functions in the real Lambda userland, without Docker.
 
 pub mod api;
+pub mod build;
 pub mod cli;
 pub mod config;
 pub mod embedded;
@@ -10,6 +11,8 @@ pub mod fleet;
 pub mod function;
 pub mod lambda;
 pub mod mode;
+pub mod records;
 pub mod report;
 pub mod sandbox;
 pub mod watch;
+pub mod writable;

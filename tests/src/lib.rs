@@ -6,11 +6,13 @@
 pub mod bench;
 pub mod broken_registry;
 pub mod docker;
+pub mod faulty_proxy;
 pub mod fixture;
 pub mod image;
 pub mod launching;
 pub mod leftovers;
 pub mod names;
+pub mod notary;
 pub mod place;
 pub mod real;
 pub mod real_registry;
@@ -18,6 +20,7 @@ pub mod run;
 pub mod serving;
 pub mod skip;
 pub mod tar;
+pub mod tls;
 pub mod weakened;
 pub mod wire;
 

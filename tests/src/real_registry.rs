@@ -89,7 +89,7 @@ impl RealRegistry {
 
     /// One that keeps its data in a folder of the caller's.
     pub fn start_in(folder: &Path) -> RealRegistry {
-        let (registry, address) = serve(folder, "plain", "");
+        let (registry, address) = serve(folder, "plain", "", "");
         RealRegistry { address, token_address: None, _processes: vec![registry], store: folder.to_owned(), own_store: None }
     }
 
@@ -118,9 +118,16 @@ impl RealRegistry {
             "auth: {{token: {{realm: \"http://{token_address}/token\", service: test-registry, issuer: test-issuer, rootcertbundle: {}}}}}\n",
             certificate.display()
         );
-        let (registry, address) = serve(store, "tokens", &login);
+        let (registry, address) = serve(store, "tokens", "", &login);
         let processes = vec![registry, tokens];
         RealRegistry { address, token_address: Some(token_address), _processes: processes, store: store.to_owned(), own_store: None }
+    }
+
+    /// The same store behind TLS.
+    pub fn with_tls(&self, certificate: &Path, key: &Path) -> RealRegistry {
+        let tls = format!(", tls: {{certificate: {}, key: {}}}", certificate.display(), key.display());
+        let (registry, address) = serve(&self.store, "tls", &tls, "");
+        RealRegistry { address, token_address: None, _processes: vec![registry], store: self.store.clone(), own_store: None }
     }
 
     /// `127.0.0.1:PORT`.
@@ -154,6 +161,42 @@ impl RealRegistry {
             Style::DockerList | Style::OciIndex => self.push_index(image, repository, tag, style),
         }
         format!("{}/{repository}:{tag}", self.address)
+    }
+
+    /// Pushes a manifest of any kind with its blobs; gives its digest.
+    ///
+    /// # Panics
+    /// When the registry refuses it.
+    pub fn attach(&self, repository: &str, tag: &str, manifest: &Value, blobs: &[&[u8]]) -> String {
+        for blob in blobs {
+            self.push_blob(repository, blob);
+        }
+        self.push_manifest(repository, tag, manifest);
+        sha256(manifest.to_string().as_bytes())
+    }
+
+    /// What the registry has under a tag or digest.
+    ///
+    /// # Panics
+    /// When it has nothing there.
+    pub fn manifest(&self, repository: &str, name: &str) -> Vec<u8> {
+        let kinds =
+            ["docker.distribution.manifest.v2", "docker.distribution.manifest.list.v2", "oci.image.manifest.v1", "oci.image.index.v1"];
+        let accept = kinds.map(|kind| format!("application/vnd.{kind}+json")).join(", ");
+        let path = format!("/v2/{repository}/manifests/{name}");
+        let (status, _, body) = wire::request(&self.address, "GET", &path, &[("Accept", &accept)], b"").expect("it answers");
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        body
+    }
+
+    /// Removes a manifest.
+    ///
+    /// # Panics
+    /// When the registry does not.
+    pub fn remove(&self, repository: &str, digest: &str) {
+        let path = format!("/v2/{repository}/manifests/{digest}");
+        let (status, _, _) = wire::request(&self.address, "DELETE", &path, &[], b"").expect("it answers");
+        assert_eq!(status, 202);
     }
 
     fn push_index(&self, image: &Image, repository: &str, tag: &str, style: Style) {
@@ -221,10 +264,10 @@ impl RealRegistry {
     }
 }
 
-fn serve(store: &Path, name: &str, login: &str) -> (Guarded, String) {
+fn serve(store: &Path, name: &str, tls: &str, login: &str) -> (Guarded, String) {
     let config = store.join(format!("{name}.yml"));
     let text = format!(
-        "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:0\", secret: throwaway}}\n{login}",
+        "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\n  delete: {{enabled: true}}\nhttp: {{addr: \"127.0.0.1:0\", secret: throwaway{tls}}}\n{login}",
         store.join("data").display()
     );
     fs::write(&config, text).expect("a fresh folder can be filled");

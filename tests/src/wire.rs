@@ -35,12 +35,32 @@ pub struct Reply {
     pub body: Vec<u8>,
     /// Close after so many bytes of the body, though the length promised all.
     pub cut_after: Option<usize>,
+    /// How the body is sent.
+    pub sending: Sending,
+}
+
+/// How a body is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// At once, behind its length.
+    Whole,
+    /// So many bytes at a time, each on its way before the next.
+    Pieces(usize),
+    /// Without a length: it ends with the connection.
+    Unannounced,
 }
 
 impl Reply {
-    /// A status and a body.
+    /// A status and a body. With the status 0 the connection is closed instead.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Reply {
-        Reply { status, headers: Vec::new(), body: body.into(), cut_after: None }
+        Reply { status, headers: Vec::new(), body: body.into(), cut_after: None, sending: Sending::Whole }
+    }
+
+    /// Sent in another way.
+    #[must_use]
+    pub fn sent(mut self, sending: Sending) -> Reply {
+        self.sending = sending;
+        self
     }
 
     /// With a header.
@@ -179,9 +199,18 @@ fn serve_connection(stream: TcpStream, answer: &dyn Fn(&Request) -> Reply) -> io
         let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
+        if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
+            read_chunks(&mut reader, &mut body)?;
+        }
         let request = Request { method, path, headers, body };
         let reply = answer(&request);
-        let mut head = format!("HTTP/1.1 {} X\r\nContent-Length: {}\r\n", reply.status, reply.body.len());
+        if reply.status == 0 {
+            return stream.shutdown(Shutdown::Both);
+        }
+        let mut head = format!("HTTP/1.1 {} X\r\n", reply.status);
+        if reply.sending != Sending::Unannounced {
+            head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
+        }
         for (name, value) in &reply.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -191,8 +220,12 @@ fn serve_connection(stream: TcpStream, answer: &dyn Fn(&Request) -> Reply) -> io
             continue;
         }
         let sent = reply.cut_after.unwrap_or(reply.body.len()).min(reply.body.len());
-        (&stream).write_all(&reply.body[..sent])?;
-        if sent < reply.body.len() {
+        let piece = if let Sending::Pieces(piece) = reply.sending { piece } else { sent.max(1) };
+        for piece in reply.body[..sent].chunks(piece) {
+            (&stream).write_all(piece)?;
+            thread::yield_now();
+        }
+        if sent < reply.body.len() || reply.sending == Sending::Unannounced {
             return stream.shutdown(Shutdown::Both);
         }
     }

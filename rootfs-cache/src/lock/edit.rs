@@ -9,7 +9,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat};
 
-use super::{LockError, LockFile, LockFiles, LockName, Locked, LockedImage, LockedLayer, Note, NoteKind, Pin, PinStatus, read_text};
+use super::{
+    LockError, LockFile, LockFiles, LockName, Locked, LockedImage, LockedLayer, Note, NoteKind, Pin, PinStatus, PinTrust, read_text,
+};
 use crate::digest::Digest;
 use crate::reference::{ImageReference, Platform, RegistryReference};
 use crate::source::{Notes, RegistryAccess, RemoteImage, Source, SourceError};
@@ -60,6 +62,26 @@ pub struct LockEditor<'a> {
     pub notes: &'a (dyn Fn(&str) + Send + Sync),
 }
 
+/// What is signed of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedPin {
+    /// By whom.
+    pub trust: PinTrust,
+    /// The manifest or index.
+    pub digest: Digest,
+    /// Its size, where that is signed, too.
+    pub size: Option<u64>,
+}
+
+/// Whether the registry is asked for what is pinned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registry {
+    /// It must have it, and says what is in it.
+    Asked,
+    /// What is signed is enough.
+    NotAsked,
+}
+
 /// What became of one entry, or what is to be said of it.
 #[derive(Debug)]
 pub struct Checked {
@@ -104,7 +126,44 @@ impl LockEditor<'_> {
         let entry = self.entry_to_add(image, platform)?;
         let remote = self.current(&entry).await.map_err(|source| EditError::Source { reference: entry.reference.to_string(), source })?;
         let checked = checked(&entry, compare(&entry, remote.digest));
-        self.store(vec![LockedImage { pin: Some(pin_of(&remote)), ..entry }])?;
+        self.store(vec![LockedImage { pin: Some(anew(&entry, &remote)), ..entry }])?;
+        Ok(checked)
+    }
+
+    /// Pins what is signed of an image. With [`Registry::NotAsked`] the digest is taken for a platform manifest's.
+    pub async fn add_signed(
+        &self,
+        image: &ImageReference,
+        platform: &Platform,
+        signed: SignedPin,
+        registry: Registry,
+    ) -> Result<Checked, EditError> {
+        let entry = self.entry_to_add(image, platform)?;
+        let of_source = |source| EditError::Source { reference: entry.reference.to_string(), source };
+        let SignedPin { trust, digest, size } = signed;
+        let source = match trust {
+            PinTrust::Cosign { .. } => "cosign".to_owned(),
+            _ => "dct".to_owned(),
+        };
+        let pin = match registry {
+            Registry::Asked => {
+                let source = self.source(&entry, self.notes).map_err(of_source)?;
+                pin_of(&source.image(digest, platform).await.map_err(of_source)?)
+            }
+            Registry::NotAsked => Pin {
+                manifest: digest,
+                status: PinStatus::Verified,
+                source: String::new(),
+                trust: None,
+                resolved_at: now(),
+                manifest_size: size,
+                index: None,
+                config: None,
+                layers: Vec::new(),
+            },
+        };
+        let checked = checked(&entry, compare(&entry, pin.manifest));
+        self.store(vec![LockedImage { pin: Some(Pin { source, trust: Some(trust), ..pin }), ..entry }])?;
         Ok(checked)
     }
 
@@ -115,7 +174,7 @@ impl LockEditor<'_> {
             match self.current(&entry).await {
                 Ok(remote) => {
                     all.push(checked(&entry, compare(&entry, remote.digest)));
-                    changed.push(LockedImage { pin: Some(pin_of(&remote)), ..entry });
+                    changed.push(LockedImage { pin: Some(anew(&entry, &remote)), ..entry });
                 }
                 Err(source) => all.push(checked(&entry, Verdict::Failed(source))),
             }
@@ -136,7 +195,7 @@ impl LockEditor<'_> {
                 Ok(remote) => {
                     let source = if pin.status == PinStatus::Verified { pin.source } else { format!("registry, after {}", pin.source) };
                     let index = pin.index;
-                    changed.push(LockedImage { pin: Some(Pin { index, source, ..pin_of(&remote) }), ..entry.clone() });
+                    changed.push(LockedImage { pin: Some(Pin { index, source, trust: pin.trust, ..pin_of(&remote) }), ..entry.clone() });
                     Verdict::Verified
                 }
                 Err(source) if is_verdict(&source) => {
@@ -274,6 +333,7 @@ pub(crate) fn pin_of(image: &RemoteImage) -> Pin {
         manifest: image.digest,
         status: PinStatus::Verified,
         source: "registry".to_owned(),
+        trust: None,
         resolved_at: now(),
         manifest_size: Some(image.manifest_bytes.len() as u64),
         index: image.index,
@@ -287,6 +347,19 @@ pub(crate) fn pin_of(image: &RemoteImage) -> Pin {
             })
             .collect(),
     }
+}
+
+/// The same in the place of an older pin: when the reference was first seen, and as what, stays known.
+fn anew(entry: &LockedImage, image: &RemoteImage) -> Pin {
+    let first_use = entry.pin.as_ref().and_then(|pin| pin.trust.clone()).filter(|trust| matches!(trust, PinTrust::FirstUse { .. }));
+    Pin { trust: first_use, ..pin_of(image) }
+}
+
+/// The same for an image that nothing but its being there speaks for.
+pub(crate) fn pin_of_first_use(image: &RemoteImage) -> Pin {
+    let pin = pin_of(image);
+    let trust = pin.resolved_at.clone().map(|time| PinTrust::FirstUse { digest: image.digest, time });
+    Pin { trust, ..pin }
 }
 
 fn now() -> Option<String> {

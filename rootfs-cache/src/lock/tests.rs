@@ -20,6 +20,7 @@ fn entry(reference: &str, pinned: Option<(u8, PinStatus)>) -> LockedImage {
         manifest: digest(n),
         status,
         source: "registry".to_owned(),
+        trust: None,
         resolved_at: None,
         manifest_size: None,
         index: None,

@@ -142,7 +142,7 @@ impl LayerPull<'_> {
     }
 
     /// Hands a blob's bytes on until they end or the unpacker has gone.
-    async fn feed(&self, digest: Digest, blob: &mut Blob, sender: mpsc::Sender<Option<Bytes>>) -> Result<(), SourceError> {
+    async fn feed(&self, digest: Digest, blob: &mut Blob<'_>, sender: mpsc::Sender<Option<Bytes>>) -> Result<(), SourceError> {
         while let Some(chunk) = blob.next().await? {
             self.received.send_modify(|received| *received += chunk.len() as u64);
             if sender.send(Some(chunk)).await.is_err() {

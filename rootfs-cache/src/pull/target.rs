@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use super::layers::finished;
 use super::{KeepBlobs, PullError, PullOptions, PullPolicy};
 use crate::digest::Digest;
-use crate::lock::{LockName, Locked};
+use crate::lock::{LockName, Locked, PinTrust};
 use crate::reference::{ImageReference, LayoutForm, LayoutReference, Platform, RegistryReference, RuntimeId};
 use crate::rootfs::Rootfs;
 use crate::source::{LayoutSource, Notes, RemoteImage, Source, SourceError};
@@ -163,7 +163,12 @@ impl<'a> Target<'a> {
         if found.digest == locked {
             return Ok(found);
         }
-        Err(PullError::Pinned { reference: self.name.clone(), locked, found: found.digest })
+        let trust = self.locked().and_then(|locked| locked.verified.as_ref()?.trust.clone());
+        let first_seen = match trust {
+            Some(PinTrust::FirstUse { digest, time }) if digest == locked => Some(time),
+            _ => None,
+        };
+        Err(PullError::Pinned { reference: self.name.clone(), first_seen, locked, found: found.digest })
     }
 
     fn failed(&self, source: SourceError) -> PullError {

@@ -116,7 +116,7 @@ impl LayoutSource {
         Ok(bytes)
     }
 
-    pub(super) fn blob(&self, blob: &Descriptor) -> Result<Blob, SourceError> {
+    pub(super) fn blob(&self, blob: &Descriptor) -> Result<Blob<'_>, SourceError> {
         let file: Box<dyn Read + Send> = self.files.open(&blob_name(&blob.digest))?;
         Ok(Blob::new(self.files.place(), blob, chunks_of(file)))
     }

@@ -179,6 +179,19 @@ impl Cache {
         Ok(self.documents(manifest)?.map(|documents| Digest::of(&documents.config)))
     }
 
+    /// Names of all images that have a layer, those with the fewest layers first.
+    pub(crate) fn names_with_layer(&self, layer: &Digest) -> Result<Vec<String>, CacheError> {
+        let mut found = Vec::new();
+        for (_, name) in self.names()? {
+            let layers = self.layers_of(&name.manifest)?.unwrap_or_default();
+            if layers.iter().any(|known| known.digest == *layer) {
+                found.push((layers.len(), name.reference));
+            }
+        }
+        found.sort();
+        Ok(found.into_iter().map(|(_, name)| name).collect())
+    }
+
     /// The layers of an image; `None` if it is not, or no longer, there.
     pub(super) fn layers_of(&self, manifest: &Digest) -> Result<Option<Vec<LayerRecord>>, CacheError> {
         let name = format!("{}/layers.json", image_name(manifest));

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, Dir, statat};
 
 use super::blobs::blob_name;
+use super::builds::BUILD_FOLDERS;
 use super::images::{image_name, last_used};
 use super::layers::{LAYERS_IN_USE, read_meta};
 use super::locks::{FileLock, Hold, is_at, try_flock};
@@ -60,7 +61,7 @@ pub struct Pruned {
 impl Cache {
     /// Removes an image, its names, and the layers and blobs that no image needs. One in use stays and is reported.
     pub fn remove(&self, manifest: &Digest) -> Result<Pruned, CacheError> {
-        self.remove_images(&[*manifest])
+        self.remove_images(&[*manifest], Results::Keep)
     }
 
     /// Removes what `scope` says.
@@ -72,7 +73,7 @@ impl Cache {
             PruneScope::Beyond(limits) => return self.prune_beyond(&limits, images, &directory),
             PruneScope::Everything => {}
         }
-        self.remove_images(&images)
+        self.remove_images(&images, Results::Remove)
     }
 
     fn prune_beyond(&self, limits: &CacheLimits, mut images: Vec<Digest>, directory: &OwnedFd) -> Result<Pruned, CacheError> {
@@ -88,7 +89,7 @@ impl Cache {
                 usage.give_up(image);
             }
         }
-        self.remove_unreferenced(&tmp, &mut pruned)?;
+        self.remove_unreferenced(&tmp, Results::Remove, &mut pruned)?;
         Ok(pruned)
     }
 
@@ -118,13 +119,13 @@ impl Cache {
         stat.map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0))
     }
 
-    fn remove_images(&self, images: &[Digest]) -> Result<Pruned, CacheError> {
+    fn remove_images(&self, images: &[Digest], results: Results) -> Result<Pruned, CacheError> {
         let mut pruned = Pruned::default();
         let tmp = self.directory("tmp")?;
         for image in images {
             self.remove_one(image, &tmp, &mut pruned)?;
         }
-        self.remove_unreferenced(&tmp, &mut pruned)?;
+        self.remove_unreferenced(&tmp, results, &mut pruned)?;
         Ok(pruned)
     }
 
@@ -158,7 +159,7 @@ impl Cache {
     }
 
     /// Removes names, layers and blobs without an image, locks without a holder, and left-over staging; all but the last only if no pull runs.
-    fn remove_unreferenced(&self, tmp: &OwnedFd, pruned: &mut Pruned) -> Result<(), CacheError> {
+    fn remove_unreferenced(&self, tmp: &OwnedFd, results: Results, pruned: &mut Pruned) -> Result<(), CacheError> {
         staging::sweep(tmp.as_fd()).map_err(self.io("sweep", "tmp"))?;
         let locks = self.directory("locks")?;
         let alone = FileLock::take(locks.as_fd(), LAYERS_IN_USE, Hold::Exclusive).map_err(self.io("lock", "locks"))?;
@@ -171,6 +172,7 @@ impl Cache {
         for image in stored_digests(directory.as_fd()).map_err(self.io("read", "images"))? {
             needed.extend(self.layers_of(&image)?.into_iter().flatten().map(|layer| layer.digest));
         }
+        self.sort_out_builds(results, &mut needed)?;
         let layers = self.directory("layers")?;
         for layer in stored_digests(layers.as_fd()).map_err(self.io("read", "layers"))? {
             if needed.contains(&layer) {
@@ -185,7 +187,31 @@ impl Cache {
                 remove_file(&self.store, &file).map_err(self.io("remove", &file))?;
             }
         }
+        if results == Results::Remove {
+            self.remove_build_folders(tmp).map_err(self.io("remove", BUILD_FOLDERS))?;
+        }
         remove_free_locks(&locks).map_err(self.io("remove", "locks"))
+    }
+
+    /// Results of builds keep their layers, or go themselves where no image needs these.
+    fn sort_out_builds(&self, results: Results, needed: &mut BTreeSet<Digest>) -> Result<(), CacheError> {
+        for (file, layer) in self.builds()? {
+            match (results, layer) {
+                (Results::Keep, layer) => needed.extend(layer),
+                (Results::Remove, Some(layer)) if needed.contains(&layer) => {}
+                (Results::Remove, _) => remove_file(&self.store, &file).map_err(self.io("remove", &file))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A build that uses one holds layers, too.
+    fn remove_build_folders(&self, tmp: &OwnedFd) -> io::Result<()> {
+        match staging::move_to_trash(self.store.as_fd(), BUILD_FOLDERS, tmp.as_fd()) {
+            Ok(trash) => staging::remove_tree(tmp.as_fd(), &trash),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whoever reads one goes on reading it.
@@ -198,6 +224,13 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// What becomes of the results of builds that no image needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Results {
+    Keep,
+    Remove,
 }
 
 /// What images take.

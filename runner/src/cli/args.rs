@@ -7,7 +7,10 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::images::{ImagesArgs, LoadArgs, RemoveArgs, SaveArgs, TagArgs};
+use super::batch::BatchArgs;
+use super::build::BuildArgs;
+use super::images::{ImagesArgs, LoadArgs, PushArgs, RemoveArgs, SaveArgs, TagArgs};
+use super::trust::{TrustArgs, TrustCommand};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Runs AWS Lambda functions in the real Lambda userland, without Docker.
@@ -26,6 +29,8 @@ pub(super) enum CliCommand {
     Serve(Box<ServeArgs>),
     /// Run a function once for each of many events
     Batch(Box<BatchArgs>),
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
     /// Pull images into the cache
     Pull(PullArgs),
     /// List the images in the cache
@@ -39,11 +44,20 @@ pub(super) enum CliCommand {
     Load(LoadArgs),
     /// Write images of the cache to an archive that docker, podman and skopeo read
     Save(SaveArgs),
+    /// Send an image of the cache, of a layout or of an archive to a registry
+    Push(PushArgs),
     /// Remove what no image needs any more
     Prune(PruneArgs),
     /// Pin images in a lock file
     #[command(subcommand)]
     Lock(LockArgs),
+    /// Show what is signed, and by whom
+    #[command(subcommand)]
+    Trust(TrustCommand),
+    /// Log in to a registry
+    Login(LoginArgs),
+    /// Forget the login to a registry
+    Logout(LogoutArgs),
     /// Try what a sandbox needs and say what this machine grants
     Doctor(DoctorArgs),
     /// Print a shell's completions for this command line
@@ -158,44 +172,6 @@ pub(super) struct ServeArgs {
     pub image: Option<ImageAndArguments>,
 }
 
-const BATCH_USAGE: &str = "undocked batch [OPTIONS] IMAGE HANDLER [EVENTS]";
-
-const BATCH_DETAILS: &str = "\
-EVENTS  `events.jsonl`: a file with an event a line; `event.json`: a file with one event
-        `DIR`: a folder whose files `*.json` are the events, in the order of their names
-        `-`, or nothing: standard input, an event a line
-
-Results go to stdout in the order of the events, one JSON object a line.
-Exit codes: 0; 1 an event failed; 2 wrong usage; 125 it could not be run; 128+n signal n.";
-
-#[derive(Debug, Args)]
-#[command(override_usage = BATCH_USAGE, after_help = BATCH_DETAILS, args_override_self = true)]
-pub(super) struct BatchArgs {
-    /// The image, as for `undocked run`
-    #[arg(value_name = "IMAGE")]
-    pub image: OsString,
-    /// The function's handler; empty for the image's own
-    #[arg(value_name = "HANDLER")]
-    pub handler: OsString,
-    /// Where the events are
-    #[arg(value_name = "EVENTS")]
-    pub events: Option<OsString>,
-    /// How many events run at once; as many as there are processors when not given
-    #[arg(short = 'j', long, value_name = "NUMBER")]
-    pub jobs: Option<NonZeroUsize>,
-    /// Use an environment for one event after another, in place of a fresh one for each
-    #[arg(long)]
-    pub warm: bool,
-    /// Run a part of the events only, chosen by their contents: from 1/N to N/N
-    #[arg(long, value_name = "I/N")]
-    pub shard: Option<String>,
-    /// Write a JUnit report
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<PathBuf>,
-    #[command(flatten)]
-    pub sandbox: SandboxArgs,
-}
-
 /// What becomes of events that nobody waits for.
 #[derive(Debug, Args)]
 pub(super) struct EventArgs {
@@ -255,6 +231,12 @@ pub(super) struct SandboxArgs {
     /// The working directory inside
     #[arg(short = 'w', long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
+    /// Who a plain command is inside, by name or number; root, or what the image says, when not given
+    #[arg(short = 'u', long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Let a plain command write to volumes and /tmp alone, as a function does, and be the same user
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub read_only: Option<bool>,
     /// The network inside: `private` (its own, with a way out), `none` or `host`
     #[arg(long, alias = "net", value_name = "NETWORK")]
     pub network: Option<String>,
@@ -301,6 +283,8 @@ pub(super) struct SandboxArgs {
     pub keep_blobs: bool,
     #[command(flatten)]
     pub registry: RegistryArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
 }
 
 /// IMAGE and what follows it.
@@ -321,15 +305,31 @@ pub(super) struct TalkArgs {
     pub color: ColorWhen,
 }
 
+/// How registries are reached.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct ReachArgs {
+    /// Speak plain HTTP with this registry (loopback ones need no such permission)
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub insecure_registry: Vec<String>,
+    /// Ask this mirror first: of REGISTRY, or of Docker Hub when none is named
+    #[arg(long, value_name = "[REGISTRY=]HOST[:PORT][/PATH]")]
+    pub mirror: Vec<String>,
+    /// Trust the certificate authorities in this file, too
+    #[arg(long, value_name = "FILE")]
+    pub ca: Vec<PathBuf>,
+    /// About how long is waited after a first failure
+    #[arg(long, value_name = "SECONDS", hide = true)]
+    pub registry_retry_delay: Option<f64>,
+}
+
 /// What every command that resolves images takes.
 #[derive(Debug, Clone, Args)]
 pub(super) struct RegistryArgs {
     /// The platform to choose from an index, such as linux/arm64
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
-    /// Speak plain HTTP with this registry (loopback ones need no such permission)
-    #[arg(long, value_name = "HOST[:PORT]")]
-    pub insecure_registry: Vec<String>,
+    #[command(flatten)]
+    pub reach: ReachArgs,
     /// Look pins up in this lock file first
     #[arg(long, value_name = "FILE")]
     pub lock: Option<PathBuf>,
@@ -370,6 +370,35 @@ pub(super) struct PullArgs {
     pub talk: TalkArgs,
     #[command(flatten)]
     pub registry: RegistryArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoginArgs {
+    /// The registry; Docker Hub when none is named
+    #[arg(value_name = "REGISTRY")]
+    pub registry: Option<String>,
+    /// The user's name
+    #[arg(short = 'u', long, value_name = "USER")]
+    pub username: Option<String>,
+    /// The password or access token, for everybody to see who may list processes
+    #[arg(short = 'p', long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub password: Option<String>,
+    /// Read the password or access token from stdin
+    #[arg(long)]
+    pub password_stdin: bool,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub reach: ReachArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogoutArgs {
+    /// The registry; Docker Hub when none is named
+    #[arg(value_name = "REGISTRY")]
+    pub registry: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -436,9 +465,18 @@ pub(super) enum ProfileReader {
     Kubernetes,
 }
 
+impl SandboxArgs {
+    /// For commands that take none of them: what holds where nothing is given.
+    pub(super) fn none() -> Self {
+        let command = <Self as Args>::augment_args(clap::Command::new("none"));
+        let matches = command.get_matches_from(["none"]);
+        <Self as clap::FromArgMatches>::from_arg_matches(&matches).expect("none of them is required")
+    }
+}
+
 impl RegistryArgs {
     /// For commands that ask no registry.
     pub(super) fn none() -> Self {
-        Self { platform: None, insecure_registry: Vec::new(), lock: None, frozen: false }
+        Self { platform: None, reach: ReachArgs::default(), lock: None, frozen: false }
     }
 }

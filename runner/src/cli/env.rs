@@ -5,6 +5,8 @@
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
+use rootfs_cache::source::Proxies;
+
 /// A snapshot of the environment the process was started with.
 #[derive(Debug, Clone, Default)]
 pub struct OwnEnvironment(Vec<(OsString, OsString)>);
@@ -51,15 +53,82 @@ impl OwnEnvironment {
         in_state.or_else(|| Some(self.cache()?.join("events")))
     }
 
+    /// Run records: `undocked` in the user's folder of what runs, else a folder of this user's alone.
+    pub fn records(&self) -> Option<PathBuf> {
+        let in_runtime = self.path("XDG_RUNTIME_DIR").filter(|path| path.is_absolute()).map(|path| path.join("undocked"));
+        let user = nix::unistd::geteuid();
+        let own = if user.is_root() { PathBuf::from("/run/undocked") } else { PathBuf::from(format!("/tmp/undocked-{user}")) };
+        Some(in_runtime.unwrap_or(own))
+    }
+
     /// The user's own lock file. It need not exist.
     pub fn user_lock(&self) -> Option<PathBuf> {
         Some(self.user_folder("XDG_CONFIG_HOME", ".config")?.join("undocked/vendor-images.lock"))
     }
 
-    /// Docker's `config.json`, where registry credentials are kept. It need not exist.
-    pub fn docker_config(&self) -> Option<PathBuf> {
+    /// The server that keeps what is signed, if docker is told of another than the usual one.
+    pub fn trust_server(&self) -> Option<String> {
+        self.not_empty("DOCKER_CONTENT_TRUST_SERVER").map(|server| server.to_string_lossy().into_owned())
+    }
+
+    /// Where it is remembered what was seen of signatures: in the user's folder of states, else in the cache.
+    pub fn trust_memory(&self) -> Option<PathBuf> {
+        let in_state = self.user_folder("XDG_STATE_HOME", ".local/state").map(|folder| folder.join("undocked/trust"));
+        in_state.or_else(|| Some(self.cache()?.join("trust")))
+    }
+
+    /// The folder that holds a folder of certificates for a trust server. It need not exist.
+    pub fn trust_certificates(&self) -> Option<PathBuf> {
+        Some(self.docker_config()?.with_file_name("tls"))
+    }
+
+    /// The file that a login is written to. It need not exist.
+    pub fn login_file(&self) -> Option<PathBuf> {
+        self.path("REGISTRY_AUTH_FILE").or_else(|| self.docker_config())
+    }
+
+    /// The files that logins are looked for in, in that order, as podman and skopeo have it. They need not exist.
+    pub fn login_files(&self) -> Vec<PathBuf> {
+        let run = self.path("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
+        let user = self.containers_folder().map(|folder| folder.join("auth.json"));
+        [self.path("REGISTRY_AUTH_FILE"), run, user, self.docker_config()].into_iter().flatten().collect()
+    }
+
+    fn docker_config(&self) -> Option<PathBuf> {
         let folder = self.path("DOCKER_CONFIG").or_else(|| Some(self.path("HOME")?.join(".docker")))?;
         Some(folder.join("config.json"))
+    }
+
+    /// The files and folders that say where registries are; later ones win. They need not exist.
+    pub fn registries_files(&self) -> Vec<PathBuf> {
+        let system = PathBuf::from("/etc/containers");
+        let user = self.containers_folder();
+        // The user's file takes the place of the system's, while the folders beside them add up.
+        let own = user.as_ref().map(|folder| folder.join("registries.conf")).filter(|file| file.exists());
+        let main = self.path("CONTAINERS_REGISTRIES_CONF").or(own).unwrap_or_else(|| system.join("registries.conf"));
+        let folders = [Some(system), user].into_iter().flatten().map(|folder| folder.join("registries.conf.d"));
+        [main].into_iter().chain(folders).collect()
+    }
+
+    /// The folders that hold a folder of certificates for a registry. They need not exist.
+    pub fn certificate_folders(&self) -> Vec<PathBuf> {
+        let system = ["/etc/docker/certs.d", "/etc/containers/certs.d"].map(PathBuf::from);
+        let user = self.containers_folder().map(|folder| folder.join("certs.d"));
+        system.into_iter().chain(user).collect()
+    }
+
+    /// The proxies that connections go through. Lower case comes first, as everywhere.
+    pub fn proxies(&self) -> Proxies {
+        let any = |names: &[&str]| names.iter().find_map(|name| self.not_empty(name)).map(|value| value.to_string_lossy().into_owned());
+        Proxies {
+            http: any(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]),
+            https: any(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]),
+            direct: any(&["no_proxy", "NO_PROXY"]),
+        }
+    }
+
+    fn containers_folder(&self) -> Option<PathBuf> {
+        Some(self.user_folder("XDG_CONFIG_HOME", ".config")?.join("containers"))
     }
 
     /// The variables that are set here of those by which CI services and clusters tell of themselves.
@@ -131,6 +200,37 @@ mod tests {
         assert_eq!(events([("UNDOCKED_CACHE", "")].into()), None);
         let own = OwnEnvironment::from([("HOME", "/h"), ("XDG_CONFIG_HOME", "/x")]);
         assert_eq!(own.user_lock(), Some("/x/undocked/vendor-images.lock".into()));
-        assert_eq!(own.docker_config(), Some("/h/.docker/config.json".into()));
+    }
+
+    #[test]
+    fn where_logins_and_registries_are_described() {
+        let shown = |paths: Vec<PathBuf>| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        let own = OwnEnvironment::from([("HOME", "/h"), ("XDG_RUNTIME_DIR", "/r")]);
+        assert_eq!(shown(own.login_files()), ["/r/containers/auth.json", "/h/.config/containers/auth.json", "/h/.docker/config.json"]);
+        assert_eq!(own.login_file(), Some("/h/.docker/config.json".into()));
+        assert_eq!(
+            shown(own.registries_files()),
+            ["/etc/containers/registries.conf", "/etc/containers/registries.conf.d", "/h/.config/containers/registries.conf.d"]
+        );
+        let own = OwnEnvironment::from([
+            ("HOME", "/h"),
+            ("REGISTRY_AUTH_FILE", "/a.json"),
+            ("DOCKER_CONFIG", "/d"),
+            ("XDG_CONFIG_HOME", "/x"),
+            ("CONTAINERS_REGISTRIES_CONF", "/r.conf"),
+        ]);
+        assert_eq!(shown(own.login_files()), ["/a.json", "/x/containers/auth.json", "/d/config.json"]);
+        assert_eq!(own.login_file(), Some("/a.json".into()));
+        assert_eq!(shown(own.registries_files())[0], "/r.conf");
+        assert_eq!(shown(own.certificate_folders()).last().unwrap(), "/x/containers/certs.d");
+        assert!(OwnEnvironment::default().login_files().is_empty());
+    }
+
+    #[test]
+    fn proxies() {
+        let own = OwnEnvironment::from([("HTTP_PROXY", "a:1"), ("https_proxy", "b:1"), ("HTTPS_PROXY", "c:1"), ("no_proxy", ".x")]);
+        let proxies = own.proxies();
+        assert_eq!((proxies.http.as_deref(), proxies.https.as_deref(), proxies.direct.as_deref()), (Some("a:1"), Some("b:1"), Some(".x")));
+        assert_eq!(OwnEnvironment::from([("ALL_PROXY", "a:1"), ("HTTPS_PROXY", "")]).proxies().https.as_deref(), Some("a:1"));
     }
 }

@@ -1,4 +1,4 @@
-//! `undocked images`, `rm`, `tag`, `load` and `save`, read.
+//! `undocked images`, `rm`, `tag`, `load`, `save` and `push`, read.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use super::env::OwnEnvironment;
 use super::{Command, cache_only, run};
 use crate::config::{
     Age, ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, LockedImages,
-    MemorySize, PruneConfig, RemoveConfig, SaveConfig, SaveOutput, VerifyConfig,
+    MemorySize, PruneConfig, PushConfig, RemoveConfig, SaveConfig, SaveOutput, VerifyConfig,
 };
 use crate::exit_code::Failure;
 
@@ -89,6 +89,20 @@ pub(super) struct SaveArgs {
     pub registry: RegistryArgs,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct PushArgs {
+    /// An image of the cache, `oci:DIR[:REF]`, `oci-archive:FILE[:REF]` or `docker-archive:FILE[:REF]`
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Where to; where the name of the image says, when not given
+    #[arg(value_name = "REGISTRY/NAME[:TAG]")]
+    pub destination: Option<String>,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum SaveFormat {
     Docker,
@@ -151,4 +165,9 @@ pub(super) fn save(args: SaveArgs, own: &OwnEnvironment) -> Result<SaveConfig, F
     let output = args.output.map_or(SaveOutput::Stdout, SaveOutput::File);
     let source = run::image_source(args.registry, PullPolicy::Never, own)?;
     Ok(SaveConfig { images: args.images, output, format, source, talk: run::talk(&args.talk, own) })
+}
+
+pub(super) fn push(args: PushArgs, own: &OwnEnvironment) -> Result<PushConfig, Failure> {
+    let source = run::image_source(args.registry, PullPolicy::Never, own)?;
+    Ok(PushConfig { image: args.image, destination: args.destination, source, talk: run::talk(&args.talk, own) })
 }

@@ -8,11 +8,15 @@ use rootfs_cache::pull::PullPolicy;
 
 mod args;
 mod batch;
+mod build;
+mod docker;
 pub mod env;
 mod images;
 mod manual;
+mod registry;
 mod run;
 mod serve;
+mod trust;
 pub mod usage;
 pub mod variables;
 
@@ -20,9 +24,10 @@ use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ManArgs, Pro
 use env::OwnEnvironment;
 use usage::Ended;
 
+use crate::config::docker::{DockerCommand, Place};
 use crate::config::{
-    BatchConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, PruneConfig, RemoveConfig, RunConfig,
-    SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, VerifyConfig,
+    BatchConfig, BuildConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig,
+    PruneConfig, PushConfig, RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig, VerifyConfig,
 };
 use crate::exit_code::Failure;
 
@@ -39,6 +44,8 @@ pub enum Command {
     Serve(Box<ServeConfig>),
     /// Run a function once for each of many events.
     Batch(Box<BatchConfig>),
+    /// Build an image.
+    Build(Box<BuildConfig>),
     /// Pull images into the cache.
     Pull {
         /// References as given.
@@ -60,6 +67,8 @@ pub enum Command {
     Load(LoadConfig),
     /// Write images to an archive.
     Save(SaveConfig),
+    /// Send an image to a registry.
+    Push(PushConfig),
     /// Remove what is not needed any more from the cache.
     Prune(PruneConfig),
     /// Work on a lock file.
@@ -72,6 +81,19 @@ pub enum Command {
         source: ImageSource,
         /// What is said.
         talk: Talk,
+    },
+    /// Show what is signed, or pin it.
+    Trust(Box<TrustConfig>),
+    /// Log in to a registry.
+    Login(LoginConfig),
+    /// Forget the login to a registry.
+    Logout(LogoutConfig),
+    /// Something that docker would do.
+    Docker {
+        /// What.
+        command: Box<DockerCommand>,
+        /// Where.
+        place: Box<Place>,
     },
     /// Write the manual.
     Manual {
@@ -94,6 +116,10 @@ pub enum Command {
 /// Reads a command line (its first word is the program's name).
 pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
     let line: Vec<OsString> = line.into_iter().collect();
+    if let Some(words) = docker::words(&line) {
+        let (command, place) = docker::read(words, own)?;
+        return Ok(Command::Docker { command: Box::new(command), place: Box::new(place) });
+    }
     let matches = Cli::command().try_get_matches_from(&line)?;
     let cli = Cli::from_arg_matches(&matches)?;
     Ok(match cli.command {
@@ -109,9 +135,11 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         }
         CliCommand::Serve(args) => Command::Serve(Box::new(serve::config(*args, own)?)),
         CliCommand::Batch(args) => Command::Batch(Box::new(batch::config(*args, own)?)),
+        CliCommand::Build(args) => Command::Build(Box::new(build::config(*args, own)?)),
         CliCommand::Pull(args) => {
             let mut source = run::image_source(args.registry, PullPolicy::Always, own)?;
             source.options.blobs = run::blobs(args.keep_blobs);
+            source.required = trust::required(args.trust, own)?;
             Command::Pull { images: args.images, source, talk: run::talk(&args.talk, own) }
         }
         CliCommand::Images(args) => images::command(args, own)?,
@@ -119,6 +147,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         CliCommand::Tag(args) => Command::Tag(TagConfig { image: args.image, name: args.name, source: cache_only(own)? }),
         CliCommand::Load(args) => Command::Load(images::load(args, own)?),
         CliCommand::Save(args) => Command::Save(images::save(args, own)?),
+        CliCommand::Push(args) => Command::Push(images::push(args, own)?),
         CliCommand::Prune(args) => Command::Prune(images::prune(args, own)?),
         CliCommand::Lock(args) => {
             let (action, args) = match args {
@@ -130,6 +159,9 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
             let LockedImagesArgs { images, talk, registry } = args;
             Command::Lock { action, images, source: run::image_source(registry, PullPolicy::Always, own)?, talk: run::talk(&talk, own) }
         }
+        CliCommand::Trust(command) => Command::Trust(Box::new(trust::config(command, own)?)),
+        CliCommand::Login(args) => Command::Login(registry::login(args, own)?),
+        CliCommand::Logout(args) => Command::Logout(registry::logout(args, own)?),
         CliCommand::Completions(args) => return Err(Ended::Text(manual::completions(args.shell))),
         CliCommand::Man(ManArgs { directory: None }) => return Err(Ended::Text(manual::first_page()?)),
         CliCommand::Man(ManArgs { directory: Some(directory) }) => Command::Manual { pages: manual::pages()?, directory },

@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use rootfs_cache::lock::LockFiles;
 use rootfs_cache::pull::{KeepBlobs, PullOptions, PullPolicy};
-use rootfs_cache::reference::Platform;
-use rootfs_cache::source::RegistryAccess;
+use rootfs_cache::reference::{ImageReference, Platform};
 
 use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, SandboxArgs, TalkArgs};
 use super::env::OwnEnvironment;
-use super::variables;
+use super::{registry, trust, variables};
 use crate::config::{
-    self, BetweenEvents, Changes, Color, CpuRule, EventsConfig, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RunConfig,
-    Stdin, Talk,
+    self, BetweenEvents, Changes, Color, CpuRule, EventsConfig, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RootAccess,
+    RunConfig, Stdin, Talk,
 };
 use crate::exit_code::Failure;
 
@@ -51,11 +50,18 @@ pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: 
     };
     let mut images = image_source(args.registry, policy(args.pull), own)?;
     images.options.blobs = blobs(args.keep_blobs);
+    images.required = trust::required(args.trust, own)?;
+    if images.required.is_some() && image == ImageReference::Host {
+        let hint = "leave `--require-trust` out, or name an image of a registry";
+        return Err(Failure::could_not_run("`host` is this machine's own userland, which nobody signs").with_hint(Some(hint.to_owned())));
+    }
     Ok(RunConfig {
         image,
         arguments,
         entrypoint: args.entrypoint,
         working_dir: config::working_dir(args.workdir).map_err(bad_config)?,
+        user: args.user,
+        root: if args.read_only == Some(true) { RootAccess::ReadOnly } else { RootAccess::Writable },
         variables: variables::given(&args.variables, &args.env_file, own).map_err(Failure::usage)?,
         own_settings: own.settings(),
         networking,
@@ -168,11 +174,11 @@ pub(super) fn image_source(args: RegistryArgs, policy: PullPolicy, own: &OwnEnvi
     let options = PullOptions {
         policy,
         platform,
-        access: RegistryAccess { insecure: args.insecure_registry, docker_config: own.docker_config() },
+        access: registry::access(args.reach, own)?,
         locks: LockFiles { chosen: args.lock, user: own.user_lock(), project: Some("vendor-images.lock".into()) },
         frozen: args.frozen,
         ..PullOptions::default()
     };
     let cache_max = size(super::env::CACHE_MAX_SIZE, own.cache_max())?;
-    Ok(ImageSource { cache: own.cache(), options, cache_max })
+    Ok(ImageSource { cache: own.cache(), options, required: None, cache_max })
 }

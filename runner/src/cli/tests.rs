@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rootfs_cache::pull::KeepBlobs;
@@ -121,6 +122,11 @@ fn how_images_are_found() {
         "--insecure-registry",
         "a:1",
         "--insecure-registry=b",
+        "--mirror=m:5000",
+        "--mirror",
+        "public.ecr.aws=http://m:5001/ecr",
+        "--ca",
+        "/ca.pem",
         "--lock",
         "l",
         "--frozen",
@@ -132,9 +138,12 @@ fn how_images_are_found() {
     assert_eq!(options.access.insecure, ["a:1", "b"]);
     assert_eq!((options.locks.chosen, options.locks.user), (Some("l".into()), Some("/h/.config/undocked/vendor-images.lock".into())));
     assert_eq!(
-        (config.images.cache, options.access.docker_config),
-        (Some("/h/.cache/undocked".into()), Some("/h/.docker/config.json".into()))
+        (config.images.cache, options.access.logins.last()),
+        (Some("/h/.cache/undocked".into()), Some(&"/h/.docker/config.json".into()))
     );
+    let mirrors: Vec<_> = options.access.mirrors.iter().map(|mirror| (mirror.of.as_str(), mirror.location.as_str())).collect();
+    assert_eq!(mirrors, [("docker.io", "m:5000"), ("public.ecr.aws", "m:5001/ecr")]);
+    assert_eq!(options.access.authorities, [PathBuf::from("/ca.pem")]);
     let options = run(&["host"]).images.options;
     assert_eq!((options.policy, options.frozen, options.locks.chosen), (PullPolicy::Missing, false, None));
     assert_eq!(options.blobs, KeepBlobs::No);

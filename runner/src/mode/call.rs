@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::async_runtime;
 use super::inside::{Inside, NotInside};
-use super::once::{NotRun, not_run, on_host_network, refuse_inner_port, with_host_network};
+use super::once::{Lacks, NotRun, not_run, on_host_network, refuse_inner_port, with_host_network};
 use super::signals::Signals;
 use super::work::{self, Purpose, Work};
 use crate::config::RunConfig;
@@ -36,13 +36,14 @@ pub fn call(config: &RunConfig, event: &Bytes) -> Result<Called, Failure> {
         Ok(called) => return Ok(called),
         Err(not_run) => not_run,
     };
-    let (failure, networking) = (not_run.failure, &config.networking);
+    let (lacks_network, networking) = (not_run.lacks(Lacks::Network), &config.networking);
+    let failure = not_run.into_failure();
     let hangs_on_it = !networking.published.is_empty() || !networking.rules.are_empty() || networking.choice == NetworkChoice::Named;
-    if !not_run.is_of_network || hangs_on_it {
+    if !lacks_network || hangs_on_it {
         return Err(failure);
     }
     let why = on_host_network(&failure);
-    attempt(&with_host_network(config), event, Some(&why)).map_err(|not_run| not_run.failure)
+    attempt(&with_host_network(config), event, Some(&why)).map_err(NotRun::into_failure)
 }
 
 fn attempt(config: &RunConfig, event: &Bytes, said: Option<&str>) -> Result<Called, NotRun> {

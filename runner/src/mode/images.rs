@@ -74,7 +74,7 @@ fn docker_rows(config: &ImagesConfig, listing: &DockerListing) -> Result<Vec<Ima
 fn rows_in(config: &ImagesConfig, length: Length) -> Result<Vec<ImageRow>, Failure> {
     let filter = Filter::new(config)?;
     let images = open_cache(&config.source)?.images().map_err(failed)?;
-    Ok(docker::rows(&images, &|named| filter.keeps(named), length, Utc::now()))
+    Ok(docker::rows(&images, &|named| filter.keeps(named), length, SystemTime::now().into()))
 }
 
 /// Which images are listed.

@@ -42,7 +42,8 @@ pub fn run(action: LockAction, images: &[String], source: &ImageSource, talk: Ta
     Ok(if all.iter().all(|checked| is_fine(action, &checked.verdict)) { ExitCode::SUCCESS } else { ExitCode::FUNCTION_FAILED })
 }
 
-fn file(source: &ImageSource) -> &Path {
+/// The lock file that a command edits.
+pub(super) fn file(source: &ImageSource) -> &Path {
     let locks = &source.options.locks;
     locks.chosen.as_ref().or(locks.project.as_ref()).map_or(Path::new("vendor-images.lock"), PathBuf::as_path)
 }
@@ -55,7 +56,8 @@ fn is_fine(action: LockAction, verdict: &Verdict) -> bool {
     }
 }
 
-fn line(checked: &Checked) -> String {
+/// What became of one entry.
+pub(super) fn line(checked: &Checked) -> String {
     let said = match &checked.verdict {
         Verdict::New { found } => format!("new {found}"),
         Verdict::Same => "same".to_owned(),

@@ -9,12 +9,20 @@ use rootfs_cache::rootfs::Rootfs;
 
 use super::progress::Progress;
 use super::signals::Signals;
-use super::{async_runtime, images, open_cache, print};
+use super::{async_runtime, images, open_cache, print, trust};
 use crate::config::{ImageSource, Talk};
 use crate::exit_code::{ExitCode, Failure};
 
-/// The image, from the cache if it may come from there. Nothing of a pull is set up before it is known that one is needed.
+/// The image, signed where it must be.
 pub(super) fn find(image: &ImageReference, source: &ImageSource, talk: Talk) -> Result<Rootfs, Failure> {
+    match &source.required {
+        Some(required) => trust::find(image, source, required, talk),
+        None => find_any(image, source, talk),
+    }
+}
+
+/// The image, from the cache if it may come from there. Nothing of a pull is set up before it is known that one is needed.
+pub(super) fn find_any(image: &ImageReference, source: &ImageSource, talk: Talk) -> Result<Rootfs, Failure> {
     let cache = open_cache(source)?;
     if let Some(rootfs) = lookup(&cache, image, &source.options).map_err(failed)? {
         return Ok(rootfs);

@@ -54,7 +54,17 @@ impl Bench {
     fn suppose(&self, tag: &str, manifest: Digest) {
         let ImageReference::Registry(reference) = self.reference(tag) else { panic!() };
         let (status, source) = (PinStatus::Unverified, "public text".to_owned());
-        let pin = Pin { manifest, status, source, resolved_at: None, manifest_size: None, index: None, config: None, layers: Vec::new() };
+        let pin = Pin {
+            manifest,
+            status,
+            source,
+            trust: None,
+            resolved_at: None,
+            manifest_size: None,
+            index: None,
+            config: None,
+            layers: Vec::new(),
+        };
         let image =
             LockedImage { reference, platform: self.platform.clone(), runtime: None, dated_tag: None, pin: Some(pin), notes: Vec::new() };
         change(&self.file(), |file| file.put(image)).unwrap();

@@ -77,7 +77,7 @@ impl DockerArchive {
         }
     }
 
-    pub(in crate::source) fn blob(&self, blob: &Descriptor) -> Result<Blob, SourceError> {
+    pub(in crate::source) fn blob(&self, blob: &Descriptor) -> Result<Blob<'_>, SourceError> {
         let by_digest = blob_name(&blob.digest);
         let name = self.blobs.get(&blob.digest).unwrap_or(&by_digest);
         let section = self.tar.section(name).map_err(|error| self.failed(error))?;
