@@ -10,6 +10,7 @@ mod layer;
 mod mount_places;
 mod runtime_api;
 mod seccomp_policy;
+mod trust_metadata;
 
 /// One target.
 #[derive(Clone, Copy)]
@@ -27,8 +28,15 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] =
-    [seccomp_policy::TARGET, runtime_api::TARGET, invoke_api::TARGET, mount_places::TARGET, layer::TARGET, dockerfile::TARGET];
+pub const TARGETS: [Target; 7] = [
+    seccomp_policy::TARGET,
+    runtime_api::TARGET,
+    invoke_api::TARGET,
+    mount_places::TARGET,
+    layer::TARGET,
+    dockerfile::TARGET,
+    trust_metadata::TARGET,
+];
 
 /// The target of this name.
 ///

@@ -42,3 +42,8 @@ fn layers() {
 fn dockerfiles() {
     short_run("dockerfile");
 }
+
+#[test]
+fn documents_of_trust() {
+    short_run("trust_metadata");
+}
