@@ -115,8 +115,10 @@ pub enum Command {
 
 /// Reads a command line (its first word is the program's name).
 pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
-    let line: Vec<OsString> = line.into_iter().collect();
-    if let Some(words) = docker::words(&line) {
+    let mut line: Vec<OsString> = line.into_iter().collect();
+    if let Some(ours) = docker::words(&line).and_then(docker::as_ours) {
+        line = ours;
+    } else if let Some(words) = docker::words(&line) {
         let (command, place) = docker::read(words, own)?;
         return Ok(Command::Docker { command: Box::new(command), place: Box::new(place) });
     }
