@@ -214,6 +214,3 @@ fn set_time(path: &Path, like: &fs::Metadata) -> io::Result<()> {
     let times = Timestamps { last_access: time, last_modification: time };
     Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?)
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use nix::sys::signal::Signal;
+use rootfs_cache::store::Cache;
+use runner::writable::{Change, ChangeKind, WritableError, WritableRoot};
 use serde_json::json;
 use tests::image::{Image, Layout, Packing};
 use tests::leftovers::everything_below;
@@ -243,4 +245,68 @@ fn links_at_places_lead_nowhere() {
     run.args(words).finish().expect_code(0);
     assert!(everything_below(&victim).is_empty());
     fixture.expect_nothing_left();
+}
+
+/// What the host sees, writes and reads out, over an overlay and in a copy alike.
+#[test]
+fn a_kept_root_is_written_to_and_read_by_the_host() {
+    let fixture = Fixture::without_sandbox();
+    let layer = Tar::new()
+        .file("etc/one", "1")
+        .file("etc/two", "2")
+        .file("opt/deep/in/file", "x")
+        .entry(&Header::new(b'5', "closed/").mode(0o555), b"")
+        .symlink("link", "/opt/deep")
+        .symlink("up", "../../../opt");
+    fixture.layout().add("small", &Image::provided().layer(layer, Packing::Gzip));
+    fixture.undocked(&["pull", &fixture.image("small")]).finish().expect_code(0);
+    let cache = Cache::open(&fixture.cache()).expect("it is there");
+    let digest = cache.images().expect("listed")[0].manifest;
+    let rootfs = || cache.image(&digest).expect("readable").expect("pulled");
+    let folder = fixture.path().join("kept");
+    fs::create_dir(&folder).expect("made");
+    let mut root = WritableRoot::create(rootfs(), &folder).expect("made");
+    assert!(root.changes().expect("read").is_empty());
+    let put = |root: &WritableRoot, path: &str, text: &str| root.put(path.as_ref(), &mut text.as_bytes(), 0o640).expect(path);
+    put(&root, "/etc/one", "one");
+    put(&root, "/link/in/new", "new");
+    put(&root, "/closed/in", "in");
+    root.make_dir("/srv/a/b".as_ref(), 0o750).expect("made");
+    root.put_link("/up/l".as_ref(), "/etc/one".as_ref()).expect("made");
+    root.remove_path("/etc/two".as_ref()).expect("removed");
+    root.remove_path("/opt/deep/in/file".as_ref()).expect("removed");
+    root.remove_path("/opt/deep".as_ref()).expect("removed");
+    root.make_dir("/opt/deep".as_ref(), 0o755).expect("made again");
+    for (wrong, errno) in [("/etc", libc::EISDIR), ("/etc/one/x", libc::ENOTDIR)] {
+        let error = root.put(wrong.as_ref(), &mut std::io::empty(), 0o644).expect_err(wrong);
+        assert!(matches!(&error, WritableError::Io { source, .. } if source.raw_os_error() == Some(errno)), "{error:?}");
+    }
+    assert!(root.remove_path("/none".as_ref()).is_err());
+    let told = |root: &WritableRoot| -> Vec<String> {
+        let sign = |change: &Change| if change.kind == ChangeKind::Removed { "-" } else { "+" };
+        root.changes().expect("read").iter().map(|change| format!("{}{}", sign(change), change.path.display())).collect()
+    };
+    let changes = ["+closed/in", "+etc/one", "-etc/two", "-opt/deep/in", "+opt/l", "+srv", "+srv/a", "+srv/a/b"];
+    let check = |root: &WritableRoot| {
+        assert_eq!(told(root), changes);
+        let read = |path: &str| root.find(path.as_ref()).expect("looked").map(|path| fs::read_to_string(path).expect("a file"));
+        assert_eq!((read("/up/l"), read("/etc/two"), read("/opt/deep/in/file")), (Some("one".into()), None, None));
+        assert_eq!(root.list("/opt".as_ref()).expect("listed"), ["deep", "l"]);
+        assert!(root.list("/link".as_ref()).expect("listed").is_empty());
+        assert_eq!(root.find("/closed".as_ref()).expect("looked").expect("there").metadata().expect("read").mode() & 0o777, 0o555);
+    };
+    check(&root);
+    drop(root);
+    root = WritableRoot::open(rootfs(), &folder).expect("it stays");
+    check(&root);
+    root.become_copy().expect("copied");
+    check(&root);
+    put(&root, "/etc/one", "two");
+    put(&root, "/etc/three", "3");
+    drop(root);
+    let root = WritableRoot::open(rootfs(), &folder).expect("it stays");
+    assert_eq!(told(&root)[1..4], ["+etc/one", "+etc/three", "-etc/two"]);
+    root.remove().expect("removed");
+    assert!(!folder.exists());
+    assert!(matches!(WritableRoot::open(rootfs(), &folder), Err(WritableError::NotOne { .. })));
 }

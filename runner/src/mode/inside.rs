@@ -18,6 +18,7 @@ use super::signals::Signals;
 use crate::config::{ImageSource, RunConfig};
 use crate::environment::identity::{HOST_IDENTITY, Identity, ImageRoot};
 use crate::environment::layers::{self, MergeError};
+use crate::environment::mount_points::PlaceError;
 use crate::environment::variables::EnvVars;
 use crate::environment::{Blueprint, extensions, mount_points};
 use crate::exit_code::Failure;
@@ -126,10 +127,7 @@ impl Inside {
             Userland::Image(rootfs, image) => {
                 let ids = show_databases(&image, names, (&mut files, &mut volumes), &mut folder)?;
                 extensions = extensions::names(&volumes, Some(&image));
-                let (root, parts) = mount_points::root(rootfs.path(), &volumes).map_err(|error| {
-                    let hint = error.hint();
-                    Failure::could_not_run(error).with_hint(hint)
-                })?;
+                let (root, parts) = mount_points::root(rootfs.path(), &volumes).map_err(no_place)?;
                 volumes.extend(parts);
                 (root, ids, Some(rootfs))
             }
@@ -207,6 +205,11 @@ impl Inside {
             filter: self.filter.clone(),
         }
     }
+}
+
+fn no_place(error: PlaceError) -> Failure {
+    let hint = error.hint();
+    Failure::could_not_run(error).with_hint(hint)
 }
 
 /// A run's folder, made when it is needed.

@@ -207,19 +207,11 @@ impl Child {
             Step::Umask(mask) => call!(SYS_umask, *mask).map(drop),
             Step::Hostname(name) => call!(SYS_sethostname, name.as_ptr(), name.count_bytes()).map(drop),
             Step::ChangeDirectory(path) => change_directory(path, self.resolve & libc::RESOLVE_NO_MAGICLINKS),
-            Step::DropCapabilities => drop_capabilities(0),
-            Step::KeepCapabilities(kept) => drop_capabilities(*kept),
+            Step::DropCapabilities { kept } => drop_capabilities(*kept),
             Step::EmptyCapabilities => drop_own_capabilities(),
             Step::NoNewPrivileges => call!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).map(drop),
-            Step::SuperviseNetwork { .. } if orders.unsupervised != 0 => Err(orders.unsupervised),
-            Step::SuperviseNetwork { .. } => {
-                let [notify, ..] = &mut orders.handed;
-                supervise(orders.network_filter).map(|descriptor| *notify = descriptor)
-            }
-            Step::ConfineFiles => {
-                let [notify, ..] = orders.handed;
-                confine_files(if notify < 0 { orders.ruleset } else { orders.supervised_ruleset }, orders.allowed)
-            }
+            Step::SuperviseNetwork { .. } => supervise_network(orders),
+            Step::ConfineFiles => confine_files(orders.ruleset_now(), orders.allowed),
             Step::CloseOthers => close_others(orders.descriptors),
             Step::HandOut if !orders.hands_out() => Ok(()),
             Step::HandOut => hand_out(orders.hand_over, &orders.handed),
@@ -228,6 +220,14 @@ impl Child {
             Step::Execute => execute(orders),
         }
     }
+}
+
+fn supervise_network(orders: &mut Orders<'_>) -> Kernel<()> {
+    if orders.unsupervised != 0 {
+        return Err(orders.unsupervised);
+    }
+    let [notify, ..] = &mut orders.handed;
+    supervise(orders.network_filter).map(|descriptor| *notify = descriptor)
 }
 
 fn close(fd: c_int) {

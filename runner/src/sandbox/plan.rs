@@ -2,7 +2,7 @@
 //!
 //! Pure: it looks at nothing but its arguments. The order of the steps is the security of the sandbox; each group says why it stands where it does.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -15,15 +15,20 @@ use super::isolation::{self, Standing};
 use super::program::candidates;
 pub(crate) use super::program::{Candidate, Search};
 use super::root::Root;
+use super::step;
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
 use super::{
-    Access, BareError, ClosedPath, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, MadeFile, Network, RootSource,
-    SandboxRequest, Stdio, Volume, WritableSource,
+    Access, BareError, ClosedPath, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, Network, RootSource,
+    SandboxRequest, Stdio,
 };
 
 mod assembly;
+mod contents;
 mod held;
+
+use contents::Contents;
+pub(crate) use contents::{Owner, Source};
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -112,26 +117,6 @@ impl PlanError {
             _ => None,
         }
     }
-}
-
-/// A host path that is mounted inside.
-#[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) path: PathBuf,
-    pub(crate) flags: TreeFlags,
-    /// Whose it is inside under real root.
-    pub(crate) owner: Owner,
-}
-
-/// Whose a tree of the host is inside, where real root maps the sandbox to another id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// As on the host; device nodes need no owner.
-    AsOnHost,
-    /// Its owner is shown as the inner user, where the file system can.
-    Shown,
-    /// The same; and where the file system cannot, it is given to the inner user, since it is the sandbox's own.
-    Given,
 }
 
 /// The device nodes of a sandbox, below `/dev`.
@@ -251,16 +236,6 @@ pub(super) fn finish(
     })
 }
 
-/// Which slots hold what, once the sources are opened.
-struct Contents {
-    root: Option<usize>,
-    /// What is written over the root.
-    folder: Option<usize>,
-    binds: Vec<(usize, CString)>,
-    devices: Vec<(usize, CString)>,
-    volumes: Vec<(usize, CString)>,
-}
-
 #[derive(Default)]
 struct Planner {
     steps: Vec<Step>,
@@ -332,69 +307,6 @@ impl Planner {
                 socket(Handed::InjectV6, libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_RAW),
             ]);
         }
-    }
-
-    fn sources(&mut self, root: &Root, volumes: &[Volume], privilege: Privilege) -> Result<Contents, PlanError> {
-        let tree = TreeFlags { read_only: true, recursive: false, devices: false };
-        let mut contents = Contents { root: None, folder: None, binds: Vec::new(), devices: Vec::new(), volumes: Vec::new() };
-        match root {
-            Root::Tree(path) => contents.root = Some(self.open(path, tree, Owner::Shown, privilege)?),
-            Root::Writable(WritableSource::Tree { path }) => {
-                contents.root = Some(self.open(path, TreeFlags { read_only: false, ..tree }, Owner::Given, privilege)?);
-            }
-            Root::Writable(WritableSource::Overlay { lower, folder }) => {
-                contents.root = Some(self.open(lower, tree, Owner::Shown, privilege)?);
-                contents.folder = Some(self.open(folder, TreeFlags { read_only: false, ..tree }, Owner::Shown, privilege)?);
-            }
-            Root::Assembled(assembly) => {
-                for (source, target) in &assembly.binds {
-                    // The machine's own files keep their owner: what only root may read stays so.
-                    let slot = self.open(source, TreeFlags { recursive: true, ..tree }, Owner::AsOnHost, privilege)?;
-                    contents.binds.push((slot, inside(target)?));
-                }
-            }
-        }
-        for name in DEVICES {
-            let slot = self.open(
-                &Path::new("/dev").join(name),
-                TreeFlags { read_only: false, devices: true, ..tree },
-                Owner::AsOnHost,
-                privilege,
-            )?;
-            contents.devices.push((slot, constant(&format!("dev/{name}"))));
-        }
-        for volume in sorted_by_depth(volumes) {
-            let read_only = volume.access == Access::ReadOnly;
-            let slot = self.open(&volume.source, TreeFlags { read_only, recursive: true, devices: false }, Owner::Shown, privilege)?;
-            contents.volumes.push((slot, inside(&volume.target)?));
-        }
-        Ok(contents)
-    }
-
-    /// Files are made where something else will be, and shown at their places when the volumes are.
-    fn stage(&mut self, files: &[MadeFile], place: &'static CStr) -> Result<Vec<(usize, CString)>, PlanError> {
-        if !files.is_empty() {
-            self.steps.push(Step::StageFiles { place, options: constant("mode=700,size=8m") });
-        }
-        let slots = self.sources.len()..;
-        let staged = slots.zip(files).map(|(slot, MadeFile { path, contents, mode })| {
-            // Any name will do, as long as it is the only one.
-            let name = text(format!("{slot}").as_bytes())?;
-            self.steps.push(Step::StageFile { place, slot, name, contents: contents.clone(), mode: *mode });
-            Ok((slot, inside(path)?))
-        });
-        staged.collect()
-    }
-
-    /// Real root opens sources in the parent, where it may shift their ids and pass any folder; an ordinary user's child opens them itself, since a
-    /// mount of the parent's namespace cannot be cloned from another one.
-    fn open(&mut self, path: &Path, flags: TreeFlags, owner: Owner, privilege: Privilege) -> Result<usize, PlanError> {
-        let slot = self.sources.len();
-        self.sources.push(Source { path: path.to_owned(), flags, owner });
-        if !privilege.parent_opens() {
-            self.steps.push(Step::Open { slot, path: text(path.as_os_str().as_bytes())?, flags });
-        }
-        Ok(slot)
     }
 
     /// The root first, then what lies on it, shallow before deep; volumes last, so that a user may lay one over anything of ours.
@@ -472,8 +384,7 @@ pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec
     let mut steps = match ground.privilege {
         // The folder is entered with the program's own rights. Other ids clear the parent-death signal.
         Privilege::WithoutUserns(ids) => vec![Step::DropToUser(ids), Step::DieWithParent, change],
-        _ if is_root_inside(request) => vec![change, Step::KeepCapabilities(super::ROOT_INSIDE)],
-        _ if ground.isolation.has_namespaces() => vec![change, Step::DropCapabilities],
+        _ if ground.isolation.has_namespaces() => vec![change, Step::DropCapabilities { kept: kept(request) }],
         _ => vec![change, Step::EmptyCapabilities],
     };
     steps.push(Step::NoNewPrivileges);
@@ -490,8 +401,16 @@ pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec
     Ok(steps)
 }
 
-fn is_root_inside(request: &SandboxRequest) -> bool {
-    matches!(request.root, RootSource::Writable(_)) && request.identity.uid == 0
+/// The capabilities of the program.
+fn kept(request: &SandboxRequest) -> u64 {
+    let is_root_inside = matches!(request.root, RootSource::Writable(_)) && request.identity.uid == 0;
+    let writes_outside = request.volumes.iter().any(|volume| volume.access == Access::ReadWrite);
+    match (is_root_inside, writes_outside) {
+        (false, _) => 0,
+        // Under real root a file with capabilities would count on the host: its owner there is shown as root inside.
+        (true, true) => super::ROOT_INSIDE & !step::CAP_SETFCAP,
+        (true, false) => super::ROOT_INSIDE,
+    }
 }
 
 /// Limits as Lambda has them (measured there: NOFILE 1024, MEMLOCK 64 KiB, no core files kept here). Processes count per user namespace from Linux 5.14.
@@ -500,12 +419,6 @@ pub(super) const LIMITS: [(u32, u64); 4] =
 
 /// Open files of what builds: package managers for JavaScript open thousands.
 const BUILD_FILES: u64 = 16384;
-
-fn sorted_by_depth(volumes: &[Volume]) -> Vec<&Volume> {
-    let mut sorted: Vec<_> = volumes.iter().collect();
-    sorted.sort_by_key(|volume| volume.target.components().count());
-    sorted
-}
 
 /// A path inside, relative to the sandbox's root, where it is looked up by `openat2` without leaving it.
 fn inside(path: &Path) -> Result<CString, PlanError> {

@@ -124,9 +124,10 @@ pub(crate) enum Step {
     Umask(u32),
     Hostname(CString),
     ChangeDirectory(CString),
-    DropCapabilities,
-    /// All but these, as a mask.
-    KeepCapabilities(u64),
+    DropCapabilities {
+        /// But for these, as a mask.
+        kept: u64,
+    },
     /// Only those in hand, of a process that never was root of anything.
     EmptyCapabilities,
     NoNewPrivileges,
@@ -147,7 +148,7 @@ pub const ROOT_INSIDE: u64 = CAP_DAC_OVERRIDE | CAP_FOWNER | CAP_NET_BIND_SERVIC
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;
 const CAP_FOWNER: u64 = 1 << 3;
 const CAP_NET_BIND_SERVICE: u64 = 1 << 10;
-const CAP_SETFCAP: u64 = 1 << 31;
+pub(super) const CAP_SETFCAP: u64 = 1 << 31;
 
 impl Step {
     /// The name of [`Step::AttachOverlay`].
@@ -196,7 +197,7 @@ impl Step {
             Self::Umask(_) => "set the umask".into(),
             Self::Hostname(_) => "set the host name".into(),
             Self::ChangeDirectory(path) => format!("change to {}", show(path)),
-            Self::DropCapabilities | Self::KeepCapabilities(_) | Self::EmptyCapabilities => "drop capabilities".into(),
+            Self::DropCapabilities { .. } | Self::EmptyCapabilities => "drop capabilities".into(),
             Self::NoNewPrivileges => "set no_new_privs".into(),
             Self::SuperviseNetwork { .. } => "supervise the network (seccomp notification)".into(),
             Self::ConfineFiles => "confine file access (Landlock)".into(),

@@ -50,7 +50,7 @@ pub(super) fn table(format: &str, headings: &[(&str, &str)], rows: impl Iterator
 }
 
 /// Columns as Go's tabwriter makes them for docker: at least 10 wide, 3 apart, the last one as it is.
-fn aligned(lines: &[String]) -> String {
+pub(super) fn aligned(lines: &[String]) -> String {
     let cells: Vec<Vec<&str>> = lines.iter().map(|line| line.split('\t').collect()).collect();
     let count = cells.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
