@@ -288,7 +288,11 @@ fn a_reader_that_goes_away_ends_it() {
 #[test]
 fn files_are_copied_both_ways() {
     let Some(fixture) = Fixture::new() else { return };
-    let id = id(&fixture.docker_probe(&["create", "--name", "it"], "read text /data/in ; print-notes ; write done /data/out written ; sleep 60000").finish().expect_code(0).out());
+    let id = id(&fixture
+        .docker_probe(&["create", "--name", "it"], "read text /data/in ; print-notes ; write done /data/out written ; sleep 60000")
+        .finish()
+        .expect_code(0)
+        .out());
     fs::create_dir(fixture.path().join("data")).expect("a folder");
     fs::write(fixture.path().join("data/in"), "from outside").expect("a file");
     out(&fixture, &["cp", "data", "it:/"]);

@@ -69,7 +69,7 @@ fn inside(name: &str, path: &str, place: &Place) -> Result<(Side, PathBuf), Fail
     }
     let config = config_of(&run.record.spec, place, place.talk)?;
     let rootfs = pull::find(&config.image, &config.images, config.talk)?;
-    Ok((Side::Root(roots::of(&run, rootfs, place)?), path))
+    Ok((Side::Root(Box::new(roots::of(&run, rootfs, place)?)), path))
 }
 
 /// An absolute path without `.` and `..`; `DIR/.` is DIR.
@@ -102,8 +102,13 @@ fn is_contents(given: &str) -> bool {
 }
 
 /// As docker says: into a folder that is there, else under the name that was given.
-fn copy((source, from, from_given): (&Side, &Path, &str), (target, to, to_given): (&Side, &Path, &str), follow: bool) -> Result<(), Failure> {
-    let from = if follow || is_contents(from_given) { source.followed(from).map_err(|error| failed(error.to_string()))? } else { from.to_owned() };
+fn copy(
+    (source, from, from_given): (&Side, &Path, &str),
+    (target, to, to_given): (&Side, &Path, &str),
+    follow: bool,
+) -> Result<(), Failure> {
+    let from =
+        if follow || is_contents(from_given) { source.followed(from).map_err(|error| failed(error.to_string()))? } else { from.to_owned() };
     let from_io = |error: std::io::Error| failed(format!("{from_given}: {error}"));
     let kind = source.look(&from).map_err(from_io)?.ok_or_else(|| not_there(from_given))?;
     let is_folder = matches!(kind, Kind::Folder { .. });
@@ -245,7 +250,7 @@ pub(super) fn shown_over(run: &Run, place: &Place) -> Result<Vec<(PathBuf, PathB
         }
     }
     let mut shown = Vec::new();
-    let source = Side::Root(root);
+    let source = Side::Root(Box::new(root));
     for (number, target) in targets.into_iter().filter(|target| target != Path::new("/")).enumerate() {
         let copy = folder.with_extension(format!("shown{number}"));
         crate::sandbox::run_folder::remove_tree(&copy);

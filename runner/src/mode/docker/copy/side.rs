@@ -19,7 +19,7 @@ pub(super) enum Side {
     /// Below this folder, which is the root for all links.
     Below(OwnedFd),
     /// In a root that no sandbox runs in.
-    Root(WritableRoot),
+    Root(Box<WritableRoot>),
 }
 
 /// What is at a path; a link is not followed.
