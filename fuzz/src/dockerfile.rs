@@ -61,7 +61,7 @@ fn run(bytes: &[u8]) {
         Err(error) => assert!(error.line <= file.split('\n').count() + 1, "{error}"),
         Ok(parsed) => {
             assert!(!parsed.stages.is_empty());
-            let value = |name: &str| (name.len() % 2 == 0).then(|| "of it".to_owned());
+            let value = |name: &str| (name.len().is_multiple_of(2)).then(|| "of it".to_owned());
             let lines = file.split('\n').count();
             for step in parsed.stages.iter().flat_map(|stage| &stage.steps) {
                 assert!((1..=lines).contains(&step.line), "line {} of {lines}", step.line);

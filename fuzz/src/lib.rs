@@ -7,9 +7,12 @@ mod dockerfile;
 pub mod driver;
 mod invoke_api;
 mod layer;
+mod lock_file;
+mod manifest;
 mod mount_places;
 mod runtime_api;
 mod seccomp_policy;
+mod trust_metadata;
 
 /// One target.
 #[derive(Clone, Copy)]
@@ -27,8 +30,17 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] =
-    [seccomp_policy::TARGET, runtime_api::TARGET, invoke_api::TARGET, mount_places::TARGET, layer::TARGET, dockerfile::TARGET];
+pub const TARGETS: [Target; 9] = [
+    seccomp_policy::TARGET,
+    runtime_api::TARGET,
+    invoke_api::TARGET,
+    mount_places::TARGET,
+    layer::TARGET,
+    manifest::TARGET,
+    lock_file::TARGET,
+    dockerfile::TARGET,
+    trust_metadata::TARGET,
+];
 
 /// The target of this name.
 ///

@@ -33,8 +33,8 @@ pub use batch::{BatchConfig, EventSource, ParseShardError, Reuse, Shard};
 pub use build::{BuildConfig, ContextSource, DEFAULT_EPOCH, DockerfileSource, KnownSteps};
 pub use filter::{PolicyError, filter};
 pub use images::{
-    ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, PushConfig,
-    RemoveConfig, SaveConfig, SaveOutput, TagConfig,
+    Age, ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, LockedImages,
+    ParseAgeError, PruneConfig, PushConfig, RemoveConfig, SaveConfig, SaveOutput, TagConfig, VerifyConfig,
 };
 pub use limits::{CpuRule, memory, tmp_size};
 pub use login::{LoginConfig, LogoutConfig, Password};
@@ -127,6 +127,8 @@ pub struct ImageSource {
     pub options: PullOptions,
     /// Who must have signed the image.
     pub required: Option<Required>,
+    /// What the images of the cache may take: after a pull, those that were not used for longest make room.
+    pub cache_max: Option<MemorySize>,
 }
 
 /// Standard input of a plain command.

@@ -284,3 +284,62 @@ fn a_reader_that_goes_away_ends_it() {
     assert!(ran.out().ends_with("\n5\n"), "{}", ran.out());
     expect_nothing_left(&fixture);
 }
+
+#[test]
+fn files_are_copied_both_ways() {
+    let Some(fixture) = Fixture::new() else { return };
+    let id = id(&fixture.docker_probe(&["create", "--name", "it"], "read text /data/in ; print-notes ; write done /data/out written ; sleep 60000").finish().expect_code(0).out());
+    fs::create_dir(fixture.path().join("data")).expect("a folder");
+    fs::write(fixture.path().join("data/in"), "from outside").expect("a file");
+    out(&fixture, &["cp", "data", "it:/"]);
+    out(&fixture, &["start", "it"]);
+    eventually(Duration::from_secs(5), "it has read the file", || out(&fixture, &["logs", &id]).contains("from outside"));
+    // While it runs and afterwards.
+    for end in [false, true] {
+        if end {
+            out(&fixture, &["kill", "it"]);
+        }
+        let copied = || fixture.docker(&["cp", "it:/data/out", "copied"]).finish().code() == 0;
+        eventually(Duration::from_secs(5), "its file is copied", copied);
+        assert_eq!(fs::read_to_string(fixture.path().join("copied")).expect("it was copied"), "written");
+        fs::remove_file(fixture.path().join("copied")).expect("ours");
+    }
+    let archive = fixture.docker(&["cp", "it:/data/in", "-"]).finish().expect_code(0);
+    assert!(archive.stdout.windows(12).any(|window| window == b"from outside"));
+    out(&fixture, &["cp", "it:/data/.", "home"]);
+    assert!(fixture.path().join("home/out").exists());
+    let missing = fixture.docker(&["cp", "it:/none/such", "x"]).finish().expect_code(1);
+    assert!(missing.err().contains("Could not find the file /none/such"), "{}", missing.err());
+    out(&fixture, &["rm", "it"]);
+    expect_nothing_left(&fixture);
+}
+
+/// As fakecloud does it: the code is copied into what was created.
+#[test]
+fn code_that_was_copied_is_the_functions() {
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.script("next\nrespond-event");
+    let created = fixture.docker(&["create", &fixture.image("provided"), "handler", "{\"a\":1}"]).finish().expect_code(0);
+    let id = id(&created.out());
+    out(&fixture, &["cp", &format!("{}/.", fixture.task().display()), &format!("{id}:/var/task")]);
+    let ran = fixture.docker(&["start", "-a", &id]).finish().expect_code(0);
+    assert_eq!(ran.result(), "{\"a\":1}");
+    out(&fixture, &["rm", "-f", &id]);
+    expect_nothing_left(&fixture);
+}
+
+/// As CDK's bundling does it where files are copied.
+#[test]
+fn volumes_are_taken_over() {
+    let Some(fixture) = Fixture::new() else { return };
+    fs::write(fixture.path().join("asset"), "asset").expect("a file");
+    out(&fixture, &["volume", "create", "input"]);
+    fixture.docker_probe(&["run", "--name", "copies", "-v", "input:/asset-input"], "exit 0").finish().expect_code(0);
+    out(&fixture, &["cp", "asset", "copies:/asset-input/"]);
+    let line = "read text /asset-input/asset ; print-notes";
+    let ran = fixture.docker_probe(&["run", "--rm", "--volumes-from", "copies"], line).finish().expect_code(0);
+    assert!(ran.out().contains("asset"), "{}", ran.out());
+    out(&fixture, &["rm", "-v", "copies"]);
+    out(&fixture, &["volume", "rm", "input"]);
+    expect_nothing_left(&fixture);
+}

@@ -25,6 +25,9 @@ struct Bench {
     context: PathBuf,
 }
 
+/// Who builds: a name, and a command that is given options.
+type Peer<'a> = (&'a str, Box<dyn Fn(&[&str]) -> Command + 'a>);
+
 fn main() {
     let Some(fixture) = Fixture::new() else { return };
     let context = fixture.path().join("context");
@@ -35,7 +38,7 @@ fn main() {
         return;
     }
     let docker = Docker::start(bench.fixture.path());
-    let mut peers: Vec<(&str, Box<dyn Fn(&[&str]) -> Command + '_>)> = vec![("undocked", Box::new(|options| bench.undocked(options)))];
+    let mut peers: Vec<Peer<'_>> = vec![("undocked", Box::new(|options| bench.undocked(options)))];
     match &docker {
         Ok(docker) => {
             succeed(docker.command(&["load", "-i", &bench.archive().display().to_string()]));
@@ -116,7 +119,7 @@ impl Bench {
         command
     }
 
-    fn measure(&self, peers: &[(&str, Box<dyn Fn(&[&str]) -> Command + '_>)]) {
+    fn measure(&self, peers: &[Peer<'_>]) {
         let build = |make: &dyn Fn(&[&str]) -> Command, options: &[&str], context: &Path| {
             let mut command = make(options);
             command.args(["-t", "bench"]).arg(context);

@@ -12,6 +12,7 @@ pub mod image;
 pub mod launching;
 pub mod leftovers;
 pub mod names;
+pub mod notary;
 pub mod place;
 pub mod real;
 pub mod real_registry;

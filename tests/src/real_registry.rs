@@ -163,6 +163,42 @@ impl RealRegistry {
         format!("{}/{repository}:{tag}", self.address)
     }
 
+    /// Pushes a manifest of any kind with its blobs; gives its digest.
+    ///
+    /// # Panics
+    /// When the registry refuses it.
+    pub fn attach(&self, repository: &str, tag: &str, manifest: &Value, blobs: &[&[u8]]) -> String {
+        for blob in blobs {
+            self.push_blob(repository, blob);
+        }
+        self.push_manifest(repository, tag, manifest);
+        sha256(manifest.to_string().as_bytes())
+    }
+
+    /// What the registry has under a tag or digest.
+    ///
+    /// # Panics
+    /// When it has nothing there.
+    pub fn manifest(&self, repository: &str, name: &str) -> Vec<u8> {
+        let kinds =
+            ["docker.distribution.manifest.v2", "docker.distribution.manifest.list.v2", "oci.image.manifest.v1", "oci.image.index.v1"];
+        let accept = kinds.map(|kind| format!("application/vnd.{kind}+json")).join(", ");
+        let path = format!("/v2/{repository}/manifests/{name}");
+        let (status, _, body) = wire::request(&self.address, "GET", &path, &[("Accept", &accept)], b"").expect("it answers");
+        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        body
+    }
+
+    /// Removes a manifest.
+    ///
+    /// # Panics
+    /// When the registry does not.
+    pub fn remove(&self, repository: &str, digest: &str) {
+        let path = format!("/v2/{repository}/manifests/{digest}");
+        let (status, _, _) = wire::request(&self.address, "DELETE", &path, &[], b"").expect("it answers");
+        assert_eq!(status, 202);
+    }
+
     fn push_index(&self, image: &Image, repository: &str, tag: &str, style: Style) {
         // Ours comes last, so that taking the first entry is wrong.
         let others = if own_architecture() == "amd64" { "arm64" } else { "amd64" };

@@ -173,15 +173,10 @@ impl Chain<'_> {
         let mut tree = Tree { released: Vec::new(), others: Vec::new(), signers: Vec::new(), left_out: Vec::new(), seen: 0 };
         tree.add(TARGETS, &targets.targets, |_| true);
         self.delegations(&targets, snapshot.as_ref(), &mut seen, &mut tree).await?;
-        let freshness = match (timestamp.is_some() && snapshot.is_some(), seen.expired.is_empty()) {
-            (true, true) => Freshness::Proved,
-            (true, false) => Freshness::Over,
-            (false, _) => Freshness::Unknown,
-        };
         let evidence = Evidence {
             mode: self.mode,
             root: root_trust,
-            freshness,
+            freshness: Freshness::of(timestamp.is_some() && snapshot.is_some(), &seen.expired),
             expired: seen.expired,
             has_snapshot: snapshot.is_some(),
             compared: self.remembered.map(|remembered| remembered.first_seen),

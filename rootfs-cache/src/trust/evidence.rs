@@ -28,6 +28,16 @@ pub enum Freshness {
     Unknown,
 }
 
+impl Freshness {
+    pub(super) fn of(is_complete: bool, expired: &[(String, DateTime<Utc>)]) -> Self {
+        match (is_complete, expired.is_empty()) {
+            (true, true) => Self::Proved,
+            (true, false) => Self::Over,
+            (false, _) => Self::Unknown,
+        }
+    }
+}
+
 /// What was proved, and what was not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {

@@ -202,8 +202,11 @@ fn is_tar_header(block: &[u8; 512]) -> bool {
     header.cksum().is_ok_and(|found| found == sum)
 }
 
-/// What an archive that `ADD` names holds, and what keeps it in the cache; nothing where it is no archive.
-pub fn archive_entries(path: &Path, cache: &Cache, limits: &Limits) -> Result<Option<(Vec<(PathBuf, Entry)>, StoredLayer)>, ContextError> {
+/// What an archive holds, and what keeps it in the cache.
+pub type ArchiveEntries = (Vec<(PathBuf, Entry)>, StoredLayer);
+
+/// What an archive that `ADD` names holds; nothing where it is no archive.
+pub fn archive_entries(path: &Path, cache: &Cache, limits: &Limits) -> Result<Option<ArchiveEntries>, ContextError> {
     let what = format!("`{}`", path.file_name().unwrap_or_default().to_string_lossy());
     let wrong = |source| ContextError::Archive { what: what.clone(), source: LayerError::Read { path: path.to_owned(), source } };
     let file = File::open(path).map_err(wrong)?;

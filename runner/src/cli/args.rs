@@ -7,8 +7,10 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use super::batch::BatchArgs;
 use super::build::BuildArgs;
-use super::images::{ImagesArgs, LoadArgs, RemoveArgs, SaveArgs, TagArgs};
+use super::images::{ImagesArgs, LoadArgs, PushArgs, RemoveArgs, SaveArgs, TagArgs};
+use super::trust::{TrustArgs, TrustCommand};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// Runs AWS Lambda functions in the real Lambda userland, without Docker.
@@ -42,6 +44,8 @@ pub(super) enum CliCommand {
     Load(LoadArgs),
     /// Write images of the cache to an archive that docker, podman and skopeo read
     Save(SaveArgs),
+    /// Send an image of the cache, of a layout or of an archive to a registry
+    Push(PushArgs),
     /// Remove what no image needs any more
     Prune(PruneArgs),
     /// Pin images in a lock file
@@ -166,44 +170,6 @@ pub(super) struct ServeArgs {
     pub sandbox: SandboxArgs,
     #[command(subcommand)]
     pub image: Option<ImageAndArguments>,
-}
-
-const BATCH_USAGE: &str = "undocked batch [OPTIONS] IMAGE HANDLER [EVENTS]";
-
-const BATCH_DETAILS: &str = "\
-EVENTS  `events.jsonl`: a file with an event a line; `event.json`: a file with one event
-        `DIR`: a folder whose files `*.json` are the events, in the order of their names
-        `-`, or nothing: standard input, an event a line
-
-Results go to stdout in the order of the events, one JSON object a line.
-Exit codes: 0; 1 an event failed; 2 wrong usage; 125 it could not be run; 128+n signal n.";
-
-#[derive(Debug, Args)]
-#[command(override_usage = BATCH_USAGE, after_help = BATCH_DETAILS, args_override_self = true)]
-pub(super) struct BatchArgs {
-    /// The image, as for `undocked run`
-    #[arg(value_name = "IMAGE")]
-    pub image: OsString,
-    /// The function's handler; empty for the image's own
-    #[arg(value_name = "HANDLER")]
-    pub handler: OsString,
-    /// Where the events are
-    #[arg(value_name = "EVENTS")]
-    pub events: Option<OsString>,
-    /// How many events run at once; as many as there are processors when not given
-    #[arg(short = 'j', long, value_name = "NUMBER")]
-    pub jobs: Option<NonZeroUsize>,
-    /// Use an environment for one event after another, in place of a fresh one for each
-    #[arg(long)]
-    pub warm: bool,
-    /// Run a part of the events only, chosen by their contents: from 1/N to N/N
-    #[arg(long, value_name = "I/N")]
-    pub shard: Option<String>,
-    /// Write a JUnit report
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<PathBuf>,
-    #[command(flatten)]
-    pub sandbox: SandboxArgs,
 }
 
 /// What becomes of events that nobody waits for.
@@ -372,95 +338,6 @@ pub(super) struct RegistryArgs {
     pub frozen: bool,
 }
 
-/// Who must have signed an image.
-#[derive(Debug, Clone, Args)]
-pub(super) struct TrustArgs {
-    /// Use nothing but what is signed: `dct` by its publisher (Docker Content Trust), `cosign` by the holder of `--key`
-    #[arg(long, value_name = "KIND", value_enum)]
-    pub require_trust: Option<TrustKind>,
-    /// The public key of a cosign signature, in PEM form
-    #[arg(long, value_name = "FILE")]
-    pub key: Option<PathBuf>,
-    #[command(flatten)]
-    pub dct: DctArgs,
-}
-
-/// How what Docker Content Trust says is found and looked at.
-#[derive(Debug, Clone, Args)]
-pub(super) struct DctArgs {
-    /// `strict`, `historical` (a pinned root, and signatures whose time may be over), `off`
-    #[arg(long, value_name = "MODE")]
-    pub trust_mode: Option<String>,
-    /// The server that keeps what is signed
-    #[arg(long, value_name = "URL", conflicts_with = "trust_dir")]
-    pub trust_server: Option<String>,
-    /// A folder with a saved copy of what a server keeps
-    #[arg(long, value_name = "DIR")]
-    pub trust_dir: Option<PathBuf>,
-    /// The id of the root key, as `docker trust inspect` shows it; several for any of them
-    #[arg(long, value_name = "KEYID")]
-    pub trust_root: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum TrustKind {
-    Dct,
-    Cosign,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum TrustCommand {
-    /// Show what is signed and by which keys, as docker does
-    Inspect(InspectArgs),
-    /// Ask which signatures a registry has of an image
-    Probe(ProbeArgs),
-    /// Pin what is signed in a lock file: a tag, or all signed tags of a repository
-    Lock(TrustLockArgs),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct InspectArgs {
-    /// Print it for people instead of JSON
-    #[arg(long)]
-    pub pretty: bool,
-    /// References of a registry, with or without a tag
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<String>,
-    #[command(flatten)]
-    pub dct: DctArgs,
-    #[command(flatten)]
-    pub talk: TalkArgs,
-    #[command(flatten)]
-    pub reach: ReachArgs,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ProbeArgs {
-    /// References of a registry
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<String>,
-    #[command(flatten)]
-    pub talk: TalkArgs,
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct TrustLockArgs {
-    /// References of a registry, with or without a tag, or runtimes
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<String>,
-    /// Ask no registry: what is signed is taken for a platform's manifest
-    #[arg(long)]
-    pub offline: bool,
-    #[command(flatten)]
-    pub trust: TrustArgs,
-    #[command(flatten)]
-    pub talk: TalkArgs,
-    #[command(flatten)]
-    pub registry: RegistryArgs,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ColorWhen {
     Auto,
@@ -527,8 +404,20 @@ pub(super) struct LogoutArgs {
 #[derive(Debug, Args)]
 pub(super) struct PruneArgs {
     /// Remove every image that is not in use, not only what no image needs
-    #[arg(short = 'a', long)]
+    #[arg(short = 'a', long, conflicts_with_all = ["max_size", "older_than"])]
     pub all: bool,
+    /// Remove images, those first that were not used for longest, until the others take no more than this, such as 10g
+    #[arg(long, value_name = "SIZE")]
+    pub max_size: Option<String>,
+    /// Remove images that no run used for so long, such as 30d
+    #[arg(long, value_name = "AGE")]
+    pub older_than: Option<String>,
+    /// Keep images that a lock file of yours or of the project names
+    #[arg(long)]
+    pub keep_locked: bool,
+    /// With --keep-locked, look into this lock file, too
+    #[arg(long, value_name = "FILE", requires = "keep_locked")]
+    pub lock: Option<PathBuf>,
     /// Accepted: nothing is asked
     #[arg(short = 'f', long, action = ArgAction::SetTrue)]
     pub force: bool,

@@ -14,6 +14,9 @@ pub struct OwnEnvironment(Vec<(OsString, OsString)>);
 /// The switches of docker-lambda and the function settings of Lambda: the two families that are read from our own environment.
 const SETTING_FAMILIES: [&str; 2] = ["DOCKER_LAMBDA_", "AWS_LAMBDA_FUNCTION_"];
 
+/// The variable that says what the images of the cache may take.
+pub(super) const CACHE_MAX_SIZE: &str = "UNDOCKED_CACHE_MAX_SIZE";
+
 impl OwnEnvironment {
     /// The environment of this process.
     pub fn of_process() -> Self {
@@ -37,6 +40,11 @@ impl OwnEnvironment {
     /// The cache: `UNDOCKED_CACHE`, else `undocked` in the user's cache folder.
     pub fn cache(&self) -> Option<PathBuf> {
         self.path("UNDOCKED_CACHE").or_else(|| Some(self.user_folder("XDG_CACHE_HOME", ".cache")?.join("undocked")))
+    }
+
+    /// What the images of the cache may take, as written.
+    pub fn cache_max(&self) -> Option<String> {
+        self.not_empty(CACHE_MAX_SIZE).map(|text| text.to_string_lossy().into_owned())
     }
 
     /// Where queued events are kept: in the user's folder of states, else in the cache.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches};
 use rootfs_cache::pull::PullPolicy;
-use rootfs_cache::store::PruneScope;
 
 mod args;
 mod batch;
@@ -28,7 +27,7 @@ use usage::Ended;
 use crate::config::docker::{DockerCommand, Place};
 use crate::config::{
     BatchConfig, BuildConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig,
-    RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig,
+    PruneConfig, PushConfig, RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig, VerifyConfig,
 };
 use crate::exit_code::Failure;
 
@@ -58,6 +57,8 @@ pub enum Command {
     },
     /// List the cache's images.
     Images(ImagesConfig),
+    /// Hold images of the cache against what is known of them.
+    Verify(VerifyConfig),
     /// Remove images from the cache.
     Remove(RemoveConfig),
     /// Give an image of the cache another name.
@@ -66,13 +67,10 @@ pub enum Command {
     Load(LoadConfig),
     /// Write images to an archive.
     Save(SaveConfig),
+    /// Send an image to a registry.
+    Push(PushConfig),
     /// Remove what is not needed any more from the cache.
-    Prune {
-        /// How much of it.
-        scope: PruneScope,
-        /// The cache.
-        source: ImageSource,
-    },
+    Prune(PruneConfig),
     /// Work on a lock file.
     Lock {
         /// What is done.
@@ -117,8 +115,10 @@ pub enum Command {
 
 /// Reads a command line (its first word is the program's name).
 pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
-    let line: Vec<OsString> = line.into_iter().collect();
-    if let Some(words) = docker::words(&line) {
+    let mut line: Vec<OsString> = line.into_iter().collect();
+    if let Some(ours) = docker::words(&line).and_then(docker::as_ours) {
+        line = ours;
+    } else if let Some(words) = docker::words(&line) {
         let (command, place) = docker::read(words, own)?;
         return Ok(Command::Docker { command: Box::new(command), place: Box::new(place) });
     }
@@ -144,15 +144,13 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
             source.required = trust::required(args.trust, own)?;
             Command::Pull { images: args.images, source, talk: run::talk(&args.talk, own) }
         }
-        CliCommand::Images(args) => Command::Images(images::list(args, own)?),
+        CliCommand::Images(args) => images::command(args, own)?,
         CliCommand::Rm(args) => Command::Remove(images::remove(args, own)?),
         CliCommand::Tag(args) => Command::Tag(TagConfig { image: args.image, name: args.name, source: cache_only(own)? }),
         CliCommand::Load(args) => Command::Load(images::load(args, own)?),
         CliCommand::Save(args) => Command::Save(images::save(args, own)?),
-        CliCommand::Prune(args) => {
-            let scope = if args.all { PruneScope::Everything } else { PruneScope::Unreferenced };
-            Command::Prune { scope, source: cache_only(own)? }
-        }
+        CliCommand::Push(args) => Command::Push(images::push(args, own)?),
+        CliCommand::Prune(args) => Command::Prune(images::prune(args, own)?),
         CliCommand::Lock(args) => {
             let (action, args) = match args {
                 LockArgs::Add(args) => (LockAction::Add, args),

@@ -114,7 +114,7 @@ fn networking(args: &SandboxArgs) -> Result<config::Networking, Failure> {
 }
 
 /// The value of an option that is a size.
-fn size(option: &'static str, given: Option<String>) -> Result<Option<config::MemorySize>, Failure> {
+pub(super) fn size(option: &'static str, given: Option<String>) -> Result<Option<config::MemorySize>, Failure> {
     given.map(|text| text.parse()).transpose().map_err(|source| Failure::usage(BadOption { option, source }))
 }
 
@@ -179,5 +179,6 @@ pub(super) fn image_source(args: RegistryArgs, policy: PullPolicy, own: &OwnEnvi
         frozen: args.frozen,
         ..PullOptions::default()
     };
-    Ok(ImageSource { cache: own.cache(), options, required: None })
+    let cache_max = size(super::env::CACHE_MAX_SIZE, own.cache_max())?;
+    Ok(ImageSource { cache: own.cache(), options, required: None, cache_max })
 }

@@ -79,6 +79,13 @@ fn destination(option: &str, given: Option<String>) -> Result<Option<Destination
     let parsed = given
         .map(|text| text.parse().map_err(|error: ParseDestinationError| Failure::usage(format!("`{option}`: {error}"))))
         .transpose()?;
+    if let Some(Destination::Folder(folder)) = &parsed
+        && folder.exists()
+        && !folder.is_dir()
+    {
+        let hint = "each record is a file of its own: give a folder, which is made where there is none, or a URL";
+        return Err(Failure::usage(format!("`{option}`: `{}` is no folder", folder.display())).with_hint(Some(hint.to_owned())));
+    }
     // We may be told to work in another folder, and the next server of this kind is.
     Ok(parsed.map(|destination| match destination {
         Destination::Folder(folder) => Destination::Folder(std::path::absolute(&folder).unwrap_or(folder)),

@@ -1,18 +1,108 @@
 //! Who must have signed an image, and `undocked trust`, from options and variables.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::{Args, Subcommand, ValueEnum};
 use rootfs_cache::lock::edit::Registry;
 use rootfs_cache::pull::PullPolicy;
 use rootfs_cache::pull::trusted::Required;
 use rootfs_cache::trust::cosign::SignerKey;
 use rootfs_cache::trust::dct::{DctOptions, TrustPlace};
 
-use super::args::{DctArgs, InspectArgs, ProbeArgs, RegistryArgs, TrustArgs, TrustCommand, TrustKind, TrustLockArgs};
+use super::args::{ReachArgs, RegistryArgs, TalkArgs};
 use super::env::OwnEnvironment;
 use super::run;
 use crate::config::{InspectForm, TrustAction, TrustConfig};
 use crate::exit_code::Failure;
+
+/// Who must have signed an image.
+#[derive(Debug, Clone, Args)]
+pub(super) struct TrustArgs {
+    /// Use nothing but what is signed: `dct` by its publisher (Docker Content Trust), `cosign` by the holder of `--key`
+    #[arg(long, value_name = "KIND", value_enum)]
+    pub require_trust: Option<TrustKind>,
+    /// The public key of a cosign signature, in PEM form
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    #[command(flatten)]
+    pub dct: DctArgs,
+}
+
+/// How what Docker Content Trust says is found and looked at.
+#[derive(Debug, Clone, Args)]
+pub(super) struct DctArgs {
+    /// `strict`, `historical` (a pinned root, and signatures whose time may be over), `off`
+    #[arg(long, value_name = "MODE")]
+    pub trust_mode: Option<String>,
+    /// The server that keeps what is signed
+    #[arg(long, value_name = "URL", conflicts_with = "trust_dir")]
+    pub trust_server: Option<String>,
+    /// A folder with a saved copy of what a server keeps
+    #[arg(long, value_name = "DIR")]
+    pub trust_dir: Option<PathBuf>,
+    /// The id of the root key, as `docker trust inspect` shows it; several for any of them
+    #[arg(long, value_name = "KEYID")]
+    pub trust_root: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum TrustKind {
+    Dct,
+    Cosign,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TrustCommand {
+    /// Show what is signed and by which keys, as docker does
+    Inspect(InspectArgs),
+    /// Ask which signatures a registry has of an image
+    Probe(ProbeArgs),
+    /// Pin what is signed in a lock file: a tag, or all signed tags of a repository
+    Lock(TrustLockArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectArgs {
+    /// Print it for people instead of JSON
+    #[arg(long)]
+    pub pretty: bool,
+    /// References of a registry, with or without a tag
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    #[command(flatten)]
+    pub dct: DctArgs,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub reach: ReachArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ProbeArgs {
+    /// References of a registry
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrustLockArgs {
+    /// References of a registry, with or without a tag, or runtimes
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Ask no registry: what is signed is taken for a platform's manifest
+    #[arg(long)]
+    pub offline: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
 
 /// Who must have signed an image, if anybody.
 pub(super) fn required(args: TrustArgs, own: &OwnEnvironment) -> Result<Option<Required>, Failure> {

@@ -173,14 +173,8 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>, un
                     report.note(&format!("undocked: {said}"));
                 }
                 underway.tell(Vec::new());
-                let ran = start
-                    .function(
-                        Run { function: &function, event, networking: Rc::new(config.networking.clone()), api_port },
-                        &mut report,
-                        signals,
-                    )
-                    .await
-                    .map_err(not_run)?;
+                let run = Run { function: &function, event, networking: Rc::new(config.networking.clone()), api_port };
+                let ran = start.function(run, &mut report, signals).await.map_err(not_run)?;
                 Ok(finish(&ran, &report, config.result)?)
             }
         }

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
@@ -36,6 +37,9 @@ const END: Duration = Duration::from_millis(2500);
 const MOST_WAITING: usize = 10_000;
 /// Calls that wait for the fleet. Bounded: a connection that is ahead of it waits.
 const CALLS_AHEAD: usize = 64;
+
+/// So many open files an environment, its connections and its log take, with room to spare.
+const LEAST_DESCRIPTORS: u64 = 128;
 
 /// Serves what `config` says.
 pub fn run(config: &ServeConfig) -> Result<ExitCode, Failure> {
@@ -84,6 +88,7 @@ struct Server<'a> {
 
 impl Server<'_> {
     fn run(&self, works: Vec<Work>) -> Result<ExitCode, Failure> {
+        enough_descriptors()?;
         let listeners = Listeners {
             api: self.config.listen.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?,
             url: self.config.url.map(bind).transpose()?,
@@ -289,6 +294,18 @@ fn apis(
     Ok(async {
         futures_util::future::join(api, url).await;
     })
+}
+
+/// Whether one environment can be served at all: else every call would be answered that it cannot.
+fn enough_descriptors() -> Result<(), Failure> {
+    // What cannot be asked is found out by calls.
+    let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    if most >= LEAST_DESCRIPTORS {
+        return Ok(());
+    }
+    let hint = "raise the hard limit (`ulimit -Hn`), or that of whatever starts this program";
+    let error = format!("a server cannot work with {most} open files, its limit here: {LEAST_DESCRIPTORS} are the least");
+    Err(Failure::could_not_run(error).with_hint(Some(hint.to_owned())))
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {

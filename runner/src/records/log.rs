@@ -108,7 +108,7 @@ impl LogReader {
     }
 
     /// The next line, if there is one now.
-    pub fn next(&mut self) -> io::Result<Option<LogLine>> {
+    pub fn next_line(&mut self) -> io::Result<Option<LogLine>> {
         loop {
             let Some(reader) = &mut self.current else {
                 self.current = File::open(path(&self.folder)).ok().map(BufReader::new);
@@ -152,7 +152,7 @@ mod tests {
         let log = LogWriter::open(folder.path());
         log.add("stdout", b"one\ntwo\n");
         let mut reader = LogReader::open(folder.path());
-        let mut read = || reader.next().unwrap().map(|line| (line.stream, line.log));
+        let mut read = || reader.next_line().unwrap().map(|line| (line.stream, line.log));
         assert_eq!(read(), Some(("stdout".to_owned(), "one\n".to_owned())));
         assert_eq!(read(), Some(("stdout".to_owned(), "two\n".to_owned())));
         assert_eq!(read(), None);
@@ -169,7 +169,7 @@ mod tests {
         let mut read = 0;
         for _ in 0..40 {
             log.add("stdout", &piece);
-            while reader.next().unwrap().is_some() {
+            while reader.next_line().unwrap().is_some() {
                 read += 1;
             }
         }

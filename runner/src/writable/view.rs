@@ -31,6 +31,13 @@ impl WritableRoot {
         Ok(found.map(|found| found.on_host))
     }
 
+    /// The same, without following a link that the path itself is.
+    pub fn look(&self, path: &Path) -> Result<Option<PathBuf>, WritableError> {
+        let resolved = if path.file_name().is_some() { self.resolve_parent(path) } else { self.resolve(path) };
+        let found = resolved.and_then(|path| self.at(&path)).map_err(self.failed("look at", path))?;
+        Ok(found.map(|found| found.on_host))
+    }
+
     /// The names in a folder inside, sorted.
     pub fn list(&self, folder: &Path) -> Result<Vec<OsString>, WritableError> {
         let list = || {

@@ -71,7 +71,7 @@ impl WritableRoot {
         remove().map_err(self.failed("remove", path))
     }
 
-    fn resolve_parent(&self, path: &Path) -> io::Result<PathBuf> {
+    pub(super) fn resolve_parent(&self, path: &Path) -> io::Result<PathBuf> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         Ok(self.resolve(path.parent().unwrap_or(Path::new("/")))?.join(name))
     }

@@ -32,7 +32,7 @@ impl Builder<'_> {
         let mut held = Vec::new();
         let (key, layer) = match &copy.from {
             None => {
-                let taken = self.from_context(build, &wanted, &mut held)?;
+                let taken = self.taken_from_context(build, &wanted, &mut held)?;
                 let key = key.and(copy::content_key(&taken)?.hex()).key();
                 let known = self.known(&key)?;
                 (key, self.or_placed(build, &wanted, known, move |_| Ok(taken))?)
@@ -41,7 +41,7 @@ impl Builder<'_> {
                 let (origin_key, tree) = self.origin(number, from)?;
                 let key = wanted.sources.iter().fold(key.and(origin_key), |key, source| key.and(source)).key();
                 let known = self.known(&key)?;
-                let gathered = |builder: &Self| builder.from_tree(&tree.open(builder)?, &wanted);
+                let gathered = |builder: &Self| builder.taken_from_tree(&tree.open(builder)?, &wanted);
                 (key, self.or_placed(build, &wanted, known, gathered)?)
             }
         };
@@ -99,7 +99,7 @@ impl Builder<'_> {
         parts.join(" ")
     }
 
-    fn from_context(&self, build: &StageBuild, wanted: &Wanted<'_>, held: &mut Vec<StoredLayer>) -> Result<Vec<Taken>, StepError> {
+    fn taken_from_context(&self, build: &StageBuild, wanted: &Wanted<'_>, held: &mut Vec<StoredLayer>) -> Result<Vec<Taken>, StepError> {
         let mut taken = Vec::new();
         for source in &wanted.step.sources {
             if let ContentSource::Text { name, text, expand } = source {
@@ -138,7 +138,7 @@ impl Builder<'_> {
         })
     }
 
-    fn from_tree(&self, tree: &Tree, wanted: &Wanted<'_>) -> Result<Vec<Taken>, StepError> {
+    fn taken_from_tree(&self, tree: &Tree, wanted: &Wanted<'_>) -> Result<Vec<Taken>, StepError> {
         let origin = Origin { tree, ignore: &Ignore::default() };
         let mut taken = Vec::new();
         for source in &wanted.sources {
@@ -155,14 +155,14 @@ impl Builder<'_> {
         }
         let rootfs = (self.hands.find)(from, self.recipe.platform).map_err(StepError::Failed)?;
         let key = start_key(&rootfs.manifest_digest().hex(), self.recipe.platform, self.recipe.epoch);
-        Ok((key.hex().into_bytes(), FromTree::Image(rootfs)))
+        Ok((key.hex().into_bytes(), FromTree::Image(Box::new(rootfs))))
     }
 }
 
 /// What `--from` names.
 enum FromTree {
     Stage(std::rc::Rc<StageBuild>),
-    Image(rootfs_cache::rootfs::Rootfs),
+    Image(Box<rootfs_cache::rootfs::Rootfs>),
 }
 
 impl FromTree {

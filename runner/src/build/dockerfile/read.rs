@@ -218,8 +218,7 @@ impl<'a> Reader<'a> {
     /// Up to the end of its last line; here-documents are blanks.
     fn instruction_end(&self, start: usize) -> usize {
         let mut end = start;
-        let mut lines = self.text[start..].split_inclusive('\n').peekable();
-        while let Some(line) = lines.next() {
+        for line in self.text[start..].split_inclusive('\n') {
             end += line.len();
             let is_comment = end - line.len() != start && line.trim_start().starts_with('#');
             if !is_comment && !line.trim_end().ends_with(self.escape) {

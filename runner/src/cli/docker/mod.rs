@@ -33,6 +33,17 @@ pub(super) fn words(line: &[OsString]) -> Option<&[OsString]> {
     words.split_first().filter(|(first, _)| *first == "docker").map(|(_, words)| words)
 }
 
+/// Verbs that our own command line has in docker's spelling; docker has most of them in groups, too.
+const OURS: [&str; 5] = ["build", "login", "logout", "push", "trust"];
+
+/// The same words for our own command line, where that has the verb as docker has it.
+pub(super) fn as_ours(words: &[OsString]) -> Option<Vec<OsString>> {
+    let grouped = words.first().is_some_and(|group| ["image", "builder", "buildx"].iter().any(|own| group == own));
+    let words = if grouped { &words[1..] } else { words };
+    let verb = words.first().filter(|verb| OURS.iter().any(|own| verb == own))?;
+    Some([OsString::from("undocked"), verb.clone()].into_iter().chain(words[1..].iter().cloned()).collect())
+}
+
 /// Reads the words behind `docker`.
 pub(super) fn read(words: &[OsString], own: &OwnEnvironment) -> Result<(DockerCommand, Place), Ended> {
     let words = words.iter().map(text).collect::<Result<Vec<_>, _>>()?;

@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use super::flags::Given;
-use crate::config::docker::{MountSpec, Tmpfs, VolumeSource};
+use crate::config::docker::{MountSpec, VolumeSource};
 use crate::exit_code::Failure;
 
 /// What is shown inside.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     pub(super) mounts: Vec<MountSpec>,
-    pub(super) tmpfs: Vec<Tmpfs>,
     /// The size of `/tmp`, which is in memory in any case.
     pub(super) tmp_size: Option<String>,
 }
@@ -42,15 +41,9 @@ fn tmpfs(target: &str, size: Option<String>, shown: &mut Shown) -> Result<(), Fa
         shown.tmp_size = size;
         return Ok(());
     }
-    let size_bytes = match size {
-        None => None,
-        Some(text) => {
-            let parsed = text.parse::<crate::config::MemorySize>().map_err(Failure::could_not_run)?;
-            Some(parsed.bytes())
-        }
-    };
-    shown.tmpfs.push(Tmpfs { target: target.to_owned(), size_bytes });
-    Ok(())
+    let error = format!("a file system in memory at `{target}` is not supported: `/tmp` is the one there is");
+    let hint = "`-v FOLDER:TARGET` shows a folder, `-v TARGET` one of the run's own";
+    Err(Failure::could_not_run(error).with_hint(Some(hint.to_owned())))
 }
 
 /// `[SOURCE:]TARGET[:OPTIONS]`.
@@ -178,7 +171,7 @@ mod tests {
             [Tmpfs { target: "/x".to_owned(), size_bytes: Some(64 << 20) }]
         );
         assert_eq!(read("type=tmpfs,target=/tmp,tmpfs-size=64m").unwrap().tmp_size.as_deref(), Some("64m"));
-        for text in ["type=bind,target=/x", "type=bind,source=/none/such,target=/x", "type=nope,target=/x", "source=/x", "type=bind,what=1"]
+        for text in ["type=bind,target=/x", "type=bind,source=/none/such,target=/x", "type=nope,target=/x", "source=/x", "type=bind,what=1", "type=tmpfs,target=/x"]
         {
             assert!(read(text).is_err(), "{text}");
         }

@@ -63,7 +63,6 @@ fn spec(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Result<RunSpec, End
         entrypoint: given.text("entrypoint"),
         variables: variables.into_iter().map(as_text).collect::<Result<_, _>>()?,
         mounts: shown.mounts,
-        tmpfs: shown.tmpfs,
         working_dir: given.text("workdir"),
         user: given.text("user"),
         hostname: given.text("hostname"),

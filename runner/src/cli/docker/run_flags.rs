@@ -63,7 +63,7 @@ pub(super) const RUN: &[Flag] = &[
     refused("health-start-interval", Value, NO_HEALTH),
     refused("health-start-period", Value, NO_HEALTH),
     refused("health-timeout", Value, NO_HEALTH),
-    flag("hostname", Some('h'), Value),
+    Flag { long: "hostname", short: Some('h'), takes: Value, means: Means::Nothing },
     without_effect("init", Nothing),
     flag("interactive", Some('i'), Nothing),
     refused("ip", Value, NO_BRIDGE),

@@ -171,14 +171,10 @@ const ALIASES: &[(&str, &str, &str)] = &[
     ("image", "tag", "tag"),
     ("image", "save", "save"),
     ("image", "load", "load"),
-    ("image", "push", "push"),
-    ("image", "build", "build"),
     ("volume", "list", "volume ls"),
     ("volume", "remove", "volume rm"),
     ("network", "list", "network ls"),
     ("system", "info", "info"),
-    ("buildx", "build", "build"),
-    ("builder", "build", "build"),
 ];
 
 /// What docker has and we do not, with the reason.

@@ -6,7 +6,7 @@ mod asked;
 mod spec;
 
 pub use asked::{Copied, DockerCommand, ExecAsked, Filters, Lines, LogsAsked, ObjectKind, PsAsked, Show, Signalled, Stopped};
-pub use spec::{Attached, MountSpec, Pulling, Restart, RestartPolicy, RunSpec, SpecError, Stream, Tmpfs, VolumeSource};
+pub use spec::{Attached, MountSpec, Pulling, Restart, RestartPolicy, RunSpec, SpecError, Stream, VolumeSource};
 
 use super::{ImageSource, Talk};
 

@@ -33,8 +33,6 @@ pub struct RunSpec {
     pub variables: Vec<(String, String)>,
     /// What is shown inside.
     pub mounts: Vec<MountSpec>,
-    /// File systems in memory.
-    pub tmpfs: Vec<Tmpfs>,
     /// `--workdir`.
     pub working_dir: Option<String>,
     /// `--user`.
@@ -106,15 +104,6 @@ pub enum VolumeSource {
     Named(String),
     /// A volume of the run's own, by the name that it was given; removed with the run.
     Anonymous(String),
-}
-
-/// A file system in memory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tmpfs {
-    /// Where inside.
-    pub target: String,
-    /// Its size in bytes, if limited.
-    pub size_bytes: Option<u64>,
 }
 
 /// `--restart`.

@@ -8,7 +8,7 @@ use rootfs_cache::store::PruneScope;
 use serde_json::{Value, json};
 
 use crate::config::docker::Place;
-use crate::config::{Loudness, Talk};
+use crate::config::{LockedImages, Loudness, PruneConfig, Talk};
 use crate::exit_code::{ExitCode, Failure};
 use crate::mode::{open_cache, print, pull};
 
@@ -42,7 +42,7 @@ pub(super) fn of_docker(failure: Failure) -> Failure {
 /// `docker image prune`.
 pub(super) fn prune(all: bool, place: &Place) -> Result<ExitCode, Failure> {
     let scope = if all { PruneScope::Everything } else { PruneScope::Unreferenced };
-    crate::mode::images::prune(&place.images, scope)
+    crate::mode::images::prune(&PruneConfig { scope, locked: LockedImages::AsOthers, source: place.images.clone() })
 }
 
 /// An image of the cache in docker's shape, by any of its names or the first digits of its id.

@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::{find, of_daemon, records, template};
+use super::{ends, find, of_daemon, records, template};
 use crate::config::docker::{Place, PsAsked, Show};
 use crate::exit_code::{ExitCode, Failure};
 use crate::mode::print;
+use crate::records::control::{Answer, Order};
 use crate::records::{Phase, Published, Run, State};
 
 /// So much of a command is shown.
@@ -207,6 +208,34 @@ pub(super) fn port(name: &str, wanted: Option<&str>, place: &Place) -> Result<Ex
         return Err(Failure::could_not_run(error).with_code(ExitCode::FUNCTION_FAILED));
     }
     print(lines.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `docker top`: the processes inside, as this machine sees them.
+pub(super) fn top(name: &str, place: &Place) -> Result<ExitCode, Failure> {
+    let run = find(name, place)?;
+    let Answer::Processes(first) = ends::order(&run, &Order::Processes)? else { return Ok(ExitCode::SUCCESS) };
+    let mut rows = vec!["UID\tPID\tPPID\tCMD".to_owned()];
+    let (mut left, mut seen) = (first, Vec::new());
+    while let Some(pid) = left.pop() {
+        if seen.contains(&pid) {
+            continue;
+        }
+        seen.push(pid);
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let status = read("status");
+        let value = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.split_whitespace().next().unwrap_or_default().to_owned()
+        };
+        let words = read("cmdline").replace('\0', " ");
+        // The first process is ours.
+        if seen.len() > 1 {
+            rows.push(format!("{}\t{pid}\t{}\t{}", value("Uid:"), value("PPid:"), words.trim_end()));
+        }
+        left.extend(read(&format!("task/{pid}/children")).split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+    }
+    print(template::aligned(&rows).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -24,7 +24,7 @@ pub(super) fn run(asked: &LogsAsked, place: &Place) -> Result<ExitCode, Failure>
     let mut reader = LogReader::open(run.folder());
     let lines = Wanted::of(&asked.lines)?;
     let mut so_far = Vec::new();
-    while let Some(line) = reader.next().map_err(Failure::could_not_run)? {
+    while let Some(line) = reader.next_line().map_err(Failure::could_not_run)? {
         if lines.has(&line) {
             so_far.push(line);
         }
@@ -45,7 +45,7 @@ fn follow(run: &Run, mut reader: LogReader, mut take: impl FnMut(&LogLine) -> Re
         // In this order: what is written before the end is read after it.
         let goes_on = run.is_held().unwrap_or(false);
         let mut has_more = false;
-        while let Some(line) = reader.next().map_err(Failure::could_not_run)? {
+        while let Some(line) = reader.next_line().map_err(Failure::could_not_run)? {
             take(&line)?;
             has_more = true;
         }

@@ -2,6 +2,7 @@
 
 mod about;
 mod capture;
+mod copy;
 mod desk;
 mod ends;
 mod exec;
@@ -48,6 +49,8 @@ pub fn run(command: &DockerCommand, place: &Place) -> Result<ExitCode, Failure> 
         DockerCommand::Wait { runs } => ends::wait(runs, place),
         DockerCommand::Rename { run, name } => ends::rename(run, name, place),
         DockerCommand::Port { run, port } => list::port(run, port.as_deref(), place),
+        DockerCommand::Copy { from, to, follow } => copy::run((from, to), *follow, place),
+        DockerCommand::Top { run } => list::top(run, place),
         DockerCommand::Exec(asked) => exec::run(asked, place),
         DockerCommand::Inspect { names, kind, format } => objects::inspect(names, *kind, format.as_deref(), place),
         DockerCommand::Version { format } => about::version(format.as_deref()),
@@ -65,7 +68,6 @@ pub fn run(command: &DockerCommand, place: &Place) -> Result<ExitCode, Failure> 
         DockerCommand::Tag(config) => super::tag::run(config).map_err(images::of_docker),
         DockerCommand::Save(config) => super::save::run(config).map_err(images::of_docker),
         DockerCommand::Load(config) => super::load::run(config).map_err(images::of_docker),
-        other => Err(Failure::could_not_run(format!("{other:?} is not there yet"))),
     }
 }
 

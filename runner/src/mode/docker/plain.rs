@@ -75,7 +75,7 @@ impl Plain {
         let stdio = Stdio { input: Input::Inherit, output: Output::Inherit, error: Output::Inherit };
         let environment = variables.to_c_strings();
         let main = Program { command, environment, working_dir, stdio, descriptors: Vec::new() };
-        let mut inside = Running { programs, others: BTreeMap::new(), variables, main: None };
+        let mut inside = Running { programs, others: BTreeMap::new(), variables, main: None, first: sandbox.host_pid() };
         let started = inside.programs.start(&main).map_err(not_launched)?;
         inside.main = Some((started.id, main));
         asking.underway.tell(connections.published());
@@ -95,6 +95,8 @@ struct Running {
     others: BTreeMap<ProgramId, Asked>,
     variables: EnvVars,
     main: Option<(ProgramId, Program)>,
+    /// The first process, as this machine sees it.
+    first: u32,
 }
 
 impl Running {
@@ -165,7 +167,8 @@ impl Running {
                 let (wanted, descriptors) = (wanted.clone(), std::mem::take(&mut asked.descriptors));
                 return self.exec(asked, &wanted, descriptors);
             }
-            Order::StayEnded | Order::Processes => Ok(()),
+            Order::Processes => return asked.answer(&Answer::Processes(vec![self.first])),
+            Order::StayEnded => Ok(()),
         };
         match done {
             Ok(()) => asked.answer(&Answer::Done),

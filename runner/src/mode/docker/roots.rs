@@ -37,12 +37,21 @@ pub(super) fn of(run: &Run, rootfs: Rootfs, place: &Place) -> Result<WritableRoo
     WritableRoot::create(rootfs, &folder).map_err(writable::failed)
 }
 
-/// Removes the run's root, if it has one.
+/// Where the run's root is, if it has one.
+pub(super) fn existing(run: &Run, place: &Place) -> Option<PathBuf> {
+    folder(run, place).ok().filter(|folder| folder.exists())
+}
+
+/// Removes the run's root, if it has one, and what was made of it.
 pub(super) fn remove(run: &Run, place: &Place) {
-    if let Ok(folder) = folder(run, place)
-        && folder.exists()
-    {
-        run_folder::remove_tree(&folder);
+    let Some(folder) = existing(run, place) else { return };
+    run_folder::remove_tree(&folder);
+    for number in 0.. {
+        let copy = folder.with_extension(format!("shown{number}"));
+        if !copy.exists() {
+            break;
+        }
+        run_folder::remove_tree(&copy);
     }
 }
 

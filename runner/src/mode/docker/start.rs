@@ -31,7 +31,7 @@ pub(super) struct New<'a> {
 impl New<'_> {
     /// Finds the image and writes the record.
     fn make(&self, place: &Place) -> Result<(Run, Held), Failure> {
-        let id_file = self.id_file.map(|path| claim(path)).transpose()?;
+        let id_file = self.id_file.map(claim).transpose()?;
         let made = self.record(place);
         match (&made, self.id_file, id_file) {
             (Ok((run, _)), Some(path), Some(mut file)) => {

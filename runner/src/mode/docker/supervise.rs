@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::capture::{Capture, Wanted};
+use super::copy;
 use super::desk::{Asked, Desk};
 use super::plain::{Asking, Plain, PlainEnd};
 use super::roots::{self, InRoot, OURS};
@@ -28,7 +29,7 @@ use crate::records::control::{Answer, Order};
 use crate::records::log::LogWriter;
 use crate::records::{Held, Phase, Published, Run, State, now};
 use crate::sandbox::network::{NetworkChoice, Protocol};
-use crate::sandbox::{Command, Launcher};
+use crate::sandbox::{Access, Command, Launcher, Volume};
 
 /// Before the first of many starts; twice as long before each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -95,6 +96,11 @@ impl Supervised<'_> {
         let mut config = super::config_of(&self.run.record.spec, self.place, talk)?;
         // It was found when the run was made.
         config.images.options.policy = rootfs_cache::pull::PullPolicy::Missing;
+        for (source, target) in copy::shown_over(self.run, self.place)? {
+            if config.volumes.iter().all(|volume| volume.target != target) {
+                config.volumes.push(Volume { source, target, access: Access::ReadWrite });
+            }
+        }
         Ok(config)
     }
 
@@ -272,7 +278,11 @@ fn obey(orders: &mut UnboundedReceiver<Asked>, mut ends: tokio::sync::oneshot::R
                     asked.refuse("this container holds a function: what runs in it is started, stopped and continued by events alone");
                     continue;
                 }
-                Order::StayEnded | Order::Resize(..) | Order::Processes => {}
+                Order::Processes => {
+                    asked.answer(&Answer::Processes(Vec::new()));
+                    continue;
+                }
+                Order::StayEnded | Order::Resize(..) => {}
             }
             asked.answer(&Answer::Done);
         }
