@@ -30,7 +30,13 @@ fn compile_filters(output: &Path) {
     let known = Architecture::ALL.into_iter().find(|architecture| architecture.name() == target);
     let architecture = known.unwrap_or_else(|| panic!("no policy is written for {target}"));
     let mut text = String::new();
-    for (name, what, policy) in [("LAMBDA", "functions", Policy::lambda()), ("NETWORK", "a private network", Policy::network())] {
+    let policies = [
+        ("LAMBDA", "functions", Policy::lambda()),
+        ("NETWORK", "a private network", Policy::network()),
+        ("BUILD", "building", Policy::build()),
+        ("BUILD_WITH_VOLUMES", "building where volumes may be written to", Policy::build_with_volumes()),
+    ];
+    for (name, what, policy) in policies {
         let filter = Filter::compile(&policy, architecture).unwrap_or_else(|error| panic!("the policy for {what}: {error}"));
         let _ = writeln!(text, "/// The shipped policy for {what}.\nconst {name}: &[Instruction] = &[");
         for Instruction { code, jt, jf, k } in filter.instructions() {

@@ -3,9 +3,12 @@
 //! [`driver`] runs them in ordinary tests, with seeds and seeded mutation, on any stable compiler; `libfuzzer/` holds the same targets for cargo-fuzz,
 //! whose coverage finds more in an hour. `docs/fuzzing.md` says how.
 
+mod dockerfile;
 pub mod driver;
 mod invoke_api;
 mod layer;
+mod lock_file;
+mod manifest;
 mod mount_places;
 mod runtime_api;
 mod seccomp_policy;
@@ -27,8 +30,17 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 6] =
-    [seccomp_policy::TARGET, runtime_api::TARGET, invoke_api::TARGET, mount_places::TARGET, layer::TARGET, trust_metadata::TARGET];
+pub const TARGETS: [Target; 9] = [
+    seccomp_policy::TARGET,
+    runtime_api::TARGET,
+    invoke_api::TARGET,
+    mount_places::TARGET,
+    layer::TARGET,
+    manifest::TARGET,
+    lock_file::TARGET,
+    dockerfile::TARGET,
+    trust_metadata::TARGET,
+];
 
 /// The target of this name.
 ///

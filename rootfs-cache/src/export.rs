@@ -1,4 +1,4 @@
-//! Images out of the cache: into archives that docker, podman and skopeo read.
+//! Images out of the cache: into archives that docker, podman and skopeo read, and to registries.
 //!
 //! What an image is made of but its layers' blobs is in the cache always. Those that were not kept are fetched again from where the image came from.
 
@@ -16,8 +16,10 @@ use crate::source::{Blob, Notes, RegistryAccess, Source, SourceError};
 use crate::store::{Cache, CacheError, ImageDocuments};
 
 mod archive;
+mod push;
 
 pub use archive::{ArchiveFormat, NewArchive};
+pub use push::{PushEvent, PushedImage, PushedManifest, push};
 
 /// An image of the cache that is to leave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +61,7 @@ pub enum ExportError {
         layer: Digest,
     },
     /// A blob was not kept, and it cannot be had.
-    #[error("the blob of layer {layer} was not kept, and cannot be fetched from `{origin}`")]
+    #[error("the blob of layer {layer} is not in the cache, and cannot be fetched from `{origin}`")]
     Fetch {
         /// The blob.
         layer: Digest,
@@ -84,6 +86,22 @@ pub enum ExportError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A layout or an archive gives no image.
+    #[error("cannot read `{origin}`")]
+    Source {
+        /// The layout or archive.
+        origin: String,
+        /// Why.
+        source: Box<SourceError>,
+    },
+    /// The registry does not take it.
+    #[error("cannot push to `{destination}`")]
+    Push {
+        /// Where it was to go.
+        destination: String,
+        /// Why.
+        source: Box<SourceError>,
+    },
     /// The archive cannot be written.
     #[error("cannot write the archive")]
     Write(#[source] io::Error),
@@ -97,11 +115,23 @@ impl ExportError {
             Self::Fetch { source, .. } => {
                 source.hint().or_else(|| Some("an image that was pulled with `--keep-blobs` needs no registry for this".to_owned()))
             }
+            Self::Push { destination, source } => push_hint(destination, source),
+            Self::Source { source, .. } => source.hint(),
             Self::Cache { source, .. } => source.hint(),
             Self::Damaged { .. } => Some("remove the image with `undocked rm` and pull it again".to_owned()),
             Self::Read { source, .. } | Self::Write(source) => crate::store::space_hint(source),
             Self::Gone(_) | Self::Manifest { .. } => None,
         }
+    }
+}
+
+/// Who may pull need not be allowed to push.
+fn push_hint(destination: &str, error: &SourceError) -> Option<String> {
+    match error {
+        SourceError::Refused { registry, .. } => {
+            Some(format!("`undocked login {registry}` as a user who may push there; `{destination}` may also have to be made first"))
+        }
+        other => other.hint(),
     }
 }
 
@@ -143,7 +173,10 @@ impl<'a> Blobs<'a> {
             return Ok(kept);
         }
         let mut failure = ExportError::NotKept { layer: layer.digest };
-        for origin in &image.origins {
+        // A layer of an image that was built here comes from the image it was built upon.
+        let others = self.cache.names_with_layer(&layer.digest).map_err(in_cache)?;
+        let others: Vec<&String> = others.iter().filter(|name| !image.origins.contains(name)).collect();
+        for origin in others.into_iter().chain(&image.origins) {
             if self.told.insert(image.manifest) {
                 (self.notes)(&format!("the blobs of image {} were not kept: fetching them from `{origin}`", image.manifest));
             }
@@ -163,9 +196,15 @@ impl<'a> Blobs<'a> {
             Ok(ImageReference::Layout(reference)) => Source::local(&reference, &spool).map_err(failed)?,
             _ => return Err(ExportError::NotKept { layer: layer.digest }),
         };
-        let mut blob = source.blob(layer).await.map_err(failed)?;
+        self.copy_of(&source, origin, layer).await
+    }
+
+    /// A copy of a blob for the moment, whose digest was checked.
+    pub(crate) async fn copy_of(&self, source: &Source<'_>, origin: &str, layer: &Descriptor) -> Result<File, ExportError> {
+        let failed = |source| ExportError::Fetch { layer: layer.digest, origin: origin.to_owned(), source: Box::new(source) };
         let unwritten = |source| ExportError::Read { layer: layer.digest, source };
-        let mut copy = spool().map_err(unwritten)?;
+        let mut blob = source.blob(layer).await.map_err(failed)?;
+        let mut copy = self.cache.nameless_file().map_err(unwritten)?;
         let found = self.copy(&mut blob, &mut copy).await.map_err(|error| match error {
             CopyError::Source(source) => failed(source),
             CopyError::Write(source) => unwritten(source),

@@ -298,6 +298,7 @@ impl Arrival<'_> {
             blobs: self.options.blobs,
             observer: self.observer,
             stop: watch::Sender::new(false),
+            received: watch::Sender::new(0),
         };
         let layers = pull.all(image).await?;
         let new = NewImage { manifest: image.manifest_bytes.clone(), config: image.config_bytes.clone(), layers };

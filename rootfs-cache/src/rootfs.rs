@@ -10,9 +10,10 @@ use rustix::fs::{Mode, OFlags};
 use serde::Deserialize;
 
 use crate::digest::Digest;
-use crate::store::{CacheError, StoredLayer};
+use crate::store::{CacheError, Damage, StoredLayer};
 
 mod build;
+mod compare;
 mod merge;
 
 use merge::Tree;
@@ -155,6 +156,24 @@ impl Rootfs {
 pub(crate) fn build(image: &Digest, config: &ImageConfig, layers: &[StoredLayer], parent: BorrowedFd<'_>) -> Result<(), CacheError> {
     let image = *image;
     let cannot_make = |path: Vec<u8>, source| CacheError::Build { image, path: to_path(path), source };
+    let (tree, files) = plan(config, layers)?;
+    let make_root = || {
+        rustix::fs::mkdirat(parent, "rootfs", Mode::RWXU)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(parent, "rootfs", flags, Mode::empty())?)
+    };
+    let root = make_root().map_err(|error| cannot_make(Vec::new(), error))?;
+    build::write(&tree, &files, root).map_err(|(path, error)| cannot_make(path, error))
+}
+
+/// Compares the tree in `root` with what [`build`] would make of the same layers now.
+pub(crate) fn compare(config: &ImageConfig, layers: &[StoredLayer], root: OwnedFd) -> Result<Vec<Damage>, CacheError> {
+    let (tree, files) = plan(config, layers)?;
+    Ok(compare::differences(&tree, &files, root))
+}
+
+/// What the layers are together, and the directories of their files.
+fn plan(config: &ImageConfig, layers: &[StoredLayer]) -> Result<(Tree, Vec<OwnedFd>), CacheError> {
     let cannot_read = |layer: &StoredLayer| {
         let path = PathBuf::from(format!("layers/{}/index", layer.digest().hex()));
         |source| CacheError::Io { action: "read", path, source }
@@ -176,13 +195,7 @@ pub(crate) fn build(image: &Digest, config: &ImageConfig, layers: &[StoredLayer]
     if let Some(path) = &config.working_dir {
         tree.ensure(path.as_bytes(), Stub::Directory);
     }
-    let make_root = || {
-        rustix::fs::mkdirat(parent, "rootfs", Mode::RWXU)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        Ok(rustix::fs::openat(parent, "rootfs", flags, Mode::empty())?)
-    };
-    let root = make_root().map_err(|error| cannot_make(Vec::new(), error))?;
-    build::write(&tree, &files, root).map_err(|(path, error)| cannot_make(path, error))
+    Ok((tree, files))
 }
 
 fn to_path(path: Vec<u8>) -> PathBuf {

@@ -33,8 +33,8 @@ mod registry;
 pub mod repository;
 
 pub use access::{Mirror, ParseMirrorError, Patience, Proxies, RegistryAccess, Transport};
-pub(crate) use archive::Spool;
 use archive::{DockerArchive, TarFile};
+pub(crate) use archive::{Section, Spool};
 use files::Files;
 pub use files::LocalError;
 pub use http::HttpError;
@@ -276,7 +276,7 @@ impl<'a> Source<'a> {
         Err(SourceError::Manifest { digest, source: ManifestError::Nested })
     }
 
-    async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
+    pub(crate) async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
         match self {
             Self::Registry(source) => source.manifest(digest).await,
             Self::Layout(source) => source.manifest(digest),
@@ -284,7 +284,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    async fn config(&self, config: &Descriptor) -> Result<Vec<u8>, SourceError> {
+    pub(crate) async fn config(&self, config: &Descriptor) -> Result<Vec<u8>, SourceError> {
         check_size("image config", config.size, CONFIG_MAX_BYTES)?;
         let mut blob = self.blob(config).await?;
         let mut bytes = Vec::new();

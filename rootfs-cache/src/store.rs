@@ -11,18 +11,24 @@ use rustix::io::Errno;
 use crate::digest::Digest;
 
 mod blobs;
+mod builds;
+mod contents;
 mod images;
 mod layers;
 mod locks;
 mod names;
 mod prune;
 mod staging;
+mod verify;
 
 pub use blobs::{BlobStaging, StoredBlob};
+pub use builds::{BuildResult, BuiltLayer};
+pub use contents::{LayerEntry, LayerEntryKind};
 pub use images::{ImageDocuments, ImageSummary, NewImage};
 pub use layers::{LayerClaim, LayerStaging, StoredLayer};
 pub use names::NamedImage;
-pub use prune::{PruneScope, Pruned};
+pub use prune::{CacheLimits, PruneScope, Pruned};
+pub use verify::{Damage, Flaw, Verified};
 
 /// The format of everything below it; another format gets another directory.
 const STORE: &str = "v1";
@@ -178,6 +184,11 @@ impl Cache {
     /// The directory it was opened in.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Has the disk write what was stored so far: no promise, but less to wait for at the end.
+    pub(crate) fn write_back(&self) {
+        let _ = rustix::fs::syncfs(&self.store);
     }
 
     /// A file of no name for what is read once and not kept.

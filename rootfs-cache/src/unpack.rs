@@ -9,9 +9,12 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::digest::Digest;
 use crate::store::LayerStaging;
 
+pub(crate) mod checks;
 mod entry;
 pub(crate) mod index;
 mod inflate;
@@ -26,8 +29,8 @@ pub use tar::TarError;
 pub(crate) use writer::timestamps;
 use writer::{Written, write_layer};
 
-/// How much is handed from the inflating thread to the writing one at a time, and how many such chunks there are.
-const CHUNK_BYTES: usize = 1 << 20;
+/// How much is handed from one thread to the next at a time, and how many such chunks may wait before each.
+const CHUNK_BYTES: usize = 512 << 10;
 const CHUNKS: usize = 4;
 /// What is read from the blob at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -156,7 +159,7 @@ pub enum UnpackError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The writing thread could not be started.
+    /// A thread could not be started.
     #[error("layer {layer}: cannot start a thread")]
     Thread {
         /// The layer's blob digest.
@@ -179,7 +182,7 @@ impl UnpackError {
     }
 }
 
-/// Reads the compressed blob of a claimed layer to its end and unpacks it into `staging`. Blocks, and uses one more thread while it runs.
+/// Reads the compressed blob of a claimed layer to its end and unpacks it into `staging`. Blocks, and uses two more threads while it runs.
 ///
 /// The blob's digest is checked against the one that the layer was claimed under, before this returns `Ok`. The caller compares the diff ID.
 pub fn unpack_layer(reader: impl Read, staging: &LayerStaging, limits: &Limits) -> Result<UnpackedLayer, UnpackError> {
@@ -198,31 +201,58 @@ pub fn unpack_layer(reader: impl Read, staging: &LayerStaging, limits: &Limits) 
     if blob_digest != layer {
         return Err(UnpackError::Digest { layer, bytes: compressed_bytes, found: blob_digest });
     }
-    let (compression, bytes, Written { diff_id, entries, skipped_devices }) = outcome?;
+    let (compression, bytes, diff_id, Written { entries, skipped_devices }) = outcome?;
     Ok(UnpackedLayer { blob_digest, diff_id, compressed_bytes, bytes, entries, skipped_devices, compression })
 }
 
-/// Inflates here, parses and writes on another thread: each is about half of the work.
-fn run<R: Read>(blob: &mut BlobReader<R>, staging: &LayerStaging, limits: &Limits) -> Result<(Compression, u64, Written), UnpackError> {
+/// What is in a blob, inflated where its first bytes say that it is compressed.
+pub fn inflated_blob<'a>(mut blob: impl Read + 'a) -> Box<dyn Read + 'a> {
+    let mut start = [0; 4];
+    // What fails here fails again when the rest is read.
+    let length = fill(&mut blob, &mut start).unwrap_or(0);
+    let start = io::Cursor::new(start[..length].to_vec());
+    inflated(sniff(start.get_ref()), start.clone().chain(BufReader::with_capacity(READ_BYTES, blob)))
+}
+
+/// Inflates here, hashes on one thread, parses and writes on another. Inflating is about half of the work; hashing by itself keeps the rest from being more.
+fn run<R: Read>(
+    blob: &mut BlobReader<R>,
+    staging: &LayerStaging,
+    limits: &Limits,
+) -> Result<(Compression, u64, Digest, Written), UnpackError> {
     let layer = *staging.digest();
-    // Bounded, so that a fast blob does not fill the memory.
-    let (full, chunks) = mpsc::sync_channel(CHUNKS);
-    // Holds no more chunks than the other one.
+    // Both bounded, so that a fast blob does not fill the memory.
+    let (inflated, to_hash) = mpsc::sync_channel(CHUNKS);
+    let (hashed, to_write) = mpsc::sync_channel(CHUNKS);
+    // Holds no more chunks than the other two.
     let (recycle, empty) = mpsc::channel();
+    let thread = |name: &str| thread::Builder::new().name(name.to_owned());
+    let no_thread = |source| UnpackError::Thread { layer, source };
     thread::scope(|scope| {
-        let writer = thread::Builder::new()
-            .name("layer writer".to_owned())
-            .spawn_scoped(scope, || write_layer(chunks, recycle, staging, limits))
-            .map_err(|source| UnpackError::Thread { layer, source })?;
-        let inflated = inflate_into(blob, layer, limits, (full, empty));
+        let hasher = thread("layer hasher").spawn_scoped(scope, || hash_chunks(to_hash, hashed)).map_err(no_thread)?;
+        let writer = thread("layer writer").spawn_scoped(scope, || write_layer(to_write, recycle, staging, limits)).map_err(no_thread)?;
+        let inflated = inflate_into(blob, layer, limits, (inflated, empty));
+        let diff_id = hasher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let (compression, bytes) = inflated?;
-        Ok((compression, bytes, written?))
+        Ok((compression, bytes, diff_id, written?))
     })
 }
 
 /// A buffer, and how much of it is filled.
 type Chunk = (Vec<u8>, usize);
+
+/// Hashes chunks on their way. Ends early when nobody takes them any more.
+fn hash_chunks(chunks: Receiver<Chunk>, hashed: SyncSender<Chunk>) -> Digest {
+    let mut hash = Sha256::new();
+    for (chunk, length) in chunks {
+        hash.update(&chunk[..length]);
+        if hashed.send((chunk, length)).is_err() {
+            break;
+        }
+    }
+    Digest::from_bytes(hash.finalize().into())
+}
 
 /// Sends the blob's tar off chunk by chunk. Ends early, and well, when nobody takes them any more: the writer says why.
 fn inflate_into<R: Read>(

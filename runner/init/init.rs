@@ -62,11 +62,13 @@ mod number {
     pub const PPOLL: usize = 271;
     pub const SIGNALFD4: usize = 289;
     pub const DUP3: usize = 292;
+    pub const IOCTL: usize = 16;
 }
 
 #[cfg(target_arch = "aarch64")]
 mod number {
     pub const DUP3: usize = 24;
+    pub const IOCTL: usize = 29;
     pub const FCNTL: usize = 25;
     pub const CHDIR: usize = 49;
     pub const CLOSE: usize = 57;

@@ -257,6 +257,10 @@ fn prepare(scope: Scope, order: &Order, given: &[i32], floor: usize) -> Result<(
         // SAFETY: takes integers and touches no memory.
         checked(unsafe { call(number::DUP3, *high, place as usize, 0, 0) }, PREPARING)?;
     }
+    const TIOCSCTTY: usize = 0x540e;
+    // A terminal as standard input is the session's, so that its keys send signals; of anything else, and of another session's terminal, this is refused.
+    // SAFETY: takes integers and touches no memory.
+    unsafe { call(number::IOCTL, 0, TIOCSCTTY, 0, 0) };
     Ok(())
 }
 

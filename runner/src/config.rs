@@ -18,6 +18,8 @@ pub use crate::sandbox::network::Networking;
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod batch;
+mod build;
+pub mod docker;
 mod filter;
 mod images;
 mod limits;
@@ -28,20 +30,22 @@ mod trust;
 mod volume;
 
 pub use batch::{BatchConfig, EventSource, ParseShardError, Reuse, Shard};
+pub use build::{BuildConfig, ContextSource, DEFAULT_EPOCH, DockerfileSource, KnownSteps};
 pub use filter::{PolicyError, filter};
 pub use images::{
-    ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, PushConfig,
-    RemoveConfig, SaveConfig, SaveOutput, TagConfig,
+    Age, ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, LockedImages,
+    ParseAgeError, PruneConfig, PushConfig, RemoveConfig, SaveConfig, SaveOutput, TagConfig, VerifyConfig,
 };
 pub use limits::{CpuRule, memory, tmp_size};
 pub use login::{LoginConfig, LogoutConfig, Password};
 pub use network::{NetworkError, NetworkOptions, networking};
 pub use serve::{
-    BetweenEvents, Changes, DescribedFunction, EventsConfig, FunctionsError, Keeping, Scalar, ServeConfig, ServedFunction, ServedNames,
-    Surplus, functions,
+    BetweenEvents, Changes, DescribedFunction, Ending, EventsConfig, FunctionsError, Keeping, Scalar, ServeConfig, ServedFunction,
+    ServedNames, Surplus, functions,
 };
 pub use trust::{InspectForm, TrustAction, TrustConfig};
 pub use volume::{VolumeError, volumes};
+use volume::{inside, readable};
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -54,6 +58,10 @@ pub struct RunConfig {
     pub entrypoint: Option<OsString>,
     /// A working directory in place of the image's.
     pub working_dir: Option<PathBuf>,
+    /// Who a plain command is inside, as `USER[:GROUP]`; the image's own user if nothing is said.
+    pub user: Option<String>,
+    /// Whether plain commands may write to the image's files, in a layer of their own.
+    pub root: RootAccess,
     /// The variables given for this run, each name once.
     pub variables: Vec<(String, OsString)>,
     /// Settings and switches found in our own environment.
@@ -92,6 +100,15 @@ pub struct RunConfig {
     pub images: ImageSource,
 }
 
+/// Whether plain commands may write to the image's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootAccess {
+    /// They are root, and what they write is gone with them.
+    Writable,
+    /// They are what functions are (`--read-only`).
+    ReadOnly,
+}
+
 /// A run in the background.
 #[derive(Debug, Clone)]
 pub struct Detached {
@@ -110,6 +127,8 @@ pub struct ImageSource {
     pub options: PullOptions,
     /// Who must have signed the image.
     pub required: Option<Required>,
+    /// What the images of the cache may take: after a pull, those that were not used for longest make room.
+    pub cache_max: Option<MemorySize>,
 }
 
 /// Standard input of a plain command.
@@ -251,7 +270,7 @@ pub fn layers(given: &[PathBuf], volumes: &[Volume]) -> Result<Vec<PathBuf>, Con
         return Err(ConfigError::TwoOpts);
     }
     let layer = |path: &PathBuf| {
-        let real = volume::readable(path).map_err(|source| ConfigError::Layer { path: path.clone(), source })?;
+        let real = readable(path).map_err(|source| ConfigError::Layer { path: path.clone(), source })?;
         if real.is_dir() { Ok(real) } else { Err(ConfigError::LayerForm { path: path.clone() }) }
     };
     given.iter().map(layer).collect()

@@ -10,6 +10,10 @@ use runner::mode;
 fn main() -> ExitCode {
     say_panics_shortly();
     match cli::read(std::env::args_os(), &OwnEnvironment::of_process()) {
+        // Its words are docker's: what they begin with is what scripts look for.
+        Ok(Command::Docker { command, place }) => {
+            mode::docker::run(&command, &place).unwrap_or_else(|failure| tell_as(&failure, "")).into()
+        }
         Ok(command) => carry_out(command).unwrap_or_else(|failure| tell(&failure)).into(),
         Err(Ended::Text(text)) => {
             // A reader that has seen enough of the help may go.
@@ -17,6 +21,10 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(Ended::Wrong(failure)) => tell(&failure).into(),
+        Err(Ended::Said { text, code }) => {
+            let _ = std::io::stderr().write_all(text.as_bytes());
+            code.into()
+        }
     }
 }
 
@@ -30,30 +38,40 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
         }
         Command::Serve(config) => mode::serve::run(&config),
         Command::Batch(config) => mode::batch::run(&config),
+        Command::Build(config) => mode::build::run(&config),
         Command::Pull { images, source, talk } => mode::pull::run(&images, &source, talk),
         Command::Images(config) => mode::images::list(&config),
+        Command::Verify(config) => mode::images::verify::run(&config),
         Command::Remove(config) => mode::images::remove(&config),
         Command::Tag(config) => mode::tag::run(&config),
         Command::Load(config) => mode::load::run(&config),
         Command::Save(config) => mode::save::run(&config),
-        Command::Prune { scope, source } => mode::images::prune(&source, scope),
+        Command::Push(config) => mode::push::run(&config),
+        Command::Prune(config) => mode::images::prune(&config),
         Command::Lock { action, images, source, talk } => mode::lock::run(action, &images, &source, talk),
         Command::Trust(config) => mode::trust::run(&config),
         Command::Login(config) => mode::login::run_login(&config),
         Command::Logout(config) => mode::login::run_logout(&config),
+        Command::Docker { command, place } => mode::docker::run(&command, &place),
+        Command::Manual { pages, directory } => mode::manual::run(&pages, &directory),
         Command::Doctor { subject, source, variables } => mode::doctor::run(subject, &source, &variables),
     }
 }
 
 fn tell(failure: &Failure) -> exit_code::ExitCode {
+    tell_as(failure, "undocked: ")
+}
+
+fn tell_as(failure: &Failure, prefix: &str) -> exit_code::ExitCode {
     let hint = failure.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-    let _ = write!(std::io::stderr(), "undocked: {failure}\n{hint}");
+    let _ = write!(std::io::stderr(), "{prefix}{failure}\n{hint}");
     failure.code()
 }
 
 /// A panic is a mistake of ours. It is told in one line, and ends this process as a run that could not be done.
 fn say_panics_shortly() {
     std::panic::set_hook(Box::new(|panic| {
+        mode::docker::terminal::restore();
         let payload = panic.payload();
         let what = payload
             .downcast_ref::<&str>()

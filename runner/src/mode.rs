@@ -1,16 +1,21 @@
 //! One file per thing that can be done: each brings the other modules together and decides nothing itself.
 
 pub mod batch;
+pub mod build;
+pub mod call;
 pub mod detach;
+pub mod docker;
 pub mod doctor;
 pub mod images;
 mod inside;
 pub mod load;
 pub mod lock;
 pub mod login;
+pub mod manual;
 pub mod once;
 mod progress;
 pub mod pull;
+pub mod push;
 mod ready;
 pub mod save;
 pub mod serve;
@@ -19,12 +24,14 @@ mod signals;
 mod stay_open;
 pub mod tag;
 pub mod trust;
+mod underway;
 mod work;
+pub mod writable;
 
 use std::io::Write;
 use std::path::Path;
 
-use rootfs_cache::store::Cache;
+use rootfs_cache::store::{Cache, CacheError};
 
 use crate::config::ImageSource;
 use crate::exit_code::Failure;
@@ -37,10 +44,12 @@ fn cache_root(source: &ImageSource) -> Result<&Path, Failure> {
 
 /// Opens the cache that a command works on.
 fn open_cache(source: &ImageSource) -> Result<Cache, Failure> {
-    Cache::open(cache_root(source)?).map_err(|error| {
-        let hint = error.hint();
-        Failure::could_not_run(error).with_hint(hint)
-    })
+    Cache::open(cache_root(source)?).map_err(in_cache)
+}
+
+fn in_cache(error: CacheError) -> Failure {
+    let hint = error.hint();
+    Failure::could_not_run(error).with_hint(hint)
 }
 
 /// Writes what was asked for to stdout. A reader that went away is an error: it did not get what it asked for.

@@ -267,9 +267,10 @@ impl Program {
     }
 
     fn verdict(&mut self, action: Action) -> Label {
-        // linux/seccomp.h: SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO | errno, SECCOMP_RET_USER_NOTIF, SECCOMP_RET_KILL_PROCESS
+        // linux/seccomp.h: SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO | errno (0: success), SECCOMP_RET_USER_NOTIF, SECCOMP_RET_KILL_PROCESS
         let value = match action {
             Action::Allow => 0x7fff_0000,
+            Action::Succeed => 0x0005_0000,
             Action::Errno(errno) => 0x0005_0000 | u32::from(errno.number()),
             Action::Notify => 0x7fc0_0000,
             Action::Kill => 0x8000_0000,

@@ -18,6 +18,12 @@ const LAMBDA: &str = include_str!("../policies/lambda.policy");
 /// The text of the policy that hands the calls of a private network to whoever makes its connections.
 const NETWORK: &str = include_str!("../policies/network.policy");
 
+/// The text of the policy that root inside builds under.
+const BUILD: &str = include_str!("../policies/build.policy");
+
+/// The text of what comes before it where volumes may be written to.
+const VOLUMES: &str = include_str!("../policies/volumes.policy");
+
 /// A whole policy. Every rule in it can take effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -36,6 +42,22 @@ impl Policy {
     /// stricter verdict.
     pub fn network() -> Policy {
         NETWORK.parse().expect("the text is part of the program, and a test parses it")
+    }
+
+    /// The shipped policy of root inside a sandbox with a root that may be written to, for building.
+    pub fn build() -> Policy {
+        BUILD.parse().expect("the text is part of the program, and a test parses it")
+    }
+
+    /// The same where folders of the host may be written to as well.
+    pub fn build_with_volumes() -> Policy {
+        let volumes: Policy = VOLUMES.parse().expect("the text is part of the program, and a test parses it");
+        volumes.before(Policy::build())
+    }
+
+    /// These rules first, then those of the other, whose default decides.
+    fn before(self, rest: Policy) -> Policy {
+        Policy { rules: [self.rules, rest.rules].concat(), ..rest }
     }
 
     /// Whether some call may be handed to a supervisor. A filter of such a policy is useless without one: the calls fail with ENOSYS.
@@ -101,6 +123,8 @@ impl Rule {
 pub enum Action {
     /// The kernel carries it out.
     Allow,
+    /// It answers 0, as if it had been done, and has no effect.
+    Succeed,
     /// It fails with this error and has no other effect.
     Errno(Errno),
     /// The caller waits for what a supervisor outside answers, who holds the filter's notification descriptor (seccomp_unotify(2)).

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the real clients that tests talk to the Invoke API with: boto3 and awscli from PyPI, @aws-sdk/client-lambda from npm (40 MB to download);
-# aws-sdk-lambda, lambda_runtime and lambda-extension from crates.io, in the programs of rust/ (a minute or two to compile);
-# and AWS's emulator, which they compare the Runtime API with, out of the wheel of aws-sam-cli (8 MB).
+# aws-sdk-lambda, lambda_runtime and lambda-extension from crates.io, in the programs of rust/ (a minute or two to compile); pytest and maturin for our own
+# Python module; and AWS's emulator, which they compare the Runtime API with, out of the wheel of aws-sam-cli (8 MB).
 # They go into $LAMBDA_IMAGES_CACHE/clients (default /var/cache/lambda-images/clients), once for each set of pinned versions.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -35,6 +35,12 @@ if ! installed node package-lock.json; then
   publish node package-lock.json
 fi
 
+# What the tests of our own modules (clients/) run with.
+if ! installed modules modules.txt; then
+  python3 -m pip install --quiet --no-deps --disable-pip-version-check --root-user-action ignore \
+    --target "$work/modules" -r "$here/modules.txt"
+  publish modules modules.txt
+fi
 # AWS's crates: static, so that they run in any image; debug information and optimisation would only cost time.
 inputs=$(cd "$here/rust" && { rustc -V && sha256sum Cargo.toml Cargo.lock src/bin/*.rs; } | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$target/rust/inputs" 2>/dev/null)" != "$inputs" ]; then

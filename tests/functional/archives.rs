@@ -224,7 +224,7 @@ fn blobs_that_were_not_kept_are_fetched_again() {
     drop(registry);
     let file = away.path().join("never.tar");
     let refused = away.undocked(&["save", "-q", "-o", &file.display().to_string(), &reference]).finish().expect_code(125);
-    refused.expect_err("was not kept, and cannot be fetched from");
+    refused.expect_err("is not in the cache, and cannot be fetched from");
     assert!(!file.exists());
     fixture.undocked(&["save", "-q", &reference]).finish().expect_code(0);
     away.expect_nothing_left();
@@ -328,11 +328,14 @@ fn podman_loads_what_we_saved() {
     fixture.undocked(&["pull", "--keep-blobs", &fixture.image("made")]).finish().expect_code(0);
     fixture.undocked(&["tag", &fixture.image("made"), "my/made:1"]).finish().expect_code(0);
     let place = |name: &str| fixture.path().join(name).display().to_string();
+    // It refuses one whose path is longer than 50 characters.
+    let run = tempfile::Builder::new().prefix("u").tempdir_in("/tmp").expect("there is a /tmp");
+    let run_root = run.path().display().to_string();
     for format in ["docker", "oci"] {
         let file = place(&format!("{format}.tar"));
         fixture.undocked(&["save", "--format", format, "-o", &file, "my/made:1"]).finish().expect_code(0);
         let root = place(&format!("podman-{format}"));
-        let storage = ["--root", &root, "--runroot", &place("podman-run"), "--storage-driver", "vfs"].map(str::to_owned);
+        let storage = ["--root", &root, "--runroot", &run_root, "--storage-driver", "vfs"].map(str::to_owned);
         let podman = |arguments: &[&str]| Command::new("podman").args(&storage).args(arguments).output().expect("podman starts");
         let loaded = podman(&["load", "-i", &file]);
         assert!(String::from_utf8_lossy(&loaded.stdout).contains("Loaded image: docker.io/my/made:1"), "{loaded:?}");
@@ -384,4 +387,86 @@ fn skopeo_reads_ours_and_we_its_archives() {
         runs(&other, &format!("by/skopeo:{n}"));
         other.undocked(&["run", "-q", "--entrypoint", "/bin/nothing", &format!("oci-archive:{oci}")]).finish().expect_code(0);
     }
+}
+
+/// Pushed by its own name and by another; out of the cache, a layout and an archive; what is there already is not sent again.
+#[test]
+fn images_are_pushed_to_a_registry() {
+    let Some(fixture) = Fixture::new() else { return };
+    let Some(registry) = RealRegistry::start() else { return };
+    let made = image("pushed");
+    let digest = fixture.layout().add("made", &made);
+    let at = |name: &str| format!("{}/{name}", registry.address());
+    let (first, second) = (at("my/made:1"), at("other/made"));
+    fixture.undocked(&["pull", "-q", "--keep-blobs", &fixture.image("made")]).finish().expect_code(0);
+    fixture.undocked(&["tag", &fixture.image("made"), &first]).finish().expect_code(0);
+    let said = fixture.undocked(&["push", &first]).finish().expect_code(0).out();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[0], format!("The push refers to repository [{}]", at("my/made")));
+    assert_eq!(lines.iter().filter(|line| line.ends_with(": Pushed")).count(), made.layers.len(), "{said}");
+    assert!(lines[lines.len() - 1].starts_with(&format!("1: digest: {digest} size: ")), "{said}");
+    let again = fixture.undocked(&["push", &first]).finish().expect_code(0).out();
+    assert_eq!(again.matches(": Layer already exists").count(), made.layers.len(), "{again}");
+    let mounted = fixture.undocked(&["push", &first, &second]).finish().expect_code(0).out();
+    assert_eq!(mounted.matches(": Mounted").count(), made.layers.len(), "{mounted}");
+    let quiet = fixture.undocked(&["push", "-q", &fixture.image("made"), &at("from/layout:1")]).finish().expect_code(0);
+    assert_eq!(quiet.out(), format!("{}\n", at("from/layout:1")));
+    let archive = fixture.path().join("made.tar").display().to_string();
+    fixture.undocked(&["save", "-q", "-o", &archive, &first]).finish().expect_code(0);
+    fixture.undocked(&["push", "-q", &format!("docker-archive:{archive}"), &at("from/archive:1")]).finish().expect_code(0);
+    let other = Fixture::without_sandbox();
+    for reference in [&first, &second, &at("from/layout:1"), &at("from/archive:1")] {
+        let pulled = other.undocked(&["pull", "-q", reference]).finish().expect_code(0);
+        assert_eq!(pulled.out(), format!("{digest}\n"), "{reference}");
+        runs(&other, reference);
+    }
+    other.expect_nothing_left();
+}
+
+#[test]
+fn an_index_is_pushed_with_all_its_images() {
+    let fixture = Fixture::without_sandbox();
+    let Some(registry) = RealRegistry::start() else { return };
+    let layout = fixture.layout();
+    let digests = ["1", "2"].map(|mark| layout.add(mark, &image(mark)));
+    let entries: Vec<Value> = layout.index()["manifests"].as_array().expect("two").clone();
+    let entry = |n: usize, architecture: &str| {
+        let mut entry = entries[n].clone();
+        entry["platform"]["architecture"] = json!(architecture);
+        entry.as_object_mut().expect("an entry").remove("annotations");
+        entry
+    };
+    let index = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [entry(0, "amd64"), entry(1, "arm64")],
+    });
+    let bytes = index.to_string();
+    let digest = sha256(bytes.as_bytes());
+    fs::write(layout.blob_path(&digest), &bytes).expect("written");
+    layout.name("both", &digest, bytes.len());
+    let to = format!("{}/both:1", registry.address());
+    let said = fixture.undocked(&["push", &fixture.image("both"), &to]).finish().expect_code(0).out();
+    assert!(said.contains(&format!("1: digest: {digest} ")), "{said}");
+    let pulled = fixture.undocked(&["pull", "-q", "--platform", "linux/amd64", &to]).finish().expect_code(0);
+    assert_eq!(pulled.out(), format!("{}\n", digests[0]));
+    let other = format!("{}/both@{}", registry.address(), digests[1]);
+    fixture.undocked(&["pull", "-q", &other]).finish().expect_code(0);
+}
+
+#[test]
+fn a_registry_that_wants_a_login_for_pushes() {
+    let fixture = Fixture::without_sandbox();
+    fixture.layout().add("made", &image("login"));
+    let Some(open) = RealRegistry::start() else { return };
+    let registry = open.with_tokens();
+    let to = format!("{}/my/made:1", registry.address());
+    let push = || fixture.undocked(&["push", &fixture.image("made"), &to]).finish();
+    push().expect_code(125).expect_err("cannot push to").expect_err("undocked login");
+    let login = ["login", "-u", "test", "--password-stdin", registry.address()];
+    fixture.undocked(&login).stdin("secret").finish().expect_code(0);
+    push().expect_code(0);
+    fixture.undocked(&["push", &fixture.image("made")]).finish().expect_code(2).expect_err("does not say which registry");
+    fixture.undocked(&["push", "none/such"]).finish().expect_code(125).expect_err("is not in the cache");
+    let gone = fixture.undocked(&["push", &fixture.image("made"), "127.0.0.1:1/a:1"]).finish().expect_code(125);
+    gone.expect_err("cannot push to `127.0.0.1:1/a:1`");
 }

@@ -42,6 +42,27 @@ fn unknown_options_and_missing_arguments_are_usage_errors() {
 }
 
 #[test]
+fn a_file_is_no_destination_of_events() {
+    let fixture = Fixture::without_sandbox();
+    let file = fixture.path().join("letters");
+    fs::write(&file, "mine").expect("written");
+    let path = file.to_str().expect("text");
+    for option in ["--on-failure", "--on-success", "--dead-letter"] {
+        let err = refused(fixture.undocked(&["serve", option, path, "host"]).finish(), 2);
+        assert!(err.contains(&format!("`{option}`: `{path}` is no folder")) && err.contains("hint: "), "{err}");
+    }
+    assert_eq!(fs::read(&file).expect("still there"), b"mine");
+}
+
+#[test]
+fn a_server_with_too_few_descriptors_says_so() {
+    let fixture = Fixture::without_sandbox();
+    let ran = fixture.undocked_by_shell("ulimit -n 64; exec \"$0\" \"$@\"", &["serve", "--listen", "127.0.0.1:0", "host"]).finish();
+    let err = refused(ran, 125);
+    assert!(err.contains("64 open files") && err.contains("hint: raise the hard limit"), "{err}");
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     let fixture = Fixture::without_sandbox();
     for arguments in [&["--help"][..], &["run", "--help"], &["--version"]] {

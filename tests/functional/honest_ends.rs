@@ -250,7 +250,7 @@ fn a_working_directory_that_is_missing_is_the_functions_error() {
         error["errorMessage"].as_str().is_some_and(|text| text.ends_with(" Error: chdir /no/such: no such file or directory")),
         "{error}"
     );
-    fixture.run(&["-w", "/no/such", "--entrypoint", "/var/task/bootstrap"], &[]).finish().expect_code(125);
+    fixture.run(&["-w", "/no/such", "--read-only", "--entrypoint", "/var/task/bootstrap"], &[]).finish().expect_code(125);
 }
 
 #[test]

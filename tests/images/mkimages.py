@@ -610,6 +610,12 @@ def _(lay):
     return edge.make_evil(lay)
 
 
+@image("large", "test/large:latest", "npm and PyPI: node, npm, AWS SDKs, boto3, numpy; pyenv 3.11 (190 MB, for benchmarks)")
+def _(lay):
+    import large
+    return large.make(lay, sys.modules[__name__])
+
+
 # ---- commands --------------------------------------------------------------
 
 def pick(args):

@@ -120,6 +120,19 @@ impl Fixture {
         self.start_with(Run::new(place::undocked()), arguments)
     }
 
+    /// The same as docker.
+    pub fn docker(&self, arguments: &[&str]) -> Run {
+        self.start_with(Run::new(place::undocked()).arg("docker"), arguments)
+    }
+
+    /// `docker VERB` with the task folder shown, and the probe as a plain command that does what `line` says.
+    pub fn docker_probe(&self, verb_and_options: &[&str], line: &str) -> Run {
+        let volume = format!("{}:/var/task:ro", self.task().display());
+        let marked = format!("comm {} ; {line}", self.marker);
+        let plain = ["-v", &volume, "--entrypoint", "/var/task/bootstrap"];
+        self.docker(&[verb_and_options, &plain, &[&self.image("provided"), "--line", &marked]].concat())
+    }
+
     /// The same on a machine that grants less; `lacks` as `degraded` takes it.
     pub fn degraded(&self, lacks: &[&str], arguments: &[&str]) -> Run {
         self.degraded_by(place::undocked(), lacks, arguments)

@@ -84,6 +84,11 @@ impl RealFunction {
         self.run_folder(&self.fixture.task(), options, rest)
     }
 
+    /// The cache that functions of real images share.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
     /// `undocked serve` of it on any free port.
     pub fn serve(&self, options: &[&str], handler: &str) -> Run {
         let volume = format!("{}:/var/task:ro", self.fixture.task().display());

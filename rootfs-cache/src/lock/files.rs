@@ -65,6 +65,16 @@ impl LockFiles {
         Ok(search.found)
     }
 
+    /// All images that these files name; what is built in is not among them. A file that is not there names none, unless it was chosen.
+    pub fn images(&self) -> Result<Vec<LockedImage>, LockError> {
+        self.check_chosen()?;
+        let mut images = Vec::new();
+        for path in [&self.chosen, &self.user, &self.project].into_iter().flatten() {
+            images.extend(LockFile::read(path)?.iter().flat_map(LockFile::images).cloned());
+        }
+        Ok(images)
+    }
+
     /// Writes an image's pin into the user's own file, and says which file that is.
     pub fn pin_first_use(&self, image: LockedImage) -> Result<Option<&Path>, LockError> {
         let Some(user) = self.user.as_deref() else { return Ok(None) };

@@ -2,7 +2,9 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io::{self, Read, Write};
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -19,8 +21,10 @@ use crate::unpack::{Limits, UnpackError, unpack_layer};
 
 /// Layers under way at once: a registry's connections and a machine's cores are soon the limit, and every layer has its own unpacker.
 const AT_ONCE: usize = 3;
-/// Chunks on their way from the network to an unpacker. Bounded, so that a fast registry waits for a slow disk; a chunk is some tens of KiB.
-const CHUNKS_AHEAD: usize = 32;
+/// Chunks on their way from the network to an unpacker. Bounded, so that a fast registry waits for a slow disk; a chunk may be half a MiB.
+const CHUNKS_AHEAD: usize = 8;
+/// After so much of the blobs the disk is set to work. A sync at the end alone would find it idle until then, and have to wait for all of it.
+const WRITE_BACK_BYTES: u64 = 24 << 20;
 
 /// The pull of one image's layers.
 pub(super) struct LayerPull<'a> {
@@ -32,6 +36,8 @@ pub(super) struct LayerPull<'a> {
     pub(super) observer: &'a PullObserver<'a>,
     /// Set when a layer has failed.
     pub(super) stop: watch::Sender<bool>,
+    /// Bytes of blobs that came so far.
+    pub(super) received: watch::Sender<u64>,
 }
 
 /// One layer, and what it must unpack to.
@@ -69,7 +75,11 @@ impl LayerPull<'_> {
         let layers: Vec<_> = layers.into_iter().map(|layer| self.one(layer)).collect();
         let mut outcomes = stream::iter(layers).buffer_unordered(AT_ONCE);
         let (mut fetched, mut failure) = (HashMap::new(), None);
-        while let Some(outcome) = outcomes.next().await {
+        let mut write_back = pin!(self.write_back());
+        while let Some(outcome) = tokio::select! {
+            outcome = outcomes.next() => outcome,
+            never = &mut write_back => match never {},
+        } {
             match outcome {
                 Ok(stored) => fetched.extend(stored.map(|stored| (*stored.digest(), stored))),
                 Err(error) => {
@@ -79,6 +89,18 @@ impl LayerPull<'_> {
             }
         }
         failure.map_or(Ok(fetched), Err)
+    }
+
+    /// Has written to disk now and then what was unpacked. What that finds wrong the last sync will find, too.
+    async fn write_back(&self) -> Infallible {
+        let mut received = self.received.subscribe();
+        let mut written = 0;
+        loop {
+            let enough = received.wait_for(|received| received - written >= WRITE_BACK_BYTES).await;
+            written = *enough.expect("the sender is our own");
+            let cache = Arc::clone(self.cache);
+            finished(spawn_blocking(move || cache.write_back())).await;
+        }
     }
 
     /// One layer; `None` if another failed before this one was done.
@@ -122,6 +144,7 @@ impl LayerPull<'_> {
     /// Hands a blob's bytes on until they end or the unpacker has gone.
     async fn feed(&self, digest: Digest, blob: &mut Blob<'_>, sender: mpsc::Sender<Option<Bytes>>) -> Result<(), SourceError> {
         while let Some(chunk) = blob.next().await? {
+            self.received.send_modify(|received| *received += chunk.len() as u64);
             if sender.send(Some(chunk)).await.is_err() {
                 return Ok(());
             }

@@ -1,8 +1,8 @@
 //! Writes a merged tree to disk, through a handle of every directory on the way down to the current one.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
 
 use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags, XattrFlags};
 
@@ -12,18 +12,58 @@ use crate::unpack::timestamps;
 
 /// As for stored files: no setuid, no setgid.
 const MODE_KEPT: u32 = 0o1777;
+/// More threads than this only wait for each other in the file system.
+const WORKERS_MAX: usize = 4;
+/// Names that a thread of their own pays for.
+const SHARE_MIN: usize = 2000;
 
 /// Makes the tree in `root`, an empty directory. `files` are the layers' file directories. An error comes with the path it concerns.
 pub(super) fn write(tree: &Tree, files: &[OwnedFd], root: OwnedFd) -> Result<(), (Vec<u8>, io::Error)> {
-    let mut open = OpenDirectories::new(root);
-    let mut directories: BTreeMap<&[u8], _> = BTreeMap::new();
+    let mut open = OpenDirectories::new(root.as_fd());
+    let (mut directories, mut others) = (Vec::new(), Vec::new());
     for (path, node) in &tree.0 {
-        let made = match node {
-            // Its mode may forbid to put things into it: that comes last.
+        match node {
             TreeNode::Directory { attributes, xattrs } => {
-                directories.insert(path, (attributes, xattrs));
-                if path.is_empty() { Ok(()) } else { open.make_in_parent(path, mkdir) }
+                directories.push((path, attributes, xattrs));
+                if !path.is_empty() {
+                    open.make_in_parent(path, mkdir).map_err(|error| (path.clone(), error))?;
+                }
             }
+            other => others.push((path, other)),
+        }
+    }
+    // Each takes a stretch of neighbours, so that they seldom meet in a directory.
+    let workers = thread::available_parallelism().map_or(1, |cores| cores.get().min(WORKERS_MAX));
+    let share = others.len().div_ceil(workers).max(SHARE_MIN);
+    thread::scope(|scope| {
+        let root = root.as_fd();
+        let mut shares = others.chunks(share);
+        let first = shares.next().unwrap_or_default();
+        // The first share is ours, and so is one that gets no thread.
+        let workers: Vec<_> =
+            shares.map(|share| (share, thread::Builder::new().spawn_scoped(scope, move || fill(share, files, root)))).collect();
+        let mine = fill(first, files, root);
+        workers.into_iter().fold(mine, |made, (share, worker)| {
+            let this = match worker {
+                Ok(worker) => worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                Err(_) => fill(share, files, root),
+            };
+            made.and(this)
+        })
+    })?;
+    // Their modes may forbid to put things into them, so they come last, and deepest first: what lies below a path sorts behind it.
+    for (path, attributes, xattrs) in directories.into_iter().rev() {
+        open.enter(path).and_then(|directory| finish(directory, attributes, xattrs)).map_err(|error| (path.to_vec(), error))?;
+    }
+    Ok(())
+}
+
+/// Makes what is no directory.
+fn fill(nodes: &[(&Vec<u8>, &TreeNode)], files: &[OwnedFd], root: BorrowedFd<'_>) -> Result<(), (Vec<u8>, io::Error)> {
+    let mut open = OpenDirectories::new(root);
+    for (path, node) in nodes {
+        let made = match node {
+            TreeNode::Directory { .. } => Ok(()),
             TreeNode::File { layer, number } => open.make_in_parent(path, |parent, name| {
                 Ok(rustix::fs::linkat(&files[*layer], number.to_string(), parent, name, AtFlags::empty())?)
             }),
@@ -34,11 +74,7 @@ pub(super) fn write(tree: &Tree, files: &[OwnedFd], root: OwnedFd) -> Result<(),
             TreeNode::Fifo { attributes } => open.make_in_parent(path, |parent, name| mkfifo(parent, name, attributes)),
             TreeNode::Empty => open.make_in_parent(path, mkfile),
         };
-        made.map_err(|error| (path.clone(), error))?;
-    }
-    // Deepest first: what lies below a path sorts behind it.
-    for (path, (attributes, xattrs)) in directories.into_iter().rev() {
-        open.enter(path).and_then(|directory| finish(directory, attributes, xattrs)).map_err(|error| (path.to_vec(), error))?;
+        made.map_err(|error| (path.to_vec(), error))?;
     }
     Ok(())
 }
@@ -70,15 +106,15 @@ fn finish(directory: BorrowedFd<'_>, attributes: &Attributes, xattrs: &[(Vec<u8>
 }
 
 /// Handles of the directories along the current path. Never more than the path is deep.
-struct OpenDirectories {
-    root: OwnedFd,
+struct OpenDirectories<'a> {
+    root: BorrowedFd<'a>,
     /// Each with how much of `path` leads to it.
     open: Vec<(usize, OwnedFd)>,
     path: Vec<u8>,
 }
 
-impl OpenDirectories {
-    fn new(root: OwnedFd) -> Self {
+impl<'a> OpenDirectories<'a> {
+    fn new(root: BorrowedFd<'a>) -> Self {
         Self { root, open: Vec::new(), path: Vec::new() }
     }
 
@@ -97,7 +133,7 @@ impl OpenDirectories {
         while done < path.len() {
             let start = if done == 0 { 0 } else { done + 1 };
             let end = path[start..].iter().position(|&byte| byte == b'/').map_or(path.len(), |length| start + length);
-            let above = self.open.last().map_or(self.root.as_fd(), |(_, directory)| directory.as_fd());
+            let above = self.open.last().map_or(self.root, |(_, directory)| directory.as_fd());
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let directory = rustix::fs::openat(above, &path[start..end], flags, Mode::empty())?;
             self.open.push((end, directory));
@@ -105,6 +141,6 @@ impl OpenDirectories {
         }
         self.path.clear();
         self.path.extend_from_slice(path);
-        Ok(self.open.last().map_or(self.root.as_fd(), |(_, directory)| directory.as_fd()))
+        Ok(self.open.last().map_or(self.root, |(_, directory)| directory.as_fd()))
     }
 }

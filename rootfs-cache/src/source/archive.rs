@@ -109,6 +109,11 @@ impl TarFile {
 }
 
 impl Section {
+    /// The first bytes of any file, read without moving it.
+    pub(crate) fn new(file: Arc<File>, length: u64) -> Self {
+        Self { file, offset: 0, left: length }
+    }
+
     /// How long it is from here on.
     pub(crate) fn length(&self) -> u64 {
         self.left

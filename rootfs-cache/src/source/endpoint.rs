@@ -246,7 +246,12 @@ impl<'a> Endpoint<'a> {
             return Ok(response);
         }
         let answer = Answer::read(response).await;
-        if !answer.wants_tls() {
+        // An answer to HEAD has no words.
+        let wants_tls = match ask.method {
+            Method::HEAD => Answer::read(self.send_as(&Ask::get(Target::Api(String::new()), ask.wanted), None).await?).await.wants_tls(),
+            _ => answer.wants_tls(),
+        };
+        if !wants_tls {
             return Err(Fault::Answer(answer));
         }
         self.uses_tls.store(true, Ordering::Relaxed);

@@ -264,13 +264,11 @@ impl Http {
             .no_proxy();
         let proxies = &self.access.proxies;
         let direct = format!("localhost,127.0.0.0/8,::1,{}", proxies.direct.as_deref().unwrap_or_default());
-        if let Some(proxy) = &proxies.http {
-            let proxy = Proxy::http(proxy).map_err(|_| HttpError::Proxy { scheme: "http" })?;
-            builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&direct)));
-        }
-        if let Some(proxy) = &proxies.https {
-            let proxy = Proxy::https(proxy).map_err(|_| HttpError::Proxy { scheme: "https" })?;
-            builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&direct)));
+        for (scheme, proxy) in [("http", &proxies.http), ("https", &proxies.https)] {
+            if let Some(proxy) = proxy {
+                let proxy = proxy_for(scheme, proxy).ok_or(HttpError::Proxy { scheme })?;
+                builder = builder.proxy(proxy.no_proxy(NoProxy::from_string(&direct)));
+            }
         }
         Ok(builder)
     }
@@ -278,6 +276,16 @@ impl Http {
     fn with_authorities(&self, builder: ClientBuilder) -> Result<ClientBuilder, HttpError> {
         self.access.authorities.iter().try_fold(builder, |builder, file| certificates::add_authorities(builder, file))
     }
+}
+
+/// A proxy of a kind that is not known would be left out in silence, and the connection made directly.
+fn proxy_for(scheme: &str, proxy: &str) -> Option<Proxy> {
+    let text = if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") };
+    let url: Url = text.parse().ok()?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return None;
+    }
+    if scheme == "http" { Proxy::http(url) } else { Proxy::https(url) }.ok()
 }
 
 fn build(builder: ClientBuilder) -> Result<Client, HttpError> {

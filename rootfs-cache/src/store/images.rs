@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{AtFlags, Timespec, Timestamps, UTIME_NOW};
@@ -17,6 +18,9 @@ use crate::rootfs::{self, ImageConfig, Rootfs};
 
 /// How stale `last_used` may be: writing it at every run would cost more than it tells.
 const LAST_USED_STEP: Duration = Duration::from_secs(3600);
+
+/// Layers of so many bytes are worth a thread that has them written while the tree is built.
+const WRITE_BACK_BYTES: u64 = 64 << 20;
 
 /// An image to be published. Its digest is that of the manifest's bytes.
 #[derive(Debug)]
@@ -63,8 +67,8 @@ pub struct ImageDocuments {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct LayerRecord {
     pub(super) digest: Digest,
-    diff_id: Digest,
-    bytes: u64,
+    pub(super) diff_id: Digest,
+    pub(super) bytes: u64,
 }
 
 /// The one field of a config that only a list of images shows.
@@ -94,7 +98,13 @@ impl Cache {
         }
         let config = ImageConfig::from_json(&image.config).map_err(|source| CacheError::Config { image: manifest, source })?;
         let tmp = TempDir::new(self.directory("tmp")?).map_err(self.io("write to", "tmp"))?;
-        rootfs::build(&manifest, &config, &image.layers, tmp.directory())?;
+        // The files of large layers are written to disk while the tree is made.
+        thread::scope(|scope| {
+            if image.layers.iter().map(StoredLayer::bytes).sum::<u64>() >= WRITE_BACK_BYTES {
+                let _ = thread::Builder::new().spawn_scoped(scope, || self.write_back());
+            }
+            rootfs::build(&manifest, &config, &image.layers, tmp.directory())
+        })?;
         let records: Vec<LayerRecord> = image
             .layers
             .iter()
@@ -169,6 +179,19 @@ impl Cache {
         Ok(self.documents(manifest)?.map(|documents| Digest::of(&documents.config)))
     }
 
+    /// Names of all images that have a layer, those with the fewest layers first.
+    pub(crate) fn names_with_layer(&self, layer: &Digest) -> Result<Vec<String>, CacheError> {
+        let mut found = Vec::new();
+        for (_, name) in self.names()? {
+            let layers = self.layers_of(&name.manifest)?.unwrap_or_default();
+            if layers.iter().any(|known| known.digest == *layer) {
+                found.push((layers.len(), name.reference));
+            }
+        }
+        found.sort();
+        Ok(found.into_iter().map(|(_, name)| name).collect())
+    }
+
     /// The layers of an image; `None` if it is not, or no longer, there.
     pub(super) fn layers_of(&self, manifest: &Digest) -> Result<Option<Vec<LayerRecord>>, CacheError> {
         let name = format!("{}/layers.json", image_name(manifest));
@@ -188,7 +211,7 @@ impl Cache {
     }
 
     /// The image's directory with a shared lock on it. Who removes an image locks it exclusively, and renames it before letting go.
-    fn hold_image(&self, name: &str) -> io::Result<Option<OwnedFd>> {
+    pub(super) fn hold_image(&self, name: &str) -> io::Result<Option<OwnedFd>> {
         loop {
             let directory = match staging::open_directory(self.store.as_fd(), name) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

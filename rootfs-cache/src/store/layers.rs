@@ -13,6 +13,7 @@ use super::staging::{self, TempDir};
 use super::{Cache, CacheError, read_file, write_file};
 use crate::digest::Digest;
 use crate::unpack::UnpackedLayer;
+use crate::unpack::checks::Checks;
 use crate::unpack::index::LayerIndex;
 
 /// Shared by all who use layers that no image holds yet, so that none is removed under their hands.
@@ -94,6 +95,20 @@ impl StoredLayer {
     /// The index; `None` if it is damaged.
     pub(crate) fn index(&self) -> io::Result<Option<LayerIndex>> {
         read_file(self.0.directory.as_fd(), "index").map(|bytes| LayerIndex::read(&bytes))
+    }
+
+    /// What its files and its index held when they were written: `Ok(None)` for a layer of a version that kept no checks, `InvalidData` for damaged ones.
+    pub(super) fn checks(&self) -> io::Result<Option<Checks>> {
+        match read_file(self.0.directory.as_fd(), "checks") {
+            Ok(text) => Checks::read(&text).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The index, byte for byte.
+    pub(super) fn index_bytes(&self) -> io::Result<Vec<u8>> {
+        read_file(self.0.directory.as_fd(), "index")
     }
 
     /// Says that the layer is safe on disk, after a sync.
@@ -219,7 +234,7 @@ pub(super) fn read_meta(directory: BorrowedFd<'_>) -> io::Result<Option<LayerMet
     Ok(meta.filter(|meta| durable() || (meta.boot.is_some() && meta.boot == boot_id())))
 }
 
-fn layer_name(layer: &Digest) -> String {
+pub(super) fn layer_name(layer: &Digest) -> String {
     format!("layers/{}", layer.hex())
 }
 

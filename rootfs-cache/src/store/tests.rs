@@ -243,8 +243,57 @@ fn pruning_by_age() {
     let (first, second) = (*old.manifest_digest(), *new.manifest_digest());
     drop((old, new));
     assert_eq!(bench.cache.prune(PruneScope::Unreferenced).unwrap().images, []);
-    assert_eq!(bench.cache.prune(PruneScope::ImagesUnusedFor(Duration::from_secs(7 * 86400))).unwrap().images, [first]);
+    let week = CacheLimits { unused_for: Some(Duration::from_secs(7 * 86400)), ..CacheLimits::default() };
+    let kept = PruneScope::Beyond(CacheLimits { keep: [first].into(), ..week.clone() });
+    assert_eq!(bench.cache.prune(kept).unwrap().images, []);
+    assert_eq!(bench.cache.prune(PruneScope::Beyond(week)).unwrap().images, [first]);
     assert_eq!(bench.cache.images().unwrap().iter().map(|image| image.manifest).collect::<Vec<_>>(), [second]);
+}
+
+/// Shared layers count once, and go with the last image that has them.
+#[test]
+fn pruning_by_size() {
+    let tar = |name: &str, kib: usize| Tar::default().file(name, vec![0; kib << 10]).end();
+    let size = |tars: &[&Vec<u8>]| tars.iter().map(|tar| tar.len() as u64).sum::<u64>();
+    let (base, a, b, c) = (tar("base", 100), tar("a", 10), tar("b", 20), tar("c", 30));
+    // Oldest first.
+    let images = [vec![base.clone(), a.clone(), a.clone()], vec![base.clone(), b.clone()], vec![c.clone()]];
+    let table = [
+        (size(&[&base, &a, &b, &c]), vec![]),
+        (size(&[&base, &a, &b, &c]) - 1, vec![0]),
+        (size(&[&base, &b, &c]), vec![0]),
+        (size(&[&base, &b, &c]) - 1, vec![0, 1]),
+        (size(&[&c]), vec![0, 1]),
+        (0, vec![0, 1, 2]),
+    ];
+    for (bytes, gone) in table {
+        let bench = Bench::new();
+        let digests: Vec<Digest> = (0..images.len())
+            .map(|number| {
+                let image = bench.image(&images[number]).unwrap();
+                set_mtime(&image.path().with_file_name("last_used"), Duration::from_secs(86400 * (9 - number as u64)));
+                *image.manifest_digest()
+            })
+            .collect();
+        assert_eq!(bench.cache.bytes().unwrap(), size(&[&base, &a, &b, &c]));
+        let limits = CacheLimits { bytes: Some(bytes), ..CacheLimits::default() };
+        let pruned = bench.cache.prune(PruneScope::Beyond(limits)).unwrap();
+        assert_eq!(pruned.images, gone.iter().map(|number| digests[*number]).collect::<Vec<_>>(), "{bytes}");
+        assert!(bench.cache.bytes().unwrap() <= bytes);
+        assert_eq!(pruned.bytes + bench.cache.bytes().unwrap(), size(&[&base, &a, &b, &c]));
+    }
+}
+
+#[test]
+fn what_is_in_use_stays_and_counts() {
+    let bench = Bench::new();
+    let (used, other) = (bench.image(&[a_tar("1")]).unwrap(), bench.image(&[a_tar("2")]).unwrap());
+    set_mtime(&used.path().with_file_name("last_used"), Duration::from_secs(86400));
+    let (first, second) = (*used.manifest_digest(), *other.manifest_digest());
+    drop(other);
+    let limits = CacheLimits { bytes: Some(a_tar("1").len() as u64), ..CacheLimits::default() };
+    let pruned = bench.cache.prune(PruneScope::Beyond(limits)).unwrap();
+    assert_eq!((pruned.in_use, pruned.images), (vec![first], vec![second]));
 }
 
 #[test]

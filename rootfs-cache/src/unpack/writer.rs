@@ -8,13 +8,12 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender};
 
 use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, XattrFlags};
-use sha2::{Digest as _, Sha256};
 
+use super::checks::{Check, Checked, Checks};
 use super::entry::{Action, LayerBuilder, kept_xattrs};
 use super::index::LayerIndex;
 use super::tar::{Entry, EntryKind, Event, Mtime, TarParser};
 use super::{Chunk, Limits, UnpackError};
-use crate::digest::Digest;
 use crate::store::LayerStaging;
 
 /// Bits that a stored file keeps. Setuid and setgid would be the *user's* outside the sandbox; the index remembers them.
@@ -22,7 +21,6 @@ const MODE_KEPT: u32 = 0o1777;
 
 /// What the writer found out about the tar.
 pub(super) struct Written {
-    pub(super) diff_id: Digest,
     pub(super) entries: u64,
     pub(super) skipped_devices: u64,
 }
@@ -35,15 +33,12 @@ pub(super) fn write_layer(
     limits: &Limits,
 ) -> Result<Written, UnpackError> {
     let mut writer = Writer::new(staging, limits);
-    let mut hash = Sha256::new();
     for (chunk, length) in chunks {
-        hash.update(&chunk[..length]);
         writer.chunk(&chunk[..length])?;
         // The other side is gone when it has read all.
         let _ = recycle.send(chunk);
     }
-    let diff_id = Digest::from_bytes(hash.finalize().into());
-    writer.finish(diff_id)
+    writer.finish()
 }
 
 struct Writer<'a> {
@@ -51,7 +46,10 @@ struct Writer<'a> {
     limits: &'a Limits,
     parser: TarParser,
     builder: LayerBuilder,
+    /// What a new file's mode loses in this directory, by the process's umask or a default ACL; not known before the first.
+    masked: Option<u32>,
     open: Option<OpenFile>,
+    checks: Checks,
     path: PathBuf,
     entries: u64,
     skipped_devices: u64,
@@ -60,7 +58,10 @@ struct Writer<'a> {
 /// The file whose data are coming in.
 struct OpenFile {
     file: File,
-    mode: u32,
+    number: u64,
+    check: Check,
+    /// The mode that it has not got yet.
+    mode: Option<u32>,
     mtime: Mtime,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -72,7 +73,9 @@ impl<'a> Writer<'a> {
             limits,
             parser: TarParser::new(),
             builder: LayerBuilder::default(),
+            masked: None,
             open: None,
+            checks: Checks::default(),
             path: PathBuf::new(),
             entries: 0,
             skipped_devices: 0,
@@ -88,11 +91,13 @@ impl<'a> Writer<'a> {
                 Event::Entry(entry) => self.entry(entry)?,
                 Event::Data(data) => {
                     if let Some(open) = &mut self.open {
+                        open.check.update(data);
                         open.file.write_all(data).map_err(|source| self.cannot_write(source))?;
                     }
                 }
                 Event::End => {
                     if let Some(open) = self.open.take() {
+                        self.checks.add(open.number, open.check);
                         open.finish().map_err(|source| self.cannot_write(source))?;
                     }
                 }
@@ -119,14 +124,25 @@ impl<'a> Writer<'a> {
             Action::Index => {}
             Action::SkipDevice => self.skipped_devices += 1,
             Action::Store(number) => {
-                let file = create(self.staging.files(), &number.to_string()).map_err(|source| self.cannot_write(source))?;
-                self.open = Some(OpenFile { file: file.into(), mode, mtime, xattrs });
+                let (file, mode) = self.create(number, mode).map_err(|source| self.cannot_write(source))?;
+                self.open = Some(OpenFile { file, number, check: Check::default(), mode, mtime, xattrs });
             }
         }
         Ok(())
     }
 
-    fn finish(mut self, diff_id: Digest) -> Result<Written, UnpackError> {
+    /// A new file, open for writing whatever its mode says, and the mode where that has still to be set: a change of mode costs as much as all the rest of
+    /// a small file's creation, so files get theirs with it, where nothing is taken from it.
+    fn create(&mut self, number: u64, mode: u32) -> io::Result<(File, Option<u32>)> {
+        let masked = match self.masked {
+            Some(masked) => masked,
+            None => *self.masked.insert(probe_mask(self.staging.files())?),
+        };
+        let file = create(self.staging.files(), &number.to_string(), Mode::from_raw_mode(mode))?;
+        Ok((file.into(), (mode & masked != 0).then_some(mode)))
+    }
+
+    fn finish(mut self) -> Result<Written, UnpackError> {
         let layer = *self.staging.digest();
         self.parser.finish().map_err(|source| UnpackError::Tar { layer, offset: self.parser.offset(), source })?;
         let (index, live) = std::mem::take(&mut self.builder).finish();
@@ -135,8 +151,11 @@ impl<'a> Writer<'a> {
                 .map_err(|error| self.cannot_write(error.into()))?;
         }
         self.path = PathBuf::from("index");
-        write_index(&index, self.staging.directory()).map_err(|source| self.cannot_write(source))?;
-        Ok(Written { diff_id, entries: index.nodes.len() as u64, skipped_devices: self.skipped_devices })
+        self.checks.retain(|number| live[number as usize]);
+        self.checks.index = write_index(&index, self.staging.directory()).map_err(|source| self.cannot_write(source))?;
+        self.path = PathBuf::from("checks");
+        write_checks(&self.checks, self.staging.directory()).map_err(|source| self.cannot_write(source))?;
+        Ok(Written { entries: index.nodes.len() as u64, skipped_devices: self.skipped_devices })
     }
 
     fn cannot_write(&self, source: io::Error) -> UnpackError {
@@ -145,13 +164,15 @@ impl<'a> Writer<'a> {
 }
 
 impl OpenFile {
-    /// Attributes come last: the mode may forbid writing, and writing changes the time.
+    /// Attributes come last: writing changes the time.
     fn finish(self) -> io::Result<()> {
         for (name, value) in &self.xattrs {
             // Best effort: tmpfs and others have no or little room for them, and no function depends on them.
             let _ = rustix::fs::fsetxattr(&self.file, &name[..], value, XattrFlags::empty());
         }
-        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(self.mode))?;
+        if let Some(mode) = self.mode {
+            rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))?;
+        }
         rustix::fs::futimens(&self.file, &timestamps(self.mtime))?;
         Ok(())
     }
@@ -163,13 +184,26 @@ pub(crate) fn timestamps(mtime: Mtime) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-fn create(directory: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+fn create(directory: BorrowedFd<'_>, name: &str, mode: Mode) -> io::Result<OwnedFd> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?)
+    Ok(rustix::fs::openat(directory, name, flags, mode)?)
 }
 
-fn write_index(index: &LayerIndex, directory: BorrowedFd<'_>) -> io::Result<()> {
-    let mut out = BufWriter::new(File::from(create(directory, "index")?));
+/// Which bits of a mode a new file in `directory` does not get.
+fn probe_mask(directory: BorrowedFd<'_>) -> io::Result<u32> {
+    let probe = create(directory, "probe", Mode::from_raw_mode(MODE_KEPT))?;
+    let found = rustix::fs::fstat(&probe)?.st_mode;
+    rustix::fs::unlinkat(directory, "probe", AtFlags::empty())?;
+    Ok(MODE_KEPT & !found)
+}
+
+fn write_index(index: &LayerIndex, directory: BorrowedFd<'_>) -> io::Result<Check> {
+    let file = File::from(create(directory, "index", Mode::RUSR | Mode::WUSR)?);
+    let mut out = BufWriter::new(Checked { out: file, check: Check::default() });
     index.write(&mut out)?;
-    out.flush()
+    Ok(out.into_inner()?.check)
+}
+
+fn write_checks(checks: &Checks, directory: BorrowedFd<'_>) -> io::Result<()> {
+    File::from(create(directory, "checks", Mode::RUSR | Mode::WUSR)?).write_all(checks.to_text().as_bytes())
 }

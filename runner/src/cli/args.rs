@@ -7,7 +7,9 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use super::images::{ImagesArgs, LoadArgs, RemoveArgs, SaveArgs, TagArgs};
+use super::batch::BatchArgs;
+use super::build::BuildArgs;
+use super::images::{ImagesArgs, LoadArgs, PushArgs, RemoveArgs, SaveArgs, TagArgs};
 use super::trust::{TrustArgs, TrustCommand};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -27,6 +29,8 @@ pub(super) enum CliCommand {
     Serve(Box<ServeArgs>),
     /// Run a function once for each of many events
     Batch(Box<BatchArgs>),
+    /// Build an image from a Dockerfile
+    Build(Box<BuildArgs>),
     /// Pull images into the cache
     Pull(PullArgs),
     /// List the images in the cache
@@ -40,6 +44,8 @@ pub(super) enum CliCommand {
     Load(LoadArgs),
     /// Write images of the cache to an archive that docker, podman and skopeo read
     Save(SaveArgs),
+    /// Send an image of the cache, of a layout or of an archive to a registry
+    Push(PushArgs),
     /// Remove what no image needs any more
     Prune(PruneArgs),
     /// Pin images in a lock file
@@ -54,6 +60,24 @@ pub(super) enum CliCommand {
     Logout(LogoutArgs),
     /// Try what a sandbox needs and say what this machine grants
     Doctor(DoctorArgs),
+    /// Print a shell's completions for this command line
+    Completions(CompletionsArgs),
+    /// Write the manual pages
+    Man(ManArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// Whose completions
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ManArgs {
+    /// Where the pages go, one a command; without it, the one about `undocked` is printed
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
 }
 
 const RUN_USAGE: &str = "undocked run [OPTIONS] IMAGE [HANDLER] [EVENT]";
@@ -137,50 +161,15 @@ pub(super) struct ServeArgs {
     /// How long an environment stays without work; 600 when not given
     #[arg(long, value_name = "SECONDS")]
     pub idle: Option<f64>,
+    /// End when standard input ends, as it does when the program is gone that holds its other end
+    #[arg(long)]
+    pub until_stdin_ends: bool,
     #[command(flatten)]
     pub events: EventArgs,
     #[command(flatten)]
     pub sandbox: SandboxArgs,
     #[command(subcommand)]
     pub image: Option<ImageAndArguments>,
-}
-
-const BATCH_USAGE: &str = "undocked batch [OPTIONS] IMAGE HANDLER [EVENTS]";
-
-const BATCH_DETAILS: &str = "\
-EVENTS  `events.jsonl`: a file with an event a line; `event.json`: a file with one event
-        `DIR`: a folder whose files `*.json` are the events, in the order of their names
-        `-`, or nothing: standard input, an event a line
-
-Results go to stdout in the order of the events, one JSON object a line.
-Exit codes: 0; 1 an event failed; 2 wrong usage; 125 it could not be run; 128+n signal n.";
-
-#[derive(Debug, Args)]
-#[command(override_usage = BATCH_USAGE, after_help = BATCH_DETAILS, args_override_self = true)]
-pub(super) struct BatchArgs {
-    /// The image, as for `undocked run`
-    #[arg(value_name = "IMAGE")]
-    pub image: OsString,
-    /// The function's handler; empty for the image's own
-    #[arg(value_name = "HANDLER")]
-    pub handler: OsString,
-    /// Where the events are
-    #[arg(value_name = "EVENTS")]
-    pub events: Option<OsString>,
-    /// How many events run at once; as many as there are processors when not given
-    #[arg(short = 'j', long, value_name = "NUMBER")]
-    pub jobs: Option<NonZeroUsize>,
-    /// Use an environment for one event after another, in place of a fresh one for each
-    #[arg(long)]
-    pub warm: bool,
-    /// Run a part of the events only, chosen by their contents: from 1/N to N/N
-    #[arg(long, value_name = "I/N")]
-    pub shard: Option<String>,
-    /// Write a JUnit report
-    #[arg(long, value_name = "FILE")]
-    pub junit: Option<PathBuf>,
-    #[command(flatten)]
-    pub sandbox: SandboxArgs,
 }
 
 /// What becomes of events that nobody waits for.
@@ -242,6 +231,12 @@ pub(super) struct SandboxArgs {
     /// The working directory inside
     #[arg(short = 'w', long, value_name = "DIR")]
     pub workdir: Option<PathBuf>,
+    /// Who a plain command is inside, by name or number; root, or what the image says, when not given
+    #[arg(short = 'u', long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Let a plain command write to volumes and /tmp alone, as a function does, and be the same user
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub read_only: Option<bool>,
     /// The network inside: `private` (its own, with a way out), `none` or `host`
     #[arg(long, alias = "net", value_name = "NETWORK")]
     pub network: Option<String>,
@@ -409,8 +404,20 @@ pub(super) struct LogoutArgs {
 #[derive(Debug, Args)]
 pub(super) struct PruneArgs {
     /// Remove every image that is not in use, not only what no image needs
-    #[arg(short = 'a', long)]
+    #[arg(short = 'a', long, conflicts_with_all = ["max_size", "older_than"])]
     pub all: bool,
+    /// Remove images, those first that were not used for longest, until the others take no more than this, such as 10g
+    #[arg(long, value_name = "SIZE")]
+    pub max_size: Option<String>,
+    /// Remove images that no run used for so long, such as 30d
+    #[arg(long, value_name = "AGE")]
+    pub older_than: Option<String>,
+    /// Keep images that a lock file of yours or of the project names
+    #[arg(long)]
+    pub keep_locked: bool,
+    /// With --keep-locked, look into this lock file, too
+    #[arg(long, value_name = "FILE", requires = "keep_locked")]
+    pub lock: Option<PathBuf>,
     /// Accepted: nothing is asked
     #[arg(short = 'f', long, action = ArgAction::SetTrue)]
     pub force: bool,
@@ -456,6 +463,15 @@ pub(super) struct DoctorArgs {
 pub(super) enum ProfileReader {
     Docker,
     Kubernetes,
+}
+
+impl SandboxArgs {
+    /// For commands that take none of them: what holds where nothing is given.
+    pub(super) fn none() -> Self {
+        let command = <Self as Args>::augment_args(clap::Command::new("none"));
+        let matches = command.get_matches_from(["none"]);
+        <Self as clap::FromArgMatches>::from_arg_matches(&matches).expect("none of them is required")
+    }
 }
 
 impl RegistryArgs {

@@ -14,6 +14,9 @@ pub struct OwnEnvironment(Vec<(OsString, OsString)>);
 /// The switches of docker-lambda and the function settings of Lambda: the two families that are read from our own environment.
 const SETTING_FAMILIES: [&str; 2] = ["DOCKER_LAMBDA_", "AWS_LAMBDA_FUNCTION_"];
 
+/// The variable that says what the images of the cache may take.
+pub(super) const CACHE_MAX_SIZE: &str = "UNDOCKED_CACHE_MAX_SIZE";
+
 impl OwnEnvironment {
     /// The environment of this process.
     pub fn of_process() -> Self {
@@ -39,10 +42,23 @@ impl OwnEnvironment {
         self.path("UNDOCKED_CACHE").or_else(|| Some(self.user_folder("XDG_CACHE_HOME", ".cache")?.join("undocked")))
     }
 
+    /// What the images of the cache may take, as written.
+    pub fn cache_max(&self) -> Option<String> {
+        self.not_empty(CACHE_MAX_SIZE).map(|text| text.to_string_lossy().into_owned())
+    }
+
     /// Where queued events are kept: in the user's folder of states, else in the cache.
     pub fn events(&self) -> Option<PathBuf> {
         let in_state = self.user_folder("XDG_STATE_HOME", ".local/state").map(|folder| folder.join("undocked/events"));
         in_state.or_else(|| Some(self.cache()?.join("events")))
+    }
+
+    /// Run records: `undocked` in the user's folder of what runs, else a folder of this user's alone.
+    pub fn records(&self) -> Option<PathBuf> {
+        let in_runtime = self.path("XDG_RUNTIME_DIR").filter(|path| path.is_absolute()).map(|path| path.join("undocked"));
+        let user = nix::unistd::geteuid();
+        let own = if user.is_root() { PathBuf::from("/run/undocked") } else { PathBuf::from(format!("/tmp/undocked-{user}")) };
+        Some(in_runtime.unwrap_or(own))
     }
 
     /// The user's own lock file. It need not exist.

@@ -1,16 +1,17 @@
-//! `undocked images`, `rm`, `tag`, `load` and `save`, read.
+//! `undocked images`, `rm`, `tag`, `load`, `save` and `push`, read.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use rootfs_cache::pull::PullPolicy;
+use rootfs_cache::store::{CacheLimits, PruneScope};
 
-use super::args::{RegistryArgs, TalkArgs};
+use super::args::{PruneArgs, RegistryArgs, TalkArgs};
 use super::env::OwnEnvironment;
-use super::{cache_only, run};
+use super::{Command, cache_only, run};
 use crate::config::{
-    ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, RemoveConfig,
-    SaveConfig, SaveOutput,
+    Age, ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, LockedImages,
+    MemorySize, PruneConfig, PushConfig, RemoveConfig, SaveConfig, SaveOutput, VerifyConfig,
 };
 use crate::exit_code::Failure;
 
@@ -31,9 +32,12 @@ pub(super) struct ImagesArgs {
     /// Whole IDs in what a template says
     #[arg(long, requires = "format")]
     pub no_trunc: bool,
-    /// Only images of this repository
+    /// Read these images, or all, and tell what is not as it was when it was pulled
+    #[arg(long, conflicts_with_all = ["json", "quiet", "filters", "format"])]
+    pub verify: bool,
+    /// Only images of this repository; with --verify: references, IDs or digests of images
     #[arg(value_name = "REPOSITORY[:TAG]")]
-    pub repository: Option<String>,
+    pub repository: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -85,13 +89,39 @@ pub(super) struct SaveArgs {
     pub registry: RegistryArgs,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct PushArgs {
+    /// An image of the cache, `oci:DIR[:REF]`, `oci-archive:FILE[:REF]` or `docker-archive:FILE[:REF]`
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Where to; where the name of the image says, when not given
+    #[arg(value_name = "REGISTRY/NAME[:TAG]")]
+    pub destination: Option<String>,
+    #[command(flatten)]
+    pub talk: TalkArgs,
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum SaveFormat {
     Docker,
     Oci,
 }
 
-pub(super) fn list(args: ImagesArgs, own: &OwnEnvironment) -> Result<ImagesConfig, Failure> {
+pub(super) fn command(args: ImagesArgs, own: &OwnEnvironment) -> Result<Command, Failure> {
+    match args.verify {
+        true => Ok(Command::Verify(VerifyConfig { images: args.repository, source: cache_only(own)? })),
+        false => Ok(Command::Images(list(args, own)?)),
+    }
+}
+
+fn list(mut args: ImagesArgs, own: &OwnEnvironment) -> Result<ImagesConfig, Failure> {
+    let repository = args.repository.pop();
+    if let Some(other) = args.repository.first() {
+        return Err(Failure::usage(format!("`{other}` is one repository too many"))
+            .with_hint(Some("one is listed at a time; several images can be named with `--verify`".to_owned())));
+    }
     let length = if args.no_trunc { Length::Full } else { Length::Truncated };
     let listing = match (args.format, args.json, args.quiet) {
         (Some(template), ..) => Listing::Docker(DockerListing { show: DockerShow::Format(template), digests: Digests::Hide, length }),
@@ -99,7 +129,22 @@ pub(super) fn list(args: ImagesArgs, own: &OwnEnvironment) -> Result<ImagesConfi
         (None, false, true) => Listing::Digests,
         (None, false, false) => Listing::Table,
     };
-    Ok(ImagesConfig { source: cache_only(own)?, listing, filters: args.filters, repository: args.repository })
+    Ok(ImagesConfig { source: cache_only(own)?, listing, filters: args.filters, repository })
+}
+
+pub(super) fn prune(args: PruneArgs, own: &OwnEnvironment) -> Result<PruneConfig, Failure> {
+    let locked = if args.keep_locked { LockedImages::Keep } else { LockedImages::AsOthers };
+    let no_age = |error| Failure::usage(error).with_hint(Some("a whole number with a unit, such as `12h`, `30d` or `4w`".to_owned()));
+    let unused_for = args.older_than.map(|text| text.parse::<Age>()).transpose().map_err(no_age)?;
+    let bytes = run::size("--max-size", args.max_size)?.map(MemorySize::bytes);
+    let limits = CacheLimits { unused_for: unused_for.map(|age| age.0), bytes, ..CacheLimits::default() };
+    let scope = match (args.all, limits.unused_for, limits.bytes) {
+        (true, ..) => PruneScope::Everything,
+        (false, None, None) => PruneScope::Unreferenced,
+        _ => PruneScope::Beyond(limits),
+    };
+    let registry = RegistryArgs { lock: args.lock, ..RegistryArgs::none() };
+    Ok(PruneConfig { scope, locked, source: run::image_source(registry, PullPolicy::Never, own)? })
 }
 
 pub(super) fn remove(args: RemoveArgs, own: &OwnEnvironment) -> Result<RemoveConfig, Failure> {
@@ -121,4 +166,9 @@ pub(super) fn save(args: SaveArgs, own: &OwnEnvironment) -> Result<SaveConfig, F
     let output = args.output.map_or(SaveOutput::Stdout, SaveOutput::File);
     let source = run::image_source(args.registry, PullPolicy::Never, own)?;
     Ok(SaveConfig { images: args.images, output, format, source, talk: run::talk(&args.talk, own) })
+}
+
+pub(super) fn push(args: PushArgs, own: &OwnEnvironment) -> Result<PushConfig, Failure> {
+    let source = run::image_source(args.registry, PullPolicy::Never, own)?;
+    Ok(PushConfig { image: args.image, destination: args.destination, source, talk: run::talk(&args.talk, own) })
 }

@@ -1,15 +1,18 @@
 //! The command line and our own variables, made into the configuration of what is to be done. Nobody else reads either.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches};
 use rootfs_cache::pull::PullPolicy;
-use rootfs_cache::store::PruneScope;
 
 mod args;
 mod batch;
+mod build;
+mod docker;
 pub mod env;
 mod images;
+mod manual;
 mod registry;
 mod run;
 mod serve;
@@ -17,13 +20,14 @@ mod trust;
 pub mod usage;
 pub mod variables;
 
-use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ProfileReader};
+use args::{Cli, CliCommand, DoctorArgs, LockArgs, LockedImagesArgs, ManArgs, ProfileReader};
 use env::OwnEnvironment;
 use usage::Ended;
 
+use crate::config::docker::{DockerCommand, Place};
 use crate::config::{
-    BatchConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig, RemoveConfig,
-    RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig,
+    BatchConfig, BuildConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig,
+    PruneConfig, PushConfig, RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig, VerifyConfig,
 };
 use crate::exit_code::Failure;
 
@@ -40,6 +44,8 @@ pub enum Command {
     Serve(Box<ServeConfig>),
     /// Run a function once for each of many events.
     Batch(Box<BatchConfig>),
+    /// Build an image.
+    Build(Box<BuildConfig>),
     /// Pull images into the cache.
     Pull {
         /// References as given.
@@ -51,6 +57,8 @@ pub enum Command {
     },
     /// List the cache's images.
     Images(ImagesConfig),
+    /// Hold images of the cache against what is known of them.
+    Verify(VerifyConfig),
     /// Remove images from the cache.
     Remove(RemoveConfig),
     /// Give an image of the cache another name.
@@ -59,13 +67,10 @@ pub enum Command {
     Load(LoadConfig),
     /// Write images to an archive.
     Save(SaveConfig),
+    /// Send an image to a registry.
+    Push(PushConfig),
     /// Remove what is not needed any more from the cache.
-    Prune {
-        /// How much of it.
-        scope: PruneScope,
-        /// The cache.
-        source: ImageSource,
-    },
+    Prune(PruneConfig),
     /// Work on a lock file.
     Lock {
         /// What is done.
@@ -83,6 +88,20 @@ pub enum Command {
     Login(LoginConfig),
     /// Forget the login to a registry.
     Logout(LogoutConfig),
+    /// Something that docker would do.
+    Docker {
+        /// What.
+        command: Box<DockerCommand>,
+        /// Where.
+        place: Box<Place>,
+    },
+    /// Write the manual.
+    Manual {
+        /// The pages: the name of a file, and what is in it (roff).
+        pages: Vec<(String, String)>,
+        /// Where they go.
+        directory: PathBuf,
+    },
     /// Try what a sandbox needs.
     Doctor {
         /// What is printed.
@@ -96,7 +115,13 @@ pub enum Command {
 
 /// Reads a command line (its first word is the program's name).
 pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
-    let line: Vec<OsString> = line.into_iter().collect();
+    let mut line: Vec<OsString> = line.into_iter().collect();
+    if let Some(ours) = docker::words(&line).and_then(docker::as_ours) {
+        line = ours;
+    } else if let Some(words) = docker::words(&line) {
+        let (command, place) = docker::read(words, own)?;
+        return Ok(Command::Docker { command: Box::new(command), place: Box::new(place) });
+    }
     let matches = Cli::command().try_get_matches_from(&line)?;
     let cli = Cli::from_arg_matches(&matches)?;
     Ok(match cli.command {
@@ -112,21 +137,20 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         }
         CliCommand::Serve(args) => Command::Serve(Box::new(serve::config(*args, own)?)),
         CliCommand::Batch(args) => Command::Batch(Box::new(batch::config(*args, own)?)),
+        CliCommand::Build(args) => Command::Build(Box::new(build::config(*args, own)?)),
         CliCommand::Pull(args) => {
             let mut source = run::image_source(args.registry, PullPolicy::Always, own)?;
             source.options.blobs = run::blobs(args.keep_blobs);
             source.required = trust::required(args.trust, own)?;
             Command::Pull { images: args.images, source, talk: run::talk(&args.talk, own) }
         }
-        CliCommand::Images(args) => Command::Images(images::list(args, own)?),
+        CliCommand::Images(args) => images::command(args, own)?,
         CliCommand::Rm(args) => Command::Remove(images::remove(args, own)?),
         CliCommand::Tag(args) => Command::Tag(TagConfig { image: args.image, name: args.name, source: cache_only(own)? }),
         CliCommand::Load(args) => Command::Load(images::load(args, own)?),
         CliCommand::Save(args) => Command::Save(images::save(args, own)?),
-        CliCommand::Prune(args) => {
-            let scope = if args.all { PruneScope::Everything } else { PruneScope::Unreferenced };
-            Command::Prune { scope, source: cache_only(own)? }
-        }
+        CliCommand::Push(args) => Command::Push(images::push(args, own)?),
+        CliCommand::Prune(args) => Command::Prune(images::prune(args, own)?),
         CliCommand::Lock(args) => {
             let (action, args) = match args {
                 LockArgs::Add(args) => (LockAction::Add, args),
@@ -140,6 +164,9 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         CliCommand::Trust(command) => Command::Trust(Box::new(trust::config(command, own)?)),
         CliCommand::Login(args) => Command::Login(registry::login(args, own)?),
         CliCommand::Logout(args) => Command::Logout(registry::logout(args, own)?),
+        CliCommand::Completions(args) => return Err(Ended::Text(manual::completions(args.shell))),
+        CliCommand::Man(ManArgs { directory: None }) => return Err(Ended::Text(manual::first_page()?)),
+        CliCommand::Man(ManArgs { directory: Some(directory) }) => Command::Manual { pages: manual::pages()?, directory },
         CliCommand::Doctor(args) => Command::Doctor { subject: subject(&args), source: cache_only(own)?, variables: own.services() },
     })
 }

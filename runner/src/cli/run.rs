@@ -11,8 +11,8 @@ use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArg
 use super::env::OwnEnvironment;
 use super::{registry, trust, variables};
 use crate::config::{
-    self, BetweenEvents, Changes, Color, CpuRule, EventsConfig, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RunConfig,
-    Stdin, Talk,
+    self, BetweenEvents, Changes, Color, CpuRule, EventsConfig, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RootAccess,
+    RunConfig, Stdin, Talk,
 };
 use crate::exit_code::Failure;
 
@@ -60,6 +60,8 @@ pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: 
         arguments,
         entrypoint: args.entrypoint,
         working_dir: config::working_dir(args.workdir).map_err(bad_config)?,
+        user: args.user,
+        root: if args.read_only == Some(true) { RootAccess::ReadOnly } else { RootAccess::Writable },
         variables: variables::given(&args.variables, &args.env_file, own).map_err(Failure::usage)?,
         own_settings: own.settings(),
         networking,
@@ -112,7 +114,7 @@ fn networking(args: &SandboxArgs) -> Result<config::Networking, Failure> {
 }
 
 /// The value of an option that is a size.
-fn size(option: &'static str, given: Option<String>) -> Result<Option<config::MemorySize>, Failure> {
+pub(super) fn size(option: &'static str, given: Option<String>) -> Result<Option<config::MemorySize>, Failure> {
     given.map(|text| text.parse()).transpose().map_err(|source| Failure::usage(BadOption { option, source }))
 }
 
@@ -177,5 +179,6 @@ pub(super) fn image_source(args: RegistryArgs, policy: PullPolicy, own: &OwnEnvi
         frozen: args.frozen,
         ..PullOptions::default()
     };
-    Ok(ImageSource { cache: own.cache(), options, required: None })
+    let cache_max = size(super::env::CACHE_MAX_SIZE, own.cache_max())?;
+    Ok(ImageSource { cache: own.cache(), options, required: None, cache_max })
 }

@@ -10,8 +10,8 @@ use super::args::{EventArgs, ImageAndArguments, SandboxArgs, ServeArgs};
 use super::env::OwnEnvironment;
 use super::run;
 use crate::config::{
-    self, BetweenEvents, Changes, DescribedFunction, Destination, EventsConfig, Keeping, ParseDestinationError, RunConfig, ServeConfig,
-    ServedFunction, ServedNames, Surplus,
+    self, BetweenEvents, Changes, DescribedFunction, Destination, Ending, EventsConfig, Keeping, ParseDestinationError, RunConfig,
+    ServeConfig, ServedFunction, ServedNames, Surplus,
 };
 use crate::exit_code::Failure;
 
@@ -55,7 +55,8 @@ pub(super) fn config(args: ServeArgs, own: &OwnEnvironment) -> Result<ServeConfi
         let hint = "serve it by itself, or invoke the functions by their names";
         return Err(Failure::usage("`--url` is for one function, and the file has several").with_hint(Some(hint.to_owned())));
     }
-    Ok(ServeConfig { functions, names, surplus, listen, url, keeping, events })
+    let ending = if args.until_stdin_ends { Ending::WithStdin } else { Ending::Signals };
+    Ok(ServeConfig { functions, names, surplus, listen, url, keeping, events, ending })
 }
 
 fn events(args: EventArgs, own: &OwnEnvironment) -> Result<EventsConfig, Failure> {
@@ -78,6 +79,13 @@ fn destination(option: &str, given: Option<String>) -> Result<Option<Destination
     let parsed = given
         .map(|text| text.parse().map_err(|error: ParseDestinationError| Failure::usage(format!("`{option}`: {error}"))))
         .transpose()?;
+    if let Some(Destination::Folder(folder)) = &parsed
+        && folder.exists()
+        && !folder.is_dir()
+    {
+        let hint = "each record is a file of its own: give a folder, which is made where there is none, or a URL";
+        return Err(Failure::usage(format!("`{option}`: `{}` is no folder", folder.display())).with_hint(Some(hint.to_owned())));
+    }
     // We may be told to work in another folder, and the next server of this kind is.
     Ok(parsed.map(|destination| match destination {
         Destination::Folder(folder) => Destination::Folder(std::path::absolute(&folder).unwrap_or(folder)),

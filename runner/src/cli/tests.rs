@@ -1,10 +1,11 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rootfs_cache::pull::KeepBlobs;
+use rootfs_cache::store::{CacheLimits, PruneScope};
 
 use super::*;
-use crate::config::Listing;
-use crate::config::{Color, Loudness, ResultFormat, Stdin};
+use crate::config::{Color, Listing, LockedImages, Loudness, ResultFormat, Stdin};
 use crate::sandbox::Access;
 
 fn own() -> OwnEnvironment {
@@ -172,8 +173,17 @@ fn other_commands() {
     assert!(matches!(read_line(&["images", "--json"]), Ok(Command::Images(ImagesConfig { listing: Listing::Json, .. }))));
     assert!(matches!(read_line(&["images"]), Ok(Command::Images(ImagesConfig { listing: Listing::Table, .. }))));
     assert!(matches!(read_line(&["rm", "a"]), Ok(Command::Remove(config)) if config.images == ["a"]));
-    assert!(matches!(read_line(&["prune", "-af"]), Ok(Command::Prune { scope: PruneScope::Everything, .. })));
-    assert!(matches!(read_line(&["prune"]), Ok(Command::Prune { scope: PruneScope::Unreferenced, .. })));
+    let prune = |line: &[&str]| match read_line(line) {
+        Ok(Command::Prune(config)) => (config.scope, config.locked),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(prune(&["prune", "-af"]), (PruneScope::Everything, LockedImages::AsOthers));
+    assert_eq!(prune(&["prune"]), (PruneScope::Unreferenced, LockedImages::AsOthers));
+    let limits = CacheLimits { unused_for: Some(Duration::from_secs(30 * 86_400)), bytes: Some(10 << 30), ..CacheLimits::default() };
+    let line = ["prune", "--max-size", "10g", "--older-than", "30d", "--keep-locked"];
+    assert_eq!(prune(&line), (PruneScope::Beyond(limits), LockedImages::Keep));
+    assert!(matches!(read_line(&["images", "--verify", "a", "b"]), Ok(Command::Verify(config)) if config.images == ["a", "b"]));
+    assert!(matches!(read_line(&["images", "a"]), Ok(Command::Images(config)) if config.repository.as_deref() == Some("a")));
     assert!(matches!(read_line(&["lock", "verify"]), Ok(Command::Lock { action: LockAction::Verify, images, .. }) if images.is_empty()));
     assert!(matches!(read_line(&["doctor", "--json"]), Ok(Command::Doctor { subject: DoctorSubject::Json, .. })));
     assert!(matches!(read_line(&["--version"]), Err(Ended::Text(text)) if text.starts_with("undocked ")));
@@ -211,6 +221,11 @@ fn refusals() {
         (&["run", "-v", "/none/such:/x", "host"], 125, "the host path `/none/such` of a volume does not exist", "docker would make"),
         (&["run", "-v", "/tmp:/opt", "--layer", "/usr", "host"], 2, "`--layer` and a volume both want `/opt`", "--layer"),
         (&["run", "UPPER CASE"], 2, "image reference", ""),
+        (&["images", "a", "b"], 2, "`a` is one repository too many", "--verify"),
+        (&["images", "--verify", "--json"], 2, "cannot be used with", "--help"),
+        (&["prune", "--older-than", "30"], 2, "`30` is no age", "30d"),
+        (&["prune", "--max-size", "much"], 2, "`--max-size` cannot be used", ""),
+        (&["prune", "-a", "--max-size", "1g"], 2, "cannot be used with", ""),
         (&["imagse"], 2, "unknown command `imagse`", "did you mean `images`?"),
         (&[], 2, "no command given", "undocked --help"),
         (&["pull"], 2, "`IMAGE` is missing", ""),

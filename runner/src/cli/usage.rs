@@ -2,7 +2,7 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::exit_code::Failure;
+use crate::exit_code::{ExitCode, Failure};
 
 /// How reading the command line ends when it is not a command to carry out.
 #[derive(Debug)]
@@ -11,6 +11,13 @@ pub enum Ended {
     Text(String),
     /// The command line makes no sense.
     Wrong(Failure),
+    /// The same, in words that others read: print this on stderr as it is.
+    Said {
+        /// The words.
+        text: String,
+        /// The exit code.
+        code: ExitCode,
+    },
 }
 
 impl From<Failure> for Ended {

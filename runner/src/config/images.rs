@@ -1,8 +1,12 @@
 //! What is done with the images of the cache: listing, removing, naming, saving, loading, pushing.
 
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
 
 pub use rootfs_cache::export::ArchiveFormat;
+
+use rootfs_cache::store::PruneScope;
 
 use super::{ImageSource, Talk};
 
@@ -70,6 +74,64 @@ pub enum Length {
     Truncated,
     /// The whole digest.
     Full,
+}
+
+/// Images to be held against what is known of them.
+#[derive(Debug, Clone)]
+pub struct VerifyConfig {
+    /// References, IDs or digests; all images when there is none.
+    pub images: Vec<String>,
+    /// The cache.
+    pub source: ImageSource,
+}
+
+/// What is to be removed because it is not needed any more.
+#[derive(Debug, Clone)]
+pub struct PruneConfig {
+    /// How much.
+    pub scope: PruneScope,
+    /// What becomes of images that lock files name.
+    pub locked: LockedImages,
+    /// The cache, and the lock files.
+    pub source: ImageSource,
+}
+
+/// What becomes of images that the user's and the project's lock files name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockedImages {
+    /// They stay.
+    Keep,
+    /// They are like others.
+    AsOthers,
+}
+
+/// How long something was not used: a whole number and a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Age(pub Duration);
+
+/// Why a text is no age.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("`{0}` is no age: a whole number and s, m, h, d or w are wanted, such as `30d`")]
+pub struct ParseAgeError(String);
+
+impl FromStr for Age {
+    type Err = ParseAgeError;
+
+    fn from_str(text: &str) -> Result<Self, ParseAgeError> {
+        let refused = || ParseAgeError(text.to_owned());
+        let unit_at = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(refused)?;
+        let (number, unit) = text.split_at(unit_at);
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            "w" => 7 * 86_400,
+            _ => return Err(refused()),
+        };
+        let whole = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds)).ok_or_else(refused)?;
+        Ok(Self(Duration::from_secs(whole)))
+    }
 }
 
 /// Images to be removed from the cache.
@@ -158,4 +220,19 @@ pub struct PushConfig {
     pub source: ImageSource,
     /// What is said.
     pub talk: Talk,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages() {
+        for (text, seconds) in [("0s", 0), ("90s", 90), ("5m", 300), ("24h", 86_400), ("30d", 2_592_000), ("2w", 1_209_600)] {
+            assert_eq!(text.parse(), Ok(Age(Duration::from_secs(seconds))), "{text}");
+        }
+        for text in ["", "d", "30", "-1d", "1.5d", "1 d", "1y", "99999999999999999999d", "9999999999999999999w"] {
+            assert_eq!(text.parse::<Age>(), Err(ParseAgeError(text.to_owned())));
+        }
+    }
 }

@@ -11,6 +11,11 @@ pub enum CpuRule {
     Unlimited,
     /// As on Lambda: a share that grows with the memory.
     Lambda,
+    /// So much of one processor's time, or of several: 100 000 is one.
+    Share {
+        /// Microseconds of 100 ms.
+        micros_per_100_ms: u64,
+    },
 }
 
 impl CpuRule {
@@ -20,6 +25,7 @@ impl CpuRule {
         const MB_PER_CPU: u64 = 1769;
         let cpu = match self {
             Self::Unlimited => None,
+            Self::Share { micros_per_100_ms } => Some(CpuShare { micros_per_100_ms }),
             Self::Lambda => Some(CpuShare { micros_per_100_ms: u64::from(said.mb()) * 100_000 / MB_PER_CPU }),
         };
         Limits { memory_bytes: limit.map(MemorySize::bytes), cpu }

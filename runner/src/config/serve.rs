@@ -30,6 +30,17 @@ pub struct ServeConfig {
     pub keeping: Keeping,
     /// What becomes of queued events.
     pub events: EventsConfig,
+    /// What ends it, beside signals.
+    pub ending: Ending,
+}
+
+/// What ends a server, beside signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Nothing.
+    Signals,
+    /// The end of our standard input: a program that started us holds the other end, and is gone then, however it went.
+    WithStdin,
 }
 
 /// One function, served.

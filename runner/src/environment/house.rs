@@ -24,7 +24,7 @@ use crate::api::{Api, Call, Metadata, Ticket};
 use crate::lambda::{Input, LogEvent, PlatformError, Program, RuntimeEnd};
 use crate::report::{OutputStream, Report};
 use crate::sandbox::network::Told;
-use crate::sandbox::{LaunchError, Launcher, ProgramEnd, Volume};
+use crate::sandbox::{LaunchError, Launcher, Launching, ProgramEnd, Sandbox, Volume};
 
 /// How the programs of an environment live together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +40,22 @@ enum Living {
 pub(super) enum Stir {
     /// Something happened in the sandbox.
     Happened(Happened),
+    /// The sandbox that was being started runs, or does not.
+    Launched(Box<Result<Sandbox, LaunchError>>),
     /// There is room for output again.
     Room,
     /// Something is to be said.
     Told(Told),
     /// A socket inside is wanted.
     Socket,
+}
+
+/// A sandbox that is being started.
+#[derive(Debug)]
+struct Coming {
+    sandbox: Launching,
+    /// What is to be started in it.
+    programs: Vec<Program>,
 }
 
 /// The sandbox of an environment, when there is one, and all around it.
@@ -59,6 +69,8 @@ pub(super) struct House<'a> {
     metadata: Option<Arc<Metadata>>,
     living: Living,
     running: Option<Running>,
+    /// The sandbox to come, where programs come one by one: whatever else runs on our thread goes on meanwhile.
+    coming: Option<Coming>,
     pub(super) report: &'a mut Report,
     pub(super) telemetry: Telemetry,
     wires: Wires,
@@ -91,6 +103,7 @@ impl<'a> House<'a> {
             metadata,
             living,
             running: None,
+            coming: None,
             report,
             telemetry,
             wires,
@@ -111,7 +124,7 @@ impl<'a> House<'a> {
     /// Waits until something happens in or around the sandbox. May be dropped and called anew at any time.
     pub(super) async fn stirs(&mut self) -> Stir {
         self.drained = false;
-        let Self { running, report, connections, wires, .. } = self;
+        let Self { running, coming, report, connections, wires, .. } = self;
         let has_room = report.has_room();
         let wanted = if has_room { Wanted::Yes } else { Wanted::No };
         let happens = async {
@@ -120,9 +133,16 @@ impl<'a> House<'a> {
                 None => std::future::pending().await,
             }
         };
+        let launches = async {
+            match coming {
+                Some(coming) => coming.sandbox.launched().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             happened = happens => Stir::Happened(happened),
+            launched = launches => Stir::Launched(Box::new(launched)),
             () = report.room(), if !has_room => Stir::Room,
             told = connections.logged(), if has_room => Stir::Told(told),
             () = wires.wanted() => Stir::Socket,
@@ -131,26 +151,44 @@ impl<'a> House<'a> {
 
     /// Starts a program, in a fresh sandbox if there is none. What follows from it, if anything does.
     pub(super) fn start(&mut self, program: Program) -> Result<Option<Input<Ticket>>, EnvironmentError> {
-        let fault = match self.try_start(&program)? {
-            Ok(()) => return Ok(None),
-            Err(error) => match (function_fault(error).map_err(|source| EnvironmentError::Launch { source })?, path_of(&program)) {
-                (PlatformError::NotExecuted { reason, .. }, Some(path)) => PlatformError::ExtensionLaunchError { path, reason },
-                (PlatformError::NoBootstrap { .. }, Some(path)) => {
-                    PlatformError::ExtensionLaunchError { path, reason: "no such file or directory".to_owned() }
+        if let Some(coming) = &mut self.coming {
+            coming.programs.push(program);
+            return Ok(None);
+        }
+        let started = match (&self.running, self.living) {
+            (Some(_), Living::Together) => self.join(&program)?,
+            (Some(_), Living::Alone) => Ok(()),
+            (None, Living::Alone) => self.launch_alone()?,
+            (None, Living::Together) => match self.begin_launch()? {
+                Ok(sandbox) => {
+                    self.coming = Some(Coming { sandbox, programs: vec![program] });
+                    return Ok(None);
                 }
-                (fault, _) => fault,
+                Err(error) => Err(error),
             },
         };
-        Ok(Some(Input::NotStarted(program, fault)))
+        started.err().map(|error| not_started(program, error)).transpose()
     }
 
-    fn try_start(&mut self, program: &Program) -> Result<Result<(), LaunchError>, EnvironmentError> {
-        if self.running.is_none()
-            && let Err(error) = self.launch()?
-        {
-            return Ok(Err(error));
+    /// Moves into the sandbox that was being started, with the programs that wait for it. What follows from it.
+    pub(super) fn launched(&mut self, launched: Result<Sandbox, LaunchError>) -> Result<Vec<Input<Ticket>>, EnvironmentError> {
+        let programs = self.coming.take().map(|coming| coming.programs).unwrap_or_default();
+        let mut programs = programs.into_iter();
+        let mut inputs = Vec::new();
+        match launched {
+            Ok(sandbox) => self.move_in(sandbox)?,
+            // Whoever comes next may try again.
+            Err(error) => inputs.extend(programs.next().map(|program| not_started(program, error)).transpose()?),
         }
-        let (Some(running), Living::Together) = (&mut self.running, self.living) else { return Ok(Ok(())) };
+        for program in programs {
+            inputs.extend(self.start(program)?);
+        }
+        Ok(inputs)
+    }
+
+    /// Starts a program in the sandbox that runs.
+    fn join(&mut self, program: &Program) -> Result<Result<(), LaunchError>, EnvironmentError> {
+        let Some(running) = &mut self.running else { return Ok(Ok(())) };
         let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| watch(error.into()));
         let (program_of_sandbox, frames) = match program {
             Program::Runtime => {
@@ -171,16 +209,24 @@ impl<'a> House<'a> {
         }
     }
 
-    fn launch(&mut self) -> Result<Result<(), LaunchError>, EnvironmentError> {
+    /// Starts the sandbox with the runtime in it, the fastest way.
+    fn launch_alone(&mut self) -> Result<Result<(), LaunchError>, EnvironmentError> {
         self.shown = identities(&self.blueprint);
-        let plan = match self.living {
-            Living::Alone => self.blueprint.alone(self.runtime_api),
-            Living::Together => self.blueprint.several(),
-        };
-        let mut sandbox = match self.launcher.launch(plan.map_err(|source| EnvironmentError::Plan { source })?) {
-            Ok(sandbox) => sandbox,
-            Err(error) => return Ok(Err(error)),
-        };
+        let plan = self.blueprint.alone(self.runtime_api).map_err(|source| EnvironmentError::Plan { source })?;
+        match self.launcher.launch(plan) {
+            Ok(sandbox) => self.move_in(sandbox).map(Ok),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    /// Has a sandbox started in which programs will be.
+    fn begin_launch(&mut self) -> Result<Result<Launching, LaunchError>, EnvironmentError> {
+        self.shown = identities(&self.blueprint);
+        let plan = self.blueprint.several().map_err(|source| EnvironmentError::Plan { source })?;
+        Ok(self.launcher.launch_aside(plan))
+    }
+
+    fn move_in(&mut self, mut sandbox: Sandbox) -> Result<(), EnvironmentError> {
         let api = Api { calls: self.calls.clone(), metadata: self.metadata.clone() };
         let serving = self.connections.serve(&mut sandbox, self.outside.as_ref(), api);
         let serving = serving.map_err(|source| EnvironmentError::Connect { source })?;
@@ -193,14 +239,19 @@ impl<'a> House<'a> {
             self.report.note(&format!("undocked: {warning}"));
             self.warned = true;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
-    /// Sends a signal to a program. What it did not reach has ended.
-    pub(super) fn signal(&mut self, program: &Program, signal: i32) {
-        if let Some(running) = &mut self.running {
-            let _ = running.signal(program, signal);
+    /// Sends a signal to a program. What it did not reach has ended; what follows if it has not begun.
+    pub(super) fn signal(&mut self, program: Program, signal: i32) -> Option<Input<Ticket>> {
+        if let Some(coming) = &mut self.coming {
+            coming.programs.retain(|other| *other != program);
+            return Some(Input::Ended(program, RuntimeEnd::Signaled { signal, core_dumped: false }));
         }
+        if let Some(running) = &mut self.running {
+            let _ = running.signal(&program, signal);
+        }
+        None
     }
 
     /// Has the next start find what is there now: a fresh sandbox, if a folder or file that is shown inside was replaced by another.
@@ -212,6 +263,8 @@ impl<'a> House<'a> {
     pub(super) fn kill_all(&mut self, now: Duration) -> Option<Input<Ticket>> {
         self.thaw();
         self.clearing = true;
+        // What is being started is killed as soon as it is there.
+        self.coming = None;
         if let Some(running) = &mut self.running {
             if std::mem::take(&mut self.renew) {
                 running.kill();
@@ -285,6 +338,12 @@ impl<'a> House<'a> {
 
     /// Kills and reaps the sandbox, if there is one.
     pub(super) async fn clear_away(&mut self, is_complete: bool, now: Duration) -> Result<(), EnvironmentError> {
+        if let Some(mut coming) = self.coming.take()
+            && let Ok(mut sandbox) = coming.sandbox.launched().await
+        {
+            sandbox.kill();
+            sandbox.ended().await.map_err(watch)?;
+        }
         if let Some(mut running) = self.running.take() {
             running.kill();
             running.reap().await.map_err(watch)?;
@@ -360,6 +419,18 @@ impl<'a> House<'a> {
     pub(super) async fn flush_telemetry(&mut self, now: Duration) {
         self.telemetry.flush(tokio::time::Instant::now(), now).await;
     }
+}
+
+/// What follows from an error that is the function's own.
+fn not_started(program: Program, error: LaunchError) -> Result<Input<Ticket>, EnvironmentError> {
+    let fault = match (function_fault(error).map_err(|source| EnvironmentError::Launch { source })?, path_of(&program)) {
+        (PlatformError::NotExecuted { reason, .. }, Some(path)) => PlatformError::ExtensionLaunchError { path, reason },
+        (PlatformError::NoBootstrap { .. }, Some(path)) => {
+            PlatformError::ExtensionLaunchError { path, reason: "no such file or directory".to_owned() }
+        }
+        (fault, _) => fault,
+    };
+    Ok(Input::NotStarted(program, fault))
 }
 
 /// The device and number of everything that is shown inside.

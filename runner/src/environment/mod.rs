@@ -25,6 +25,7 @@ mod task;
 pub mod telemetry;
 #[cfg(test)]
 mod tests;
+pub mod user;
 pub mod variables;
 mod wires;
 

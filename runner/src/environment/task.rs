@@ -190,6 +190,10 @@ impl<'a> Environment<'a> {
                 Taken::TooLarge => self.apply([Input::StreamTooLarge]),
                 Taken::Added => Ok(()),
             },
+            Wake::Stir(Stir::Launched(launched)) => {
+                let inputs = self.house.launched(*launched)?;
+                self.apply_all(inputs)
+            }
             Wake::Stir(Stir::Happened(happened)) => self.happened(happened).await,
             Wake::Stir(Stir::Told(told)) => {
                 self.house.report.note(&format!("undocked: {told}"));
@@ -256,8 +260,8 @@ impl<'a> Environment<'a> {
     fn perform(&mut self, effect: Effect<Ticket>) -> Result<Option<Input<Ticket>>, EnvironmentError> {
         match effect {
             Effect::Start(program) => return self.house.start(program),
-            Effect::Terminate(program) => self.house.signal(&program, libc::SIGTERM),
-            Effect::Kill(program) => self.house.signal(&program, libc::SIGKILL),
+            Effect::Terminate(program) => return Ok(self.house.signal(program, libc::SIGTERM)),
+            Effect::Kill(program) => return Ok(self.house.signal(program, libc::SIGKILL)),
             Effect::KillAll => return Ok(self.house.kill_all(now().since_epoch)),
             // The runtime has nothing to do before its next call: the client comes first.
             Effect::Answer(ticket, answer @ Answer::Accepted) => self.late.push((ticket, answer)),

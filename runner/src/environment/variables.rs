@@ -54,7 +54,8 @@ impl EnvVars {
         }
     }
 
-    fn set_missing(&mut self, name: &str, value: &str) {
+    /// Sets `name` where nothing is said of it.
+    pub fn set_missing(&mut self, name: &str, value: &str) {
         if self.get(name).is_none() {
             self.set(name, value);
         }

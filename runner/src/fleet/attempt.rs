@@ -7,7 +7,7 @@ use super::answer::{self, Caller};
 use super::pool::Warm;
 use crate::api::invoke::InvokeReply;
 use crate::environment::{Answer, Broken, Finished, Work};
-use crate::lambda::{Invocation, InvokeRefusal, ReportStatus};
+use crate::lambda::{Invocation, InvokeRefusal};
 
 /// So many environments may end before they take a job: one may have ended while it was idle, several are a fault.
 const MOST_REFUSALS: u32 = 3;
@@ -76,7 +76,7 @@ fn broken(caller: Caller, why: Broken) -> AttemptEnd {
 
 /// The environment after an invocation.
 pub(super) fn after(mut warm: Warm, finished: &Finished) -> Warm {
-    warm.is_cold = finished.status != ReportStatus::Success;
+    warm.is_cold = !finished.status.keeps_the_runtime();
     warm
 }
 

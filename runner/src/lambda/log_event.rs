@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{ErrorType, ExtensionEvent, ExtensionState, PlatformError, RequestId, TelemetryApi, TelemetryStream};
+use bytes::Bytes;
+
+use super::{ErrorKind, ErrorType, ExtensionEvent, ExtensionState, FunctionError, PlatformError, RequestId, TelemetryApi, TelemetryStream};
 use crate::function::{MemorySize, Timeout};
 
 /// One entry of the platform in a function's log.
@@ -232,15 +234,32 @@ fn to_hundredths(duration: Duration) -> Duration {
     Duration::from_micros(u64::try_from(hundredths * 10).unwrap_or(u64::MAX))
 }
 
-/// Whether an invocation's phase went as it should. An error the handler raised is no failure of the phase.
+/// Whether an invocation's phase went as it should.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportStatus {
     /// It did.
     Success,
+    /// It did, and the answer is an error that the function reported: the runtime lives on, and the log's line says nothing of it.
+    Reported(ErrorType),
     /// It passed its deadline.
     Timeout,
     /// The runtime failed.
     Error(ErrorType),
+}
+
+impl ReportStatus {
+    /// That of an invocation whose runtime gave the answer itself.
+    pub(super) fn of_answer(result: &Result<Bytes, FunctionError>) -> Self {
+        match result.as_ref().map_err(|error| &error.kind) {
+            Err(ErrorKind::Handler(error_type)) => Self::Reported(error_type.clone()),
+            _ => Self::Success,
+        }
+    }
+
+    /// Whether the runtime is as it was, ready for more.
+    pub fn keeps_the_runtime(&self) -> bool {
+        matches!(self, Self::Success | Self::Reported(_))
+    }
 }
 
 #[cfg(test)]

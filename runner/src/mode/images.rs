@@ -1,22 +1,25 @@
 //! `undocked images`, `rm` and `prune`: what is in the cache, and what need not be.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use indicatif::{HumanBytes, HumanDuration};
+use rootfs_cache::digest::Digest;
 use rootfs_cache::local::{FoundImage, find};
 use rootfs_cache::reference::RegistryReference;
-use rootfs_cache::store::{Cache, CacheError, ImageSummary, PruneScope, Pruned};
+use rootfs_cache::store::{Cache, CacheError, CacheLimits, ImageSummary, PruneScope, Pruned};
 use serde::Serialize;
 
 use super::{open_cache, print};
-use crate::config::{DockerListing, Force, ImageSource, ImagesConfig, Length, Listing, RemoveConfig};
+use crate::config::{DockerListing, Force, ImageSource, ImagesConfig, Length, Listing, LockedImages, PruneConfig, RemoveConfig};
 use crate::exit_code::{ExitCode, Failure};
 use crate::sandbox::run_folder;
 
 mod docker;
 mod glob;
+pub mod verify;
 
 pub use docker::ImageRow;
 use docker::Named;
@@ -71,7 +74,7 @@ fn docker_rows(config: &ImagesConfig, listing: &DockerListing) -> Result<Vec<Ima
 fn rows_in(config: &ImagesConfig, length: Length) -> Result<Vec<ImageRow>, Failure> {
     let filter = Filter::new(config)?;
     let images = open_cache(&config.source)?.images().map_err(failed)?;
-    Ok(docker::rows(&images, &|named| filter.keeps(named), length, Utc::now()))
+    Ok(docker::rows(&images, &|named| filter.keeps(named), length, SystemTime::now().into()))
 }
 
 /// Which images are listed.
@@ -207,14 +210,51 @@ fn shown(name: &str) -> String {
     name.parse::<RegistryReference>().map_or_else(|_| name.to_owned(), |name| name.familiar())
 }
 
-/// Removes what no image needs, or every image, too.
-pub fn prune(source: &ImageSource, scope: PruneScope) -> Result<ExitCode, Failure> {
-    let cache: Cache = open_cache(source)?;
+/// Removes what no image needs, and images as far as that is asked for.
+pub fn prune(config: &PruneConfig) -> Result<ExitCode, Failure> {
+    let cache: Cache = open_cache(&config.source)?;
     run_folder::sweep(&run_folder::parent(cache.root()));
+    let mut scope = config.scope.clone();
+    if config.locked == LockedImages::Keep {
+        let keep = locked_images(&cache, &config.source)?;
+        scope = match scope {
+            PruneScope::Unreferenced => PruneScope::Unreferenced,
+            PruneScope::Beyond(limits) => PruneScope::Beyond(CacheLimits { keep, ..limits }),
+            PruneScope::Everything => PruneScope::Beyond(CacheLimits { unused_for: Some(Duration::ZERO), keep, ..CacheLimits::default() }),
+        };
+    }
     let pruned = cache.prune(scope).map_err(failed)?;
     tell(&pruned)?;
     tell_what_stays(&pruned);
     Ok(ExitCode::SUCCESS)
+}
+
+/// The images of the cache that lock files name or pin.
+fn locked_images(cache: &Cache, source: &ImageSource) -> Result<BTreeSet<Digest>, Failure> {
+    let locked = source.options.locks.images().map_err(|error| {
+        let hint = "without `--keep-locked` lock files do not matter".to_owned();
+        Failure::could_not_run(error).with_hint(Some(hint))
+    })?;
+    let pinned: BTreeSet<Digest> = locked.iter().filter_map(|image| Some(image.pin.as_ref()?.manifest)).collect();
+    let named: BTreeSet<_> = locked.iter().map(|image| (image.reference.to_string(), image.platform.to_string())).collect();
+    let mut images = cache.images().map_err(failed)?;
+    images.retain(|image| pinned.contains(&image.manifest) || image.names.iter().any(|name| named.contains(name)));
+    Ok(images.into_iter().map(|image| image.manifest).collect())
+}
+
+/// Makes room after a pull where a limit is set, by the images that were not used for longest. What was pulled is in use, and stays. What could not be done is
+/// said, and does no harm to what the image was pulled for.
+pub(super) fn make_room(cache: &Cache, source: &ImageSource, tell: &dyn Fn(&str)) {
+    let Some(most) = source.cache_max else { return };
+    let limits = CacheLimits { bytes: Some(most.bytes()), ..CacheLimits::default() };
+    match cache.prune(PruneScope::Beyond(limits)) {
+        Ok(pruned) => {
+            for image in &pruned.images {
+                tell(&format!("{image} was removed from the cache, which may take {}", HumanBytes(most.bytes())));
+            }
+        }
+        Err(error) => tell(&format!("no room could be made in the cache: {}", failed(error))),
+    }
 }
 
 /// Says what was removed.
@@ -247,10 +287,6 @@ fn failed(error: CacheError) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use rootfs_cache::digest::Digest;
-
     use super::*;
 
     fn image(seed: &[u8], names: &[&str]) -> ImageSummary {

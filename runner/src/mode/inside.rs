@@ -9,12 +9,16 @@ use rootfs_cache::rootfs::Rootfs;
 
 mod names;
 mod places;
+mod writable;
+
+pub(super) use writable::{APT_SETTINGS, APT_VARIABLE};
 
 use super::cache_root;
 use super::signals::Signals;
 use crate::config::{ImageSource, RunConfig};
 use crate::environment::identity::{HOST_IDENTITY, Identity, ImageRoot};
 use crate::environment::layers::{self, MergeError};
+use crate::environment::mount_points::PlaceError;
 use crate::environment::variables::EnvVars;
 use crate::environment::{Blueprint, extensions, mount_points};
 use crate::exit_code::Failure;
@@ -24,6 +28,7 @@ use crate::sandbox::{
     Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, IsolationChoice, Limits, MadeFile, Network, RootSource, SandboxRequest,
     Stdio, Volume,
 };
+use crate::writable::WritableRoot;
 
 /// The host name inside.
 const HOSTNAME: &str = "lambda";
@@ -52,7 +57,9 @@ pub(super) struct Inside {
 
 /// The userland a run takes place in.
 #[derive(Debug)]
-pub(super) enum Userland {
+pub(super) enum Userland<'a> {
+    /// A root that may be written to, by this user.
+    Writable(&'a WritableRoot, InnerIdentity),
     /// An unpacked image.
     Image(Rootfs, ImageRoot),
     /// This machine's.
@@ -84,7 +91,12 @@ impl From<Failure> for NotInside {
 
 impl Inside {
     /// Puts it together; layers may have to be copied, until a signal comes.
-    pub(super) async fn prepare(config: &RunConfig, userland: Userland, needs: Needs, signals: &mut Signals) -> Result<Self, NotInside> {
+    pub(super) async fn prepare(
+        config: &RunConfig,
+        userland: Userland<'_>,
+        needs: Needs,
+        signals: &mut Signals,
+    ) -> Result<Self, NotInside> {
         let Needs { limits, helpers } = needs;
         let mut folder = LazyFolder { source: &config.images, made: None };
         places::check(&config.volumes, &userland)?;
@@ -98,19 +110,24 @@ impl Inside {
         let names = names::files(config);
         let mut files: Vec<_> = helpers.into_iter().filter(|helper| is_free(&volumes, &helper.path)).collect();
         let extensions;
+        let (mut filter, mut tmp_size_bytes) = (config.filter.clone(), config.tmp_size.bytes());
         let (root, ids, rootfs) = match userland {
             Userland::Host(mut root) => {
                 extensions = extensions::names(&volumes, None);
                 names::show_on_host(&mut root, names);
                 (RootSource::Host(places::on_host(root, &config.volumes)), HOST_IDENTITY, None)
             }
+            Userland::Writable(root, ids) => {
+                extensions = Vec::new();
+                writable::show(root, config, &working_dir, (&mut files, &mut volumes))?;
+                filter = writable::filter(config, ids);
+                tmp_size_bytes = writable::SHARED_MEMORY_BYTES;
+                (root.source(), ids, None)
+            }
             Userland::Image(rootfs, image) => {
                 let ids = show_databases(&image, names, (&mut files, &mut volumes), &mut folder)?;
                 extensions = extensions::names(&volumes, Some(&image));
-                let (root, parts) = mount_points::root(rootfs.path(), &volumes).map_err(|error| {
-                    let hint = error.hint();
-                    Failure::could_not_run(error).with_hint(hint)
-                })?;
+                let (root, parts) = mount_points::root(rootfs.path(), &volumes).map_err(no_place)?;
                 volumes.extend(parts);
                 (root, ids, Some(rootfs))
             }
@@ -124,14 +141,19 @@ impl Inside {
             identity: ids,
             network: config.networking.network,
             working_dir,
-            tmp_size_bytes: config.tmp_size.bytes(),
+            tmp_size_bytes,
             limits,
             extensions,
-            filter: config.filter.clone(),
+            filter,
             _rootfs: rootfs,
             _folder: folder.made,
             merged,
         })
+    }
+
+    /// Another root in place of the one that was refused.
+    pub(super) fn with_root(self, root: RootSource) -> Self {
+        Self { root, ..self }
     }
 
     /// Copies layers that are copies again, in their place. Blocks.
@@ -143,6 +165,16 @@ impl Inside {
             removed.map_err(Failure::could_not_run)?;
         }
         layers::merge(layers, target, &AtomicBool::new(false)).map_err(Failure::could_not_run)
+    }
+
+    /// The host name inside.
+    pub(super) fn hostname(&self) -> &'static str {
+        HOSTNAME
+    }
+
+    /// Whether a file is made for the sandbox.
+    pub(super) fn has_file(&self, path: &str) -> bool {
+        self.files.iter().any(|file| file.path == Path::new(path))
     }
 
     /// What environments of a function are made of.
@@ -173,6 +205,11 @@ impl Inside {
             filter: self.filter.clone(),
         }
     }
+}
+
+fn no_place(error: PlaceError) -> Failure {
+    let hint = error.hint();
+    Failure::could_not_run(error).with_hint(hint)
 }
 
 /// A run's folder, made when it is needed.
@@ -225,12 +262,13 @@ async fn opt(config: &RunConfig, folder: &mut LazyFolder<'_>, signals: &mut Sign
     Ok(Some(target))
 }
 
-fn working_dir(config: &RunConfig, userland: &Userland) -> PathBuf {
+fn working_dir(config: &RunConfig, userland: &Userland<'_>) -> PathBuf {
+    let of_image =
+        |rootfs: &Rootfs| rootfs.config().working_dir.as_deref().filter(|dir| !dir.is_empty()).map_or_else(|| "/".into(), PathBuf::from);
     let default = || match userland {
         Userland::Host(_) => PathBuf::from("/var/task"),
-        Userland::Image(rootfs, _) => {
-            rootfs.config().working_dir.as_deref().filter(|dir| !dir.is_empty()).map_or_else(|| "/".into(), PathBuf::from)
-        }
+        Userland::Writable(root, _) => of_image(root.rootfs()),
+        Userland::Image(rootfs, _) => of_image(rootfs),
     };
     config.working_dir.clone().unwrap_or_else(default)
 }

@@ -1,16 +1,20 @@
 //! `undocked run`: one image, one function, one answer; or one plain command.
 
 use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use rootfs_cache::pull::PullPolicy;
+use rootfs_cache::rootfs::Rootfs;
 
-use super::inside::{Inside, NotInside};
+use super::inside::{Inside, NotInside, Userland};
 use super::signals::Signals;
+use super::underway::Underway;
 use super::work::{self, Purpose, Work};
-use super::{async_runtime, print, serve, shell, stay_open};
-use crate::config::{Color, Loudness, ResultFormat, RunConfig, Stdin};
+use super::writable::{self, PlainCommand};
+use super::{async_runtime, cache_root, print, serve, shell, stay_open};
+use crate::config::{Color, Loudness, ResultFormat, RootAccess, RunConfig, Stdin};
 use crate::environment::entry::Event;
 use crate::environment::variables::{self, EnvVars};
 use crate::environment::{EnvironmentError, Ran, Run, run_once};
@@ -20,36 +24,72 @@ use crate::lambda::Outcome;
 use crate::report::{self, Report, RunResult, result_line};
 use crate::sandbox::network::{HOST_NAME, HostAddress, HostEntry, LogConnections, NetworkChoice, Networking, Protocol, PublishedPort};
 use crate::sandbox::{Command, Input, Launcher, Network, Output, Stdio};
+use crate::writable::WritableRoot;
 
 /// Why a run was not done.
 #[derive(Debug)]
 pub(super) struct NotRun {
     failure: Failure,
-    /// Whether the host's network may do where the one that was asked for cannot be had.
-    is_of_network: bool,
+    lacks: Lacks,
+}
+
+/// What cannot be had here, where something else may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lacks {
+    /// Nothing of the kind.
+    Nothing,
+    /// The network that was asked for; the host's may do.
+    Network,
+    /// An overlay for a root that may be written to; a copy may do.
+    Overlay,
+    /// A root that may be written to; one that may not may do.
+    WritableRoot,
 }
 
 impl NotRun {
-    pub(super) fn new(failure: Failure, is_of_network: bool) -> Self {
-        Self { failure, is_of_network }
+    pub(super) fn new(failure: Failure, lacks: Lacks) -> Self {
+        Self { failure, lacks }
+    }
+
+    /// Whether it was not done for lack of this.
+    pub(super) fn lacks(&self, what: Lacks) -> bool {
+        self.lacks == what
+    }
+
+    /// What is said.
+    pub(super) fn into_failure(self) -> Failure {
+        self.failure
     }
 }
 
 impl From<Failure> for NotRun {
     fn from(failure: Failure) -> Self {
-        Self { failure, is_of_network: false }
+        Self { failure, lacks: Lacks::Nothing }
     }
 }
 
-/// Runs what `config` says; on the host's network where none of its own is granted, nobody asked for one by name and nothing that was asked for hangs on it.
+/// Runs what `config` says.
 pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
+    run_told(config, &Underway::default())
+}
+
+/// The same; `underway` is told once it runs, or listens.
+pub(super) fn run_told(config: &RunConfig, underway: &Underway) -> Result<ExitCode, Failure> {
     let mut event = None;
-    let not_run = match attempt(config, &mut event, without_effect(&config.networking)) {
+    with_a_network(config, |config, said| attempt(config, &mut event, said, underway))
+}
+
+/// On the host's network where none of its own is granted, nobody asked for one by name and nothing that was asked for hangs on it.
+pub(super) fn with_a_network(
+    config: &RunConfig,
+    mut attempt: impl FnMut(&RunConfig, Option<&str>) -> Result<ExitCode, NotRun>,
+) -> Result<ExitCode, Failure> {
+    let not_run = match attempt(config, without_effect(&config.networking)) {
         Ok(code) => return Ok(code),
         Err(not_run) => not_run,
     };
     let networking = &config.networking;
-    if !not_run.is_of_network || !networking.published.is_empty() || !networking.rules.are_empty() {
+    if !not_run.lacks(Lacks::Network) || !networking.published.is_empty() || !networking.rules.are_empty() {
         return Err(not_run.failure);
     }
     if networking.choice == NetworkChoice::Named {
@@ -58,7 +98,7 @@ pub fn run(config: &RunConfig) -> Result<ExitCode, Failure> {
     }
     let why = on_host_network(&not_run.failure);
     let config = with_host_network(config);
-    attempt(&config, &mut event, Some(&why)).map_err(|not_run| not_run.failure)
+    attempt(&config, Some(&why)).map_err(|not_run| not_run.failure)
 }
 
 /// What is said where there is no network of its own.
@@ -87,13 +127,19 @@ fn without_effect(networking: &Networking) -> Option<&'static str> {
 }
 
 /// One attempt; `said` is said of it. The event is read once.
-fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) -> Result<ExitCode, NotRun> {
+fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>, underway: &Underway) -> Result<ExitCode, NotRun> {
     let work = work::of(config)?;
     if let Some(listen) = stay_open::asked_for(config, &work)? {
-        return Ok(serve::stay_open(config, work, listen, said)?);
+        return Ok(serve::stay_open(config, work, listen, (said, underway))?);
     }
     refuse_inner_port(&config.networking)?;
     let Work { userland, command, variables, purpose, needs, note, .. } = work;
+    let (userland, command) = match (userland, command, &purpose, config.root) {
+        (Userland::Image(rootfs, _), Command::Line(argv), Purpose::Plain, RootAccess::Writable) => {
+            return in_writable_root(config, rootfs, argv, variables, said);
+        }
+        (userland, command, ..) => (userland, command),
+    };
     // Read while signals still end us: nobody else would stop a read of a terminal.
     let event = match (&purpose, &*known) {
         (_, Some(event)) => event.clone(),
@@ -101,10 +147,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
         (Purpose::Plain, None) => Bytes::new(),
     };
     *known = Some(event.clone());
-    let launcher = Launcher::start().map_err(|error| {
-        let hint = error.hint();
-        Failure::could_not_run(error).with_hint(hint)
-    })?;
+    let launcher = launcher()?;
     async_runtime()?.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
         let inside = match Inside::prepare(config, userland, needs, &mut signals).await {
@@ -129,18 +172,53 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>) ->
                 if let Some(said) = said {
                     report.note(&format!("undocked: {said}"));
                 }
-                let ran = start
-                    .function(
-                        Run { function: &function, event, networking: Rc::new(config.networking.clone()), api_port },
-                        &mut report,
-                        signals,
-                    )
-                    .await
-                    .map_err(not_run)?;
+                underway.tell(Vec::new());
+                let run = Run { function: &function, event, networking: Rc::new(config.networking.clone()), api_port };
+                let ran = start.function(run, &mut report, signals).await.map_err(not_run)?;
                 Ok(finish(&ran, &report, config.result)?)
             }
         }
     })
+}
+
+pub(super) fn launcher() -> Result<Launcher, Failure> {
+    Launcher::start().map_err(|error| {
+        let hint = error.hint();
+        Failure::could_not_run(error).with_hint(hint)
+    })
+}
+
+/// A command in a root of its own, which is gone after it.
+fn in_writable_root(
+    config: &RunConfig,
+    rootfs: Rootfs,
+    argv: Vec<String>,
+    variables: EnvVars,
+    said: Option<&str>,
+) -> Result<ExitCode, NotRun> {
+    let of_image = rootfs.config();
+    let user = config.user.clone().or_else(|| of_image.user.clone());
+    let working_dir = config.working_dir.clone().or_else(|| of_image.working_dir.as_deref().map(PathBuf::from));
+    let mut root = WritableRoot::temporary(rootfs, cache_root(&config.images)?).map_err(writable::failed)?;
+    let command = PlainCommand { argv, variables, user, working_dir: working_dir.unwrap_or_else(|| "/".into()), stdio: stdio(config) };
+    match writable::attempt(config, &mut root, &command, said) {
+        Err(not_run) if not_run.lacks(Lacks::WritableRoot) => {
+            let why = not_run.into_failure();
+            shell::say(&format!("the command may write to volumes and /tmp alone, as with `--read-only`: {why}"));
+            let config = RunConfig { root: RootAccess::ReadOnly, ..config.clone() };
+            attempt(&config, &mut None, said, &Underway::default())
+        }
+        ran => ran,
+    }
+}
+
+/// Of a plain command.
+fn stdio(config: &RunConfig) -> Stdio {
+    let input = match config.stdin {
+        Stdin::Inherit => Input::Inherit,
+        Stdin::Null => Input::Null,
+    };
+    Stdio { input, output: Output::Inherit, error: Output::Inherit }
 }
 
 /// The Runtime API must not be reached from outside.
@@ -164,12 +242,7 @@ struct Start<'a> {
 
 impl Start<'_> {
     async fn plain(self, config: &RunConfig, mut signals: Signals) -> Result<ExitCode, NotRun> {
-        let input = match config.stdin {
-            Stdin::Inherit => Input::Inherit,
-            Stdin::Null => Input::Null,
-        };
-        let stdio = Stdio { input, output: Output::Inherit, error: Output::Inherit };
-        let request = self.inside.request(self.command, self.variables.to_c_strings(), stdio);
+        let request = self.inside.request(self.command, self.variables.to_c_strings(), stdio(config));
         shell::run(self.launcher, request, Rc::new(config.networking.clone()), signals.next()).await
     }
 
@@ -219,7 +292,7 @@ fn finish(ran: &Ran, report: &Report, format: ResultFormat) -> Result<ExitCode, 
     Ok(code)
 }
 
-fn not_run(error: EnvironmentError) -> NotRun {
-    let (hint, is_of_network) = (error.hint(), error.is_of_network());
-    NotRun::new(Failure::could_not_run(error).with_hint(hint), is_of_network)
+pub(super) fn not_run(error: EnvironmentError) -> NotRun {
+    let (hint, lacks) = (error.hint(), if error.is_of_network() { Lacks::Network } else { Lacks::Nothing });
+    NotRun::new(Failure::could_not_run(error).with_hint(hint), lacks)
 }

@@ -9,7 +9,7 @@ use rootfs_cache::rootfs::Rootfs;
 
 use super::progress::Progress;
 use super::signals::Signals;
-use super::{async_runtime, open_cache, print, trust};
+use super::{async_runtime, images, open_cache, print, trust};
 use crate::config::{ImageSource, Talk};
 use crate::exit_code::{ExitCode, Failure};
 
@@ -29,7 +29,9 @@ pub(super) fn find_any(image: &ImageReference, source: &ImageSource, talk: Talk)
     }
     let (cache, progress) = (Arc::new(cache), Progress::new(talk));
     let tell = |event: PullEvent<'_>| progress.tell(event);
-    until_signal(async { obtain(&cache, image, &source.options, &tell).await.map_err(failed) })
+    let rootfs = until_signal(async { obtain(&cache, image, &source.options, &tell).await.map_err(failed) })?;
+    images::make_room(&cache, source, &|note| tell(PullEvent::Note(note)));
+    Ok(rootfs)
 }
 
 /// Waits for something unless a signal comes, by which it is dropped: that removes what it had begun.

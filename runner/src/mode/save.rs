@@ -51,7 +51,7 @@ pub fn run(config: &SaveConfig) -> Result<ExitCode, Failure> {
 
 /// The image that a text means. Found by its name it goes by that; found by its ID it goes without one, as with docker.
 pub(super) fn chosen(cache: &Cache, text: &str, source: &ImageSource) -> Result<ExportedImage, Failure> {
-    let mut found = cache.find(text).map_err(in_cache)?;
+    let mut found = cache.find(text).map_err(super::in_cache)?;
     let platform = source.options.platform.to_string();
     if found.len() > 1 {
         found.retain(|found| found.platforms().contains(&platform.as_str()));
@@ -126,11 +126,6 @@ impl Drop for Output {
 }
 
 fn failed(error: ExportError) -> Failure {
-    let hint = error.hint();
-    Failure::could_not_run(error).with_hint(hint)
-}
-
-fn in_cache(error: rootfs_cache::store::CacheError) -> Failure {
     let hint = error.hint();
     Failure::could_not_run(error).with_hint(hint)
 }

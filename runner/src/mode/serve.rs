@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
@@ -16,10 +17,11 @@ use super::inside::NotInside;
 use super::once::color;
 use super::ready::Ready;
 use super::signals::Signals;
-use super::stay_open::Listen;
+use super::stay_open::{EMULATOR_PORT, Listen};
+use super::underway::Underway;
 use super::work::{self, Work};
 use crate::api::invoke;
-use crate::config::{self, Changes, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus};
+use crate::config::{self, Changes, Ending, Keeping, RunConfig, ServeConfig, ServedFunction, ServedNames, Surplus};
 use crate::environment::BetweenEvents;
 use crate::exit_code::{ExitCode, Failure, chain};
 use crate::fleet::{Fleet, FleetOptions, Names, Notice, Queue, Served};
@@ -36,14 +38,22 @@ const MOST_WAITING: usize = 10_000;
 /// Calls that wait for the fleet. Bounded: a connection that is ahead of it waits.
 const CALLS_AHEAD: usize = 64;
 
+/// So many open files an environment, its connections and its log take, with room to spare.
+const LEAST_DESCRIPTORS: u64 = 128;
+
 /// Serves what `config` says.
 pub fn run(config: &ServeConfig) -> Result<ExitCode, Failure> {
     let works = config.functions.iter().map(|served| work::of(&served.run)).collect::<Result<Vec<_>, _>>()?;
-    Server { config, port: None, said: None }.run(works)
+    Server { config, port: None, said: None, underway: &Underway::default() }.run(works)
 }
 
 /// Serves the function of a run that stays open: one invocation at a time, others wait.
-pub(super) fn stay_open(config: &RunConfig, work: Work, listen: Listen, said: Option<&str>) -> Result<ExitCode, Failure> {
+pub(super) fn stay_open(
+    config: &RunConfig,
+    work: Work,
+    listen: Listen,
+    (said, underway): (Option<&str>, &Underway),
+) -> Result<ExitCode, Failure> {
     let run = RunConfig { networking: listen.networking, ..config.clone() };
     let changes = if listen.watch { Changes::Restart } else { config.keeping.changes };
     let config = ServeConfig {
@@ -54,8 +64,9 @@ pub(super) fn stay_open(config: &RunConfig, work: Work, listen: Listen, said: Op
         url: None,
         keeping: Keeping { changes, ..config.keeping },
         events: config.events.clone(),
+        ending: Ending::Signals,
     };
-    Server { config: &config, port: Some(listen.port), said }.run(vec![work])
+    Server { config: &config, port: Some(listen.port), said, underway }.run(vec![work])
 }
 
 /// What is bound before anything runs.
@@ -71,10 +82,13 @@ struct Server<'a> {
     port: Option<u16>,
     /// What is said of the run first.
     said: Option<&'a str>,
+    /// Who is told once it listens.
+    underway: &'a Underway,
 }
 
 impl Server<'_> {
     fn run(&self, works: Vec<Work>) -> Result<ExitCode, Failure> {
+        enough_descriptors()?;
         let listeners = Listeners {
             api: self.config.listen.iter().map(|address| bind(*address)).collect::<Result<_, _>>()?,
             url: self.config.url.map(bind).transpose()?,
@@ -152,6 +166,9 @@ impl Server<'_> {
         if let Some(said) = self.said {
             report.note(&format!("undocked: {said}"));
         }
+        if self.underway.is_told() {
+            return self.say_hello_as_docker(readies, report, listening);
+        }
         for (outside, inside) in readies.iter().flat_map(|(ready, _)| ready.published()) {
             report.note(&format!("undocked: {outside} leads to port {inside} inside"));
         }
@@ -162,6 +179,19 @@ impl Server<'_> {
         if let Some(port) = self.port.or_else(|| listening.first().map(SocketAddr::port)) {
             report.green(&format!("Lambda API listening on port {port}..."));
         }
+    }
+
+    /// Under the face of docker it says what would be said inside: by docker-lambda's server, or by AWS's emulator, whose users wait for this.
+    fn say_hello_as_docker(&self, readies: &[(Ready, &ServedFunction)], report: &mut Report, listening: &[SocketAddr]) {
+        match self.port {
+            Some(EMULATOR_PORT) => {
+                let time = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()).format("%d %b %Y %H:%M:%S,%3f");
+                report.note(&format!("{time} [INFO] (rapid) exec '/var/runtime/bootstrap' (cwd=/var/task, handler=)"));
+            }
+            port => report.green(&format!("Lambda API listening on port {}...", port.unwrap_or_default())),
+        }
+        let api = listening.iter().map(|address| (*address, self.port.unwrap_or_default()));
+        self.underway.tell(api.chain(readies.iter().flat_map(|(ready, _)| ready.published())));
     }
 
     async fn serve(&self, readies: Vec<(Ready, &ServedFunction)>, listeners: Listeners, mut signals: Signals) -> Result<ExitCode, Failure> {
@@ -180,10 +210,12 @@ impl Server<'_> {
         }
         self.say_hello(&readies, &mut report, &listening);
         let mut watcher = self.watcher(&readies, &mut report);
+        let mut stdin = std::pin::pin!(stdin_ends(self.config.ending));
         let code = loop {
             tokio::select! {
                 () = &mut fleet => break ExitCode::SUCCESS,
                 () = &mut api => break ExitCode::SUCCESS,
+                () = &mut stdin => break ExitCode::SUCCESS,
                 signal = signals.next() => match signal {
                     libc::SIGHUP => {
                         report.green("SIGHUP received, restarting bootstrap...");
@@ -223,6 +255,20 @@ fn take_up<'a>(readies: impl Iterator<Item = &'a Ready>, report: &mut Report) {
     }
 }
 
+/// Waits until standard input ends, if that is to end us. What comes before is nobody's.
+async fn stdin_ends(ending: Ending) {
+    let (end, ended) = tokio::sync::oneshot::channel();
+    if ending == Ending::Signals {
+        return std::future::pending().await;
+    }
+    // A thread of its own, for a read of a terminal or pipe cannot be given up: it ends with the process.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = end.send(());
+    });
+    let _ = ended.await;
+}
+
 /// Waits for a change, if anybody watches.
 async fn changed(watcher: &mut Option<Watcher>) -> PathBuf {
     match watcher {
@@ -248,6 +294,18 @@ fn apis(
     Ok(async {
         futures_util::future::join(api, url).await;
     })
+}
+
+/// Whether one environment can be served at all: else every call would be answered that it cannot.
+fn enough_descriptors() -> Result<(), Failure> {
+    // What cannot be asked is found out by calls.
+    let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    if most >= LEAST_DESCRIPTORS {
+        return Ok(());
+    }
+    let hint = "raise the hard limit (`ulimit -Hn`), or that of whatever starts this program";
+    let error = format!("a server cannot work with {most} open files, its limit here: {LEAST_DESCRIPTORS} are the least");
+    Err(Failure::could_not_run(error).with_hint(Some(hint.to_owned())))
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {

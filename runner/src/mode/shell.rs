@@ -4,7 +4,7 @@ use std::io::Write;
 use std::pin::pin;
 use std::rc::Rc;
 
-use super::once::NotRun;
+use super::once::{Lacks, NotRun};
 use crate::environment::connections::Connections;
 use crate::exit_code::{ExitCode, Failure};
 use crate::sandbox::network::Networking;
@@ -57,19 +57,29 @@ pub(super) fn say(what: &str) {
     let _ = std::io::stderr().write_all(format!("undocked: {what}\n").as_bytes());
 }
 
-fn not_planned(error: PlanError) -> NotRun {
-    let (hint, is_of_network) = (error.hint(), matches!(error, PlanError::NoNetwork { .. }));
-    NotRun::new(Failure::could_not_run(error).with_hint(hint), is_of_network)
+pub(super) fn not_planned(error: PlanError) -> NotRun {
+    let (hint, lacks) = match error {
+        PlanError::NoNetwork { .. } => (error.hint(), Lacks::Network),
+        PlanError::NotWritable { .. } => (error.hint(), Lacks::WritableRoot),
+        _ => (error.hint(), Lacks::Nothing),
+    };
+    NotRun::new(Failure::could_not_run(error).with_hint(hint), lacks)
 }
 
 /// Docker's exit codes for a command that is not there, or is no program.
-fn not_launched(error: LaunchError) -> NotRun {
-    let (hint, is_of_network) = (error.hint(), matches!(error, LaunchError::NoNetwork { .. }));
+pub(super) fn not_launched(error: LaunchError) -> NotRun {
+    let lacks = match error {
+        LaunchError::NoNetwork { .. } => Lacks::Network,
+        LaunchError::NotWritable { .. } => Lacks::WritableRoot,
+        _ if error.refuses_overlay() => Lacks::Overlay,
+        _ => Lacks::Nothing,
+    };
+    let hint = error.hint();
     let code = match &error {
         LaunchError::Exec { source, .. } if source.raw_os_error() == Some(libc::ENOENT) => ExitCode::NOT_FOUND,
         LaunchError::Exec { .. } => ExitCode::NOT_EXECUTABLE,
         LaunchError::NoCandidate { .. } => ExitCode::NOT_FOUND,
         _ => ExitCode::COULD_NOT_RUN,
     };
-    NotRun::new(Failure::could_not_run(error).with_code(code).with_hint(hint), is_of_network)
+    NotRun::new(Failure::could_not_run(error).with_code(code).with_hint(hint), lacks)
 }

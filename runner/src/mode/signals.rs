@@ -22,6 +22,11 @@ impl Signals {
         ]))
     }
 
+    /// Listens to none: the process is not ours, and what its signals mean is not ours to decide.
+    pub(super) fn none() -> Self {
+        Self([None, None, None, None])
+    }
+
     /// The number of the next one.
     pub(super) async fn next(&mut self) -> i32 {
         let [interrupt, terminate, hangup, quit] = &mut self.0;

@@ -11,7 +11,7 @@ use crate::sandbox::Network;
 use crate::sandbox::network::{Networking, Protocol, PublishedPort};
 
 /// Where AWS's emulator listens in its images.
-const EMULATOR_PORT: u16 = 8080;
+pub(super) const EMULATOR_PORT: u16 = 8080;
 
 /// How a run stays open.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use rootfs_cache::reference::RegistryReference;
 
-use super::open_cache;
+use super::{in_cache, open_cache};
 use crate::config::TagConfig;
 use crate::exit_code::{ExitCode, Failure};
 
@@ -13,15 +13,11 @@ pub fn run(config: &TagConfig) -> Result<ExitCode, Failure> {
         return Err(Failure::usage(format!("`{}` names a digest, which nobody can give to an image", config.name)));
     }
     let cache = open_cache(&config.source)?;
-    let failed = |error: rootfs_cache::store::CacheError| {
-        let hint = error.hint();
-        Failure::could_not_run(error).with_hint(hint)
-    };
-    let found = cache.find(&config.image).map_err(failed)?;
+    let found = cache.find(&config.image).map_err(in_cache)?;
     if found.is_empty() {
         let failure = Failure::could_not_run(format!("`{}` is not in the cache", config.image));
         return Err(failure.with_hint(Some("`undocked images` lists what is; `undocked pull` gets it".to_owned())));
     }
-    cache.tag(&found, &name).map_err(failed)?;
+    cache.tag(&found, &name).map_err(in_cache)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -25,7 +25,7 @@ const HOST_ENTRYPOINT: &str = "/var/runtime/init";
 /// A run, decided: what is executed where, and what for.
 pub(super) struct Work {
     /// Where it runs.
-    pub(super) userland: Userland,
+    pub(super) userland: Userland<'static>,
     /// What is executed.
     pub(super) command: Command,
     /// Its variables; a function's lack the Runtime API's address.

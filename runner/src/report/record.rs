@@ -331,7 +331,7 @@ fn report<'a>(request_id: &'a str, figures: &ReportFigures, status: &ReportStatu
     let (status, error_type) = match status {
         ReportStatus::Success => ("success", None),
         ReportStatus::Timeout => ("timeout", None),
-        ReportStatus::Error(error_type) => ("error", Some(error_type.to_string())),
+        ReportStatus::Reported(error_type) | ReportStatus::Error(error_type) => ("error", Some(error_type.to_string())),
     };
     let metrics = ReportMetrics {
         duration_ms: millis(figures.duration),

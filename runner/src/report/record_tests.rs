@@ -118,10 +118,12 @@ fn reports() {
         (Some(ms(110.1)), ReportStatus::Success, r#","initDurationMs":110.1"#, r#""status":"success""#),
         (None, ReportStatus::Timeout, "", r#""status":"timeout""#),
         (None, ReportStatus::Error("Runtime.OutOfMemory".into()), "", r#""status":"error""#),
+        (None, ReportStatus::Reported("Runtime.OutOfMemory".into()), "", r#""status":"error""#),
     ] {
         let figures = ReportFigures::new(init, ms(3.01), memory, 36 << 20);
         let billed = figures.billed_ms;
-        let error = if matches!(status, ReportStatus::Error(_)) { r#","errorType":"Runtime.OutOfMemory""# } else { "" };
+        let error =
+            if matches!(status, ReportStatus::Error(_) | ReportStatus::Reported(_)) { r#","errorType":"Runtime.OutOfMemory""# } else { "" };
         let event = LogEvent::Report { request_id: id(), figures, status, trace_id: String::new() };
         let metrics =
             format!(r#""metrics":{{"durationMs":3.01,"billedDurationMs":{billed},"memorySizeMB":128,"maxMemoryUsedMB":36{metrics}}}"#);

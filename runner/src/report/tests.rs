@@ -60,6 +60,10 @@ fn lines() {
         (LogEvent::End { request_id: id() }, format!("END RequestId: {ID}")),
         (report(None, ReportStatus::Success), format!("{common} 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t")),
         (
+            report(None, ReportStatus::Reported(ErrorType::from("ValueError"))),
+            format!("{common} 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t"),
+        ),
+        (
             report(Some(110_100), ReportStatus::Success),
             format!("{common} 114 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\tInit Duration: 110.10 ms\t"),
         ),

@@ -94,7 +94,7 @@ fn report(request_id: &RequestId, figures: &ReportFigures, status: &ReportStatus
         line += &format!("Init Duration: {} ms\t", millis(init));
     }
     match status {
-        ReportStatus::Success => {}
+        ReportStatus::Success | ReportStatus::Reported(_) => {}
         ReportStatus::Timeout => line += "Status: timeout",
         ReportStatus::Error(error_type) => line += &format!("Status: error\tError Type: {error_type}"),
     }

@@ -37,6 +37,7 @@ mod mounts;
 mod network;
 mod programs;
 mod rights;
+mod writable;
 
 /// An argument as the kernel takes it.
 struct Register(usize);
@@ -173,13 +174,18 @@ impl Child {
             Step::MakePrivate => mount(ptr::null(), c"/", ptr::null(), libc::MS_REC | libc::MS_PRIVATE, ptr::null()),
             Step::Open { slot, path, flags } => open_slot(orders, *slot, path, *flags),
             Step::AttachRoot { slot } => self.attach_root(slot_fd(orders, *slot)?),
+            Step::AttachOverlay { lower, folder } => self.attach_overlay(slot_fd(orders, *lower)?, slot_fd(orders, *folder)?),
+            Step::MakeDev { files } => self.make_dev(files),
+            Step::MakeTerminals => self.make_terminals(),
             Step::MakeRoot { options } => self.make_root(options),
             Step::MakeDir { path, mode } => self.make_dir(path, *mode),
             Step::MakeLink { path, target } => call!(SYS_symlinkat, target.as_ptr(), self.root, path.as_ptr()).map(drop),
             Step::MakeFile { path, contents, mode } => self.make_file(path, contents, *mode),
             Step::AttachTmpfs { target, options } => self.mount_tmpfs(target, options),
-            Step::StageFiles { options } => self.mount_tmpfs(c"tmp", options),
-            Step::StageFile { slot, name, contents, mode } => self.stage_file(orders.slots.get_mut(*slot), name, contents, *mode),
+            Step::StageFiles { place, options } => self.mount_tmpfs(place, options),
+            Step::StageFile { place, slot, name, contents, mode } => {
+                self.stage_file(orders.slots.get_mut(*slot), (*place, name), contents, *mode)
+            }
             Step::KeepOuterProc => self.keep_outer_proc(),
             Step::AttachProc(from) => self.attach_proc(*from, orders),
             Step::Attach { slot, target } => self.attach(slot_fd(orders, *slot)?, target),
@@ -201,18 +207,11 @@ impl Child {
             Step::Umask(mask) => call!(SYS_umask, *mask).map(drop),
             Step::Hostname(name) => call!(SYS_sethostname, name.as_ptr(), name.count_bytes()).map(drop),
             Step::ChangeDirectory(path) => change_directory(path, self.resolve & libc::RESOLVE_NO_MAGICLINKS),
-            Step::DropCapabilities => drop_capabilities(),
+            Step::DropCapabilities { kept } => drop_capabilities(*kept),
             Step::EmptyCapabilities => drop_own_capabilities(),
             Step::NoNewPrivileges => call!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).map(drop),
-            Step::SuperviseNetwork { .. } if orders.unsupervised != 0 => Err(orders.unsupervised),
-            Step::SuperviseNetwork { .. } => {
-                let [notify, ..] = &mut orders.handed;
-                supervise(orders.network_filter).map(|descriptor| *notify = descriptor)
-            }
-            Step::ConfineFiles => {
-                let [notify, ..] = orders.handed;
-                confine_files(if notify < 0 { orders.ruleset } else { orders.supervised_ruleset }, orders.allowed)
-            }
+            Step::SuperviseNetwork { .. } => supervise_network(orders),
+            Step::ConfineFiles => confine_files(orders.ruleset_now(), orders.allowed),
             Step::CloseOthers => close_others(orders.descriptors),
             Step::HandOut if !orders.hands_out() => Ok(()),
             Step::HandOut => hand_out(orders.hand_over, &orders.handed),
@@ -221,6 +220,14 @@ impl Child {
             Step::Execute => execute(orders),
         }
     }
+}
+
+fn supervise_network(orders: &mut Orders<'_>) -> Kernel<()> {
+    if orders.unsupervised != 0 {
+        return Err(orders.unsupervised);
+    }
+    let [notify, ..] = &mut orders.handed;
+    supervise(orders.network_filter).map(|descriptor| *notify = descriptor)
 }
 
 fn close(fd: c_int) {

@@ -7,11 +7,23 @@ use seccomp::filter::{CompileError, Instruction};
 use seccomp::numbers::Architecture;
 use seccomp::policy::{ParsePolicyError, Policy};
 
+use super::Access;
+
 include!(concat!(env!("OUT_DIR"), "/filters.rs"));
 
 /// The shipped policy for functions, compiled for this machine.
 pub fn shipped_filter() -> Arc<Filter> {
     Arc::new(Filter::precompiled(LAMBDA))
+}
+
+/// The shipped policy of root inside, which builds in a root of its own.
+///
+/// Where folders of the host may be written to no file gets a set-id bit: there it would work on the host.
+pub fn build_filter(volumes: Access) -> Arc<Filter> {
+    Arc::new(Filter::precompiled(match volumes {
+        Access::ReadWrite => BUILD_WITH_VOLUMES,
+        Access::ReadOnly => BUILD,
+    }))
 }
 
 /// The shipped policy of a private network with a way out, to be installed before [`shipped_filter`].
@@ -48,7 +60,8 @@ mod tests {
 
     #[test]
     fn the_built_in_filters_are_the_shipped_texts() {
-        for (built_in, policy) in [(LAMBDA, Policy::lambda()), (NETWORK, Policy::network())] {
+        let with_volumes = (BUILD_WITH_VOLUMES, Policy::build_with_volumes());
+        for (built_in, policy) in [(LAMBDA, Policy::lambda()), (NETWORK, Policy::network()), (BUILD, Policy::build()), with_volumes] {
             assert_eq!(built_in, Filter::compile(&policy, Architecture::HOST).unwrap().instructions());
         }
     }

@@ -10,9 +10,10 @@ use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::plan::Source;
+use super::plan::{Owner, Source};
 use super::sys::{self, MountAttr};
 use super::{Degradation, InnerIdentity};
 
@@ -85,9 +86,13 @@ impl Mounter {
         let path = CString::new(source.path.as_os_str().as_bytes())?;
         let tree = sys::clone_tree(&path, source.flags.recursive)?;
         sys::set_mount_attributes(tree.as_fd(), &MountAttr::of(source.flags), source.flags.recursive)?;
-        if source.idmapped && !self.refused {
-            let owner = fs::metadata(&source.path)?;
-            if let Err(error) = self.shift(&tree, (owner.uid(), owner.gid()), source.flags.recursive) {
+        let owner = fs::metadata(&source.path)?;
+        let given = |uid: u32| source.owner == Owner::Given && uid == host_id();
+        if source.owner != Owner::AsOnHost && !self.refused && !given(owner.uid()) {
+            let shifted = self.shift(&tree, (owner.uid(), owner.gid()), source.flags.recursive);
+            if shifted.is_err() && source.owner == Owner::Given {
+                give(&source.path)?;
+            } else if let Err(error) = shifted {
                 let what = if self.refused { "files".to_owned() } else { source.path.display().to_string() };
                 degradations.push(Degradation::new(format!("show {what} as the function's own"), &error));
             }
@@ -114,6 +119,15 @@ impl Mounter {
         }
         shifted
     }
+}
+
+/// Gives a tree to the sandbox's user. Nobody else has it.
+fn give(path: &Path) -> io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(host_id()), Some(host_id()))?;
+    if !path.symlink_metadata()?.is_dir() {
+        return Ok(());
+    }
+    fs::read_dir(path)?.try_for_each(|entry| give(&entry?.path()))
 }
 
 /// A user namespace that maps the owner on disk to the sandbox's host id.

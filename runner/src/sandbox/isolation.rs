@@ -200,6 +200,9 @@ pub(super) fn suits(isolation: Isolation, root: &RootSource) -> Result<(), &'sta
             Err("this machine's userland is not copied: name an image, or take `in-place`")
         }
         (Isolation::InPlace, RootSource::Host(host)) if is_machine(host) => Ok(()),
+        (Isolation::RootWithoutUserns | Isolation::Chroot | Isolation::InPlace, RootSource::Writable(_)) => {
+            Err("a root that may be written to needs a user namespace: `--read-only` does without")
+        }
         (Isolation::InPlace, _) => Err("it runs in this machine's userland, not in an image: give `host` as IMAGE"),
         _ => Ok(()),
     }

@@ -1,7 +1,6 @@
 //! Starts sandboxes: prepares descriptors, clones once, and reads back how far the child came.
 //!
-//! They are made by a thread that never ends: the parent-death signal belongs to the thread that cloned, not to the process. Under real root
-//! a second thread writes the id maps, since the first is suspended until the child executes its program.
+//! Under real root a second thread writes the id maps, since the first is suspended until the child executes its program.
 
 use std::ffi::{CString, c_char, c_int};
 use std::fs::File;
@@ -9,12 +8,10 @@ use std::io::{self, Read as _};
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::sync::mpsc::Sender;
 
-use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::process::{PidfdGetfdFlags, dumpable_behavior, pidfd_getfd, set_dumpable_behavior};
 
 use super::child;
@@ -28,97 +25,15 @@ use super::outcome::{Refusal, enforcement, failure, prepare, reached};
 use super::plan::{Candidate, Lenience, PlanError, SandboxPlan, Search, Step, plan_for};
 use super::process::Reach;
 use super::several::Place;
-use super::streams::{Streams, refuse_folders};
+use super::streams::Streams;
 use super::{
-    Degradation, Filter, FirstProcess, LaunchError, Network, NetworkDescriptors, Outbound, Programs, Sandbox, idmap, network, several, sys,
+    Degradation, Filter, FirstProcess, LaunchError, Network, NetworkDescriptors, Outbound, Programs, RootSource, Sandbox, idmap, network,
+    several, sys,
 };
-
-/// Starts sandboxes, one at a time: two at once could not tell each other's changes of the dumpable flag apart. Cheap to clone.
-///
-/// A sandbox dies with the thread that started it. So that is the process's main thread, where it is the caller, or else a thread that never ends.
-#[derive(Debug, Clone)]
-pub struct Launcher {
-    spawner: Arc<Mutex<Spawner>>,
-}
-
-/// The process's launcher, once started.
-static LAUNCHER: Mutex<Option<Launcher>> = Mutex::new(None);
-/// Where the launching thread takes its jobs from, once there is one. Unbounded: a caller waits for its answer, so there are at most as many jobs as
-/// callers.
-static THREAD: Mutex<Option<Sender<Job>>> = Mutex::new(None);
-
-#[derive(Debug)]
-struct Job {
-    plan: SandboxPlan,
-    answer: SyncSender<Result<Sandbox, LaunchError>>,
-}
-
-impl Launcher {
-    /// Gets ready, unless it is.
-    pub fn start() -> Result<Self, LaunchError> {
-        let mut running = LAUNCHER.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(launcher) = &*running {
-            return Ok(launcher.clone());
-        }
-        let spawner = Arc::new(Mutex::new(Spawner::new()?));
-        Ok(running.insert(Self { spawner }).clone())
-    }
-
-    /// Starts a sandbox. Blocks for the fraction of a millisecond that it takes.
-    pub fn launch(&self, plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
-        if plan.first_process != FirstProcess::Several {
-            refuse_folders(plan.stdio)?;
-        }
-        if rustix::thread::gettid() == rustix::process::getpid() {
-            // No handler of ours may run in a child that shares our memory.
-            let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).map_err(|error| prepare("block signals")(error.into()))?;
-            let launched = self.spawn(plan);
-            // Fails for no valid set.
-            let _ = before.thread_set_mask();
-            return launched;
-        }
-        let gone = || LaunchError::Prepare { step: "reach the launching thread", source: io::ErrorKind::BrokenPipe.into() };
-        // One answer: the launching thread never waits for us.
-        let (answer, answered) = sync_channel(1);
-        self.thread()?.send(Job { plan, answer }).map_err(|_| gone())?;
-        answered.recv().map_err(|_| gone())?
-    }
-
-    fn spawn(&self, plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
-        self.spawner.lock().unwrap_or_else(PoisonError::into_inner).launch(plan)
-    }
-
-    /// The launching thread, started when it is first needed.
-    fn thread(&self) -> Result<Sender<Job>, LaunchError> {
-        let mut running = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(jobs) = &*running {
-            return Ok(jobs.clone());
-        }
-        let (jobs, received) = channel();
-        let launcher = self.clone();
-        let body = move || {
-            sys::block_all_signals();
-            launcher.serve(&received);
-            // Every child of this thread would be killed if it ended.
-            loop {
-                thread::park();
-            }
-        };
-        thread::Builder::new().name("launcher".into()).spawn(body).map_err(prepare("start the launching thread"))?;
-        Ok(running.insert(jobs).clone())
-    }
-
-    fn serve(&self, jobs: &Receiver<Job>) {
-        for Job { plan, answer } in jobs {
-            // A caller that went away drops the sandbox, which kills it.
-            let _ = answer.send(self.spawn(plan));
-        }
-    }
-}
 
 /// What launching takes.
 #[derive(Debug)]
-struct Spawner {
+pub(super) struct Spawner {
     stack: sys::Stack,
     program_stack: sys::Stack,
     init: OwnedFd,
@@ -202,7 +117,7 @@ impl InitPipes {
 pub(super) const INIT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/init"));
 
 impl Spawner {
-    fn new() -> Result<Self, LaunchError> {
+    pub(super) fn new() -> Result<Self, LaunchError> {
         limits::raise_own_descriptors();
         let parent = sys::pidfd_open(std::process::id() as libc::pid_t).and_then(sys::above_standard).map_err(prepare("open a pidfd"))?;
         let mapper = nix::unistd::geteuid().is_root().then(start_mapper).transpose().map_err(prepare("start the mapping thread"))?;
@@ -213,7 +128,7 @@ impl Spawner {
     }
 
     /// Launches what is planned, or where another isolation will do and the kernel refuses this one, the next lower one that it grants.
-    fn launch(&mut self, mut plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
+    pub(super) fn launch(&mut self, mut plan: SandboxPlan) -> Result<Sandbox, LaunchError> {
         let spare = plan.spare.take();
         let first = match self.attempt(&mut plan) {
             Ok(sandbox) => return Ok(sandbox),
@@ -235,7 +150,12 @@ impl Spawner {
         }
         // Whether the host's network will do is not for us to say.
         let may_want_host = matches!(plan.network, Network::Private { .. }) && plan.lenience == Lenience::Usual;
-        Err(if may_want_host { LaunchError::NoNetwork { source: Box::new(first) } } else { first })
+        let is_writable = spare.as_ref().is_some_and(|request| matches!(request.root, RootSource::Writable(_)));
+        Err(match (may_want_host, is_writable) {
+            (true, _) => LaunchError::NoNetwork { source: Box::new(first) },
+            (false, true) => LaunchError::NotWritable { source: Box::new(first) },
+            (false, false) => first,
+        })
     }
 
     fn attempt(&mut self, plan: &mut SandboxPlan) -> Result<Sandbox, Refusal> {

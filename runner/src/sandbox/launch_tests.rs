@@ -4,8 +4,10 @@ use std::ffi::CString;
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use super::*;
+use crate::sandbox::Launcher;
 use crate::sandbox::{
     Access, Command, Ended, FirstProcess, HostRoot, InnerIdentity, Input, Output, RootSource, SANDBOX_V4, SandboxRequest, Stdio, Volume,
     plan, shipped_filter,

@@ -15,6 +15,7 @@ mod idmap;
 mod isolation;
 mod landlock;
 mod launch;
+mod launcher;
 mod limits;
 pub mod links;
 mod maps;
@@ -40,18 +41,21 @@ use std::ffi::CString;
 use std::io;
 use std::path::PathBuf;
 
+use step::Step;
+
 pub use addresses::{HOST_GATEWAY, MAX_NAME_SERVERS, SANDBOX_V4, SANDBOX_V6, name_server};
 pub use bare::{BareError, ClosedPath};
 pub use enforcement::{Degradation, Enforcement, Protection};
-pub use filter::{Filter, FilterError, compile_filter, shipped_filter};
+pub use filter::{Filter, FilterError, build_filter, compile_filter, shipped_filter};
 pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
 pub use isolation::{Isolation, IsolationChoice, ParseIsolationError};
-pub use launch::Launcher;
+pub use launcher::{Launcher, Launching};
 pub use limits::{CpuShare, Limits};
 pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
 pub use several::{Program, ProgramEnd, ProgramId, Programs, Started};
 pub use sockets::SocketHolder;
+pub use step::ROOT_INSIDE;
 pub use weaken::UnknownProtection;
 
 /// What a sandbox is made of. Paths named `source` are on the host, `target` inside.
@@ -103,6 +107,26 @@ pub enum RootSource {
     },
     /// A fresh tmpfs with parts of the host's own userland.
     Host(HostRoot),
+    /// A root that may be written to, with a `/dev` of its own and no other `/tmp` than its own. Needs a user namespace; user 0 there keeps
+    /// [`ROOT_INSIDE`].
+    Writable(WritableSource),
+}
+
+/// What a root that may be written to is made of. One sandbox at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WritableSource {
+    /// What is written lies over an unpacked image, which stays as it is.
+    Overlay {
+        /// The unpacked image.
+        lower: PathBuf,
+        /// A folder of ours with the folders `lower`, `upper` and `work`.
+        folder: PathBuf,
+    },
+    /// A tree of its own.
+    Tree {
+        /// The host folder that becomes `/`.
+        path: PathBuf,
+    },
 }
 
 /// A root assembled from the host's userland.
@@ -271,6 +295,12 @@ pub enum LaunchError {
         /// Why the best isolation failed.
         source: Box<LaunchError>,
     },
+    /// No isolation that this machine grants has a root that may be written to.
+    #[error("cannot have a root that may be written to")]
+    NotWritable {
+        /// Why the best isolation failed.
+        source: Box<LaunchError>,
+    },
     /// A step inside failed.
     #[error("cannot set up the sandbox: {step}")]
     Step {
@@ -307,12 +337,18 @@ pub enum LaunchError {
 }
 
 impl LaunchError {
+    /// Whether a root that may be written to cannot be an overlay here.
+    pub fn refuses_overlay(&self) -> bool {
+        matches!(self, Self::Step { step, .. } if step == Step::OVERLAY)
+    }
+
     /// What the user can do about it, where we know.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Step { .. } | Self::Prepare { .. } | Self::NoNetwork { .. } => {
                 Some("`undocked doctor` tries every step and says what this machine refuses".to_owned())
             }
+            Self::NotWritable { .. } => Some("`--read-only` does without; `undocked doctor` says what this machine refuses".to_owned()),
             Self::Source { source, .. } if matches!(source.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) => {
                 Some("`undocked doctor` tries every step and says what this machine refuses".to_owned())
             }

@@ -84,6 +84,12 @@ pub(super) struct Orders<'a> {
 }
 
 impl Orders<'_> {
+    /// The Landlock ruleset by what has come of the supervision.
+    pub(super) fn ruleset_now(&self) -> c_int {
+        let [notify, ..] = self.handed;
+        if notify < 0 { self.ruleset } else { self.supervised_ruleset }
+    }
+
     /// Whether the child has opened anything for the host.
     pub(super) fn hands_out(&self) -> bool {
         self.handed.iter().any(|descriptor| *descriptor >= 0)

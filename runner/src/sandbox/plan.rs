@@ -15,15 +15,20 @@ use super::isolation::{self, Standing};
 use super::program::candidates;
 pub(crate) use super::program::{Candidate, Search};
 use super::root::Root;
+use super::step;
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
 use super::{
-    Access, BareError, ClosedPath, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, MadeFile, Network,
-    SandboxRequest, Stdio, Volume,
+    Access, BareError, ClosedPath, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, Network, RootSource,
+    SandboxRequest, Stdio,
 };
 
 mod assembly;
+mod contents;
 mod held;
+
+use contents::Contents;
+pub(crate) use contents::{Owner, Source};
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -86,6 +91,12 @@ pub enum PlanError {
         /// What was asked for.
         isolation: Isolation,
     },
+    /// A root that may be written to takes a user namespace, and a root of the machine that may mount.
+    #[error("`{isolation}` has no root that may be written to, for lack of a user namespace or of rights to mount")]
+    NotWritable {
+        /// What was asked for, or was left.
+        isolation: Isolation,
+    },
     /// What root's function needs is root's alone.
     #[error(transparent)]
     Closed(ClosedPath),
@@ -100,20 +111,12 @@ impl PlanError {
         let doctor = "`undocked doctor` says how functions can be isolated on this machine";
         match self {
             Self::Isolation { .. } | Self::NoNetwork { .. } => Some(doctor.to_owned()),
+            Self::NotWritable { .. } => Some("`--read-only` does without".to_owned()),
             Self::Closed(closed) => Some(closed.hint()),
             Self::Bare(BareError::Folder(error)) => error.hint(),
             _ => None,
         }
     }
-}
-
-/// A host path that is mounted inside.
-#[derive(Debug)]
-pub(crate) struct Source {
-    pub(crate) path: PathBuf,
-    pub(crate) flags: TreeFlags,
-    /// Whether real root shows the tree's owner as the inner user (device nodes need no owner).
-    pub(crate) idmapped: bool,
 }
 
 /// The device nodes of a sandbox, below `/dev`.
@@ -160,6 +163,9 @@ pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
 /// Plans a sandbox of this isolation and no other.
 pub(crate) fn plan_for(request: SandboxRequest, isolation: Isolation) -> Result<SandboxPlan, PlanError> {
     let refused = |why| PlanError::Isolation { isolation, why };
+    if isolation > Isolation::NoPivot && matches!(request.root, RootSource::Writable(_)) {
+        return Err(PlanError::NotWritable { isolation });
+    }
     isolation::suits(isolation, &request.root).map_err(refused)?;
     let privilege = Standing::here().privilege(isolation).map_err(refused)?;
     let ground = Ground { privilege, isolation, choice: IsolationChoice::Only(isolation) };
@@ -169,6 +175,10 @@ pub(crate) fn plan_for(request: SandboxRequest, isolation: Isolation) -> Result<
 /// Plans a sandbox with namespaces.
 pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<SandboxPlan, PlanError> {
     let privilege = ground.privilege;
+    if privilege == Privilege::RootWithoutMounts && matches!(request.root, RootSource::Writable(_)) {
+        // Ids are not shifted there, so that nothing in the root would be its own.
+        return Err(PlanError::NotWritable { isolation: ground.isolation });
+    }
     let mut planner = Planner::default();
     planner.limits(&request.limits);
     planner.identity(request.identity, privilege);
@@ -226,14 +236,6 @@ pub(super) fn finish(
     })
 }
 
-/// Which slots hold what, once the sources are opened.
-struct Contents {
-    root: Option<usize>,
-    binds: Vec<(usize, CString)>,
-    devices: Vec<(usize, CString)>,
-    volumes: Vec<(usize, CString)>,
-}
-
 #[derive(Default)]
 struct Planner {
     steps: Vec<Step>,
@@ -278,8 +280,9 @@ impl Planner {
         let open = |handed, path, flags| Step::OpenForWatch { handed, path: constant(path), flags };
         self.steps.push(open(Handed::Proc, "proc", libc::O_PATH | libc::O_DIRECTORY));
         self.steps.push(open(Handed::Segments, "proc/sysvipc/shm", libc::O_RDONLY));
-        if request.volumes.iter().all(|volume| volume.target != Path::new("/tmp")) {
-            self.steps.push(open(Handed::Tmp, "tmp", libc::O_PATH | libc::O_DIRECTORY));
+        let memory = if matches!(request.root, RootSource::Writable(_)) { "dev/shm" } else { "tmp" };
+        if request.volumes.iter().all(|volume| volume.target != Path::new("/").join(memory)) {
+            self.steps.push(open(Handed::Tmp, memory, libc::O_PATH | libc::O_DIRECTORY));
         }
     }
 
@@ -306,75 +309,35 @@ impl Planner {
         }
     }
 
-    fn sources(&mut self, root: &Root, volumes: &[Volume], privilege: Privilege) -> Result<Contents, PlanError> {
-        let tree = TreeFlags { read_only: true, recursive: false, devices: false };
-        let mut contents = Contents { root: None, binds: Vec::new(), devices: Vec::new(), volumes: Vec::new() };
-        match root {
-            Root::Tree(path) => contents.root = Some(self.open(path, tree, true, privilege)?),
-            Root::Assembled(assembly) => {
-                for (source, target) in &assembly.binds {
-                    // The machine's own files keep their owner: what only root may read stays so.
-                    let slot = self.open(source, TreeFlags { recursive: true, ..tree }, false, privilege)?;
-                    contents.binds.push((slot, inside(target)?));
-                }
-            }
-        }
-        for name in DEVICES {
-            let slot = self.open(&Path::new("/dev").join(name), TreeFlags { read_only: false, devices: true, ..tree }, false, privilege)?;
-            contents.devices.push((slot, constant(&format!("dev/{name}"))));
-        }
-        for volume in sorted_by_depth(volumes) {
-            let read_only = volume.access == Access::ReadOnly;
-            let slot = self.open(&volume.source, TreeFlags { read_only, recursive: true, devices: false }, true, privilege)?;
-            contents.volumes.push((slot, inside(&volume.target)?));
-        }
-        Ok(contents)
-    }
-
-    /// Files are made where `/tmp` will be, and shown at their places when the volumes are.
-    fn stage(&mut self, files: &[MadeFile]) -> Result<Vec<(usize, CString)>, PlanError> {
-        if !files.is_empty() {
-            self.steps.push(Step::StageFiles { options: constant("mode=700,size=8m") });
-        }
-        let slots = self.sources.len()..;
-        let staged = slots.zip(files).map(|(slot, MadeFile { path, contents, mode })| {
-            // Any name will do, as long as it is the only one.
-            self.steps.push(Step::StageFile { slot, name: text(format!("{slot}").as_bytes())?, contents: contents.clone(), mode: *mode });
-            Ok((slot, inside(path)?))
-        });
-        staged.collect()
-    }
-
-    /// Real root opens sources in the parent, where it may shift their ids and pass any folder; an ordinary user's child opens them itself, since a
-    /// mount of the parent's namespace cannot be cloned from another one.
-    fn open(&mut self, path: &Path, flags: TreeFlags, idmapped: bool, privilege: Privilege) -> Result<usize, PlanError> {
-        let slot = self.sources.len();
-        self.sources.push(Source { path: path.to_owned(), flags, idmapped });
-        if !privilege.parent_opens() {
-            self.steps.push(Step::Open { slot, path: text(path.as_os_str().as_bytes())?, flags });
-        }
-        Ok(slot)
-    }
-
     /// The root first, then what lies on it, shallow before deep; volumes last, so that a user may lay one over anything of ours.
     fn mounts(&mut self, root: &Root, request: &SandboxRequest, contents: Contents, ground: Ground) -> Result<(), PlanError> {
         if ground.proc_from() != ProcFrom::New {
             self.steps.push(Step::KeepOuterProc);
         }
-        match root {
-            Root::Tree(_) => self.steps.extend(contents.root.map(|slot| Step::AttachRoot { slot })),
-            Root::Assembled(assembly) => self.assemble(assembly)?,
+        match (root, contents.root, contents.folder) {
+            (Root::Assembled(assembly), ..) => self.assemble(assembly)?,
+            (_, Some(lower), Some(folder)) => self.steps.push(Step::AttachOverlay { lower, folder }),
+            (_, slot, _) => self.steps.extend(slot.map(|slot| Step::AttachRoot { slot })),
         }
         self.attach(contents.binds);
+        let writable = matches!(root, Root::Writable(_));
+        // `/proc` comes over it, or `/tmp`, which is the root's own where that may be written to.
+        let early = if writable { self.stage(&request.files, c"proc")? } else { Vec::new() };
         self.steps.push(Step::AttachProc(ground.proc_from()));
+        if writable {
+            let in_dev = request.files.iter().filter_map(|file| file.path.strip_prefix("/dev").ok());
+            let files = in_dev.map(|name| text(name.as_os_str().as_bytes())).collect::<Result<_, _>>()?;
+            self.steps.extend([Step::MakeDev { files }, Step::MakeTerminals]);
+        }
         self.attach(contents.devices);
         // After /dev, whose null node covers what is hidden.
         self.steps.extend(PROC_READ_ONLY.map(|path| Step::MaskReadOnly { path: constant(path) }));
         self.steps.extend(PROC_HIDDEN.map(|path| Step::MaskNull { path: constant(path) }));
         self.steps.extend(PROC_EMPTIED.map(|path| Step::MaskEmpty { path: constant(path) }));
-        let made = self.stage(&request.files)?;
+        let made = if writable { early } else { self.stage(&request.files, c"tmp")? };
         let options = constant(&format!("mode=1777,size={}", request.tmp_size_bytes));
-        self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options });
+        let target = constant(if writable { "dev/shm" } else { "tmp" });
+        self.steps.push(Step::AttachTmpfs { target, options });
         self.attach(contents.volumes);
         self.attach(made);
         if matches!(root, Root::Assembled(_)) {
@@ -393,7 +356,8 @@ impl Planner {
     /// the filter comes last, since it refuses what the steps before it do.
     fn confinement(&mut self, request: &SandboxRequest, ground: Ground) -> Result<(), PlanError> {
         for (resource, value) in LIMITS {
-            self.steps.push(Step::Limit { resource, value });
+            let is_files = resource == libc::RLIMIT_NOFILE && matches!(request.root, RootSource::Writable(_));
+            self.steps.push(Step::Limit { resource, value: if is_files { BUILD_FILES } else { value } });
         }
         self.steps.extend(backstop(&request.limits));
         self.steps.extend([Step::Umask(0o022), Step::Hostname(text(request.hostname.as_bytes())?)]);
@@ -420,7 +384,7 @@ pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec
     let mut steps = match ground.privilege {
         // The folder is entered with the program's own rights. Other ids clear the parent-death signal.
         Privilege::WithoutUserns(ids) => vec![Step::DropToUser(ids), Step::DieWithParent, change],
-        _ if ground.isolation.has_namespaces() => vec![change, Step::DropCapabilities],
+        _ if ground.isolation.has_namespaces() => vec![change, Step::DropCapabilities { kept: kept(request) }],
         _ => vec![change, Step::EmptyCapabilities],
     };
     steps.push(Step::NoNewPrivileges);
@@ -437,15 +401,24 @@ pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec
     Ok(steps)
 }
 
+/// The capabilities of the program.
+fn kept(request: &SandboxRequest) -> u64 {
+    let is_root_inside = matches!(request.root, RootSource::Writable(_)) && request.identity.uid == 0;
+    let writes_outside = request.volumes.iter().any(|volume| volume.access == Access::ReadWrite);
+    match (is_root_inside, writes_outside) {
+        (false, _) => 0,
+        // Under real root a file with capabilities would count on the host: its owner there is shown as root inside.
+        (true, true) => super::ROOT_INSIDE & !step::CAP_SETFCAP,
+        (true, false) => super::ROOT_INSIDE,
+    }
+}
+
 /// Limits as Lambda has them (measured there: NOFILE 1024, MEMLOCK 64 KiB, no core files kept here). Processes count per user namespace from Linux 5.14.
 pub(super) const LIMITS: [(u32, u64); 4] =
     [(libc::RLIMIT_NOFILE, 1024), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_NPROC, Limits::PROCESSES), (libc::RLIMIT_MEMLOCK, 65536)];
 
-fn sorted_by_depth(volumes: &[Volume]) -> Vec<&Volume> {
-    let mut sorted: Vec<_> = volumes.iter().collect();
-    sorted.sort_by_key(|volume| volume.target.components().count());
-    sorted
-}
+/// Open files of what builds: package managers for JavaScript open thousands.
+const BUILD_FILES: u64 = 16384;
 
 /// A path inside, relative to the sandbox's root, where it is looked up by `openat2` without leaving it.
 fn inside(path: &Path) -> Result<CString, PlanError> {

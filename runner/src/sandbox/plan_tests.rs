@@ -1,7 +1,7 @@
 use super::*;
 use crate::sandbox::landlock::Ruleset;
 use crate::sandbox::process::Reach;
-use crate::sandbox::{Command, HostRoot, Input, Output, RootSource, shipped_filter};
+use crate::sandbox::{Access, Command, HostRoot, Input, MadeFile, Output, Volume, WritableSource, shipped_filter};
 
 fn request(root: RootSource) -> SandboxRequest {
     let filter = shipped_filter();
@@ -197,4 +197,47 @@ fn nobody_may_kill_everyone_without_the_step_that_bounds_it() {
     assert_eq!(reach(plan_in_place(ordinary), true), Reach::Descendants { signals_are_scoped: true });
     assert_eq!(reach(plan_in_place(ordinary).without(&["confine file access (Landlock)"]).unwrap(), true), only_descendants);
     assert_eq!(reach(plan_in_place(ordinary), false), only_descendants);
+}
+
+fn writable() -> RootSource {
+    RootSource::Writable(WritableSource::Overlay { lower: "/rootfs".into(), folder: "/run".into() })
+}
+
+/// The layers are there before the overlay, files before what comes over their place, and root inside keeps no more than it must.
+#[test]
+fn a_root_that_may_be_written_to() {
+    let root = InnerIdentity { uid: 0, gid: 0 };
+    let of = |volumes: Vec<Volume>, identity| {
+        let file = MadeFile { path: "/dev/settings".into(), contents: Vec::new(), mode: 0o444 };
+        let request = SandboxRequest { volumes, identity, files: vec![file], ..request(writable()) };
+        plan_as(request, Privilege::Ordinary { uid: 1000, gid: 1000 }).unwrap()
+    };
+    let plan = of(Vec::new(), root);
+    let names = names(&plan);
+    let at = |name: &str| names.iter().position(|known| known == name).unwrap_or_else(|| panic!("{name}: {names:?}"));
+    let order = [
+        at(Step::OVERLAY),
+        at("mount a tmpfs for files of the sandbox"),
+        at("mount /proc"),
+        at("make /dev"),
+        at("mount on /dev/null"),
+        at("hide /proc/kcore"),
+        at("mount on /dev/settings"),
+        at("enter the new root (pivot_root)"),
+        at("drop capabilities"),
+        at("confine file access (Landlock)"),
+    ];
+    assert!(order.is_sorted(), "{order:?} {names:?}");
+    assert!(!names.iter().any(|name| name == "mount a tmpfs on /tmp"));
+    let kept = |plan: &SandboxPlan| {
+        plan.steps.iter().find_map(|step| if let Step::DropCapabilities { kept } = step { Some(*kept) } else { None }).unwrap()
+    };
+    assert_eq!(kept(&plan), 0x8000_040a);
+    let volume = Volume { source: "/home".into(), target: "/var/task".into(), access: Access::ReadWrite };
+    assert_eq!(kept(&of(vec![volume.clone()], root)), 0x40a, "no file gets capabilities that the host sees");
+    assert_eq!(kept(&of(vec![Volume { access: Access::ReadOnly, ..volume }], root)), 0x8000_040a);
+    assert_eq!(kept(&of(Vec::new(), InnerIdentity { uid: 1000, gid: 0 })), 0);
+    let refused = plan_as(request(writable()), Privilege::RootWithoutMounts);
+    assert!(matches!(refused, Err(PlanError::NotWritable { .. })));
+    assert!(matches!(plan_for(request(writable()), Isolation::Chroot), Err(PlanError::NotWritable { .. })));
 }

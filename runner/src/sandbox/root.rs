@@ -1,16 +1,18 @@
-//! The two ways to a root: an image's tree as it is, or a tmpfs in which things are made and mounted.
+//! The ways to a root: an image's tree as it is, the same to be written to, or a tmpfs in which things are made and mounted.
 
 use std::path::{Path, PathBuf};
 
 use super::plan::{DEVICE_LINKS, DEVICES};
-use super::{HostRoot, RootSource};
+use super::{HostRoot, RootSource, WritableSource};
 
-/// The two ways to a root.
+/// The ways to a root.
 pub(super) enum Root {
     /// One tree, mounted as it is.
     Tree(PathBuf),
     /// A tmpfs in which things are made and mounted.
     Assembled(Assembly),
+    /// One that may be written to.
+    Writable(WritableSource),
 }
 
 impl Root {
@@ -18,6 +20,7 @@ impl Root {
         match source {
             RootSource::Image { path } => Self::Tree(path.clone()),
             RootSource::Host(host) => Self::Assembled(of_host(host)),
+            RootSource::Writable(source) => Self::Writable(source.clone()),
         }
     }
 }

@@ -129,6 +129,15 @@ pub fn sweep(parent: &Path) {
     }
 }
 
+/// Removes a file, or a folder with all that is in it, as far as it can be. The folder that it lies in is ours alone.
+pub fn remove_tree(path: &Path) {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let Ok(parent) = openat(CWD, parent, FOLDER, Mode::empty()) else { return };
+    if unlinkat(&parent, name, AtFlags::empty()).is_err() {
+        remove(parent.as_fd(), name);
+    }
+}
+
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Makes the parent of folders, and opens it.
@@ -177,7 +186,7 @@ fn sweep_below(parent: BorrowedFd<'_>) {
 }
 
 /// Removes a folder with all that is in it, as far as it can be.
-fn remove(parent: BorrowedFd<'_>, name: &str) {
+fn remove(parent: BorrowedFd<'_>, name: impl rustix::path::Arg + Copy) {
     if let Ok(top) = open_to_remove(parent, name) {
         // As long as something came up.
         while empty(top.as_fd(), top.as_fd(), 0) > 0 {}

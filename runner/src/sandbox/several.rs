@@ -38,7 +38,8 @@ pub struct Program {
     pub working_dir: PathBuf,
     /// Standard input, output and error.
     pub stdio: Stdio,
-    /// What else it has open, by the number it has it under: 3 to 255, and 13 at the most. No folders, which would be a way past all walls.
+    /// What else it has open, by the number it has it under: up to 255, and 13 at the most; 0 to 2 in place of what the streams say. No folders, which would
+    /// be a way past all walls.
     pub descriptors: Vec<(RawFd, OwnedFd)>,
 }
 
@@ -232,11 +233,12 @@ impl Programs {
 /// What the program has open, by number.
 fn places<'a>(streams: &'a Streams, program: &'a Program) -> io::Result<Vec<(RawFd, BorrowedFd<'a>)>> {
     let mut places = streams.places();
+    places.retain(|(number, _)| program.descriptors.iter().all(|(given, _)| given != number));
     places.extend(program.descriptors.iter().map(|(number, descriptor)| (*number, descriptor.as_fd())));
     let mut numbers: Vec<_> = places.iter().map(|(number, _)| *number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    let sound = program.descriptors.iter().all(|(number, _)| (3..256).contains(number));
+    let sound = program.descriptors.iter().all(|(number, _)| (0..256).contains(number));
     if !sound || numbers.len() != places.len() || places.len() > PLACES {
         return Err(io::ErrorKind::InvalidInput.into());
     }

@@ -1,6 +1,6 @@
 //! The steps that the child carries out, each with the name that errors and `undocked doctor` show.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use super::handed_out::Handed;
 use super::{InnerIdentity, Isolation};
@@ -29,9 +29,19 @@ pub(crate) enum Step {
     AttachRoot {
         slot: usize,
     },
+    /// Lay a folder that may be written to over a tree, as the root.
+    AttachOverlay {
+        lower: usize,
+        folder: usize,
+    },
     MakeRoot {
         options: CString,
     },
+    /// A `/dev` of the sandbox's own, with places for devices and these files.
+    MakeDev {
+        files: Vec<CString>,
+    },
+    MakeTerminals,
     MakeDir {
         path: CString,
         mode: u32,
@@ -51,11 +61,13 @@ pub(crate) enum Step {
     },
     /// Keep hold of the outer `/proc`, which the new root will lie over.
     KeepOuterProc,
-    /// A memory file system for files that are made; `/tmp` comes over it.
+    /// A memory file system for files that are made; something else comes over it.
     StageFiles {
+        place: &'static CStr,
         options: CString,
     },
     StageFile {
+        place: &'static CStr,
         slot: usize,
         name: CString,
         contents: Vec<u8>,
@@ -112,7 +124,10 @@ pub(crate) enum Step {
     Umask(u32),
     Hostname(CString),
     ChangeDirectory(CString),
-    DropCapabilities,
+    DropCapabilities {
+        /// But for these, as a mask.
+        kept: u64,
+    },
     /// Only those in hand, of a process that never was root of anything.
     EmptyCapabilities,
     NoNewPrivileges,
@@ -127,7 +142,18 @@ pub(crate) enum Step {
     Execute,
 }
 
+/// What root inside may do, in its own user namespace alone: pass over modes of what it owns (images for RHEL have folders that nobody may write to), change
+/// what it owns, give files capabilities that count there, and listen on low ports. Each names a bit of `linux/capability.h`.
+pub const ROOT_INSIDE: u64 = CAP_DAC_OVERRIDE | CAP_FOWNER | CAP_NET_BIND_SERVICE | CAP_SETFCAP;
+const CAP_DAC_OVERRIDE: u64 = 1 << 1;
+const CAP_FOWNER: u64 = 1 << 3;
+const CAP_NET_BIND_SERVICE: u64 = 1 << 10;
+pub(super) const CAP_SETFCAP: u64 = 1 << 31;
+
 impl Step {
+    /// The name of [`Step::AttachOverlay`].
+    pub(super) const OVERLAY: &str = "lay what is written over the image (overlay)";
+
     /// The name shown in errors and by `undocked doctor`.
     pub(crate) fn name(&self) -> String {
         let show = |path: &CString| path.to_string_lossy().into_owned();
@@ -142,6 +168,9 @@ impl Step {
             Self::MakePrivate => "make mounts private".into(),
             Self::Open { path, .. } => format!("open {} for mounting (open_tree)", show(path)),
             Self::AttachRoot { .. } => "mount the root file system".into(),
+            Self::AttachOverlay { .. } => Self::OVERLAY.into(),
+            Self::MakeDev { .. } => "make /dev".into(),
+            Self::MakeTerminals => "mount /dev/pts".into(),
             Self::MakeRoot { .. } => "mount a tmpfs as root".into(),
             Self::MakeDir { path, .. } | Self::MakeLink { path, .. } | Self::MakeFile { path, .. } => format!("make /{}", show(path)),
             Self::AttachTmpfs { target, .. } => format!("mount a tmpfs on /{}", show(target)),
@@ -168,7 +197,7 @@ impl Step {
             Self::Umask(_) => "set the umask".into(),
             Self::Hostname(_) => "set the host name".into(),
             Self::ChangeDirectory(path) => format!("change to {}", show(path)),
-            Self::DropCapabilities | Self::EmptyCapabilities => "drop capabilities".into(),
+            Self::DropCapabilities { .. } | Self::EmptyCapabilities => "drop capabilities".into(),
             Self::NoNewPrivileges => "set no_new_privs".into(),
             Self::SuperviseNetwork { .. } => "supervise the network (seccomp notification)".into(),
             Self::ConfineFiles => "confine file access (Landlock)".into(),
@@ -186,6 +215,7 @@ impl Step {
             Self::ForbidNesting
                 | Self::SuperviseNetwork { needed: false }
                 | Self::Hostname(_)
+                | Self::MakeTerminals
                 | Self::MaskReadOnly { .. }
                 | Self::MaskNull { .. }
                 | Self::MaskEmpty { .. }
@@ -215,7 +245,7 @@ impl Step {
 
     /// Whether the sandbox would protect less without it.
     pub(crate) fn protects(&self) -> bool {
-        !matches!(self, Self::Hostname(_))
+        !matches!(self, Self::Hostname(_) | Self::MakeTerminals)
     }
 }
 

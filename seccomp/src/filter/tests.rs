@@ -15,6 +15,7 @@ use crate::oracle::{Call, telling_arguments, verdict};
 fn returned(value: u32) -> Action {
     match value {
         0x7fff_0000 => Action::Allow,
+        0x0005_0000 => Action::Succeed,
         0x7fc0_0000 => Action::Notify,
         0x8000_0000 => Action::Kill,
         _ => {
@@ -46,9 +47,13 @@ fn assert_same(policy: &Policy, architecture: Architecture, filter: &Filter, arg
     }
 }
 
+fn shipped() -> [Policy; 4] {
+    [Policy::lambda(), Policy::network(), Policy::build(), Policy::build_with_volumes()]
+}
+
 #[test]
 fn t23_the_shipped_filters_are_the_shipped_policies() {
-    for policy in [Policy::lambda(), Policy::network()] {
+    for policy in shipped() {
         for architecture in Architecture::ALL {
             let filter = Filter::compile(&policy, architecture).unwrap();
             assert_same(&policy, architecture, &filter, &[[u64::MAX; 6], [0x5412; 6], [38; 6], [6; 6], [0x2000_0000; 6]]);
@@ -59,9 +64,7 @@ fn t23_the_shipped_filters_are_the_shipped_policies() {
 /// The test above would see it: whichever instruction of a shipped filter is another one, so is some verdict.
 #[test]
 fn t23_every_instruction_of_the_shipped_filters_matters() {
-    for (policy, architecture) in
-        [Policy::lambda(), Policy::network()].iter().flat_map(|policy| Architecture::ALL.map(|each| (policy, each)))
-    {
+    for (policy, architecture) in shipped().iter().flat_map(|policy| Architecture::ALL.map(|each| (policy, each))) {
         let filter = Filter::compile(policy, architecture).unwrap();
         let mut calls = vec![Call { audit_architecture: 0, number: 0, arguments: [0; 6] }];
         for number in numbers() {
@@ -248,7 +251,7 @@ fn allowed() -> impl Strategy<Value = Allowed> {
 
 fn action() -> impl Strategy<Value = String> {
     let errno = select(Errno::NAMED.to_vec()).prop_map(|(name, _)| format!("errno {name}"));
-    prop_oneof![3 => Just("allow".to_owned()), 1 => Just("kill".to_owned()), 1 => Just("notify".to_owned()), 3 => errno]
+    prop_oneof![3 => Just("allow".to_owned()), 1 => Just("kill".to_owned()), 1 => Just("notify".to_owned()), 1 => Just("succeed".to_owned()), 3 => errno]
 }
 
 /// The text of a random policy: some rules with tests first, then some without.

@@ -148,8 +148,9 @@ impl<'t> Line<'t> {
     }
 
     fn action(&mut self) -> Result<Action, ParsePolicyError> {
-        let action = self.one_of("`allow`, `errno`, `notify` or `kill`", |word| match word {
+        let action = self.one_of("`allow`, `succeed`, `errno`, `notify` or `kill`", |word| match word {
             "allow" => Some(Some(Action::Allow)),
+            "succeed" => Some(Some(Action::Succeed)),
             "notify" => Some(Some(Action::Notify)),
             "kill" => Some(Some(Action::Kill)),
             "errno" => Some(None),

@@ -50,7 +50,7 @@ fn bad_headers_are_refused() {
         ("seccomp-policy 1\narchitectures x86_64\nallow read # x", "line 3: found `allow`, wanted `default`"),
         (
             "seccomp-policy 1\narchitectures x86_64\ndefault",
-            "line 3: found the end of the line, wanted `allow`, `errno`, `notify` or `kill`",
+            "line 3: found the end of the line, wanted `allow`, `succeed`, `errno`, `notify` or `kill`",
         ),
         ("seccomp-policy 1\narchitectures x86_64\ndefault kill read # x", "line 3: found `read`, wanted the end of the line"),
         ("seccomp-policy 1\narchitectures x86_64\ndefault kill", "line 3: no reason; add `# why` at its end"),
@@ -69,8 +69,8 @@ fn bad_rules_are_refused() {
     let found = |found: &str, wanted: &str| format!("line 4: found {found}, wanted {wanted}");
     let end = |wanted: &str| found("the end of the line", wanted);
     let table = [
-        ("deny read # x", found("`deny`", "`allow`, `errno`, `notify` or `kill`")),
-        ("default kill # x", found("`default`", "`allow`, `errno`, `notify` or `kill`")),
+        ("deny read # x", found("`deny`", "`allow`, `succeed`, `errno`, `notify` or `kill`")),
+        ("default kill # x", found("`default`", "`allow`, `succeed`, `errno`, `notify` or `kill`")),
         ("allow # x", end(names)),
         ("allow raed # x", "line 4: no system call is called `raed`".to_owned()),
         ("allow READ # x", "line 4: no system call is called `READ`".to_owned()),
@@ -120,17 +120,18 @@ fn bad_rules_are_refused() {
 
 #[test]
 fn the_shipped_policy_decides_every_known_call_for_good() {
-    let policy = Policy::lambda();
-    assert_eq!(policy.architectures(), Architecture::ALL);
-    for call in crate::numbers::all() {
-        let certain = policy.rules().iter().any(|rule| rule.tests().is_empty() && rule.system_calls().contains(&call));
-        assert!(certain, "`{}`: nothing says what becomes of it in the end", call.name());
+    for policy in [Policy::lambda(), Policy::build()] {
+        assert_eq!(policy.architectures(), Architecture::ALL);
+        for call in crate::numbers::all() {
+            let certain = policy.rules().iter().any(|rule| rule.tests().is_empty() && rule.system_calls().contains(&call));
+            assert!(certain, "`{}`: nothing says what becomes of it in the end", call.name());
+        }
     }
 }
 
 #[test]
 fn every_shipped_rule_has_a_reason_and_an_effect_on_each_of_its_calls() {
-    for policy in [Policy::lambda(), Policy::network()] {
+    for policy in [Policy::lambda(), Policy::network(), Policy::build(), Policy::build_with_volumes()] {
         for (place, rule) in policy.rules().iter().enumerate() {
             assert!(rule.reason().contains(char::is_alphabetic), "line {}", rule.line());
             for call in rule.system_calls() {

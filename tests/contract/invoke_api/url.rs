@@ -68,6 +68,13 @@ fn answers_are_mapped() {
 }
 
 #[test]
+fn a_tunnel_is_no_event() {
+    let server = Server::url_of("echo");
+    assert_eq!(Client::to(server.address).call("CONNECT example.com:443", "", "").status, 405);
+    assert!(server.called().is_empty());
+}
+
+#[test]
 fn failures_are_502() {
     for function in ["fail", "says-2", "early-failure"] {
         let server = Server::url_of(function);

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -44,6 +44,10 @@ pub async fn serve_url(
 }
 
 async fn respond(request: Request<Incoming>, ends: Ends, calls: mpsc::Sender<InvokeCall>, target: InvokeTarget) -> Response<Body> {
+    // A tunnel is no event: what would follow the answer is not HTTP.
+    if request.method() == Method::CONNECT {
+        return answer::with_fresh_id(answer::method_not_allowed(None));
+    }
     let request_id = match fresh_id() {
         Ok(id) => id,
         Err(refusal) => return answer::refused(&refusal, None),

@@ -46,12 +46,24 @@ pub(super) enum StoreError {
     Lock { path: PathBuf, source: Errno },
     #[error("{SLOTS} servers hold queues like `{}` already", path.display())]
     AllHeld { path: PathBuf },
+    #[error("cannot read or write `{}`", path.display())]
+    Disk { path: PathBuf, source: io::Error },
     #[error("`{}` is no queue of events, or damaged", path.display())]
     Database { path: PathBuf, source: Box<redb::Error> },
     #[error("`{}` was written by another version of undocked (format {found}, not {VERSION})", path.display())]
     Version { path: PathBuf, found: u64 },
     #[error("`{}` holds an event that cannot be read", path.display())]
     Course { path: PathBuf, source: serde_json::Error },
+}
+
+impl StoreError {
+    /// What the system refused, as on a full disk, is no damage.
+    fn of_database(path: PathBuf, source: redb::Error) -> Self {
+        match source {
+            redb::Error::Io(source) if source.raw_os_error().is_some() => Self::Disk { path, source },
+            source => Self::Database { path, source: Box::new(source) },
+        }
+    }
 }
 
 /// A change of what is stored.
@@ -129,7 +141,7 @@ impl Store {
         match open() {
             Ok((database, VERSION)) => Ok(Self { database, path }),
             Ok((_, found)) => Err(StoreError::Version { path, found }),
-            Err(source) => Err(StoreError::Database { path, source: Box::new(source) }),
+            Err(source) => Err(StoreError::of_database(path, source)),
         }
     }
 
@@ -139,7 +151,7 @@ impl Store {
     }
 
     fn failed(&self, source: impl Into<redb::Error>) -> StoreError {
-        StoreError::Database { path: self.path.clone(), source: Box::new(source.into()) }
+        StoreError::of_database(self.path.clone(), source.into())
     }
 
     fn unreadable(&self, source: serde_json::Error) -> StoreError {

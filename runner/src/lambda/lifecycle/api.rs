@@ -123,7 +123,8 @@ impl<T> Lifecycle<T> {
         effects.push(Effect::Answer(ticket, Answer::Accepted));
         self.runtime = Runtime::ResponseSent;
         let result = result.map_err(|post| FunctionError { payload: post.body, kind: ErrorKind::Handler(post.error_type) });
-        self.decide(result, ReportStatus::Success, effects);
+        let status = ReportStatus::of_answer(&result);
+        self.decide(result, status, effects);
     }
 
     /// A post that cannot be used fails the invocation. Only after one that was too large may the runtime go on.

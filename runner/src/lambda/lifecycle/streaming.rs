@@ -46,7 +46,8 @@ impl<T> Lifecycle<T> {
     fn stream_ended(&mut self, ticket: T, result: Result<Bytes, FunctionError>, effects: &mut Vec<Effect<T>>) {
         self.runtime = Runtime::ResponseSent;
         effects.push(Effect::Answer(ticket, Answer::Accepted));
-        self.decide(result, ReportStatus::Success, effects);
+        let status = ReportStatus::of_answer(&result);
+        self.decide(result, status, effects);
     }
 
     pub(super) fn stream_too_large(&mut self, effects: &mut Vec<Effect<T>>) {

@@ -7,7 +7,7 @@ use crate::exit_code::Failure;
 use crate::sandbox::{HostRoot, Volume};
 
 /// Refuses volumes for which no place can be: the folders of others are not changed, and what the sandbox mounts by itself holds nothing yet.
-pub(super) fn check(volumes: &[Volume], userland: &Userland) -> Result<(), Failure> {
+pub(super) fn check(volumes: &[Volume], userland: &Userland<'_>) -> Result<(), Failure> {
     for volume in volumes {
         let is_of_function = ["/var/task", "/opt"].iter().any(|place| volume.target == Path::new(place));
         if is_of_function && !volume.source.is_dir() {
@@ -51,9 +51,11 @@ fn in_volume(target: &Path, around: &Volume) -> Result<(), Failure> {
     Err(Failure::could_not_run(format!("there is no `{}` to show a volume at", target.display())).with_hint(Some(hint)))
 }
 
-impl Userland {
+impl Userland<'_> {
     fn has(&self, path: &Path) -> bool {
         match self {
+            // Places are made there as docker makes them.
+            Self::Writable(..) => true,
             Self::Image(_, image) => path.strip_prefix("/").is_ok_and(|path| image.holds(path)),
             Self::Host(root) => {
                 let made = ["/var/task", "/opt", "/etc", "/tmp"].map(Path::new);
@@ -68,7 +70,7 @@ impl Userland {
         let mounted = ["/tmp", "/proc", "/dev"].map(Path::new);
         let of_machine = match self {
             Self::Host(root) => root.folders.as_slice(),
-            Self::Image(..) => &[],
+            Self::Image(..) | Self::Writable(..) => &[],
         };
         let mut all = mounted.into_iter().chain(of_machine.iter().map(|folder| folder.as_path()));
         match all.find(|folder| path.starts_with(folder)) {

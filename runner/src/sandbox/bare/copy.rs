@@ -13,7 +13,7 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use super::BareError;
 use crate::sandbox::links;
 use crate::sandbox::plan::{DEVICE_LINKS, DEVICES};
-use crate::sandbox::{Degradation, MadeFile, RootSource, Volume};
+use crate::sandbox::{Degradation, MadeFile, RootSource, Volume, WritableSource};
 
 /// What is made anew in every root, so that nothing of the image's own is copied there.
 const OWN: [&str; 3] = ["proc", "tmp", "dev"];
@@ -21,7 +21,9 @@ const OWN: [&str; 3] = ["proc", "tmp", "dev"];
 /// Makes the root in a folder that does not exist yet. Answers what it lacks.
 pub(super) fn root(source: &RootSource, volumes: &[Volume], files: &[MadeFile], root: &Path) -> Result<Vec<Degradation>, BareError> {
     match source {
-        RootSource::Image { path } => tree(path, root, &OWN).map_err(at("/"))?,
+        RootSource::Image { path } | RootSource::Writable(WritableSource::Tree { path } | WritableSource::Overlay { lower: path, .. }) => {
+            tree(path, root, &OWN).map_err(at("/"))?;
+        }
         RootSource::Host(host) => {
             fs::create_dir(root).map_err(at("/"))?;
             for place in &host.places {

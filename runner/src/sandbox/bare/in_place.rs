@@ -26,7 +26,7 @@ const ROOTS_SCRATCH: [&str; 2] = ["/var/lib/undocked-runs", "/tmp/undocked-runs"
 pub(super) fn adapt(mut request: SandboxRequest) -> Result<(SandboxRequest, Bare), BareError> {
     let host = match &request.root {
         RootSource::Host(host) => host.clone(),
-        RootSource::Image { .. } => HostRoot::default(),
+        RootSource::Image { .. } | RootSource::Writable(_) => HostRoot::default(),
     };
     let (folder, files) = files(&host, &request)?;
     let mut volumes: Vec<Volume> = request.volumes.iter().cloned().chain(files).collect();

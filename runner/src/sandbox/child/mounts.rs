@@ -88,9 +88,10 @@ impl Child {
         self.mount_at(target, c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr())
     }
 
-    /// Makes a file in the memory file system that lies on `/tmp` until the sandbox's own comes over it, and keeps a mount of the file.
-    pub(super) fn stage_file(&mut self, slot: Option<&mut c_int>, name: &CStr, contents: &[u8], mode: u32) -> Kernel<()> {
-        let folder = self.target(c"tmp")?;
+    /// Makes a file in the memory file system that lies on a place until something else comes over it, and keeps a mount of the file.
+    pub(super) fn stage_file(&mut self, slot: Option<&mut c_int>, at: (&CStr, &CStr), contents: &[u8], mode: u32) -> Kernel<()> {
+        let (place, name) = at;
+        let folder = self.target(place)?;
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
         let made = call!(SYS_openat, folder, name.as_ptr(), flags, mode);
         close(folder);

@@ -27,7 +27,7 @@ pub(super) fn become_inner(identity: InnerIdentity) -> Kernel<()> {
 
 /// Without a user namespace: an id that owns nothing, and no way back. A root without CAP_SETPCAP keeps the bounding set.
 pub(super) fn drop_to_user(identity: InnerIdentity) -> Kernel<()> {
-    match drop_bounding_set() {
+    match drop_bounding_set(0) {
         Ok(()) | Err(libc::EPERM) => {}
         Err(errno) => return Err(errno),
     }
@@ -64,14 +64,15 @@ pub(super) fn limit(resource: u32, value: u64) -> Kernel<()> {
     call!(SYS_prlimit64, 0, resource, ptr::from_ref(&wanted), ptr::null::<c_void>()).map(drop)
 }
 
-/// The bounding set, which an exec could draw on; the ambient set; then all others.
-pub(super) fn drop_capabilities() -> Kernel<()> {
-    drop_bounding_set()?;
-    drop_own_capabilities()
+/// The bounding set, which an exec could draw on; the ambient set; then all others. But for some that root inside keeps: under no_new_privs an exec by
+/// user 0 gives no more than it had.
+pub(super) fn drop_capabilities(kept: u64) -> Kernel<()> {
+    drop_bounding_set(kept)?;
+    leave_own_capabilities(kept)
 }
 
-fn drop_bounding_set() -> Kernel<()> {
-    for capability in 0..64 {
+fn drop_bounding_set(kept: u64) -> Kernel<()> {
+    for capability in (0..64).filter(|capability| kept >> capability & 1 == 0) {
         match call!(SYS_prctl, libc::PR_CAPBSET_DROP, capability, 0, 0, 0) {
             Ok(_) => {}
             // Past the last one that this kernel knows.
@@ -84,11 +85,17 @@ fn drop_bounding_set() -> Kernel<()> {
 
 /// The capabilities in hand. Without the right to empty the bounding set it stays, and is of no use once no_new_privs is set.
 pub(super) fn drop_own_capabilities() -> Kernel<()> {
+    leave_own_capabilities(0)
+}
+
+fn leave_own_capabilities(kept: u64) -> Kernel<()> {
     call!(SYS_prctl, libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)?;
     // struct __user_cap_header_struct {version 3, pid 0}, and two of struct __user_cap_data_struct.
     let header: [u32; 2] = [0x2008_0522, 0];
-    let none = [0_u32; 6];
-    call!(SYS_capset, header.as_ptr(), none.as_ptr()).map(drop)
+    // Effective, permitted, inheritable; the lower halves first.
+    let (low, high) = (kept as u32, (kept >> 32) as u32);
+    let left = [low, low, 0, high, high, 0];
+    call!(SYS_capset, header.as_ptr(), left.as_ptr()).map(drop)
 }
 
 /// Only what lies beneath the new root may be opened or executed; our own executable, still this process's `/proc/self/exe`, does not (CVE-2019-5736).

@@ -43,7 +43,7 @@ fn telemetry_hears_more() {
         ][..],
         &["202", "= 1", "runtime done Success", "END", "REPORT 4 init 10 billed 14 used 0 Success", "finish", "START $LATEST"],
         &["200 until 1001020", "202", "! {}", "runtime done Error(ErrorType(\"Runtime.Boom\"))", "END"],
-        &["REPORT 2 billed 2 used 0 Success", "finish"],
+        &["REPORT 2 billed 2 used 0 Reported(ErrorType(\"Runtime.Boom\"))", "finish"],
     ];
     assert_eq!(play_all(&mut lifecycle, inputs), expected.concat());
 }
@@ -52,7 +52,15 @@ fn telemetry_hears_more() {
 fn handler_error_is_no_failure_of_the_phase() {
     check(
         vec![(10, next()), (11, fails("not json")), (12, next())],
-        &["START $LATEST", "200 until 1001010", "202", "! not json", "END", "REPORT 2 init 10 billed 12 used 0 Success", "finish"],
+        &[
+            "START $LATEST",
+            "200 until 1001010",
+            "202",
+            "! not json",
+            "END",
+            "REPORT 2 init 10 billed 12 used 0 Reported(ErrorType(\"Runtime.Boom\"))",
+            "finish",
+        ],
     );
 }
 
@@ -60,7 +68,15 @@ fn handler_error_is_no_failure_of_the_phase() {
 fn error_in_a_streamed_response() {
     check(
         vec![(10, next()), (11, response(Posted::Whole(Err(post("{}"))))), (12, next())],
-        &["START $LATEST", "200 until 1001010", "202", "! {}", "END", "REPORT 2 init 10 billed 12 used 0 Success", "finish"],
+        &[
+            "START $LATEST",
+            "200 until 1001010",
+            "202",
+            "! {}",
+            "END",
+            "REPORT 2 init 10 billed 12 used 0 Reported(ErrorType(\"Runtime.Boom\"))",
+            "finish",
+        ],
     );
 }
 

@@ -32,7 +32,7 @@ fn whole() {
 fn failed_on_the_way() {
     check(
         vec![(30, ends(StreamEnd::Failed(post("{}")))), (31, next())],
-        &["202", "stream ends ! {}", "END", "REPORT 21 init 10 billed 31 used 0 Success", "finish"],
+        &["202", "stream ends ! {}", "END", "REPORT 21 init 10 billed 31 used 0 Reported(ErrorType(\"Runtime.Boom\"))", "finish"],
     );
 }
 

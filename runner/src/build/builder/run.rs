@@ -1,0 +1,186 @@
+//! `RUN`.
+
+use std::path::{Path, PathBuf};
+
+use super::delta::{DeltaError, Snapshot};
+use super::stage::{RootError, StageBuild};
+use super::{BuildCommand, Builder, ShownFolder, StepError, Writable};
+use crate::build::config::clean;
+use crate::build::copy::{self, Origin};
+use crate::build::dockerfile::{CommandForm, MountKind, RunStep, ShellText, Wrong};
+use crate::build::keys::KeyText;
+use crate::build::layer::LayerError;
+use crate::exit_code::{ExitCode, Failure};
+use crate::writable::WritableError;
+
+/// Where a here-document that is a program lies while it runs.
+const SCRIPT: &str = ".undocked-run";
+
+impl Builder<'_> {
+    pub(super) fn run(&mut self, build: &mut StageBuild, run: &RunStep) -> Result<(), StepError> {
+        let words = match &run.command {
+            ShellText::Command(command) => build.spec.words(command),
+            ShellText::Script(_) => vec![format!("/{SCRIPT}")],
+        };
+        if words.first().is_none_or(|program| program.is_empty()) {
+            return Err(Wrong::new("`RUN` has nothing to run").into());
+        }
+        // Variables of the image are stronger, and told by the key before.
+        let arguments: Vec<(String, String)> =
+            self.scope.values().into_iter().filter(|(name, _)| build.spec.variable(name).is_none()).collect();
+        let told = told(run, &words, &arguments);
+        let key = self.run_key(build, run, &words, &arguments)?;
+        if let Some(layer) = self.known(&key)? {
+            return self.keep(build, key, &told, layer);
+        }
+        let folders = self.folders(build, run)?;
+        let command = BuildCommand {
+            variables: self.run_variables(build, arguments),
+            user: build.spec.user().map(str::to_owned),
+            working_dir: build.spec.working_dir().into(),
+            network: run.network,
+            words,
+            folders: folders.0,
+        };
+        (self.hands.say)(&format!(" ---> Running in {}", &key.hex()[..12]));
+        let before = build.tree(self.cache)?.clone();
+        let Some(root) = build.root(self.cache)? else {
+            return Err(
+                Wrong::hint("`RUN` in a stage from `scratch` is not supported", "run it in another stage, and `COPY --from` it").into()
+            );
+        };
+        if let ShellText::Script(text) = &run.command {
+            root.put(Path::new(SCRIPT), &mut text.as_bytes(), 0o755).map_err(of_root)?;
+        }
+        let snapshot = Snapshot::take(root)?;
+        let shown = command.words.join(" ");
+        let status = (self.hands.run)(root, command).map_err(StepError::Failed)?;
+        if status != 0 {
+            let failure = Failure::could_not_run(format!("The command '{shown}' returned a non-zero code: {status}"));
+            return Err(StepError::Failed(failure.with_code(ExitCode::FUNCTION_FAILED)));
+        }
+        if let ShellText::Script(_) = &run.command {
+            root.remove_path(Path::new(SCRIPT)).map_err(of_root)?;
+        }
+        let entries = Snapshot::take(root)?.since(&snapshot, &before)?;
+        let layer = if entries.is_empty() { None } else { Some(self.maker().make(&entries)?) };
+        self.keep(build, key, &told, layer)?;
+        build.root_has_all();
+        Ok(())
+    }
+
+    fn run_key(
+        &self,
+        build: &StageBuild,
+        run: &RunStep,
+        words: &[String],
+        arguments: &[(String, String)],
+    ) -> Result<rootfs_cache::digest::Digest, StepError> {
+        let mut key = words.iter().fold(KeyText::after(&build.key, "run"), |key, word| key.and(word));
+        if let ShellText::Script(text) = &run.command {
+            key = key.and("script").and(text);
+        }
+        let mut sorted = arguments.to_vec();
+        sorted.sort();
+        key = sorted.iter().fold(key.and("arguments"), |key, (name, value)| key.and(name).and(value));
+        for mount in &run.mounts {
+            key = key.and("mount").and(self.expanded(build, &mount.target)?);
+            key = match &mount.kind {
+                MountKind::Cache { id } => key.and("cache").and(id),
+                MountKind::Empty => key.and("empty"),
+                MountKind::Context { source } => {
+                    let origin = Origin { tree: &self.recipe.context.tree, ignore: &self.recipe.context.ignore };
+                    let taken = copy::gather(origin, &self.expanded(build, source)?)?;
+                    key.and("context").and(copy::content_key(&taken)?.hex())
+                }
+            };
+        }
+        Ok(key.key())
+    }
+
+    /// Build arguments, and over them the image's own.
+    fn run_variables(&self, build: &StageBuild, arguments: Vec<(String, String)>) -> Vec<(String, String)> {
+        let mut variables = self.scope.predefined();
+        // Programs that write times into what they make take it; python compiles to files then that hold for any time.
+        variables.push(("SOURCE_DATE_EPOCH".to_owned(), self.recipe.epoch.to_string()));
+        for (name, value) in arguments.into_iter().chain(build.spec.variables()) {
+            variables.retain(|(known, _)| *known != name);
+            variables.push((name, value));
+        }
+        variables
+    }
+
+    /// The folders that mounts show, and what removes those that go with the command.
+    fn folders(
+        &self,
+        build: &StageBuild,
+        run: &RunStep,
+    ) -> Result<(Vec<ShownFolder>, Vec<crate::sandbox::run_folder::RunFolder>), StepError> {
+        let mut folders = Vec::new();
+        let mut held = Vec::new();
+        for mount in &run.mounts {
+            let target = self.expanded(build, &mount.target)?;
+            let target = if target.starts_with('/') { target } else { format!("{}/{target}", build.spec.working_dir()) };
+            let (source, writable) = match &mount.kind {
+                MountKind::Cache { id } => (self.cache.build_folder(id).map_err(LayerError::Cache)?, Writable::Yes),
+                MountKind::Empty => {
+                    let folder = crate::sandbox::run_folder::RunFolder::create(&crate::sandbox::run_folder::parent(self.cache.root()));
+                    let folder = folder.map_err(|error| StepError::Failed(Failure::could_not_run(error)))?;
+                    let path = folder.path().to_owned();
+                    held.push(folder);
+                    (path, Writable::Yes)
+                }
+                MountKind::Context { source } => (self.in_context(&self.expanded(build, source)?)?, Writable::No),
+            };
+            folders.push(ShownFolder { source, target: PathBuf::from(clean(&target)), writable });
+        }
+        Ok((folders, held))
+    }
+
+    fn in_context(&self, source: &str) -> Result<PathBuf, StepError> {
+        let Some(folder) = &self.recipe.context.folder else {
+            return Err(Wrong::hint("`RUN --mount=type=bind` needs a folder as the context", "`COPY` is").into());
+        };
+        let path = clean(source);
+        let relative = Path::new(path.trim_start_matches('/'));
+        let resolved = self.recipe.context.tree.resolve(relative);
+        let resolved = resolved.map_err(|source| LayerError::Read { path: relative.to_owned(), source })?;
+        Ok(folder.join(resolved))
+    }
+}
+
+/// The step as a history tells it.
+fn told(run: &RunStep, words: &[String], arguments: &[(String, String)]) -> String {
+    let command = match &run.command {
+        ShellText::Command(CommandForm::Exec(_)) | ShellText::Script(_) => words.join(" "),
+        ShellText::Command(CommandForm::Shell(_)) => words.join(" "),
+    };
+    let arguments: Vec<String> = arguments.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    match arguments.len() {
+        0 => format!("RUN {command}"),
+        count => format!("RUN |{count} {} {command}", arguments.join(" ")),
+    }
+}
+
+fn of_root(error: WritableError) -> StepError {
+    let hint = error.hint();
+    StepError::Failed(Failure::could_not_run(error).with_hint(hint))
+}
+
+impl From<RootError> for StepError {
+    fn from(error: RootError) -> Self {
+        match error {
+            RootError::Layer(error) => Self::Layer(error),
+            RootError::Root(error) => of_root(error),
+        }
+    }
+}
+
+impl From<DeltaError> for StepError {
+    fn from(error: DeltaError) -> Self {
+        match error {
+            DeltaError::Layer(error) => Self::Layer(error),
+            DeltaError::Root(error) => of_root(error),
+        }
+    }
+}

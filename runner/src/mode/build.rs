@@ -1,0 +1,224 @@
+//! `undocked build`: an image from a Dockerfile.
+
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread;
+
+use rootfs_cache::reference::{ImageReference, Platform};
+use rootfs_cache::rootfs::Rootfs;
+use rootfs_cache::store::Cache;
+use rootfs_cache::unpack::Limits;
+use tokio::sync::oneshot;
+
+use super::signals::Signals;
+use super::writable::{PlainCommand, run_in};
+use super::{async_runtime, open_cache, print, pull};
+use crate::build::builder::{BuildCommand, Built, Hands, Recipe, Reuse, Writable, build};
+use crate::build::context::{Context, ContextError, Input, read_input};
+use crate::build::dockerfile::{Dockerfile, RunNetwork};
+use crate::config::{BuildConfig, ContextSource, DockerfileSource, KnownSteps, Loudness, RunConfig};
+use crate::environment::variables::EnvVars;
+use crate::exit_code::{ExitCode, Failure};
+use crate::sandbox::{Access, Input as Stdin, Network, Output, Stdio, Volume};
+use crate::writable::WritableRoot;
+
+mod streams;
+
+use streams::Diverted;
+
+/// Builds it; tells how that goes on stderr, and nothing on stdout but the image's id where only that is wanted.
+pub fn run(config: &BuildConfig) -> Result<ExitCode, Failure> {
+    let cache = open_cache(&config.run.images)?;
+    let limits = config.run.images.options.limits.clone();
+    let (dockerfile, context) = sources(config, &cache, &limits)?;
+    let watch = SignalWatch::start()?;
+    let built = with_hands(config, &watch, |hands| {
+        let recipe = Recipe {
+            dockerfile: &dockerfile,
+            context: &context,
+            target: config.target.as_deref(),
+            arguments: &config.arguments,
+            labels: &config.labels,
+            names: &config.names,
+            platform: &config.run.images.options.platform,
+            reuse: if config.known_steps == KnownSteps::Taken { Reuse::Cached } else { Reuse::Nothing },
+            epoch: config.epoch,
+        };
+        build(recipe, hands, &cache, &limits)
+    });
+    let built = match (built, watch.signal()) {
+        (Ok(built), _) => built,
+        (Err(_), Some(signal)) => return Err(Failure::interrupted(signal)),
+        (Err(failure), None) => return Err(failure),
+    };
+    tell(config, &built)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tell(config: &BuildConfig, built: &Built) -> Result<(), Failure> {
+    if let Some(file) = &config.id_file {
+        let written = std::fs::write(file, built.id.to_string());
+        written.map_err(|error| Failure::could_not_run(format!("cannot write `{}`: {error}", file.display())))?;
+    }
+    if config.run.talk.loudness == Loudness::Quiet {
+        return print(format!("{}\n", built.id).as_bytes());
+    }
+    say(&format!("Successfully built {}", &built.id.hex()[..12]));
+    for name in &config.names {
+        say(&format!("Successfully tagged {}", name.familiar()));
+    }
+    Ok(())
+}
+
+/// Nobody may be there to hear it.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
+fn with_hands<T>(config: &BuildConfig, watch: &SignalWatch, work: impl FnOnce(&Hands<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+    let talk = config.run.talk;
+    let find = |text: &str, platform: &Platform| -> Result<Rootfs, Failure> {
+        let image: ImageReference = text.parse().map_err(Failure::usage)?;
+        let mut source = config.run.images.clone();
+        source.options.platform = platform.clone();
+        pull::find(&image, &source, talk)
+    };
+    let run = |root: &mut WritableRoot, command: BuildCommand| run_command(&config.run, root, command);
+    let say = |text: &str| {
+        if talk.loudness == Loudness::Normal {
+            say(text);
+        }
+    };
+    work(&Hands { run: &run, find: &find, say: &say, interrupted: &|| watch.signal().is_some() })
+}
+
+/// Runs a command; what it says goes to stderr, or is told only if it fails.
+fn run_command(config: &RunConfig, root: &mut WritableRoot, command: BuildCommand) -> Result<i32, Failure> {
+    let mut config = config.clone();
+    match command.network {
+        RunNetwork::Default => {}
+        RunNetwork::None => config.networking.network = Network::None,
+        RunNetwork::Host => config.networking.network = Network::Host,
+    }
+    config.volumes = command
+        .folders
+        .into_iter()
+        .map(|folder| Volume {
+            source: folder.source,
+            target: folder.target,
+            access: if folder.writable == Writable::Yes { Access::ReadWrite } else { Access::ReadOnly },
+        })
+        .collect();
+    let mut variables = EnvVars::default();
+    for (name, value) in command.variables {
+        variables.set(&name, value);
+    }
+    let stdio = Stdio { input: Stdin::Null, output: Output::Inherit, error: Output::Inherit };
+    let command = PlainCommand { argv: command.words, variables, user: command.user, working_dir: command.working_dir, stdio };
+    let diverted =
+        Diverted::begin(config.talk.loudness).map_err(|error| Failure::could_not_run(format!("cannot divert output: {error}")))?;
+    let ran = run_in(&config, root, &command);
+    diverted.end(ran.as_ref().is_ok_and(|code| *code == ExitCode::SUCCESS));
+    ran.map(|code| code.number().into())
+}
+
+/// The Dockerfile and the context.
+fn sources(config: &BuildConfig, cache: &Cache, limits: &Limits) -> Result<(Dockerfile, Context), Failure> {
+    let stdin = || read_input(std::io::stdin().lock(), &scratch(cache)?).map_err(wrong);
+    let (text, name, mut context) = match (&config.context, &config.dockerfile) {
+        (ContextSource::Folder(folder), DockerfileSource::Stdin) => {
+            let context = Context::folder(folder).map_err(wrong)?;
+            let text = std::io::read_to_string(std::io::stdin().lock());
+            let text = text.map_err(|error| Failure::could_not_run(format!("cannot read the Dockerfile from standard input: {error}")))?;
+            (text, "Dockerfile".to_owned(), context)
+        }
+        (ContextSource::Folder(folder), DockerfileSource::Context) => {
+            let context = Context::folder(folder).map_err(wrong)?;
+            (context.dockerfile("Dockerfile").map_err(wrong)?, "Dockerfile".to_owned(), context)
+        }
+        (ContextSource::Folder(folder), DockerfileSource::File(path)) => {
+            let text = std::fs::read_to_string(path);
+            let name = path.display().to_string();
+            let text = text.map_err(|source| wrong(ContextError::Dockerfile { name: name.clone(), source }))?;
+            (text, name, Context::folder(folder).map_err(wrong)?)
+        }
+        (ContextSource::Stdin, dockerfile) => match stdin()? {
+            Input::Dockerfile(text) => (text, "Dockerfile".to_owned(), Context::default()),
+            Input::Archive(file) => {
+                let context = Context::archive(&file, cache, limits).map_err(wrong)?;
+                let name = match dockerfile {
+                    DockerfileSource::File(path) => path.display().to_string(),
+                    _ => "Dockerfile".to_owned(),
+                };
+                (context.dockerfile(&name).map_err(wrong)?, name, context)
+            }
+        },
+    };
+    let own = own_ignore(config, &name);
+    context.read_ignore(&own).map_err(wrong)?;
+    let dockerfile = Dockerfile::parse(&name, &text).map_err(|error| {
+        let hint = error.hint.clone();
+        Failure::could_not_run(error).with_hint(hint).with_code(ExitCode::FUNCTION_FAILED)
+    })?;
+    Ok((dockerfile, context))
+}
+
+/// The list of what is left out that belongs to the Dockerfile alone: its path, on this machine or in an archive.
+fn own_ignore(config: &BuildConfig, name: &str) -> PathBuf {
+    let base = match (&config.context, &config.dockerfile) {
+        (ContextSource::Folder(folder), DockerfileSource::Context) => folder.join(name),
+        _ => PathBuf::from(name),
+    };
+    let mut path = base.into_os_string();
+    path.push(".dockerignore");
+    path.into()
+}
+
+fn wrong(error: ContextError) -> Failure {
+    let hint = error.hint();
+    Failure::could_not_run(error).with_hint(hint)
+}
+
+/// A folder on the cache's file system.
+fn scratch(cache: &Cache) -> Result<PathBuf, Failure> {
+    let folder: &Path = cache.root();
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| Failure::could_not_run(format!("cannot use `{}`: {error}", folder.display())))?;
+    Ok(folder.to_owned())
+}
+
+/// Signals no longer end us while this lives: they are noted, and the build ends when it sees that.
+struct SignalWatch {
+    came: Arc<AtomicI32>,
+    _stop: oneshot::Sender<()>,
+}
+
+impl SignalWatch {
+    fn start() -> Result<Self, Failure> {
+        let came = Arc::new(AtomicI32::new(0));
+        let noted = Arc::clone(&came);
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let watch = move || {
+            let Ok(runtime) = async_runtime() else { return };
+            runtime.block_on(async {
+                let Ok(mut signals) = Signals::listen() else { return };
+                let _ = ready.send(());
+                tokio::select! {
+                    signal = signals.next() => noted.store(signal, Ordering::Relaxed),
+                    _ = stopped => {}
+                }
+            });
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(Failure::could_not_run)?;
+        is_ready.recv().map_err(|_| Failure::could_not_run("cannot listen to signals"))?;
+        Ok(Self { came, _stop: stop })
+    }
+
+    fn signal(&self) -> Option<i32> {
+        Some(self.came.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
+    }
+}

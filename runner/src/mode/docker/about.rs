@@ -1,0 +1,159 @@
+//! `version`, `info`, and lists of volumes and networks.
+
+use serde_json::{Value, json};
+
+use super::{objects, of_daemon, records, template, volumes};
+use crate::config::docker::{Filters, Place, Show};
+use crate::exit_code::{ExitCode, Failure};
+use crate::mode::print;
+use crate::records::Phase;
+
+/// The version of docker's API that tools compare with.
+const API: &str = "1.50";
+
+fn engine() -> Value {
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    json!({
+        "Platform": { "Name": "undocked" },
+        "Version": env!("CARGO_PKG_VERSION"),
+        "ApiVersion": API,
+        "MinAPIVersion": "1.24",
+        "Os": "linux",
+        "Arch": architecture(),
+        "KernelVersion": kernel,
+        "BuildTime": "",
+        "GitCommit": "",
+        "GoVersion": "",
+        "Experimental": false,
+    })
+}
+
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// `docker version`.
+pub(super) fn version(format: Option<&str>) -> Result<ExitCode, Failure> {
+    let engine = engine();
+    let mut client = engine.clone();
+    client["Context"] = "default".into();
+    let both = json!({ "Client": client, "Server": engine });
+    let text = match format {
+        Some(format) => rendered(format, &both)?,
+        None => {
+            let part = |name: &str| {
+                format!(
+                    "{name}: undocked\n Version:           {}\n API version:       {API}\n OS/Arch:           linux/{}\n",
+                    env!("CARGO_PKG_VERSION"),
+                    architecture()
+                )
+            };
+            format!("{}\n{}", part("Client"), part("Server"))
+        }
+    };
+    print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rendered(format: &str, value: &Value) -> Result<String, Failure> {
+    let format = if format == "json" { "{{json .}}" } else { format };
+    let text = template::render(format, value).map_err(|error| Failure::could_not_run(error).with_code(ExitCode::FUNCTION_FAILED))?;
+    Ok(text + "\n")
+}
+
+/// `docker info`.
+pub(super) fn info(format: Option<&str>, place: &Place) -> Result<ExitCode, Failure> {
+    let runs = records(place)?.list().map_err(of_daemon)?;
+    let count = |wanted: Phase| runs.iter().filter(|run| run.state().is_ok_and(|state| state.phase == wanted)).count();
+    let (running, paused) = (count(Phase::Running), count(Phase::Paused));
+    let images = crate::mode::open_cache(&place.images)?.images().map_or(0, |images| images.len());
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory =
+        memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024;
+    let value = json!({
+        "ID": objects::network_id(&name),
+        "Containers": runs.len(),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": runs.len() - running - paused,
+        "Images": images,
+        "Driver": "undocked",
+        "KernelVersion": rustix::system::uname().release().to_string_lossy(),
+        "OperatingSystem": "undocked",
+        "OSType": "linux",
+        "Architecture": std::env::consts::ARCH,
+        "NCPU": processors,
+        "MemTotal": memory,
+        "DockerRootDir": place.images.cache,
+        "Name": name,
+        "ServerVersion": env!("CARGO_PKG_VERSION"),
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"],
+        "Runtimes": { "undocked": { "path": "undocked" } },
+        "DefaultRuntime": "undocked",
+        "Swarm": { "LocalNodeState": "inactive" },
+        "Warnings": Value::Null,
+        "ClientInfo": { "Context": "default", "Plugins": [] },
+    });
+    let text = match format {
+        Some(format) => rendered(format, &value)?,
+        None => format!(
+            "Client: undocked\n Version:    {0}\n\nServer:\n Containers: {1}\n  Running: {running}\n  Paused: {paused}\n  Stopped: {2}\n Images: {images}\n Server Version: {0}\n OSType: linux\n Architecture: {3}\n CPUs: {processors}\n Name: {name}\n",
+            env!("CARGO_PKG_VERSION"),
+            runs.len(),
+            runs.len() - running - paused,
+            std::env::consts::ARCH,
+        ),
+    };
+    print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `docker volume ls`.
+pub(super) fn list_volumes(show: &Show, filters: &Filters, place: &Place) -> Result<ExitCode, Failure> {
+    let wanted = |name: &String| filters.iter().all(|(key, value)| key != "name" || name.contains(value.as_str()));
+    let names: Vec<String> = volumes::names(place)?.into_iter().filter(wanted).collect();
+    let rows = names.iter().map(|name| json!({ "Driver": "local", "Name": name, "Scope": "local", "Labels": "", "Mountpoint": "" }));
+    let headings = [("Driver", "DRIVER"), ("Name", "VOLUME NAME"), ("Scope", "SCOPE"), ("Labels", "LABELS"), ("Mountpoint", "MOUNTPOINT")];
+    listed(show, "table {{.Driver}}\t{{.Name}}", "{{.Name}}", &headings, rows)
+}
+
+/// `docker network ls`.
+pub(super) fn list_networks(show: &Show, filters: &Filters) -> Result<ExitCode, Failure> {
+    let wanted = |(name, driver): &&(&str, &str)| {
+        filters.iter().all(|(key, value)| match key.as_str() {
+            "name" => name.contains(value.as_str()),
+            "driver" => driver == value,
+            // All of these are docker's own.
+            "type" => value == "builtin",
+            _ => true,
+        })
+    };
+    let rows = objects::NETWORKS
+        .iter()
+        .filter(wanted)
+        .map(|(name, driver)| json!({ "ID": objects::network_id(name)[..12], "Name": name, "Driver": driver, "Scope": "local" }));
+    let headings = [("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE")];
+    listed(show, "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}", "{{.ID}}", &headings, rows)
+}
+
+fn listed(
+    show: &Show,
+    table: &str,
+    quiet: &str,
+    headings: &[(&str, &str)],
+    rows: impl Iterator<Item = Value>,
+) -> Result<ExitCode, Failure> {
+    let format = match show {
+        Show::Table => table,
+        Show::Quiet => quiet,
+        Show::Format(format) => format,
+    };
+    print(template::table(format, headings, rows)?.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}

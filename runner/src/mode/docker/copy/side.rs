@@ -1,0 +1,164 @@
+//! One end of a copy: a tree below a folder of this machine's, or the root of a run. Nothing leads out of either.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::sys::stat::Mode;
+use nix::unistd::UnlinkatFlags;
+
+use crate::exit_code::Failure;
+use crate::writable::{WritableError, WritableRoot};
+
+/// Where things are.
+pub(super) enum Side {
+    /// Below this folder, which is the root for all links.
+    Below(OwnedFd),
+    /// In a root that no sandbox runs in.
+    Root(Box<WritableRoot>),
+}
+
+/// What is at a path; a link is not followed.
+#[derive(Debug)]
+pub(super) enum Kind {
+    File { mode: u32 },
+    Folder { mode: u32 },
+    Link { to: PathBuf },
+    Other,
+}
+
+impl Side {
+    /// This machine.
+    pub(super) fn of_host() -> Result<Self, Failure> {
+        Self::below(Path::new("/")).map_err(Failure::could_not_run)
+    }
+
+    pub(super) fn below(folder: &Path) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        Ok(Self::Below(nix::fcntl::open(folder, flags, Mode::empty())?))
+    }
+
+    /// The path that it leads to; as it is where nothing is there.
+    pub(super) fn followed(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut path = path.to_owned();
+        for _ in 0..40 {
+            let Some(Kind::Link { to }) = self.look(&path)? else { return Ok(path) };
+            path = path.parent().unwrap_or(Path::new("/")).join(to);
+        }
+        Err(io::Error::from_raw_os_error(libc::ELOOP))
+    }
+
+    pub(super) fn look(&self, path: &Path) -> io::Result<Option<Kind>> {
+        match self {
+            Self::Below(root) => {
+                let found = match beneath(root, path, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
+                    Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+                    found => File::from(found?),
+                };
+                let metadata = found.metadata()?;
+                let link = || Ok::<_, io::Error>(PathBuf::from(readlinkat(&found, "")?));
+                kind(&metadata, link).map(Some)
+            }
+            Self::Root(root) => match root.look(path).map_err(as_io)? {
+                None => Ok(None),
+                Some(on_host) => kind(&on_host.symlink_metadata()?, || std::fs::read_link(&on_host)).map(Some),
+            },
+        }
+    }
+
+    pub(super) fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
+        match self {
+            Self::Below(root) => {
+                let folder = beneath(root, folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+                let entries = std::fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))?;
+                let mut names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>()?;
+                names.sort();
+                Ok(names)
+            }
+            Self::Root(root) => root.list(folder).map_err(as_io),
+        }
+    }
+
+    pub(super) fn open(&self, path: &Path) -> io::Result<File> {
+        match self {
+            // A fifo must not block us.
+            Self::Below(root) => Ok(beneath(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?.into()),
+            Self::Root(root) => File::open(root.find(path).map_err(as_io)?.ok_or(io::ErrorKind::NotFound)?),
+        }
+    }
+
+    pub(super) fn make_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
+        match self {
+            Self::Below(root) => {
+                let Some((parent, name)) = parent(root, path)? else { return Ok(()) };
+                match nix::sys::stat::mkdirat(&parent, name.as_os_str(), Mode::from_bits_truncate(mode | 0o700)) {
+                    Err(nix::errno::Errno::EEXIST) => Ok(()),
+                    made => Ok(made?),
+                }
+            }
+            Self::Root(root) => root.make_dir(path, mode).map_err(as_io),
+        }
+    }
+
+    pub(super) fn put(&self, path: &Path, contents: &mut dyn Read, mode: u32) -> io::Result<()> {
+        match self {
+            Self::Below(root) => {
+                let (parent, name) = parent(root, path)?.ok_or(io::ErrorKind::IsADirectory)?;
+                // In its place, so that whoever shows it sees the new one; a link is replaced.
+                let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+                let open = || nix::fcntl::openat(parent.as_fd(), name.as_os_str(), flags, Mode::from_bits_truncate(0o600));
+                let file = match open() {
+                    Err(nix::errno::Errno::ELOOP) => {
+                        nix::unistd::unlinkat(&parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
+                        open()?
+                    }
+                    opened => opened?,
+                };
+                let mut file = File::from(file);
+                io::copy(contents, &mut file)?;
+                file.set_permissions(std::fs::Permissions::from_mode(mode & 0o7777))
+            }
+            Self::Root(root) => root.put(path, contents, mode).map_err(as_io),
+        }
+    }
+
+    pub(super) fn put_link(&self, path: &Path, to: &Path) -> io::Result<()> {
+        match self {
+            Self::Below(root) => {
+                let (parent, name) = parent(root, path)?.ok_or(io::ErrorKind::IsADirectory)?;
+                let _ = nix::unistd::unlinkat(&parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
+                Ok(nix::unistd::symlinkat(to, &parent, name.as_os_str())?)
+            }
+            Self::Root(root) => root.put_link(path, to).map_err(as_io),
+        }
+    }
+}
+
+fn kind(metadata: &std::fs::Metadata, link: impl FnOnce() -> io::Result<PathBuf>) -> io::Result<Kind> {
+    let mode = metadata.mode() & 0o7777;
+    Ok(match metadata.file_type() {
+        kind if kind.is_file() => Kind::File { mode },
+        kind if kind.is_dir() => Kind::Folder { mode },
+        kind if kind.is_symlink() => Kind::Link { to: link()? },
+        _ => Kind::Other,
+    })
+}
+
+fn beneath(root: &OwnedFd, path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    Ok(openat2(root.as_fd(), path, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve))?)
+}
+
+/// The folder that something is in, and its name there; nothing of the root itself.
+fn parent(root: &OwnedFd, path: &Path) -> io::Result<Option<(OwnedFd, OsString)>> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+    Ok(Some((beneath(root, parent, OFlag::O_PATH | OFlag::O_DIRECTORY)?, name.to_owned())))
+}
+
+fn as_io(error: WritableError) -> io::Error {
+    io::Error::other(crate::exit_code::chain(&error))
+}

@@ -1,0 +1,264 @@
+//! `ps` and `port`: what runs, and where.
+
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::{ends, find, of_daemon, records, template};
+use crate::config::docker::{Place, PsAsked, Show};
+use crate::exit_code::{ExitCode, Failure};
+use crate::mode::print;
+use crate::records::control::{Answer, Order};
+use crate::records::{Phase, Published, Run, State};
+
+/// So much of a command is shown.
+const COMMAND: usize = 20;
+
+/// `docker ps`.
+pub(super) fn run(asked: &PsAsked, place: &Place) -> Result<ExitCode, Failure> {
+    let mut runs = Vec::new();
+    for run in records(place)?.list().map_err(of_daemon)? {
+        // One that goes meanwhile is not there.
+        if let Ok(state) = run.state() {
+            runs.push((run, state));
+        }
+    }
+    let asks_status = asked.filters.iter().any(|(key, _)| key == "status" || key == "exited");
+    let all = asked.all || asked.last.is_some() || asks_status;
+    runs.retain(|(_, state)| all || matches!(state.phase, Phase::Running | Phase::Paused | Phase::Restarting));
+    let mut kept = Vec::new();
+    for (run, state) in runs {
+        if matches(&run, &state, &asked.filters)? {
+            kept.push((run, state));
+        }
+    }
+    kept.truncate(asked.last.unwrap_or(usize::MAX));
+    let rows = kept.iter().map(|(run, state)| row(run, state, asked.whole));
+    let text = match &asked.show {
+        Show::Quiet => kept.iter().map(|(run, _)| format!("{}\n", id(run, asked.whole))).collect(),
+        Show::Table => template::table(
+            "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedAgo}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+            &HEADINGS,
+            rows,
+        )?,
+        Show::Format(format) => template::table(format, &HEADINGS, rows)?,
+    };
+    print(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+const HEADINGS: [(&str, &str); 13] = [
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedAgo", "CREATED"),
+    ("RunningFor", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("Status", "STATUS"),
+    ("State", "STATE"),
+    ("Ports", "PORTS"),
+    ("Names", "NAMES"),
+    ("Labels", "LABELS"),
+    ("Mounts", "MOUNTS"),
+    ("Networks", "NETWORKS"),
+];
+
+fn id(run: &Run, whole: bool) -> &str {
+    if whole { &run.record.id } else { &run.record.id[..12] }
+}
+
+fn row(run: &Run, state: &State, whole: bool) -> Value {
+    let record = &run.record;
+    let command = record.command.join(" ");
+    let command =
+        if whole || command.chars().count() <= COMMAND { command } else { command.chars().take(COMMAND - 1).chain(['…']).collect() };
+    let ago = format!("{} ago", ago(&record.created));
+    let labels: Vec<String> = record.spec.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mounts: Vec<String> = record.spec.mounts.iter().map(|mount| super::objects::mount_name(&mount.source)).collect();
+    json!({
+        "ID": id(run, whole),
+        "Image": record.spec.image,
+        "Command": format!("\"{command}\""),
+        "CreatedAgo": ago,
+        "RunningFor": ago,
+        "CreatedAt": created_at(&record.created),
+        "Status": status(state),
+        "State": state.phase.word(),
+        "Ports": ports(&state.ports),
+        "Names": record.name,
+        "Labels": labels.join(","),
+        "Mounts": mounts.join(","),
+        "Networks": record.spec.network.as_deref().unwrap_or("bridge"),
+        "LocalVolumes": record.spec.mounts.len().to_string(),
+        "Size": "0B",
+    })
+}
+
+fn created_at(text: &str) -> String {
+    DateTime::parse_from_rfc3339(text).map(|time| time.to_utc().format("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()).unwrap_or_default()
+}
+
+fn ago(text: &str) -> String {
+    let since = DateTime::parse_from_rfc3339(text).map_or(SystemTime::now(), |time| time.with_timezone(&Utc).into());
+    spoken(SystemTime::now().duration_since(since).unwrap_or_default())
+}
+
+/// A duration in docker's words.
+pub(super) fn spoken(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
+    match () {
+        () if seconds < 1 => "Less than a second".to_owned(),
+        () if seconds == 1 => "1 second".to_owned(),
+        () if seconds < 60 => format!("{seconds} seconds"),
+        () if minutes == 1 => "About a minute".to_owned(),
+        () if minutes < 60 => format!("{minutes} minutes"),
+        () if hours == 1 => "About an hour".to_owned(),
+        () if hours < 48 => format!("{hours} hours"),
+        () if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
+        () if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
+        () if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
+        () => format!("{} years", hours / 24 / 365),
+    }
+}
+
+fn status(state: &State) -> String {
+    match state.phase {
+        Phase::Created => "Created".to_owned(),
+        Phase::Running => format!("Up {}", ago(&state.started)),
+        Phase::Paused => format!("Up {} (Paused)", ago(&state.started)),
+        Phase::Restarting => format!("Restarting ({}) {} ago", state.exit_code, ago(&state.finished)),
+        Phase::Exited if state.finished.is_empty() => format!("Exited ({}) {} ago", state.exit_code, ago(&state.started)),
+        Phase::Exited => format!("Exited ({}) {} ago", state.exit_code, ago(&state.finished)),
+    }
+}
+
+fn ports(ports: &[Published]) -> String {
+    let one = |port: &Published| format!("{}:{}->{}/{}", bracketed(&port.ip), port.outside, port.inside, port.protocol);
+    ports.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn bracketed(ip: &str) -> String {
+    if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() }
+}
+
+/// Conditions with one key are alternatives, labels excepted; those with different keys must all hold.
+fn matches(run: &Run, state: &State, filters: &[(String, String)]) -> Result<bool, Failure> {
+    let (record, mut keys) = (&run.record, Vec::<&str>::new());
+    for (key, _) in filters {
+        if !keys.contains(&key.as_str()) {
+            keys.push(key);
+        }
+    }
+    for key in keys {
+        let mut values = filters.iter().filter(|(own, _)| own == key).map(|(_, value)| value.as_str());
+        let holds = match key {
+            "label" => values.all(|wanted| match wanted.split_once('=') {
+                Some((name, value)) => record.spec.labels.get(name).is_some_and(|own| own == value),
+                None => record.spec.labels.contains_key(wanted),
+            }),
+            "name" => values.any(|wanted| record.name.contains(wanted.trim_start_matches(['^', '/']).trim_end_matches('$'))),
+            "id" => values.any(|wanted| record.id.starts_with(wanted)),
+            "status" => values.any(|wanted| wanted == state.phase.word()),
+            "exited" => values.any(|wanted| state.phase == Phase::Exited && wanted == state.exit_code.to_string()),
+            "ancestor" => values.any(|wanted| is_of(run, wanted)),
+            "network" => values.any(|wanted| record.spec.network.as_deref().unwrap_or("bridge") == wanted),
+            "volume" => values.any(|wanted| {
+                record.spec.mounts.iter().any(|mount| mount.target == wanted || super::objects::mount_name(&mount.source) == wanted)
+            }),
+            "publish" | "expose" => values.any(|wanted| {
+                let port = wanted.split('/').next().unwrap_or_default();
+                state.ports.iter().any(|own| own.outside.to_string() == port || own.inside.to_string() == port)
+            }),
+            _ => {
+                let error = format!("invalid filter '{key}'");
+                return Err(Failure::could_not_run(error).in_front("Error response from daemon").with_code(ExitCode::FUNCTION_FAILED));
+            }
+        };
+        if !holds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn is_of(run: &Run, image: &str) -> bool {
+    let full = |text: &str| text.parse::<rootfs_cache::reference::ImageReference>().map(|reference| reference.to_string());
+    let same = matches!((full(&run.record.spec.image), full(image)), (Ok(own), Ok(wanted)) if own == wanted);
+    let digest = |own: &str| own.trim_start_matches("sha256:").starts_with(image.trim_start_matches("sha256:"));
+    same || (image.len() >= 6 && digest(&run.record.image_id))
+}
+
+/// `docker port`.
+pub(super) fn port(name: &str, wanted: Option<&str>, place: &Place) -> Result<ExitCode, Failure> {
+    let run = find(name, place)?;
+    let state = run.state().map_err(of_daemon)?;
+    let address = |port: &Published| format!("{}:{}", bracketed(&port.ip), port.outside);
+    let Some(wanted) = wanted else {
+        let lines = state.ports.iter().map(|port| format!("{}/{} -> {}\n", port.inside, port.protocol, address(port)));
+        print(lines.collect::<String>().as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let (number, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
+    let found = state.ports.iter().filter(|port| port.inside.to_string() == number && port.protocol == protocol);
+    let lines: String = found.map(|port| format!("{}\n", address(port))).collect();
+    if lines.is_empty() {
+        let error = format!("Error: No public port '{number}/{protocol}' published for {name}");
+        return Err(Failure::could_not_run(error).with_code(ExitCode::FUNCTION_FAILED));
+    }
+    print(lines.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `docker top`: the processes inside, as this machine sees them.
+pub(super) fn top(name: &str, place: &Place) -> Result<ExitCode, Failure> {
+    let run = find(name, place)?;
+    let Answer::Processes(first) = ends::order(&run, &Order::Processes)? else { return Ok(ExitCode::SUCCESS) };
+    let mut rows = vec!["UID\tPID\tPPID\tCMD".to_owned()];
+    let (mut left, mut seen) = (first, Vec::new());
+    while let Some(pid) = left.pop() {
+        if seen.contains(&pid) {
+            continue;
+        }
+        seen.push(pid);
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        let status = read("status");
+        let value = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            line.split_whitespace().next().unwrap_or_default().to_owned()
+        };
+        let words = read("cmdline").replace('\0', " ");
+        // The first process is ours.
+        if seen.len() > 1 {
+            rows.push(format!("{}\t{pid}\t{}\t{}", value("Uid:"), value("PPid:"), words.trim_end()));
+        }
+        left.extend(read(&format!("task/{pid}/children")).split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+    }
+    print(template::aligned(&rows).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_as_docker_says_them() {
+        for (seconds, text) in [
+            (0, "Less than a second"),
+            (1, "1 second"),
+            (59, "59 seconds"),
+            (60, "About a minute"),
+            (119, "About a minute"),
+            (120, "2 minutes"),
+            (3600, "About an hour"),
+            (7200, "2 hours"),
+            (60 * 3600, "2 days"),
+            (20 * 86_400, "2 weeks"),
+            (100 * 86_400, "3 months"),
+        ] {
+            assert_eq!(spoken(Duration::from_secs(seconds)), text, "{seconds}");
+        }
+    }
+}

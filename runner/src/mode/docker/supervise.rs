@@ -1,0 +1,326 @@
+//! One run under the face of docker, from its start to its end: in this process, whether that is the user's command or one in the background.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::capture::{Capture, Wanted};
+use super::copy;
+use super::desk::{Asked, Desk};
+use super::plain::{Asking, Plain, PlainEnd};
+use super::roots::{self, InRoot, OURS};
+use super::volumes;
+use crate::config::docker::{Attached, Place, Restart};
+use crate::config::{Color, Loudness, RootAccess, RunConfig, Talk};
+use crate::exit_code::{ExitCode, Failure};
+use crate::mode::inside::{Inside, NotInside, Userland};
+use crate::mode::once::{self, Lacks, NotRun, with_host_network};
+use crate::mode::signals::Signals;
+use crate::mode::underway::Underway;
+use crate::mode::work::{self, Purpose, Work};
+use crate::mode::{async_runtime, shell};
+use crate::records::control::{Answer, Order};
+use crate::records::log::LogWriter;
+use crate::records::{Held, Phase, Published, Run, State, now};
+use crate::sandbox::network::{NetworkChoice, Protocol};
+use crate::sandbox::{Access, Command, Launcher, Volume};
+
+/// Before the first of many starts; twice as long before each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// No pause is longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Who ran that long is well, and the pauses begin anew.
+const WELL: Duration = Duration::from_secs(10);
+/// How long a function has for its end before this process ends with everything in it.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// A run that is ours to supervise.
+#[derive(Debug)]
+pub(super) struct Supervised<'a> {
+    pub(super) run: &'a Run,
+    pub(super) held: Held,
+    pub(super) place: &'a Place,
+    pub(super) attached: Attached,
+}
+
+impl Supervised<'_> {
+    /// Runs it to its end, as often as its policy says. `started` is told how the first start went: once, before its end.
+    pub(super) fn run(self, mut started: impl FnMut(Result<(), &Failure>) + Send) -> Result<ExitCode, Failure> {
+        let spec = &self.run.record.spec;
+        let config = self.config()?;
+        let log = LogWriter::open(self.run.folder());
+        let desk = Desk::open(self.run).map_err(Failure::could_not_run)?;
+        let mut state = State { restarts: 0, ..State::default() };
+        let mut pause = FIRST_PAUSE;
+        let ended = loop {
+            let capture = Capture::start(Wanted { tty: spec.tty, interactive: spec.interactive }, &self.attached, &log)
+                .map_err(Failure::could_not_run)?;
+            let begun = std::time::Instant::now();
+            let ended = self.once(&config, &desk, &capture, (&mut state, &mut started));
+            capture.end();
+            if begun.elapsed() > WELL {
+                pause = FIRST_PAUSE;
+            }
+            let again = self.is_started_again(&ended, &state) && !desk.stays_ended();
+            self.note_end(&mut state, &ended, again);
+            if !again {
+                break ended;
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if desk.stays_ended() {
+                self.note_end(&mut state, &ended, false);
+                break ended;
+            }
+            state.restarts += 1;
+        };
+        let _ = std::fs::remove_file(self.run.folder().join("control"));
+        if spec.remove {
+            volumes::remove_anonymous(self.place, spec);
+            roots::remove(self.run, self.place);
+            let _ = self.run.remove();
+        }
+        ended.map(|end| end.code)
+    }
+
+    fn config(&self) -> Result<RunConfig, Failure> {
+        // Decided while our streams are our own.
+        let green = super::terminal::is_one(std::io::stderr());
+        let talk = Talk { loudness: Loudness::Quiet, color: if green { Color::Always } else { Color::Never } };
+        let mut config = super::config_of(&self.run.record.spec, self.place, talk)?;
+        // It was found when the run was made.
+        config.images.options.policy = rootfs_cache::pull::PullPolicy::Missing;
+        for (source, target) in copy::shown_over(self.run, self.place)? {
+            if config.volumes.iter().all(|volume| volume.target != target) {
+                config.volumes.push(Volume { source, target, access: Access::ReadWrite });
+            }
+        }
+        Ok(config)
+    }
+
+    /// One start and its end.
+    fn once(
+        &self,
+        config: &RunConfig,
+        desk: &Desk,
+        capture: &Capture,
+        (state, started): (&mut State, &mut (impl FnMut(Result<(), &Failure>) + Send)),
+    ) -> Result<PlainEnd, Failure> {
+        let (told, under_way) = mpsc::channel();
+        *state = State { phase: Phase::Created, pid: std::process::id(), restarts: state.restarts, started: now(), ..State::default() };
+        let mut orders = desk.take();
+        let ended = thread::scope(|scope| {
+            let (state, started) = (&mut *state, &mut *started);
+            let noting = scope.spawn(move || {
+                if let Ok(ports) = under_way.recv() {
+                    state.phase = Phase::Running;
+                    state.ports = published(config, ports);
+                    let _ = self.run.note(&self.held, state);
+                    started(Ok(()));
+                }
+            });
+            let ended = self.in_this_process(config, &mut orders, capture, Underway::to(told));
+            let _ = noting.join();
+            ended
+        });
+        if let Err(failure) = &ended
+            && state.phase == Phase::Created
+        {
+            started(Err(failure));
+        }
+        ended
+    }
+
+    fn in_this_process(
+        &self,
+        config: &RunConfig,
+        orders: &mut UnboundedReceiver<Asked>,
+        capture: &Capture,
+        underway: Underway,
+    ) -> Result<PlainEnd, Failure> {
+        let work = work::of(config)?;
+        if matches!(work.purpose, Purpose::Function { .. }) {
+            return function(config, orders, &underway);
+        }
+        let not_run = match self.plain(config, work, orders, (capture, &underway)) {
+            Err(not_run) if not_run.lacks(Lacks::Network) => not_run.into_failure(),
+            Err(not_run) if not_run.lacks(Lacks::WritableRoot) => {
+                let why = not_run.into_failure();
+                shell::say(&format!("the command may write to volumes and /tmp alone, as with `--read-only`: {why}"));
+                let config = RunConfig { root: RootAccess::ReadOnly, ..config.clone() };
+                return self.in_this_process(&config, orders, capture, underway);
+            }
+            ended => return ended.map_err(NotRun::into_failure),
+        };
+        let networking = &config.networking;
+        if networking.choice == NetworkChoice::Named || !networking.published.is_empty() {
+            return Err(not_run);
+        }
+        shell::say(&once::on_host_network(&not_run));
+        self.in_this_process(&with_host_network(config), orders, capture, underway)
+    }
+
+    fn plain(
+        &self,
+        config: &RunConfig,
+        work: Work,
+        orders: &mut UnboundedReceiver<Asked>,
+        (capture, underway): (&Capture, &Underway),
+    ) -> Result<PlainEnd, NotRun> {
+        let launcher = Launcher::start().map_err(|error| {
+            let hint = error.hint();
+            Failure::could_not_run(error).with_hint(hint)
+        })?;
+        let Work { userland, command, variables, needs, .. } = work;
+        let pass_signals = self.attached.pass_signals;
+        async_runtime()?.block_on(async {
+            let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
+            let note = |phase| drop(self.run.note_phase(&self.held, phase));
+            let mut asking = Asking { orders, signals: &mut signals, capture: Some(capture), underway, note: &note };
+            let (userland, command) = match (userland, command, config.root) {
+                (Userland::Image(rootfs, _), Command::Line(argv), RootAccess::Writable) => {
+                    let root = &mut roots::of(self.run, rootfs, self.place)?;
+                    return InRoot { config, root, argv, variables, needs, pass_signals }.run(&launcher, &mut asking).await;
+                }
+                (userland, command, _) => (userland, command),
+            };
+            let inside = match Inside::prepare(config, userland, needs, asking.signals).await {
+                Ok(inside) => inside,
+                Err(NotInside::Failed(failure)) => return Err(failure.into()),
+                Err(NotInside::Interrupted(signal)) => {
+                    return Ok(PlainEnd { code: ExitCode::from_signal(signal), out_of_memory: false });
+                }
+            };
+            let request = inside.request(command, Vec::new(), OURS);
+            let networking = Rc::new(config.networking.clone());
+            Plain { request, variables, networking, pass_signals }.run(&launcher, &mut asking).await
+        })
+    }
+
+    fn is_started_again(&self, ended: &Result<PlainEnd, Failure>, state: &State) -> bool {
+        let policy = self.run.record.spec.restart;
+        let Ok(end) = ended else { return false };
+        let may = policy.most == 0 || state.restarts < policy.most;
+        match policy.when {
+            Restart::No => false,
+            Restart::OnFailure => may && end.code != ExitCode::SUCCESS,
+            Restart::Always | Restart::UnlessStopped => true,
+        }
+    }
+
+    fn note_end(&self, state: &mut State, ended: &Result<PlainEnd, Failure>, again: bool) {
+        state.finished = now();
+        state.ports.clear();
+        state.pid = 0;
+        match ended {
+            Ok(end) => {
+                state.phase = if again { Phase::Restarting } else { Phase::Exited };
+                (state.exit_code, state.out_of_memory) = (end.code.number(), end.out_of_memory);
+            }
+            Err(failure) => {
+                // Docker leaves one that could not be started as it was made.
+                if state.phase == Phase::Created {
+                    (state.started, state.finished) = (String::new(), String::new());
+                } else {
+                    state.phase = Phase::Exited;
+                }
+                (state.exit_code, state.error) = (failure.code().number(), failure.to_string());
+            }
+        }
+        let _ = self.run.note(&self.held, state);
+    }
+}
+
+/// A function: our own modes run it, and end it by the signals that end them anywhere.
+fn function(config: &RunConfig, orders: &mut UnboundedReceiver<Asked>, underway: &Underway) -> Result<PlainEnd, Failure> {
+    let killed = Arc::new(AtomicI32::new(0));
+    let (done, ends) = tokio::sync::oneshot::channel::<()>();
+    let code = thread::scope(|scope| {
+        let obeying: thread::ScopedJoinHandle<'_, ()> = scope.spawn({
+            let killed = Arc::clone(&killed);
+            || obey(orders, ends, killed)
+        });
+        let code = once::run_told(config, underway);
+        drop(done);
+        let _ = obeying.join();
+        code
+    })?;
+    let code = match killed.load(Ordering::Relaxed) {
+        0 => code,
+        signal => ExitCode::from_signal(signal),
+    };
+    Ok(PlainEnd { code, out_of_memory: false })
+}
+
+fn obey(orders: &mut UnboundedReceiver<Asked>, mut ends: tokio::sync::oneshot::Receiver<()>, killed: Arc<AtomicI32>) {
+    let Ok(runtime) = async_runtime() else { return };
+    runtime.block_on(async {
+        loop {
+            let asked = tokio::select! {
+                asked = orders.recv() => asked,
+                _ = &mut ends => None,
+            };
+            let Some(asked) = asked else { return };
+            match asked.order {
+                Order::End(libc::SIGKILL) | Order::Signal(libc::SIGKILL) => {
+                    killed.store(libc::SIGKILL, Ordering::Relaxed);
+                    end_in_time(libc::SIGKILL);
+                    raise(libc::SIGTERM);
+                }
+                Order::End(signal) | Order::Signal(signal) => raise(signal),
+                Order::Pause | Order::Resume | Order::Exec(_) => {
+                    asked.refuse("this container holds a function: what runs in it is started, stopped and continued by events alone");
+                    continue;
+                }
+                Order::Processes => {
+                    asked.answer(&Answer::Processes(Vec::new()));
+                    continue;
+                }
+                Order::StayEnded | Order::Resize(..) => {}
+            }
+            asked.answer(&Answer::Done);
+        }
+    });
+}
+
+/// A signal to ourselves, if it is one that our modes listen to. Others would end this process and leave no word.
+fn raise(signal: i32) {
+    let known = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+    if let Some(signal) = nix::sys::signal::Signal::try_from(signal).ok().filter(|_| known.contains(&signal)) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), signal);
+    }
+}
+
+/// Ends this process if it is still there after a while; the sandbox ends with it.
+fn end_in_time(signal: i32) -> JoinHandle<()> {
+    thread::spawn(move || {
+        thread::sleep(LAST_WORDS);
+        super::terminal::restore();
+        std::process::exit(ExitCode::from_signal(signal).number().into());
+    })
+}
+
+/// The ports as they are.
+fn published(config: &RunConfig, ports: Vec<(SocketAddr, u16)>) -> Vec<Published> {
+    let protocol = |inside: u16| match config.networking.published.iter().find(|port| port.inside == inside).map(|port| port.protocol) {
+        Some(Protocol::Udp) => "udp",
+        _ => "tcp",
+    };
+    let mut ports: Vec<Published> = ports
+        .into_iter()
+        .map(|(outside, inside)| Published {
+            inside,
+            protocol: protocol(inside).to_owned(),
+            ip: outside.ip().to_string(),
+            outside: outside.port(),
+        })
+        .collect();
+    ports.sort();
+    ports
+}

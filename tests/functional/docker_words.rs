@@ -1,0 +1,112 @@
+//! The words of docker's command line: what is wrong is said as docker says it, what is not carried out is refused by name.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use tests::run::Run;
+use tests::{Fixture, place};
+
+#[test]
+fn under_dockers_name_and_behind_it() {
+    let fixture = Fixture::without_sandbox();
+    let link = fixture.path().join("docker");
+    symlink(place::undocked(), &link).expect("a link");
+    let version = ["version", "--format", "{{.Server.Os}}"];
+    let linked = Run::new(&link).args(version).env("XDG_RUNTIME_DIR", fixture.path().join("run")).finish().expect_code(0);
+    assert_eq!(linked.out(), "linux\n");
+    assert_eq!(fixture.docker(&version).finish().expect_code(0).out(), "linux\n");
+}
+
+#[test]
+fn wrong_words() {
+    let fixture = Fixture::without_sandbox();
+    for (line, code, text) in [
+        (
+            &["run", "--foo", "x"][..],
+            125,
+            "unknown flag: --foo\n\nUsage:  docker run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nRun 'docker run --help' for more information\n",
+        ),
+        (&["ps", "--foo"], 125, "unknown flag: --foo\n\nUsage:  docker ps [OPTIONS]\n\nRun 'docker ps --help' for more information\n"),
+        (&["run", "-z", "x"], 125, "unknown shorthand flag: 'z' in -z\n"),
+        (&["run", "--name"], 125, "flag needs an argument: --name\n"),
+        (
+            &["run"],
+            1,
+            "docker: 'docker run' requires at least 1 argument\n\nUsage:  docker run [OPTIONS] IMAGE [COMMAND] [ARG...]\n\nSee 'docker run --help' for more information\n",
+        ),
+        (&["exec", "x"], 1, "docker: 'docker exec' requires at least 2 arguments\n"),
+        (&["bogus"], 1, "docker: unknown command: docker bogus\n\nRun 'docker --help' for more information\n"),
+        (
+            &["stop", "-t", "x", "y"],
+            125,
+            "invalid argument \"x\" for \"-t, --timeout\" flag: strconv.ParseInt: parsing \"x\": invalid syntax\n",
+        ),
+        (&["run", "--rm", "--restart", "always", "x"], 125, "conflicting options: cannot specify both --restart and --rm\n"),
+        (&["logs", "none"], 1, "Error response from daemon: No such container: none\n"),
+        (&["inspect", "none"], 1, "Error: No such object: none\n"),
+        (&["network", "inspect", "none-such"], 1, "Error response from daemon: network none-such not found\n"),
+        (&["-H", "tcp://x", "ps"], 125, "`docker -H` is not supported: there is no daemon"),
+    ] {
+        let ran = fixture.docker(line).finish();
+        assert_eq!((ran.code(), ran.err().starts_with(text)), (code, true), "{line:?}: {}", ran.err());
+    }
+}
+
+#[test]
+fn what_is_not_carried_out_is_refused_by_name() {
+    let fixture = Fixture::without_sandbox();
+    for line in [
+        &["run", "--gpus", "all", "x"][..],
+        &["run", "--privileged", "x"],
+        &["run", "--device=/dev/kvm", "x"],
+        &["create", "--ulimit", "nofile=1", "x"],
+    ] {
+        let ran = fixture.docker(line).finish().expect_code(125);
+        let option = line[1].split('=').next().unwrap_or_default();
+        assert!(ran.err().contains(&format!("`docker {} {option}` is not supported: ", line[0])), "{}", ran.err());
+    }
+    for line in
+        [&["commit", "x"][..], &["buildx", "ls"], &["context", "ls"], &["compose", "up"], &["network", "create", "x"], &["swarm", "init"]]
+    {
+        let ran = fixture.docker(line).finish().expect_code(125);
+        assert!(ran.err().contains("is not supported: "), "{}", ran.err());
+    }
+}
+
+#[test]
+fn volumes_by_name() {
+    let fixture = Fixture::without_sandbox();
+    let out = |line: &[&str]| fixture.docker(line).finish().expect_code(0).out();
+    assert_eq!(out(&["volume", "create", "data"]), "data\n");
+    assert_eq!(out(&["volume", "create"]).trim().len(), 64);
+    assert_eq!(out(&["volume", "ls", "-q", "--filter", "name=data"]), "data\n");
+    let folder = out(&["volume", "inspect", "-f", "{{.Mountpoint}}", "data"]);
+    assert!(fs::metadata(folder.trim()).is_ok_and(|found| found.is_dir()));
+    assert_eq!(out(&["volume", "rm", "data"]), "data\n");
+    let gone = fixture.docker(&["volume", "rm", "data"]).finish().expect_code(1);
+    assert_eq!(gone.err(), "Error response from daemon: get data: no such volume\n");
+}
+
+#[test]
+fn networks_that_are_asked_for() {
+    let fixture = Fixture::without_sandbox();
+    let gateway =
+        fixture.docker(&["network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]).finish().expect_code(0);
+    assert!(gateway.out().trim().parse::<std::net::IpAddr>().is_ok(), "{}", gateway.out());
+    let names = fixture.docker(&["network", "ls", "--format", "{{.Name}}"]).finish().expect_code(0);
+    assert_eq!(names.out(), "bridge\nhost\nnone\n");
+}
+
+/// Who reads the page knows of every option what becomes of it.
+#[test]
+fn the_page_lists_every_option() {
+    let page = fs::read_to_string(place::project().join("docs/docker.md")).expect("the page");
+    let table = fs::read_to_string(place::project().join("runner/src/cli/docker/run_flags.rs")).expect("the table");
+    let options = table.lines().filter_map(|line| {
+        let line = line.trim();
+        let rest = ["flag(\"", "without_effect(\"", "refused(\"", "Flag { long: \""].iter().find_map(|start| line.strip_prefix(start))?;
+        rest.split('"').next()
+    });
+    let missing: Vec<_> = options.filter(|option| !page.contains(&format!("`--{option}`"))).collect();
+    assert!(missing.is_empty(), "docs/docker.md lacks {missing:?}");
+}

@@ -1,0 +1,601 @@
+//! `undocked build`: the guides' Dockerfiles as they stand, every instruction, the context, the cache of steps, and what is left of all that.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tests::image::{Image, ImageLayer, Layout, Packing};
+use tests::leftovers::everything_below;
+use tests::run::Run;
+use tests::tar::Tar;
+use tests::{Fixture, Ran, place, skip};
+
+/// A world with images to build upon, and a folder to build in.
+struct Bench {
+    fixture: Fixture,
+}
+
+/// Names that the base has in the cache: the guides' own.
+const NAMES: [&str; 8] = [
+    "public.ecr.aws/lambda/python:3.12",
+    "public.ecr.aws/lambda/nodejs:20",
+    "public.ecr.aws/lambda/ruby:3.3",
+    "public.ecr.aws/lambda/java:21",
+    "public.ecr.aws/lambda/provided:al2023",
+    "golang:1.20",
+    "lambci/lambda:build-python3.8",
+    "lambci/lambda:nodejs12.x",
+];
+
+impl Bench {
+    /// The images are pulled once; each test has a copy of the cache by hard links.
+    fn new() -> Option<Bench> {
+        static PULLED: OnceLock<Option<Fixture>> = OnceLock::new();
+        let fixture = Fixture::new()?;
+        let pulled = PULLED.get_or_init(pulled).as_ref()?;
+        let copied = Command::new("cp").arg("-al").arg(pulled.cache()).arg(fixture.cache()).status().expect("cp starts");
+        assert!(copied.success(), "{copied}");
+        let bench = Bench { fixture };
+        fs::create_dir(bench.context()).expect("a fresh folder can be filled");
+        Some(bench)
+    }
+
+    fn context(&self) -> PathBuf {
+        self.fixture.path().join("context")
+    }
+
+    fn file(&self, name: &str, text: impl AsRef<[u8]>) -> &Self {
+        let path = self.context().join(name);
+        fs::create_dir_all(path.parent().expect("it is in the context")).expect("folders can be made");
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set");
+        self
+    }
+
+    /// Builds the context as `made`.
+    fn build(&self, options: &[&str]) -> Run {
+        self.fixture.undocked(&["build", "-t", "made"]).args(options).arg(self.context())
+    }
+
+    fn built(&self, options: &[&str]) -> Ran {
+        let ran = self.build(options).finish().expect_code(0);
+        assert_eq!(ran.out(), "");
+        ran
+    }
+
+    /// What a shell in the image that was built says.
+    fn inside(&self, script: &str) -> String {
+        self.fixture
+            .undocked(&["run", "-q", "--pull", "never", "--entrypoint", "/bin/sh", "made", "-c", script])
+            .finish()
+            .expect_code(0)
+            .out()
+    }
+
+    /// The digest of the image that was built.
+    fn digest(&self) -> String {
+        let list = self.fixture.undocked(&["images", "--json"]).finish().expect_code(0);
+        let list: Value = serde_json::from_str(&list.out()).expect("JSON");
+        let is_it = |image: &&Value| image.to_string().contains("docker.io/library/made:latest");
+        let image = list.as_array().expect("a list").iter().find(is_it).expect("it is in the cache");
+        image["digest"].as_str().expect("a text").to_owned()
+    }
+
+    /// Its documents: the manifest and the config.
+    fn documents(&self) -> (Value, Value) {
+        let folder = self.fixture.cache().join("v1/images").join(self.digest().trim_start_matches("sha256:"));
+        let read = |name: &str| serde_json::from_slice(&fs::read(folder.join(name)).expect("there")).expect("JSON");
+        (read("manifest.json"), read("config.json"))
+    }
+
+    fn config(&self) -> Value {
+        self.documents().1["config"].clone()
+    }
+
+    /// Names, modes and owners in the layer that was made last.
+    fn last_layer(&self) -> String {
+        let manifest = self.documents().0;
+        let digest = manifest["layers"].as_array().expect("a list").last().expect("one")["digest"].as_str().expect("a text").to_owned();
+        let blob = self.fixture.cache().join("v1/blobs").join(digest.trim_start_matches("sha256:"));
+        let list = Command::new("tar").args(["--numeric-owner", "-tvzf"]).arg(blob).env("TZ", "UTC").output().expect("tar starts");
+        String::from_utf8(list.stdout).expect("names are text")
+    }
+}
+
+/// With the images in its cache. Nothing drops a static, but a shell removes the fixture's folder when this process has ended.
+fn pulled() -> Option<Fixture> {
+    const BASE: &str = "lambci/lambda:provided";
+    let fixture = Fixture::new()?;
+    let Some(base) = Layout::at(&place::images_layout()).find(BASE) else {
+        skip::skip(skip::Lack::Providable, &format!("the image {BASE} is not built (tests/images/mkimages.py build @ci)"));
+        return None;
+    };
+    let image =
+        base.layer(programs(), Packing::Gzip).with("Entrypoint", json!(null)).with("Cmd", json!(["inherited"])).with("User", json!(""));
+    fixture.layout().add("base", &image);
+    let base = fixture.image("base");
+    fixture.undocked(&["pull", "--keep-blobs", &base]).finish().expect_code(0);
+    for name in NAMES.into_iter().chain(["base"]) {
+        fixture.undocked(&["tag", &base, name]).finish().expect_code(0);
+    }
+    let triggers = Image {
+        layers: vec![ImageLayer::new(Tar::new().file("x", "x"), Packing::Gzip)],
+        config: json!({"OnBuild": ["COPY a /a", "ENV T=1"]}),
+    };
+    fixture.layout().add("triggers", &triggers);
+    let triggers = fixture.image("triggers");
+    fixture.undocked(&["pull", &triggers]).finish().expect_code(0);
+    fixture.undocked(&["tag", &triggers, "triggers"]).finish().expect_code(0);
+    let sweep = r#"read -r _; chmod -R u+rwX "$0"; rm -rf "$0""#;
+    Command::new("sh").args(["-c", sweep]).arg(fixture.path()).stdin(Stdio::piped()).spawn().map(std::mem::forget).expect("sh starts");
+    Some(fixture)
+}
+
+/// Stand-ins for what the guides call: each notes its arguments in the working directory.
+fn programs() -> Tar {
+    let note = "#!/bin/sh\necho \"$(basename $0) $*\" >> noted\n";
+    let go = "#!/bin/sh\nfor word; do case $last in -o) echo '#!/bin/sh' > $word; chmod 755 $word;; esac; last=$word; done\n";
+    let mut tar = Tar::new();
+    for name in ["pip", "npm", "bundle", "gem", "mvn", "zip", "yum", "dnf"] {
+        tar = tar.program(&format!("usr/bin/{name}"), note);
+    }
+    tar.program("usr/bin/go", go)
+}
+
+#[test]
+fn awss_guide_for_python_as_it_stands() {
+    let Some(bench) = Bench::new() else { return };
+    bench.file(
+        "Dockerfile",
+        "FROM public.ecr.aws/lambda/python:3.12\n\n# Copy requirements.txt\nCOPY requirements.txt ${LAMBDA_TASK_ROOT}\n\n\
+         # Install the specified packages\nRUN pip install -r requirements.txt\n\n# Copy function code\nCOPY lambda_function.py ${LAMBDA_TASK_ROOT}\n\n\
+         # Set the CMD to your handler (could also be done as a parameter override outside of the Dockerfile)\nCMD [ \"lambda_function.handler\" ]\n",
+    );
+    bench.file("requirements.txt", "boto3\n").file("lambda_function.py", "x = 1\n");
+    let ran = bench.built(&[]);
+    let said = ran.err();
+    let lines = [
+        "Step 1/5 : FROM public.ecr.aws/lambda/python:3.12",
+        "Step 3/5 : RUN pip install -r requirements.txt",
+        " ---> Running in ",
+        "Successfully built ",
+        "Successfully tagged made:latest",
+    ];
+    assert!(lines.iter().all(|line| said.contains(line)), "{said}");
+    assert_eq!(bench.inside("cat noted lambda_function.py; pwd"), "pip install -r requirements.txt\nx = 1\n/var/task\n");
+    assert_eq!(bench.config()["Cmd"], json!(["lambda_function.handler"]));
+    let history = bench.documents().1["history"].clone();
+    let told: Vec<&str> =
+        history.as_array().expect("a list").iter().rev().take(4).filter_map(|entry| entry["created_by"].as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "CMD [\"lambda_function.handler\"]",
+            "COPY lambda_function.py /var/task",
+            "RUN /bin/sh -c pip install -r requirements.txt",
+            "COPY requirements.txt /var/task",
+        ]
+    );
+    bench.fixture.expect_nothing_left();
+}
+
+/// Each as the guide has it, with what has to be there afterwards.
+#[test]
+fn the_other_guides_as_they_stand() {
+    let Some(bench) = Bench::new() else { return };
+    let table = [
+        (
+            "FROM public.ecr.aws/lambda/nodejs:20\n\n# Copy function code\nCOPY index.js ${LAMBDA_TASK_ROOT}\n  \n# Set the CMD to your handler \
+             (could also be done as a parameter override outside of the Dockerfile)\nCMD [ \"index.handler\" ]\n",
+            "test -f /var/task/index.js",
+            json!(["index.handler"]),
+        ),
+        (
+            "FROM public.ecr.aws/lambda/nodejs:20 as builder\nWORKDIR /usr/app\nCOPY package.json index.ts  ./\nRUN npm install\nRUN npm run build\n    \n\n\
+             FROM public.ecr.aws/lambda/nodejs:20\nWORKDIR ${LAMBDA_TASK_ROOT}\nCOPY --from=builder /usr/app/* ./\nCMD [\"index.handler\"]\n",
+            "grep -q 'npm run build' /var/task/noted && test -f /var/task/index.ts && ! test -e /usr/app",
+            json!(["index.handler"]),
+        ),
+        (
+            "FROM public.ecr.aws/lambda/ruby:3.3\n\n# Copy Gemfile and Gemfile.lock\nCOPY Gemfile Gemfile.lock ${LAMBDA_TASK_ROOT}/\n\n# Install Bundler and \
+             the specified gems\nRUN gem install bundler:2.4.20 && \\\n    bundle config set --local path 'vendor/bundle' && \\\n    bundle install\n\n\
+             # Copy function code\nCOPY lambda_function.rb ${LAMBDA_TASK_ROOT}/    \n\nCMD [ \"lambda_function.LambdaFunction::Handler.process\" ]\n",
+            "grep -q 'set --local path vendor/bundle' /var/task/noted && test -f /var/task/Gemfile.lock",
+            json!(["lambda_function.LambdaFunction::Handler.process"]),
+        ),
+        (
+            "FROM public.ecr.aws/lambda/java:21\n\n# Copy function code and runtime dependencies from Maven layout\nCOPY target/classes ${LAMBDA_TASK_ROOT}\n\
+             COPY target/dependency/* ${LAMBDA_TASK_ROOT}/lib/\n\nCMD [ \"com.example.LambdaHandler::handleRequest\" ]\n",
+            "test -f /var/task/com/example/L.class && test -f /var/task/lib/a.jar && test -f /var/task/lib/b.jar",
+            json!(["com.example.LambdaHandler::handleRequest"]),
+        ),
+        (
+            "FROM golang:1.20 as build\nWORKDIR /helloworld\n# Copy dependencies list\nCOPY go.mod go.sum ./\n# Build with optional lambda.norpc tag\n\
+             COPY main.go .\nRUN go build -tags lambda.norpc -o main main.go\n# Copy artifacts to a clean image\nFROM public.ecr.aws/lambda/provided:al2023\n\
+             COPY --from=build /helloworld/main ./main\nENTRYPOINT [ \"./main\" ]\n",
+            "test -x /var/task/main && ! test -e /helloworld",
+            json!(null),
+        ),
+        (
+            "FROM lambci/lambda:build-python3.8\n\nENV AWS_DEFAULT_REGION us-east-1\n\nCOPY . .\n\nRUN zip -9yr lambda.zip .\n\n\
+             CMD aws lambda update-function-code --function-name mylambda --zip-file fileb://lambda.zip\n",
+            "test -f /var/task/go.mod && grep -q 'zip -9yr lambda.zip .' /var/task/noted",
+            json!(["/bin/sh", "-c", "aws lambda update-function-code --function-name mylambda --zip-file fileb://lambda.zip"]),
+        ),
+        (
+            "FROM lambci/lambda:nodejs12.x\n\nUSER root\n\nENV AWS_LAMBDA_FUNCTION_NAME=docker-build \\\n    AWS_LAMBDA_FUNCTION_VERSION=2 \\\n    \
+             AWS_LAMBDA_FUNCTION_MEMORY_SIZE=384 \\\n    AWS_LAMBDA_FUNCTION_TIMEOUT=60\n\nCOPY --chown=sbx_user1051:497 index.js .\n\nUSER sbx_user1051\n",
+            "test -f /var/task/index.js",
+            json!(["inherited"]),
+        ),
+    ];
+    for name in ["index.js", "index.ts", "package.json", "Gemfile", "Gemfile.lock", "lambda_function.rb", "go.mod", "go.sum", "main.go"] {
+        bench.file(name, name);
+    }
+    bench.file("target/classes/com/example/L.class", "x").file("target/dependency/a.jar", "x").file("target/dependency/b.jar", "x");
+    for (text, check, cmd) in table {
+        bench.file("Dockerfile", text).built(&[]);
+        assert_eq!(bench.inside(&format!("{check} && echo yes")), "yes\n", "{text}");
+        assert_eq!(bench.config()["Cmd"], cmd, "{text}");
+    }
+    assert!(bench.config()["Env"].to_string().contains("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=384"));
+    assert_eq!(bench.last_layer().split_whitespace().take(2).collect::<Vec<_>>(), ["-rw-r--r--", "496/497"]);
+    bench.fixture.expect_nothing_left();
+}
+
+#[test]
+fn every_instruction_finds_its_way_into_the_config() {
+    let Some(bench) = Bench::new() else { return };
+    bench.file("a", "a").file(
+        "Dockerfile",
+        "ARG TAG=latest\nFROM base:$TAG\nARG X=1\nARG TAG\nENV A=$X B=${NONE:-b$TAG} C='$X' LD_LIBRARY_PATH=\nLABEL l=$A \"m n\"=\"o p\"\nEXPOSE 80 81/udp\n\
+         VOLUME /v [\"w\"]\nWORKDIR /w\nWORKDIR sub\nUSER 5:6\nSTOPSIGNAL SIGINT\nHEALTHCHECK --interval=5s CMD x\nSHELL [\"/bin/bash\", \"-c\"]\n\
+         MAINTAINER me\nENTRYPOINT run it\nONBUILD RUN x\n",
+    );
+    bench.built(&["--build-arg", "X=2", "--label", "n=q", "--build-arg", "UNUSED=1"]);
+    let config = bench.config();
+    let env: Vec<&str> = config["Env"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    assert!(["A=2", "B=blatest", "C=$X", "LD_LIBRARY_PATH="].iter().all(|wanted| env.contains(wanted)), "{env:?}");
+    let expected = json!({
+        "Entrypoint": ["/bin/bash", "-c", "run it"], "ExposedPorts": {"80/tcp": {}, "81/udp": {}}, "User": "5:6", "WorkingDir": "/w/sub",
+        "Labels": {"l": "2", "m n": "o p", "n": "q"}, "StopSignal": "SIGINT", "Shell": ["/bin/bash", "-c"], "OnBuild": ["RUN x"],
+        "Healthcheck": {"Test": ["CMD-SHELL", "x"], "Interval": 5_000_000_000_u64}, "Volumes": {"/v": {}, "[w]": {}},
+    });
+    for (name, value) in expected.as_object().expect("an object") {
+        assert_eq!(config[name], *value, "{name}");
+    }
+    assert_eq!(config["Cmd"], json!(null), "an inherited command goes with its entrypoint");
+    assert_eq!(bench.documents().1["author"], "me");
+    // Of an image that leaves instructions to who builds upon it.
+    bench.file("Dockerfile", "FROM triggers\nENV U=$T\n").built(&[]).expect_err("# Executing 2 build triggers");
+    assert!(bench.config()["Env"].to_string().contains("U=1"));
+    assert!(bench.last_layer().contains(" a\n"));
+    bench.file("Dockerfile", "FROM base\nARG A\nRUN echo $A-$HTTP_PROXY > /said\n").built(&[
+        "--build-arg",
+        "A=x",
+        "--build-arg",
+        "HTTP_PROXY=p",
+    ]);
+    assert_eq!(bench.inside("cat /said"), "x-p\n");
+    assert!(!bench.documents().1.to_string().contains("HTTP_PROXY"), "it says nothing of proxies");
+}
+
+#[test]
+fn what_commands_change_is_a_layer() {
+    let Some(bench) = Bench::new() else { return };
+    let text = "FROM base\nRUN mkdir -p /a/b && echo 1 > /a/b/one && ln /a/b/one /a/b/two && ln -s one /a/b/link && chmod 4755 /a/b/one\n\
+         RUN rm -r /a/b /etc/passwd && mkdir /a/b && touch /a/b/new && rm -r /usr/lib/locale /opt 2>/dev/null; true\n\
+         RUN [\"/bin/sh\", \"-c\", \"echo exec $0 > /exec\"]\nRUN <<EOF\ncd /\necho here > here\nEOF\nRUN cat > /there <<E1 - <<E2\none\nE1\ntwo\nE2\n\
+         RUN <<EOF\n#!/bin/bash\necho $BASH > /script\nEOF\nWORKDIR /new/dir\nRUN pwd > where; echo 'said on stdout'; id -u > /id\nRUN true\n";
+    bench.file("Dockerfile", text);
+    let ran = bench.built(&[]);
+    ran.expect_err("said on stdout");
+    assert_eq!(
+        bench.inside("cd /; ls a/b; cat exec here script id new/dir/where; test -e etc/passwd && echo kept; test -e opt && echo kept"),
+        // The places that a sandbox mounts something at are there always.
+        "new\nexec /bin/sh\nhere\n/bin/bash\n0\n/new/dir\nkept\nkept\n"
+    );
+    let (manifest, config) = bench.documents();
+    let empty = config["history"].as_array().expect("a list").last().expect("one")["empty_layer"].clone();
+    assert_eq!(empty, json!(true), "a command that changes nothing makes no layer");
+    assert_eq!(manifest["layers"].as_array().expect("a list").len(), config["rootfs"]["diff_ids"].as_array().expect("a list").len());
+    bench.fixture.expect_nothing_left();
+}
+
+#[test]
+fn a_command_that_fails_fails_the_build() {
+    let Some(bench) = Bench::new() else { return };
+    bench.file("Dockerfile", "FROM base\nRUN echo before\nRUN echo out; echo err >&2; exit 3\nRUN echo after\n");
+    let before = everything_below(&bench.fixture.cache().join("v1/images")).len();
+    let ran = bench.build(&[]).finish().expect_code(1);
+    assert_eq!(ran.out(), "");
+    assert!(
+        ran.err().ends_with(
+            "out\nerr\nundocked: Dockerfile:3: The command '/bin/sh -c echo out; echo err >&2; exit 3' returned a non-zero code: 3\n"
+        ),
+        "{}",
+        ran.err()
+    );
+    let quiet = bench.build(&["-q"]).finish().expect_code(1);
+    assert!(quiet.err().starts_with("out\nerr\nundocked: Dockerfile:3: "), "{}", quiet.err());
+    assert_eq!(everything_below(&bench.fixture.cache().join("v1/images")).len(), before);
+    bench.fixture.expect_nothing_left();
+}
+
+/// File, line and reason of everything that is refused or wrong.
+#[test]
+fn refusals_name_file_and_line() {
+    let Some(bench) = Bench::new() else { return };
+    bench.file("a", "a").file("d/b", "b").file(".dockerignore", "hidden\n").file("hidden", "x").file("x.tar.xz", b"\xfd7zXZ\0rest");
+    let table = [
+        ("ADD https://example.com/x /x", "`ADD https://example.com/x`: addresses are not supported"),
+        ("COPY --from=base --parents a b", "`COPY --parents` is not supported"),
+        ("RUN --mount=type=secret,id=x true", "`RUN --mount=type=secret` is not supported"),
+        ("RUN --mount=type=ssh true", "`RUN --mount=type=ssh` is not supported"),
+        ("RUN --security=insecure true", "`RUN --security` is not supported"),
+        ("COPY none /", "`none` is not there"),
+        ("COPY none* /", "`none*` is not there"),
+        ("COPY hidden /", "`hidden` is not there"),
+        ("COPY ../../../../etc/passwd /", "`../../../../etc/passwd` is not there"),
+        ("COPY a d/b /x", "`/x` has to end with a `/`: several things are copied there"),
+        ("COPY a /etc/passwd/", "`/etc/passwd` is no folder, and something is to be copied into it"),
+        ("COPY --chown=nobody9 a /", "there is no user `nobody9` in the image"),
+        ("COPY --chmod=u+x a /", "`--chmod=u+x` is not supported"),
+        ("COPY [a /", "a `[` without its `]`, or a `\\` at the end"),
+        ("ADD x.tar.xz /", "`x.tar.xz` is compressed with xz, which is not supported"),
+        ("ENV A=${B%x}", "`${B%...}` is not supported"),
+        ("ENV A=\"x", "a double quote without its end"),
+        ("EXPOSE x", "`EXPOSE x`: `x` is no port"),
+        ("INSTALL x", "unknown instruction 'INSTALL'"),
+        ("HEALTHCHECK --interval=5 CMD x", "`--interval=5` is not a duration"),
+        ("FROM $NONE", "`$NONE` is nothing: no image is named"),
+        ("FROM scratch\nRUN x", "`RUN` in a stage from `scratch` is not supported"),
+    ];
+    for (text, wanted) in table {
+        bench.file("sub/My.Dockerfile", format!("FROM base\n\n# said\n{text}\n"));
+        let file = bench.context().join("sub/My.Dockerfile").display().to_string();
+        let ran = bench.build(&["-q", "-f", &file]).finish().expect_code(1);
+        let line = 4 + text.matches('\n').count();
+        assert!(ran.err().contains(&format!("undocked: {file}:{line}: ")) && ran.err().contains(wanted), "{text}: {}", ran.err());
+    }
+    for (options, code, wanted) in [
+        (&["--target", "x"][..], 1, "Dockerfile: `--target x` is no stage"),
+        (&["--secret", "id=x"], 125, "`--secret` is not supported"),
+        (&["-f", "/nowhere"], 125, "cannot read the Dockerfile `/nowhere`"),
+        (&["-t", "UPPER"], 2, "`UPPER`"),
+        (&["--network", "x"], 2, "`--network x` is not known"),
+    ] {
+        bench.file("Dockerfile", "FROM base\n");
+        bench.build(options).finish().expect_code(code).expect_err(wanted);
+    }
+    bench.fixture.expect_nothing_left();
+}
+
+#[test]
+fn copies_go_where_docker_has_them_go() {
+    let Some(bench) = Bench::new() else { return };
+    bench.file("a", "a").file("d/b", "b").file("d/e/c", "c").file("x1.txt", "1").file("x2.txt", "2").file("Dockerfile", "");
+    std::os::unix::fs::symlink("a", bench.context().join("link")).expect("made");
+    std::os::unix::fs::symlink("/etc/hostname", bench.context().join("out")).expect("made");
+    std::os::unix::fs::symlink("../../../..", bench.context().join("d/up")).expect("made");
+    let table = [
+        ("COPY a /new/dir/", "new/ new/dir/ new/dir/a"),
+        ("COPY a /new/file", "new/ new/file"),
+        ("COPY a /opt", "opt/a"),
+        ("COPY d /opt", "opt/b opt/e/ opt/e/c opt/up"),
+        ("COPY d /fresh", "fresh/ fresh/b fresh/e/ fresh/e/c fresh/up"),
+        ("COPY d/ a /fresh/", "fresh/ fresh/a fresh/b fresh/e/ fresh/e/c fresh/up"),
+        ("COPY x?.txt /opt/", "opt/x1.txt opt/x2.txt"),
+        ("COPY */b /opt/", "opt/b"),
+        ("COPY a .", "var/task/a"),
+        ("COPY a sub/", "var/task/sub/ var/task/sub/a"),
+        ("COPY link /opt/", "opt/link"),
+        ("COPY /d/../a /opt/", "opt/a"),
+        ("COPY ../../a /opt/", "opt/a"),
+        ("COPY d/up/a /opt/", "opt/a"),
+        ("COPY a /bin/mine", "usr/bin/mine"),
+        ("COPY [\"a\", \"/with blank/\"]", "with blank/ with blank/a"),
+        ("COPY <<one <<two /opt/\n1\none\n2\ntwo", "opt/one opt/two"),
+    ];
+    for (text, wanted) in table {
+        bench.file("Dockerfile", format!("FROM base\n{text}\n")).built(&[]);
+        let listed = bench.last_layer();
+        let names: Vec<&str> = listed.lines().filter_map(|line| line.split("1980-01-01 00:00 ").nth(1)).collect();
+        let names: Vec<&str> = names.iter().map(|name| name.split(" -> ").next().unwrap_or(name)).collect();
+        // Images with `bin` as a folder of its own have it there.
+        let wanted = if bench.inside("test -L /bin && echo yes").is_empty() { wanted.replace("usr/bin", "bin") } else { wanted.to_owned() };
+        assert_eq!(names.join(" "), wanted, "{text}");
+    }
+    // What leads out of the context leads within it.
+    bench
+        .file("Dockerfile", "FROM base\nCOPY out /opt/\n")
+        .build(&[])
+        .finish()
+        .expect_code(1)
+        .expect_err("Dockerfile:2: `out` is not there");
+    bench.file("Dockerfile", "FROM base\nCOPY --chown=7:8 --chmod=750 d /opt\n").built(&[]);
+    assert!(
+        bench
+            .last_layer()
+            .lines()
+            .filter(|line| !line.starts_with('l'))
+            .all(|line| line[1..].starts_with("rwxr-x---") && line.contains("7/8"))
+    );
+}
+
+#[test]
+fn archives_are_unpacked_and_read_as_contexts() {
+    let Some(bench) = Bench::new() else { return };
+    let tar = Tar::new().folder("in").file("in/a", "of the archive").symlink("in/l", "a").finish();
+    bench.file("x.tar", &tar).file("x.gz", ImageLayer::of_bytes(b"no archive", Packing::Gzip).blob);
+    bench.file("x.tgz", ImageLayer::of_bytes(&tar, Packing::Gzip).blob).file("x.zst", ImageLayer::of_bytes(&tar, Packing::Zstd).blob);
+    bench.file("Dockerfile", "FROM base\nADD x.tar /tar/\nADD x.tgz x.zst /both/\nADD x.gz /plain/\nCOPY x.tar /copied/\n").built(&[]);
+    let said = bench.inside("cat /tar/in/l /both/in/a; ls /plain /copied");
+    assert_eq!(said, "of the archiveof the archive/copied:\nx.tar\n\n/plain:\nx.gz\n");
+    // A context on standard input, packed or not; a Dockerfile of another name in it; a Dockerfile alone.
+    let context = Tar::new()
+        .file("Dockerfile", "FROM base\nCOPY f /f\nCOPY . /all/\n")
+        .file("Other", "FROM base\nCOPY f /other\n")
+        .file("f", "f")
+        .file(".dockerignore", "O*")
+        .finish();
+    let from =
+        |options: &[&str], bytes: &[u8]| bench.fixture.undocked(&["build", "-t", "made"]).args(options).arg("-").stdin(bytes).finish();
+    from(&[], &context).expect_code(0);
+    assert_eq!(bench.inside("cat /f; ls /all"), "fDockerfile\nf\n");
+    from(&["-f", "Other"], &ImageLayer::of_bytes(&context, Packing::Gzip).blob).expect_code(0);
+    assert_eq!(bench.inside("cat /other"), "f");
+    from(&[], b"FROM base\nRUN echo alone > /alone\n").expect_code(0);
+    assert_eq!(bench.inside("cat /alone"), "alone\n");
+    from(&[], b"FROM base\nCOPY f /f\n").expect_code(1).expect_err("Dockerfile:2: `f` is not there");
+    from(&["-f", "-"], b"").expect_code(2);
+    bench.file("f", "of the folder");
+    bench.build(&["-f", "-"]).stdin("FROM base\nCOPY f /f\n").finish().expect_code(0);
+    assert_eq!(bench.inside("cat /f"), "of the folder");
+    bench.fixture.expect_nothing_left();
+}
+
+#[test]
+fn what_dockerignore_names_is_not_there() {
+    let Some(bench) = Bench::new() else { return };
+    for name in ["a.md", "README.md", "src/x.js", "src/node_modules/y", "node_modules/z", "secret/k", "secret/public"] {
+        bench.file(name, "x");
+    }
+    bench.file(".dockerignore", "# said\n*.md\n!README.md\n**/node_modules\nsecret\n!secret/public\nDockerfile*\n.dockerignore\n");
+    bench.file("Dockerfile", "FROM base\nCOPY . /all\n").built(&[]);
+    assert_eq!(bench.inside("cd /all; find . -type f | sort"), "./README.md\n./secret/public\n./src/x.js\n");
+    bench.file("Other", "FROM base\nCOPY . /all\n").file("Other.dockerignore", "*\n!a.md\n");
+    let other = bench.context().join("Other").display().to_string();
+    bench.built(&["-f", &other]);
+    assert_eq!(bench.inside("cd /all; find . -type f | sort"), "./a.md\n");
+    bench
+        .file(".dockerignore", "a\n[\n")
+        .build(&[])
+        .finish()
+        .expect_code(125)
+        .expect_err("cannot use `.dockerignore`: line 2: `[` is no pattern");
+}
+
+#[test]
+fn the_same_input_is_the_same_image() {
+    let Some(bench) = Bench::new() else { return };
+    let Some(other) = Bench::new() else { return };
+    let text = "FROM base AS one\nRUN mkdir /m && for f in c a b; do echo $f > /m/$f; done && chmod 700 /m/a\nWORKDIR /made/here\nCOPY d /d\n\
+                FROM base\nCOPY --from=one /m /d /all/\nENV A=1\nCMD x\n";
+    for (bench, umask) in [(&bench, 0o700), (&other, 0o755)] {
+        bench.file("d/2", "two").file("d/1", "one").file("d/e/3", "three").file("Dockerfile", text);
+        // The context's own mode, and times, are nothing.
+        fs::set_permissions(bench.context(), fs::Permissions::from_mode(umask)).expect("set");
+        for folder in ["d", "d/e"] {
+            fs::set_permissions(bench.context().join(folder), fs::Permissions::from_mode(0o755)).expect("set");
+        }
+        bench.built(&[]);
+    }
+    assert_eq!(bench.digest(), other.digest());
+    let before = bench.digest();
+    bench.built(&["--no-cache"]).expect_err("---> Running in");
+    assert_eq!(bench.digest(), before, "made anew");
+    bench.build(&[]).env("SOURCE_DATE_EPOCH", "1600000000").finish().expect_code(0);
+    let (_, config) = bench.documents();
+    assert_eq!(config["created"], "2020-09-13T12:26:40Z");
+    assert!(bench.last_layer().contains("2020-09-13 12:26"), "{}", bench.last_layer());
+    // Saved by one and loaded by another it is that image.
+    let file = bench.fixture.path().join("made.tar").display().to_string();
+    bench.built(&[]);
+    bench.fixture.undocked(&["save", "-q", "-o", &file, "made"]).finish().expect_code(0);
+    let fresh = Fixture::without_sandbox();
+    fresh.undocked(&["load", "-q", "-i", &file]).finish().expect_code(0);
+    assert!(fresh.undocked(&["images", "--json"]).finish().out().contains(&before));
+}
+
+#[test]
+fn steps_are_done_again_only_where_something_changed() {
+    let Some(bench) = Bench::new() else { return };
+    let text = |end: &str| {
+        format!(
+            "FROM base\nARG V=1\nCOPY one /one\nRUN cat /one > /made; echo run >> /made\nENV X={end}\nCOPY two /two\nRUN cp /two /after\n"
+        )
+    };
+    let hits = |bench: &Bench, options: &[&str]| bench.built(options).err().matches("---> Using cache").count();
+    bench.file("Dockerfile", text("1")).file("one", "1").file("two", "2");
+    assert_eq!(hits(&bench, &[]), 0);
+    assert_eq!(hits(&bench, &[]), 4);
+    let first = bench.digest();
+    let old = fs::File::options().write(true).open(bench.context().join("one")).expect("there");
+    old.set_modified(std::time::UNIX_EPOCH).expect("set");
+    assert_eq!(hits(&bench, &[]), 4, "times are nothing");
+    bench.file("unused", "x");
+    assert_eq!(hits(&bench, &[]), 4, "what is not copied is nothing");
+    bench.file("two", "other");
+    assert_eq!(hits(&bench, &[]), 2);
+    assert_eq!(bench.inside("cat /after /made"), "other1run\n", "a command sees what steps before it did, from the cache or not");
+    fs::set_permissions(bench.context().join("one"), fs::Permissions::from_mode(0o755)).expect("set");
+    assert_eq!(hits(&bench, &[]), 0, "modes are something");
+    bench.file("one", "1").file("two", "2").file("Dockerfile", text("2"));
+    assert_eq!(hits(&bench, &[]), 2, "a variable is something to what comes after");
+    assert_eq!(hits(&bench, &["--build-arg", "V=2"]), 1, "a build argument is something to commands");
+    assert_eq!(hits(&bench, &["--no-cache"]), 0);
+    bench.file("Dockerfile", text("1"));
+    assert_eq!(hits(&bench, &[]), 4);
+    assert_eq!(bench.digest(), first);
+    bench.fixture.undocked(&["rm", "made"]).finish().expect_code(0);
+    assert_eq!(hits(&bench, &[]), 4, "results outlive their images");
+    bench.fixture.undocked(&["rm", "made"]).finish().expect_code(0);
+    bench.fixture.undocked(&["prune"]).finish().expect_code(0);
+    assert_eq!(hits(&bench, &[]), 0, "until they are pruned");
+    assert_eq!(bench.digest(), first);
+    bench.fixture.expect_nothing_left();
+}
+
+#[test]
+fn mounts_networks_and_only_what_is_needed() {
+    let Some(bench) = Bench::new() else { return };
+    let text = "FROM base AS unused\nRUN exit 1\nFROM base AS wanted\n\
+                RUN --mount=type=cache,target=/kept,id=k echo $RANDOM >> /kept/n; wc -l < /kept/n > /lines\n\
+                RUN --mount=type=bind,source=d,target=/bound cat /bound/f > /copied; ! touch /bound/g 2>/dev/null\n\
+                RUN --mount=type=tmpfs,target=/gone touch /gone/x\nRUN --network=none ls /sys/class/net > /nets 2>/dev/null; true\nFROM unused\n";
+    bench.file("Dockerfile", text).file("d/f", "bound");
+    bench.built(&["--target", "wanted"]);
+    assert_eq!(bench.inside("cat /lines /copied; ls /gone /bound /kept"), "1\nbound/bound:\n\n/gone:\n\n/kept:\n");
+    bench.built(&["--target", "wanted", "--no-cache"]);
+    assert_eq!(bench.inside("cat /lines"), "2\n");
+    bench.built(&["--target", "1"]).expect_err("---> Using cache");
+    bench.build(&[]).finish().expect_code(1).expect_err("Dockerfile:2: The command '/bin/sh -c exit 1' returned a non-zero code: 1");
+    let id = bench.fixture.path().join("id");
+    let quiet = bench.build(&["-q", "--target", "wanted", "--iidfile", &id.display().to_string()]).finish().expect_code(0);
+    assert_eq!((quiet.err(), quiet.out()), (String::new(), format!("{}\n", fs::read_to_string(id).expect("written"))));
+    assert_eq!(quiet.out().trim_end(), format!("{}", bench.documents().0["config"]["digest"].as_str().expect("a text")));
+    bench.fixture.expect_nothing_left();
+}
+
+#[test]
+fn a_build_that_is_ended_leaves_nothing() {
+    let Some(bench) = Bench::new() else { return };
+    bench.file("a", "a").file("Dockerfile", "FROM base\nCOPY a /a\nRUN echo it runs; sleep 1000\n");
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let running = bench.build(&[]).start();
+        running.wait_for_stderr("\nit runs");
+        running.signal(signal);
+        running.finish().expect_code(code).expect_err("undocked: interrupted");
+        assert_eq!(roots(&bench.fixture.cache()), 0);
+        bench.fixture.expect_nothing_left();
+    }
+    let running = bench.build(&[]).start();
+    running.wait_for_stderr("\nit runs");
+    running.signal(Signal::SIGKILL);
+    running.finish().expect_code(137);
+    bench.fixture.expect_nothing_left();
+    // What it had written goes with the next one.
+    bench.file("Dockerfile", "FROM base\nCOPY a /a\nRUN true\n").built(&[]).expect_err("---> Using cache");
+    assert_eq!(roots(&bench.fixture.cache()), 0);
+}
+
+/// Folders of runs that are there.
+fn roots(cache: &Path) -> usize {
+    let runs = fs::read_dir(cache).expect("there").flatten().find(|entry| entry.file_name() == "runs");
+    runs.map_or(0, |runs| fs::read_dir(runs.path()).expect("there").count())
+}
