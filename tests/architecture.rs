@@ -21,6 +21,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("function", &[]),
     ("lambda", &["function"]),
     ("sandbox", &["seccomp"]),
+    ("writable", &["sandbox", "rootfs_cache"]),
     ("api", &["lambda"]),
     ("watch", &[]),
     ("report", &["function", "lambda", "sandbox"]),

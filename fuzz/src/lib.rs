@@ -7,6 +7,8 @@ mod dockerfile;
 pub mod driver;
 mod invoke_api;
 mod layer;
+mod lock_file;
+mod manifest;
 mod mount_places;
 mod runtime_api;
 mod seccomp_policy;
@@ -28,12 +30,14 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 9] = [
     seccomp_policy::TARGET,
     runtime_api::TARGET,
     invoke_api::TARGET,
     mount_places::TARGET,
     layer::TARGET,
+    manifest::TARGET,
+    lock_file::TARGET,
     dockerfile::TARGET,
     trust_metadata::TARGET,
 ];

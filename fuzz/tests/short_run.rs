@@ -39,6 +39,16 @@ fn layers() {
 }
 
 #[test]
+fn manifests() {
+    short_run("manifest");
+}
+
+#[test]
+fn lock_files() {
+    short_run("lock_file");
+}
+
+#[test]
 fn dockerfiles() {
     short_run("dockerfile");
 }

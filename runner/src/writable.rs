@@ -96,9 +96,11 @@ impl WritableError {
 /// The file that says which image it is; the digest of its manifest.
 const IMAGE: &str = "image";
 /// The folders of an overlay, the first a mount point.
-const OVERLAY: [&str; 3] = ["lower", UPPER, "work"];
+const OVERLAY: [&str; 3] = ["lower", UPPER, WORK];
 /// What is written over an image.
 const UPPER: &str = "upper";
+/// The kernel's own.
+const WORK: &str = "work";
 /// The copy of an image.
 const TREE: &str = "tree";
 /// Made when the copy was whole: what has not changed since is older.
@@ -137,7 +139,15 @@ impl WritableRoot {
     }
 
     /// What a sandbox is given as its root. One sandbox at a time.
+    ///
+    /// The kernel's own folder is made anew: an overlay that need not survive a crash leaves it closed to the next (overlayfs.rst, volatile mount).
     pub fn source(&self) -> RootSource {
+        if self.layering == Layering::Overlay {
+            let work = self.folder().join(WORK);
+            run_folder::remove_tree(&work);
+            // If this fails the overlay is refused.
+            let _ = DirBuilder::new().mode(0o700).create(&work);
+        }
         RootSource::Writable(match self.layering {
             Layering::Overlay => WritableSource::Overlay { lower: self.rootfs.path().to_owned(), folder: self.folder().to_owned() },
             Layering::Copy => WritableSource::Tree { path: self.upper() },
@@ -213,4 +223,18 @@ fn set_time(path: &Path, like: &fs::Metadata) -> io::Result<()> {
     let time = Timespec { tv_sec: like.mtime(), tv_nsec: like.mtime_nsec() };
     let times = Timestamps { last_access: time, last_modification: time };
     Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Does something in the folder above, which root inside may write to whatever its mode says: so may we, who own it.
+fn open_above<T>(place: &Path, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    const WRITABLE: u32 = 0o300;
+    let above = place.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mode = above.metadata()?.permissions().mode();
+    if mode & WRITABLE == WRITABLE {
+        return act();
+    }
+    fs::set_permissions(above, Permissions::from_mode(mode | WRITABLE))?;
+    let done = act();
+    fs::set_permissions(above, Permissions::from_mode(mode))?;
+    done
 }

@@ -328,11 +328,14 @@ fn podman_loads_what_we_saved() {
     fixture.undocked(&["pull", "--keep-blobs", &fixture.image("made")]).finish().expect_code(0);
     fixture.undocked(&["tag", &fixture.image("made"), "my/made:1"]).finish().expect_code(0);
     let place = |name: &str| fixture.path().join(name).display().to_string();
+    // It refuses one whose path is longer than 50 characters.
+    let run = tempfile::Builder::new().prefix("u").tempdir_in("/tmp").expect("there is a /tmp");
+    let run_root = run.path().display().to_string();
     for format in ["docker", "oci"] {
         let file = place(&format!("{format}.tar"));
         fixture.undocked(&["save", "--format", format, "-o", &file, "my/made:1"]).finish().expect_code(0);
         let root = place(&format!("podman-{format}"));
-        let storage = ["--root", &root, "--runroot", &place("podman-run"), "--storage-driver", "vfs"].map(str::to_owned);
+        let storage = ["--root", &root, "--runroot", &run_root, "--storage-driver", "vfs"].map(str::to_owned);
         let podman = |arguments: &[&str]| Command::new("podman").args(&storage).args(arguments).output().expect("podman starts");
         let loaded = podman(&["load", "-i", &file]);
         assert!(String::from_utf8_lossy(&loaded.stdout).contains("Loaded image: docker.io/my/made:1"), "{loaded:?}");

@@ -68,10 +68,15 @@ fn layers_are_shared_between_images_by_hard_links() {
     assert_eq!(inodes[0], inodes[1]);
 }
 
-/// Killed at a dozen moments of a pull, spread over its length, the image is there whole or not at all, and the next pull mends it.
+/// How many moments of a pull are tried: `UNDOCKED_TESTS_KILLS` says more.
+fn moments() -> u32 {
+    std::env::var("UNDOCKED_TESTS_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(25)
+}
+
+/// Killed at moments of a pull that are spread over its length, the image is there whole or not at all, the next pull mends it, and `prune` leaves nothing else.
 #[test]
 fn a_pull_killed_at_any_moment_leaves_a_whole_image_or_none() {
-    const MOMENTS: u32 = 12;
+    let moments = moments();
     let Some(fixture) = Fixture::new() else { return };
     fixture.layout().add("many", &many_files(400));
     let reference = fixture.image("many");
@@ -80,13 +85,13 @@ fn a_pull_killed_at_any_moment_leaves_a_whole_image_or_none() {
     };
     let whole = fixture.undocked(&["pull", &reference]).finish().expect_code(0);
     let expected = face(&root(&fixture.cache()).expect("it was pulled"));
-    for moment in 1..=MOMENTS {
+    for moment in 1..=moments {
         // A fresh folder each time: some file systems are slow to take back what was just removed.
         let cache = fixture.path().join(format!("cache{moment}"));
         let pull = || fixture.undocked(&["pull", &reference]).env("UNDOCKED_CACHE", &cache);
         let running = pull().start();
         // Not an order of events: any moment is a good one.
-        std::thread::sleep(whole.took * moment / (MOMENTS + 1));
+        std::thread::sleep(whole.took * moment / (moments + 1));
         running.signal(Signal::SIGKILL);
         running.finish();
         if let Some(root) = root(&cache) {
@@ -95,10 +100,15 @@ fn a_pull_killed_at_any_moment_leaves_a_whole_image_or_none() {
         pull().finish().expect_code(0);
         assert_eq!(face(&root(&cache).expect("pulled again")), expected, "moment {moment}");
         fixture.undocked(&["prune"]).env("UNDOCKED_CACHE", &cache).finish().expect_code(0);
+        fixture.undocked(&["images", "--verify"]).env("UNDOCKED_CACHE", &cache).finish().expect_code(0);
         for folder in ["v1/tmp", "v1/ingest"] {
             let left = everything_below(&cache.join(folder));
             assert!(left.is_empty(), "moment {moment}: what was half done is swept: {left:?}");
         }
+        fixture.undocked(&["prune", "--all"]).env("UNDOCKED_CACHE", &cache).finish().expect_code(0);
+        let left = everything_below(&cache.join("v1")).into_iter().filter(|path| path.is_file()).count();
+        assert_eq!(left, 2, "moment {moment}: the format and the lock of layers are what remains of everything");
+        fs::remove_dir_all(&cache).expect("ours");
     }
 }
 

@@ -32,7 +32,7 @@ const EXACT_TIMES: std::ops::Range<i64> = 0..1 << 31;
 /// Something in the cache that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// Where, below the cache's folder.
+    /// Where, below the cache's `v1`.
     pub path: PathBuf,
     /// What is wrong there.
     pub flaw: Flaw,

@@ -134,7 +134,8 @@ fn list(mut args: ImagesArgs, own: &OwnEnvironment) -> Result<ImagesConfig, Fail
 
 pub(super) fn prune(args: PruneArgs, own: &OwnEnvironment) -> Result<PruneConfig, Failure> {
     let locked = if args.keep_locked { LockedImages::Keep } else { LockedImages::AsOthers };
-    let unused_for = args.older_than.map(|text| text.parse::<Age>()).transpose().map_err(Failure::usage)?;
+    let no_age = |error| Failure::usage(error).with_hint(Some("a whole number with a unit, such as `12h`, `30d` or `4w`".to_owned()));
+    let unused_for = args.older_than.map(|text| text.parse::<Age>()).transpose().map_err(no_age)?;
     let bytes = run::size("--max-size", args.max_size)?.map(MemorySize::bytes);
     let limits = CacheLimits { unused_for: unused_for.map(|age| age.0), bytes, ..CacheLimits::default() };
     let scope = match (args.all, limits.unused_for, limits.bytes) {

@@ -1,15 +1,11 @@
 use std::path::PathBuf;
-
-use rootfs_cache::pull::KeepBlobs;
-
 use std::time::Duration;
 
+use rootfs_cache::pull::KeepBlobs;
 use rootfs_cache::store::{CacheLimits, PruneScope};
 
 use super::*;
-use crate::config::Listing;
-use crate::config::LockedImages;
-use crate::config::{Color, Loudness, ResultFormat, Stdin};
+use crate::config::{Color, Listing, LockedImages, Loudness, ResultFormat, Stdin};
 use crate::sandbox::Access;
 
 fn own() -> OwnEnvironment {

@@ -147,10 +147,7 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>, un
         (Purpose::Plain, None) => Bytes::new(),
     };
     *known = Some(event.clone());
-    let launcher = Launcher::start().map_err(|error| {
-        let hint = error.hint();
-        Failure::could_not_run(error).with_hint(hint)
-    })?;
+    let launcher = launcher()?;
     async_runtime()?.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
         let inside = match Inside::prepare(config, userland, needs, &mut signals).await {
@@ -181,6 +178,13 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>, un
                 Ok(finish(&ran, &report, config.result)?)
             }
         }
+    })
+}
+
+pub(super) fn launcher() -> Result<Launcher, Failure> {
+    Launcher::start().map_err(|error| {
+        let hint = error.hint();
+        Failure::could_not_run(error).with_hint(hint)
     })
 }
 

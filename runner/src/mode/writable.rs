@@ -6,14 +6,14 @@ use std::rc::Rc;
 use super::async_runtime;
 use super::inside::{APT_SETTINGS, APT_VARIABLE};
 use super::inside::{Inside, Needs, NotInside, Userland};
-use super::once::{Lacks, NotRun, with_a_network};
+use super::once::{Lacks, NotRun, launcher, with_a_network};
 use super::shell;
 use super::signals::Signals;
 use crate::config::RunConfig;
 use crate::environment::user::{self, User};
 use crate::environment::variables::{DEFAULT_MEMORY, EnvVars};
 use crate::exit_code::{ExitCode, Failure};
-use crate::sandbox::{Command, Launcher, Stdio};
+use crate::sandbox::{Command, Stdio};
 use crate::writable::{WritableError, WritableRoot};
 
 /// A command in a root that may be written to.
@@ -41,10 +41,7 @@ pub fn run_in(config: &RunConfig, root: &mut WritableRoot, command: &PlainComman
 pub(super) fn attempt(config: &RunConfig, root: &mut WritableRoot, command: &PlainCommand, said: Option<&str>) -> Result<ExitCode, NotRun> {
     let user = user_of(root, command.user.as_deref())?;
     let config = RunConfig { working_dir: Some(command.working_dir.clone()), ..config.clone() };
-    let launcher = Launcher::start().map_err(|error| {
-        let hint = error.hint();
-        Failure::could_not_run(error).with_hint(hint)
-    })?;
+    let launcher = launcher()?;
     async_runtime()?.block_on(async {
         let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
         let limits = config.cpu.limits(config.memory, config.memory.unwrap_or(DEFAULT_MEMORY));

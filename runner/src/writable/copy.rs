@@ -9,7 +9,7 @@ use rustix::fs::{CWD, Dev, FileType, Mode, XattrFlags};
 
 use super::changes::{Change, ChangeKind};
 use super::view::names;
-use super::{set_time, take_after};
+use super::{open_above, set_time, take_after};
 use crate::sandbox::run_folder;
 
 /// Copies a folder to a path where nothing is.
@@ -28,18 +28,20 @@ pub(super) fn apply(changes: &[Change], tree: &Path) -> io::Result<()> {
     for Change { path, kind } in changes {
         let place = tree.join(path);
         match kind {
-            ChangeKind::Removed => run_folder::remove_tree(&place),
+            ChangeKind::Removed => open_above(&place, || Ok(run_folder::remove_tree(&place)))?,
             ChangeKind::Present { on_host } if on_host.symlink_metadata()?.is_dir() => {
                 if !place.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-                    run_folder::remove_tree(&place);
-                    DirBuilder::new().mode(0o700).create(&place)?;
+                    open_above(&place, || {
+                        run_folder::remove_tree(&place);
+                        DirBuilder::new().mode(0o700).create(&place)
+                    })?;
                 }
                 folders.push((on_host, place));
             }
-            ChangeKind::Present { on_host } => {
+            ChangeKind::Present { on_host } => open_above(&place, || {
                 run_folder::remove_tree(&place);
-                thing(on_host, &place)?;
-            }
+                thing(on_host, &place)
+            })?,
         }
     }
     // Modes may forbid to put things into them: that comes last.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Dev, FileType, Mode, XattrFlags};
 
 use super::view::{OPAQUE, is_whiteout};
-use super::{WritableError, WritableRoot, copy, take_after};
+use super::{WritableError, WritableRoot, copy, open_above, take_after};
 use crate::sandbox::run_folder;
 
 impl WritableRoot {
@@ -33,7 +33,8 @@ impl WritableRoot {
         let mut put = || {
             let path = self.resolve(path)?;
             self.clear(&path)?;
-            let mut file = File::options().write(true).create_new(true).mode(0o600).open(self.on_upper(&path))?;
+            let place = self.on_upper(&path);
+            let mut file = open_above(&place, || File::options().write(true).create_new(true).mode(0o600).open(&place))?;
             io::copy(contents, &mut file)?;
             file.set_permissions(fs::Permissions::from_mode(mode & 0o7777))
         };
@@ -45,7 +46,8 @@ impl WritableRoot {
         let put = || {
             let path = self.resolve_parent(path)?;
             self.clear(&path)?;
-            symlink(target, self.on_upper(&path))
+            let place = self.on_upper(&path);
+            open_above(&place, || symlink(target, &place))
         };
         put().map_err(self.failed("make", path))
     }
@@ -55,13 +57,14 @@ impl WritableRoot {
         let remove = || {
             let path = self.resolve_parent(path)?;
             let found = self.at(&path)?.ok_or(io::ErrorKind::NotFound)?;
+            let place = self.on_upper(&path);
             if found.written {
-                run_folder::remove_tree(&self.on_upper(&path));
+                open_above(&place, || Ok(run_folder::remove_tree(&place)))?;
             }
             // Anything of the image's shows again.
             if self.at(&path)?.is_some() {
                 self.parents(&path)?;
-                rustix::fs::mknodat(CWD, self.on_upper(&path), FileType::CharacterDevice, Mode::empty(), Dev::default())?;
+                open_above(&place, || Ok(rustix::fs::mknodat(CWD, &place, FileType::CharacterDevice, Mode::empty(), Dev::default())?))?;
             }
             Ok(())
         };
@@ -84,7 +87,8 @@ impl WritableRoot {
             return Err(io::Error::from_raw_os_error(libc::EISDIR));
         }
         self.parents(path)?;
-        match fs::remove_file(self.on_upper(path)) {
+        let place = self.on_upper(path);
+        match open_above(&place, || fs::remove_file(&place)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -99,7 +103,7 @@ impl WritableRoot {
                 Some(found) if found.written => {}
                 Some(found) => {
                     let place = self.on_upper(folder);
-                    DirBuilder::new().mode(0o700).create(&place)?;
+                    open_above(&place, || DirBuilder::new().mode(0o700).create(&place))?;
                     copy::attributes(&found.on_host, &place)?;
                     take_after(&place, &found.metadata)?;
                 }
@@ -113,9 +117,9 @@ impl WritableRoot {
         let place = self.on_upper(path);
         let removed = place.symlink_metadata().is_ok_and(|metadata| is_whiteout(&metadata));
         if removed {
-            fs::remove_file(&place)?;
+            open_above(&place, || fs::remove_file(&place))?;
         }
-        DirBuilder::new().mode(0o700).create(&place)?;
+        open_above(&place, || DirBuilder::new().mode(0o700).create(&place))?;
         if removed {
             // Else the image's own would show again.
             rustix::fs::setxattr(&place, OPAQUE, b"y", XattrFlags::empty())?;

@@ -216,8 +216,8 @@ mod tests {
         for (template, text) in [
             ("{{.Id}}", "abc"),
             ("{{ .State.Running }} {{.State.ExitCode}}", "true 0"),
-            ("{{json .State}}", r#"{"Running":true,"ExitCode":0}"#),
-            ("{{.State | json}}", r#"{"Running":true,"ExitCode":0}"#),
+            ("{{json .State}}", r#"{"ExitCode":0,"Running":true}"#),
+            ("{{.State | json}}", r#"{"ExitCode":0,"Running":true}"#),
             (r#"{{(index (index .NetworkSettings.Ports "8080/tcp") 0).HostPort}}"#, "49153"),
             (r#"{{range $p, $conf := .NetworkSettings.Ports}}{{$p}} -> {{(index $conf 0).HostPort}}{{end}}"#, "8080/tcp -> 49153"),
             ("{{range .NetworkSettings.Networks}}{{.Gateway}}{{end}}", "10.0.2.2"),

@@ -7,6 +7,8 @@ use super::*;
 use crate::sandbox::plan::{DEVICE_LINKS, DEVICES};
 
 impl Child {
+    /// What is written need not survive a crash of the machine, so that nobody waits for its disk: package managers sync each file.
+    ///
     /// The layers are put where their names are short and need no quoting: over `/proc`, a folder that always exists, and into it. The overlay comes over
     /// them and holds them by itself.
     pub(super) fn attach_overlay(&mut self, lower: c_int, folder: c_int) -> Kernel<()> {
@@ -14,7 +16,7 @@ impl Child {
         // A mount that came from outside may be a shared one, below which no new root is entered.
         mount(ptr::null(), c"/proc", ptr::null(), libc::MS_PRIVATE, ptr::null())?;
         call!(SYS_move_mount, lower, c"".as_ptr(), libc::AT_FDCWD, c"/proc/lower".as_ptr(), sys::MOVE_MOUNT_F_EMPTY_PATH)?;
-        let options = c"lowerdir=/proc/lower,upperdir=/proc/upper,workdir=/proc/work,userxattr";
+        let options = c"lowerdir=/proc/lower,upperdir=/proc/upper,workdir=/proc/work,userxattr,volatile";
         let kind = c"overlay".as_ptr();
         mount(kind, c"/proc", kind, libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr().cast())?;
         self.root = call!(SYS_openat, libc::AT_FDCWD, c"/proc".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC, 0)? as c_int;
