@@ -41,11 +41,11 @@ fn wrong_words() {
             125,
             "invalid argument \"x\" for \"-t, --timeout\" flag: strconv.ParseInt: parsing \"x\": invalid syntax\n",
         ),
-        (&["run", "--rm", "--restart", "always", "x"], 125, "conflicting options: cannot specify both --restart and --rm\n"),
+        (&["run", "--rm", "--restart", "always", "x"], 125, "docker: conflicting options: cannot specify both --restart and --rm\n"),
         (&["logs", "none"], 1, "Error response from daemon: No such container: none\n"),
-        (&["inspect", "none"], 1, "Error: No such object: none\n"),
+        (&["inspect", "no-such"], 1, "Error: No such object: no-such\n"),
         (&["network", "inspect", "none-such"], 1, "Error response from daemon: network none-such not found\n"),
-        (&["-H", "tcp://x", "ps"], 125, "`docker -H` is not supported: there is no daemon"),
+        (&["-H", "tcp://x", "ps"], 125, "docker: `docker -H` is not supported: there is no daemon"),
     ] {
         let ran = fixture.docker(line).finish();
         assert_eq!((ran.code(), ran.err().starts_with(text)), (code, true), "{line:?}: {}", ran.err());

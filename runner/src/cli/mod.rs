@@ -119,7 +119,7 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
     if let Some(ours) = docker::words(&line).and_then(docker::as_ours) {
         line = ours;
     } else if let Some(words) = docker::words(&line) {
-        let (command, place) = docker::read(words, own)?;
+        let (command, place) = docker::read(words, own).map_err(docker::as_docker_says)?;
         return Ok(Command::Docker { command: Box::new(command), place: Box::new(place) });
     }
     let matches = Cli::command().try_get_matches_from(&line)?;

@@ -44,6 +44,17 @@ pub(super) fn as_ours(words: &[OsString]) -> Option<Vec<OsString>> {
     Some([OsString::from("undocked"), verb.clone()].into_iter().chain(words[1..].iter().cloned()).collect())
 }
 
+/// What is wrong, under docker's name.
+pub(super) fn as_docker_says(ended: Ended) -> Ended {
+    match ended {
+        Ended::Wrong(failure) => {
+            let hint = failure.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+            Ended::Said { text: format!("docker: {failure}\n{hint}"), code: failure.code() }
+        }
+        ended => ended,
+    }
+}
+
 /// Reads the words behind `docker`.
 pub(super) fn read(words: &[OsString], own: &OwnEnvironment) -> Result<(DockerCommand, Place), Ended> {
     let words = words.iter().map(text).collect::<Result<Vec<_>, _>>()?;
