@@ -615,8 +615,16 @@ fn docker_builds_the_same_and_runs_ours() {
     };
     let tar = Tar::new().folder("in").file("in/a", "of the archive").symlink("in/l", "a").finish();
     bench.file("a", "a").file("d/b", "b").file("d/e/c", "c").file("x1.txt", "1").file("x2.txt", "2").file("x.tar", &tar);
-    bench.file("x.tgz", ImageLayer::of_bytes(&tar, Packing::Gzip).blob).file("x.gz", ImageLayer::of_bytes(b"no archive", Packing::Gzip).blob);
-    bench.file("m/a.md", "x").file("m/README.md", "x").file("m/k/node_modules/y", "x").file("node_modules/z", "x").file("s/keep", "x").file("s/no", "x");
+    bench
+        .file("x.tgz", ImageLayer::of_bytes(&tar, Packing::Gzip).blob)
+        .file("x.gz", ImageLayer::of_bytes(b"no archive", Packing::Gzip).blob);
+    bench
+        .file("m/a.md", "x")
+        .file("m/README.md", "x")
+        .file("m/k/node_modules/y", "x")
+        .file("node_modules/z", "x")
+        .file("s/keep", "x")
+        .file("s/no", "x");
     std::os::unix::fs::symlink("a", bench.context().join("link")).expect("made");
     bench.file(".dockerignore", "# said\n**/*.md\n!m/README.md\n**/node_modules\ns\n!s/keep\n*.none\n");
     let text = "ARG V=1\nFROM base AS first\nARG V\nENV E=${V:-2} F='a b'\nCOPY a /c0/dir/\nCOPY a /c0/file\nCOPY d /c1\nCOPY d/ a /c2/\nCOPY x?.txt /c3/\n\
@@ -632,7 +640,8 @@ fn docker_builds_the_same_and_runs_ours() {
     let context = bench.context().display().to_string();
     docker.said(&["build", "--network", "host", "-q", "-t", "theirs", &context]);
     let list = "for f in $(ls -d /c*); do ls -lRn --time-style=+ $f; done; cat /c11/w/run /c9/* /c13/* 2>/dev/null";
-    let [theirs, ours] = ["theirs", "made"].map(|name| docker.said(&["run", "--rm", "--network", "host", "--entrypoint", "/bin/sh", name, "-c", list]));
+    let [theirs, ours] =
+        ["theirs", "made"].map(|name| docker.said(&["run", "--rm", "--network", "host", "--entrypoint", "/bin/sh", name, "-c", list]));
     assert_eq!(ours, theirs, "docker sees the same in both");
     let here = bench.inside("cat /c11/w/run; ls /c6 /c7/in");
     assert_eq!(here, docker.said(&["run", "--rm", "--network", "host", "made", "cat /c11/w/run; ls /c6 /c7/in"]));

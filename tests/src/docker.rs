@@ -55,7 +55,13 @@ impl Docker {
     /// # Panics
     /// When it fails.
     pub fn said(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).env("DOCKER_BUILDKIT", "0").stdout(Stdio::piped()).stderr(Stdio::piped()).output().expect("docker starts");
+        let output = self
+            .command(arguments)
+            .env("DOCKER_BUILDKIT", "0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .output()
+            .expect("docker starts");
         assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
