@@ -113,7 +113,13 @@ impl Running {
         loop {
             tokio::select! {
                 end = self.programs.ended() => {
-                    let end = end.map_err(Failure::could_not_run)?;
+                    let end = match end {
+                        // All of it was killed at once: for its memory, or from outside.
+                        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                            return Ok(Ended::Signaled { signal: libc::SIGKILL, core_dumped: false });
+                        }
+                        end => end.map_err(Failure::could_not_run)?,
+                    };
                     if self.is_main(end.id) {
                         return Ok(end.ended);
                     }
