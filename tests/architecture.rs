@@ -17,7 +17,7 @@ use source::{Source, sources};
 const CRATES: [&str; 3] = ["runner", "rootfs-cache", "seccomp"];
 
 /// What each module of the runner may use at the most, whatever the map says.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("function", &[]),
     ("lambda", &["function"]),
     ("sandbox", &["seccomp"]),

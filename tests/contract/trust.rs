@@ -392,7 +392,9 @@ fn inspect_reads_a_saved_copy_too_and_says_what_that_proves() {
     // Docker's own folder, and one with the files alone.
     let (of_docker, flat) = (fixture.path().join("tuf"), fixture.path().join("flat"));
     notary::save(&life.signers, &of_docker.join(REPOSITORY).join("metadata"));
-    notary::save(&life.signers, &flat);
+    let mut few = life.signers.clone();
+    few.retain(|name, _| name == "root" || name.starts_with("targets"));
+    notary::save(&few, &flat);
     let root = root_of(&life.signers).to_string();
     let show = |folder: &Path, options: &[&str]| {
         fixture.undocked(&["trust", "inspect", "--pretty", "--trust-dir"]).arg(folder).args(options).arg(REPOSITORY).finish()

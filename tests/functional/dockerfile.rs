@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tests::docker::Docker;
 use tests::image::{Image, ImageLayer, Layout, Packing};
 use tests::leftovers::everything_below;
 use tests::run::Run;
@@ -598,4 +599,55 @@ fn a_build_that_is_ended_leaves_nothing() {
 fn roots(cache: &Path) -> usize {
     let runs = fs::read_dir(cache).expect("there").flatten().find(|entry| entry.file_name() == "runs");
     runs.map_or(0, |runs| fs::read_dir(runs.path()).expect("there").count())
+}
+
+/// What the real docker builds of a Dockerfile and what we do are the same files, and docker runs ours.
+#[test]
+fn docker_builds_the_same_and_runs_ours() {
+    if !skip::is_root() {
+        skip::skip(skip::Lack::OtherUser, "dockerd needs root");
+        return;
+    }
+    let Some(bench) = Bench::new() else { return };
+    let docker = match Docker::start(bench.fixture.path()) {
+        Ok(docker) => docker,
+        Err(reason) => return skip::skip(skip::Lack::Large, &reason),
+    };
+    let tar = Tar::new().folder("in").file("in/a", "of the archive").symlink("in/l", "a").finish();
+    bench.file("a", "a").file("d/b", "b").file("d/e/c", "c").file("x1.txt", "1").file("x2.txt", "2").file("x.tar", &tar);
+    bench
+        .file("x.tgz", ImageLayer::of_bytes(&tar, Packing::Gzip).blob)
+        .file("x.gz", ImageLayer::of_bytes(b"no archive", Packing::Gzip).blob);
+    bench
+        .file("m/a.md", "x")
+        .file("m/README.md", "x")
+        .file("m/k/node_modules/y", "x")
+        .file("node_modules/z", "x")
+        .file("s/keep", "x")
+        .file("s/no", "x");
+    std::os::unix::fs::symlink("a", bench.context().join("link")).expect("made");
+    bench.file(".dockerignore", "# said\n**/*.md\n!m/README.md\n**/node_modules\ns\n!s/keep\n*.none\n");
+    let text = "ARG V=1\nFROM base AS first\nARG V\nENV E=${V:-2} F='a b'\nCOPY a /c0/dir/\nCOPY a /c0/file\nCOPY d /c1\nCOPY d/ a /c2/\nCOPY x?.txt /c3/\n\
+                COPY */b /c4/\nCOPY link /c5/\nCOPY . /c6\nADD x.tar /c7/\nADD x.tgz /c8/\nADD x.gz /c9/\nCOPY --chown=7:8 d /c10\nWORKDIR /c11/w\n\
+                RUN echo $E > run && rm /c2/a && mkdir -p /c12/x && ln run /c12/hard && ln -s /c1 /c12/soft && chmod 711 /c12\nENTRYPOINT [\"/bin/sh\", \"-c\"]\n\
+                FROM first\nCOPY --from=first /c1 /c7/in/a /c13/\nLABEL l=m\n";
+    bench.file("Dockerfile", text).built(&[]);
+    let image = |name: &str| bench.fixture.path().join(format!("{name}.tar")).display().to_string();
+    for name in ["base", "made"] {
+        bench.fixture.undocked(&["save", "-q", "-o", &image(name), name]).finish().expect_code(0);
+        docker.said(&["load", "-q", "-i", &image(name)]);
+    }
+    let context = bench.context().display().to_string();
+    docker.said(&["build", "--network", "host", "-q", "-t", "theirs", &context]);
+    let list = "for f in $(ls -d /c*); do ls -lRn --time-style=+ $f; done; cat /c11/w/run /c9/* /c13/* 2>/dev/null";
+    let [theirs, ours] =
+        ["theirs", "made"].map(|name| docker.said(&["run", "--rm", "--network", "host", "--entrypoint", "/bin/sh", name, "-c", list]));
+    assert_eq!(ours, theirs, "docker sees the same in both");
+    let here = bench.inside("cat /c11/w/run; ls /c6 /c7/in");
+    assert_eq!(here, docker.said(&["run", "--rm", "--network", "host", "made", "cat /c11/w/run; ls /c6 /c7/in"]));
+    let config = |name: &str| {
+        let config: Value = serde_json::from_str(&docker.said(&["inspect", "--format", "{{json .Config}}", name])).expect("JSON");
+        ["Env", "Entrypoint", "Cmd", "WorkingDir", "Labels", "User", "ExposedPorts"].map(|field| config[field].clone())
+    };
+    assert_eq!(config("made"), config("theirs"));
 }

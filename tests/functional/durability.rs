@@ -233,15 +233,18 @@ fn what_another_version_added_is_passed_over() {
     assert!(store.join("future/thing").exists() && below(&fixture.cache(), "layers").is_empty());
 }
 
-/// In a file system of its own: fails at every size until the image fits, leaves nothing, and goes on once there is room.
+/// In a file system of its own that has room for so many KiB and so many files beside a ballast: fails until the image fits, leaves nothing, and goes on once
+/// the ballast is gone.
 const FILLING: &str = r#"
-mount -t tmpfs -o "$1" none "$2" || exit 99
+mount -t tmpfs -o size=8m,nr_inodes=2000 none "$2" || exit 99
+mkdir "$2/ballast" && head -c "$((8192 - ${1%,*}))k" /dev/zero >"$2/ballast/data" || exit 98
+(cd "$2/ballast" && seq "$((1995 - ${1#*,}))" | xargs touch) || exit 97
 export UNDOCKED_CACHE="$2/cache"
 "$3" pull "$4" >/dev/null 2>"$5"
 echo "$?"
 find "$2" -path '*/v1/tmp/*' | wc -l
 find "$2" -path '*/v1/images/*' -prune -o -path '*/v1/names/*' | grep -c /v1/names/
-mount -o remount,size=64m,nr_inodes=0 "$2" || exit 99
+rm -r "$2/ballast"
 "$3" pull "$4" >/dev/null && "$3" images --verify >/dev/null
 echo "$?"
 "#;
@@ -277,11 +280,7 @@ fn a_disk_that_is_full_at_any_point_is_told_and_leaves_nothing() {
         assert!(said.to_lowercase().contains("no space left on device") && said.contains("\nhint: make room"), "{option}: {said}");
         false
     };
-    let sizes = (0..14).map(|n| format!("size={}k", 40 + n * n * 11));
-    let failed = sizes.filter(|size| !fill(size)).count();
+    let failed = (0..14).filter(|n| !fill(&format!("{},1900", 40 + n * n * 11))).count();
     assert!((8..14).contains(&failed), "{failed} sizes were too small");
-    assert_eq!(
-        ["nr_inodes=9", "nr_inodes=40", "nr_inodes=200", "nr_inodes=340"].map(|count| fill(&format!("size=64m,{count}"))),
-        [false; 4]
-    );
+    assert_eq!([4, 35, 195, 335].map(|files| fill(&format!("8000,{files}"))), [false; 4]);
 }

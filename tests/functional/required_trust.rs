@@ -86,7 +86,7 @@ fn a_signed_tag_runs_and_a_moved_one_does_not() {
     world.sign("1", &old);
     let ran = run(fixture, &options, &reference).expect_code(0);
     assert_eq!(ran.json()["which"], "old");
-    assert!(ran.err().contains("Proved: ") && ran.err().contains("Not proved: "), "{}", ran.err());
+    assert!(ran.err().contains("Proved: "), "{}", ran.err());
     assert_eq!(which(fixture, &options, &format!("{}@{}", world.gun(), old.0)), "old");
 
     // Somebody moves the tag: what is signed runs still, what is there now does not.

@@ -50,6 +50,22 @@ impl Docker {
         command
     }
 
+    /// What a command says.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn said(&self, arguments: &[&str]) -> String {
+        let output = self
+            .command(arguments)
+            .env("DOCKER_BUILDKIT", "0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .output()
+            .expect("docker starts");
+        assert!(output.status.success(), "docker {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
     fn wait(&self) -> Result<(), String> {
         let end = Instant::now() + Duration::from_secs(30);
         while !self.command(&["version"]).status().is_ok_and(|status| status.success()) {

@@ -281,13 +281,15 @@ impl<'a> Builder<'a> {
             return Ok(None);
         }
         let Some(result) = self.cache.build_result(key).map_err(LayerError::Cache)? else { return Ok(None) };
-        let Some(built) = result.layer else { return Ok(Some(None)) };
-        let stored = self.cache.layer(&built.digest).map_err(LayerError::Cache)?;
-        let layer = stored.map(|stored| Some(MadeLayer::of(built, stored)));
-        if layer.is_some() {
-            (self.hands.say)(" ---> Using cache");
-        }
-        Ok(layer)
+        let layer = match result.layer {
+            None => None,
+            Some(built) => match self.cache.layer(&built.digest).map_err(LayerError::Cache)? {
+                Some(stored) => Some(MadeLayer::of(built, stored)),
+                None => return Ok(None),
+            },
+        };
+        (self.hands.say)(" ---> Using cache");
+        Ok(Some(layer))
     }
 
     /// Keeps what a step came to, and makes it part of the stage.

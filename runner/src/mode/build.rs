@@ -49,7 +49,7 @@ pub fn run(config: &BuildConfig) -> Result<ExitCode, Failure> {
         };
         build(recipe, hands, &cache, &limits)
     });
-    let built = match (built, watch.signal()) {
+    let built = match (built, watch.end()) {
         (Ok(built), _) => built,
         (Err(_), Some(signal)) => return Err(Failure::interrupted(signal)),
         (Err(failure), None) => return Err(failure),
@@ -193,7 +193,8 @@ fn scratch(cache: &Cache) -> Result<PathBuf, Failure> {
 /// Signals no longer end us while this lives: they are noted, and the build ends when it sees that.
 struct SignalWatch {
     came: Arc<AtomicI32>,
-    _stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
+    thread: thread::JoinHandle<()>,
 }
 
 impl SignalWatch {
@@ -208,17 +209,28 @@ impl SignalWatch {
                 let Ok(mut signals) = Signals::listen() else { return };
                 let _ = ready.send(());
                 tokio::select! {
+                    // A signal that ended a command came before the end of the build.
+                    biased;
                     signal = signals.next() => noted.store(signal, Ordering::Relaxed),
                     _ = stopped => {}
                 }
             });
         };
-        thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(Failure::could_not_run)?;
+        let thread = thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(Failure::could_not_run)?;
         is_ready.recv().map_err(|_| Failure::could_not_run("cannot listen to signals"))?;
-        Ok(Self { came, _stop: stop })
+        Ok(Self { came, stop, thread })
     }
 
     fn signal(&self) -> Option<i32> {
         Some(self.came.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
+    }
+
+    /// What came until the end.
+    fn end(self) -> Option<i32> {
+        let Self { came, stop, thread } = self;
+        let _ = stop.send(());
+        // It has noted what came, or failed and noted nothing.
+        let _ = thread.join();
+        Some(came.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
     }
 }

@@ -28,7 +28,10 @@ pub(super) fn apply(changes: &[Change], tree: &Path) -> io::Result<()> {
     for Change { path, kind } in changes {
         let place = tree.join(path);
         match kind {
-            ChangeKind::Removed => open_above(&place, || Ok(run_folder::remove_tree(&place)))?,
+            ChangeKind::Removed => open_above(&place, || {
+                run_folder::remove_tree(&place);
+                Ok(())
+            })?,
             ChangeKind::Present { on_host } if on_host.symlink_metadata()?.is_dir() => {
                 if !place.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
                     open_above(&place, || {

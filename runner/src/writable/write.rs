@@ -59,7 +59,10 @@ impl WritableRoot {
             let found = self.at(&path)?.ok_or(io::ErrorKind::NotFound)?;
             let place = self.on_upper(&path);
             if found.written {
-                open_above(&place, || Ok(run_folder::remove_tree(&place)))?;
+                open_above(&place, || {
+                    run_folder::remove_tree(&place);
+                    Ok(())
+                })?;
             }
             // Anything of the image's shows again.
             if self.at(&path)?.is_some() {
