@@ -111,7 +111,7 @@ pub struct Age(pub Duration);
 
 /// Why a text is no age.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("`{0}` is no age: a whole number and s, m, h, d or w are wanted, such as `30d`")]
+#[error("`{0}` is no age")]
 pub struct ParseAgeError(String);
 
 impl FromStr for Age {
