@@ -67,7 +67,8 @@ fn spec(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Result<RunSpec, End
         user: given.text("user"),
         hostname: given.text("hostname"),
         network: given.text("network").or_else(|| given.text("net")),
-        publish: given.texts("publish"),
+        // `:8080` is any free port, as is `8080`.
+        publish: given.all("publish").map(|port| port.strip_prefix(':').unwrap_or(port).to_owned()).collect(),
         publish_all: given.is_on("publish-all"),
         expose: given.texts("expose"),
         add_host: given.texts("add-host"),
