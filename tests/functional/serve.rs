@@ -234,8 +234,14 @@ fn many_calls_leave_nothing_behind() {
     calls(300);
     let (before, resident) = (open(), memory());
     calls(3000);
-    // A look at memory may have something open.
-    assert!(open() <= before + 2, "{} descriptors, {before} before", open());
+    // A look at memory may have something open for a moment; what leaks stays open.
+    let settled = (0..200).any(|_| {
+        open() <= before + 2 || {
+            calls(1);
+            false
+        }
+    });
+    assert!(settled, "{} descriptors, {before} before", open());
     assert!(memory() - resident < 5000, "{} kB more", memory() - resident);
     serving.end(Signal::SIGTERM).expect_code(0);
 }
