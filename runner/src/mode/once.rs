@@ -206,7 +206,8 @@ fn in_writable_root(
             let why = not_run.into_failure();
             shell::say(&format!("the command may write to volumes and /tmp alone, as with `--read-only`: {why}"));
             let config = RunConfig { root: RootAccess::ReadOnly, ..config.clone() };
-            attempt(&config, &mut None, said, &Underway::default())
+            // What was to be said was said at the first attempt.
+            attempt(&config, &mut None, None, &Underway::default())
         }
         ran => ran,
     }

@@ -21,13 +21,14 @@ pub(super) async fn run(
         let hint = error.hint();
         Failure::could_not_run(error).with_hint(Some(hint))
     })?;
-    for (outside, inside) in connections.published() {
-        say(&format!("{outside} leads to port {inside} inside"));
-    }
     let plan = plan(request).map_err(not_planned)?;
     let mut sandbox = launcher.launch(plan).map_err(not_launched)?;
     if let Some(warning) = sandbox.enforcement().warning() {
         say(&warning);
+    }
+    // What is refused may be tried in another way, with other ports.
+    for (outside, inside) in connections.published() {
+        say(&format!("{outside} leads to port {inside} inside"));
     }
     let _serving = connections.serve_plain(&mut sandbox).map_err(Failure::could_not_run)?;
     let mut stop = pin!(stop);
