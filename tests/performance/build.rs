@@ -12,10 +12,10 @@ use tests::skip::has_program;
 use tests::{Fixture, place};
 
 const IMAGE: &str = "lambda/python:3.11";
-/// What the image lacks of AWS's: a `pip`, with wheels at hand, for there is no network here.
+/// What the image lacks of AWS's: a `pip`; and wheels for it, for there is no network here.
 const BASE: &str = "ARG BASE\nFROM ${BASE}\nCOPY *.whl /wheels/\n\
-                    RUN printf '#!/bin/sh\\nPYTHONPATH=$(echo /wheels/pip-*.whl) exec python3 -m pip \"$@\" --no-index --find-links /wheels\\n' > /var/lang/bin/pip && \
-                    chmod 755 /var/lang/bin/pip\n";
+                    RUN PYTHONPATH=$(echo /wheels/pip-*.whl) python3 -m pip install --no-index --find-links /wheels pip && \
+                    printf '[global]\\nno-index = true\\nfind-links = /wheels\\n' > /etc/pip.conf\n";
 const EXAMPLE: &str = "FROM bench-base\n\n# Copy requirements.txt\nCOPY requirements.txt ${LAMBDA_TASK_ROOT}\n\n# Install the specified packages\n\
                        RUN pip install -r requirements.txt\n\n# Copy function code\nCOPY lambda_function.py ${LAMBDA_TASK_ROOT}\n\n\
                        # Set the CMD to your handler\nCMD [ \"lambda_function.handler\" ]\n";
@@ -54,11 +54,11 @@ fn main() {
     if has_program("podman") {
         succeed(bench.podman(&["load", "-i", &bench.archive().display().to_string()]));
         let build = |options: &[&str]| {
-            let mut command = bench.podman(&["build", "--network", "host", "--layers"]);
+            let mut command = bench.podman(&["build", "--isolation", "chroot", "--layers"]);
             command.args(options);
             command
         };
-        peers.push(("podman", Box::new(build)));
+        peers.push(("podman (chroot)", Box::new(build)));
     }
     bench.measure(&peers);
 }
