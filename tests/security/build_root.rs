@@ -79,6 +79,15 @@ fn t7_t8_namespaces_mounts_and_the_kernels_softer_parts_are_refused() {
     expect_refused(&seen(&fixture, &[], &script), &names);
 }
 
+/// Where the outer `/proc` is bound, nothing of what is mounted for the root is shown with it.
+#[test]
+fn the_layers_are_not_shown_in_proc() {
+    let Some(fixture) = build() else { return };
+    let notes = seen(&fixture, &[], "list proc /proc\nread mounts /proc/mounts");
+    let names: Vec<&str> = notes["proc"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    assert!(names.contains(&"sys") && !names.contains(&"upper") && !names.contains(&"lower"), "{names:?}");
+}
+
 #[test]
 fn t5_t6_nothing_of_the_machines_is_roots() {
     let Some(fixture) = build() else { return };

@@ -163,9 +163,7 @@ pub fn plan(request: SandboxRequest) -> Result<SandboxPlan, PlanError> {
 /// Plans a sandbox of this isolation and no other.
 pub(crate) fn plan_for(request: SandboxRequest, isolation: Isolation) -> Result<SandboxPlan, PlanError> {
     let refused = |why| PlanError::Isolation { isolation, why };
-    // An ordinary user cannot watch the memory of root inside through the outer `/proc`, and nothing else would hold its limit.
-    let unwatched = isolation == Isolation::ProcBind && !rustix::process::geteuid().is_root();
-    if (unwatched || isolation > Isolation::NoPivot) && matches!(request.root, RootSource::Writable(_)) {
+    if isolation > Isolation::NoPivot && matches!(request.root, RootSource::Writable(_)) {
         return Err(PlanError::NotWritable { isolation });
     }
     isolation::suits(isolation, &request.root).map_err(refused)?;

@@ -19,8 +19,13 @@ impl Child {
         let options = c"lowerdir=/proc/lower,upperdir=/proc/upper,workdir=/proc/work,userxattr,volatile";
         let kind = c"overlay".as_ptr();
         mount(kind, c"/proc", kind, libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr().cast())?;
-        self.root = call!(SYS_openat, libc::AT_FDCWD, c"/proc".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC, 0)? as c_int;
-        Ok(())
+        // The layers must not stay on `/proc`: where the outer one is bound, they would be shown with it.
+        let flags = sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC;
+        let tree = call!(SYS_open_tree, libc::AT_FDCWD, c"/proc".as_ptr(), flags)? as c_int;
+        for _ in [folder, tree] {
+            call!(SYS_umount2, c"/proc".as_ptr(), libc::MNT_DETACH)?;
+        }
+        self.attach_root(tree)
     }
 
     /// Makes places and links by name in the folder that was mounted, not below a name of the root's.
