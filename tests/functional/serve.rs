@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use tests::Fixture;
 use tests::image::Image;
-use tests::leftovers::eventually;
+use tests::leftovers::{eventually, processes_named};
 use tests::real;
 use tests::serving::{Client, Got, Serving};
 
@@ -139,6 +139,21 @@ fn more_than_may_run_are_refused_as_on_aws() {
 }
 
 #[test]
+fn a19_a_function_that_takes_too_much_memory_is_killed_and_the_next_call_works() {
+    let Some(fixture) = fixture() else { return };
+    let serving = fixture.serve(&["-m", "128m"]);
+    for _ in 0..2 {
+        let got = serving.tell("touch-memory 300 ; respond 1");
+        assert_eq!((got.status, got.header("x-amz-function-error")), (200, Some("Unhandled")), "{got:?}");
+        let message = got.json()["errorMessage"].as_str().expect("a text").to_owned();
+        assert!(message.ends_with(" Error: Runtime exited with error: signal: killed"), "{message}");
+        assert_eq!(serving.tell("respond 1").text(), "1");
+    }
+    serving.end(Signal::SIGTERM).expect_code(0).expect_err("Error Type: Runtime.OutOfMemory");
+    fixture.expect_nothing_left();
+}
+
+#[test]
 fn a_run_that_stays_open_has_its_calls_wait() {
     let Some(fixture) = fixture() else { return };
     let serving = stay_open(&fixture, &[]);
@@ -161,6 +176,7 @@ fn staying_open_is_docker_lambdas() {
     assert_eq!((ping.status, ping.text()), (200, "pong".to_owned()));
     let dry = serving.invoke(&[("X-Amz-Invocation-Type", "DryRun")], b"{}");
     assert_eq!((dry.status, dry.body.len()), (204, 0));
+    assert!(processes_named(fixture.marker()).is_empty(), "a dry run starts nothing");
     // Output stays where the function wrote it.
     let got = serving.tell(r#"out o\n ; err e\n ; respond { "a" : 1 }"#);
     assert_eq!(got.text(), "{ \"a\" : 1 }");

@@ -11,7 +11,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use super::EnvironmentError;
-use super::attention::{Attention, Awaited};
 use super::blueprint::Blueprint;
 use super::connections::Connections;
 use super::hand::{Hand, Parts};
@@ -84,7 +83,6 @@ pub(super) struct Environment<'a> {
     memory_seen: Option<Instant>,
     /// When what was logged is to be written.
     write_at: Option<Instant>,
-    attention: Attention,
     shut_down: Option<oneshot::Sender<()>>,
     /// Answers to the runtime that can wait.
     late: Vec<(Ticket, Answer)>,
@@ -124,7 +122,6 @@ impl<'a> Environment<'a> {
             reported: None,
             memory_seen: None,
             write_at: None,
-            attention: Attention::new(Instant::now()),
             shut_down: None,
             late: Vec::new(),
             farewell: false,
@@ -166,7 +163,6 @@ impl<'a> Environment<'a> {
                 break;
             }
             let (alarm, is_busy, write_at) = (self.lifecycle.alarm(), !self.hand.is_empty(), self.write_log());
-            let is_awake = self.keeping != Keeping::Once && self.attention.is_awake(Instant::now());
             // In order of importance: neither a flood of output nor one of calls may hide the deadline.
             let wake = tokio::select! {
                 biased;
@@ -180,17 +176,11 @@ impl<'a> Environment<'a> {
                 stir = self.house.stirs() => Wake::Stir(stir),
                 () = reached(write_at) => Wake::Write,
                 () = told(&mut self.telling) => Wake::Told,
-                () = others(), if is_awake => continue,
             };
-            let has_come = matches!(wake, Wake::Call(_) | Wake::Order(_));
             match wake {
                 Wake::Stop(signal) => return Ok(Some(signal)),
                 Wake::Abandoned => return Ok(None),
                 other => self.wake(other).await?,
-            }
-            if has_come {
-                let awaited = if self.hand.is_empty() { Awaited::Client } else { Awaited::Runtime };
-                self.attention.turn(awaited, Instant::now());
             }
             self.answer_late().await?;
             self.freeze_if_idle().await;
@@ -419,12 +409,6 @@ async fn told(telling: &mut Option<Pin<Box<dyn Future<Output = ()>>>>) {
         Some(telling) => telling.await,
         None => pending().await,
     }
-}
-
-/// Lets all others have a turn, on this thread and on this processor.
-async fn others() {
-    std::thread::yield_now();
-    tokio::task::yield_now().await;
 }
 
 async fn reached(alarm: Option<Instant>) {
