@@ -301,8 +301,16 @@ fn at_the_end_calls_in_flight_are_answered_and_idle_connections_closed() {
     assert_eq!(slow.head().status, 100);
     busy.request("POST /2015-03-31/functions/wait/invocations", "", "{}");
     until_called(&server, 2);
+    // The beginning of a head, on a fresh connection and after a call; the server has read it when it answers who came later.
+    let (mut half, mut half_of_next) = (Client::to(server.address), Client::to(server.address));
+    assert_eq!(half_of_next.invoke("echo", "", "{}").status, 200);
+    for client in [&mut half, &mut half_of_next] {
+        client.send("POST /2015-03-31/functions/echo/invocations HTTP/1.1\r\nHost: ");
+    }
+    assert_eq!(kept.invoke("echo", "", "{}").status, 200);
     server.stop();
     assert!(kept.is_closed() && idle.is_closed());
+    assert!(half.is_closed() && half_of_next.is_closed(), "no call is in flight there");
     slow.send("{}");
     assert_eq!(slow.answer().status, 200);
     assert_eq!(busy.answer().body, "\"waited\"");

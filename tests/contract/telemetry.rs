@@ -46,7 +46,11 @@ fn subscription(version: &str, types: &[&str], protocol: &str, port: u16) -> Val
 
 /// The records that the extension was sent until now.
 fn records(serving: &Serving) -> Vec<Value> {
-    let log = serving.running().stderr_so_far();
+    posted(&serving.running().stderr_so_far())
+}
+
+/// The records in a log.
+fn posted(log: &str) -> Vec<Value> {
     let sent = log.lines().filter_map(|line| line.strip_prefix("POSTED POST /take?it HTTP/1.1 ").or(line.strip_prefix("RECORD ")));
     sent.flat_map(|text| match serde_json::from_str(text).expect("JSON") {
         Value::Array(records) => records,
@@ -122,6 +126,28 @@ fn records_come_by_tcp_as_lines() {
 #[test]
 fn records_come_on_the_hosts_network_too() {
     a_whole_story("http", &["--network", "host"]);
+}
+
+/// Its batch would be full only after half a minute: what there is comes with the end. Of a sandbox that holds the runtime alone, too.
+#[test]
+fn an_extension_inside_the_runtime_is_told_before_a_single_execution_ends() {
+    for network in [&[][..], &["--network", "none"], &["--network", "host"]] {
+        let Some(fixture) = Fixture::new() else { return };
+        let port = free_port();
+        let mut body = subscription("2022-12-13", &["platform", "function"], "http", port);
+        body["buffering"]["timeoutMs"] = json!(30_000);
+        let register = "header Lambda-Extension-Name in\nhttp register POST /2020-01-01/extension/register {\"events\":[]}\n";
+        let listen = format!("relay http sandbox.localdomain:{port}\n");
+        let subscribe = subscribe("subscribed", "/2022-07-01/telemetry", &body);
+        let wait = "spawn header Lambda-Extension-Identifier {extension} ; http event GET /2020-01-01/extension/event/next\n";
+        fixture.script(&format!("{register}{listen}{subscribe}{wait}next\nout hi\\n\nrespond 1\nnext"));
+        let ran = fixture.run(network, &[]).finish().expect_code(0);
+        assert_eq!(ran.out(), "\n1\n");
+        let kinds = kinds(&posted(&ran.err()));
+        let story = ["platform.start", "function hi", "platform.runtimeDone", "platform.report"];
+        assert!(kinds.ends_with(&story.map(str::to_owned)), "{network:?}: {kinds:?}\n{}", ran.err());
+        fixture.expect_nothing_left();
+    }
 }
 
 #[test]

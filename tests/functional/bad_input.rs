@@ -47,11 +47,29 @@ fn a_file_is_no_destination_of_events() {
     let file = fixture.path().join("letters");
     fs::write(&file, "mine").expect("written");
     let path = file.to_str().expect("text");
-    for option in ["--on-failure", "--on-success", "--dead-letter"] {
+    for option in ["--events", "--on-failure", "--on-success", "--dead-letter"] {
         let err = refused(fixture.undocked(&["serve", option, path, "host"]).finish(), 2);
         assert!(err.contains(&format!("`{option}`: `{path}` is no folder")) && err.contains("hint: "), "{err}");
     }
     assert_eq!(fs::read(&file).expect("still there"), b"mine");
+}
+
+/// The first event would find it out otherwise, whose client has gone by then.
+#[test]
+fn folders_of_events_that_cannot_be_written_to_are_refused_at_the_start() {
+    if nix::unistd::geteuid().is_root() {
+        skip_for_this_user!("root may write anywhere");
+    }
+    let fixture = Fixture::without_sandbox();
+    let locked = fixture.path().join("locked");
+    fs::create_dir(&locked).expect("a fresh folder");
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o555)).expect("ours");
+    let below = locked.join("to/come");
+    for option in ["--events", "--on-failure", "--on-success", "--dead-letter"] {
+        let err = refused(fixture.undocked(&["serve", option, below.to_str().expect("text"), "host"]).finish(), 2);
+        let told = format!("`{option}`: cannot write to the folder `{}`: Permission denied", locked.display());
+        assert!(err.contains(&told) && err.contains("hint: "), "{err}");
+    }
 }
 
 #[test]

@@ -3,8 +3,10 @@
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use nix::unistd::{AccessFlags, access};
 
 use super::args::{EventArgs, ImageAndArguments, SandboxArgs, ServeArgs};
 use super::env::OwnEnvironment;
@@ -64,7 +66,7 @@ fn events(args: EventArgs, own: &OwnEnvironment) -> Result<EventsConfig, Failure
         return Err(Failure::usage(format!("`--retries {retries}` is more than Lambda's 2")));
     }
     Ok(EventsConfig {
-        folder: args.events.or_else(|| own.events()),
+        folder: args.events.map(|events| folder("--events", events)).transpose()?.or_else(|| own.events()),
         described_by: None,
         retries: args.retries,
         retry_delay: seconds("--retry-delay", args.retry_delay)?,
@@ -79,18 +81,32 @@ fn destination(option: &str, given: Option<String>) -> Result<Option<Destination
     let parsed = given
         .map(|text| text.parse().map_err(|error: ParseDestinationError| Failure::usage(format!("`{option}`: {error}"))))
         .transpose()?;
-    if let Some(Destination::Folder(folder)) = &parsed
-        && folder.exists()
-        && !folder.is_dir()
-    {
-        let hint = "each record is a file of its own: give a folder, which is made where there is none, or a URL";
-        return Err(Failure::usage(format!("`{option}`: `{}` is no folder", folder.display())).with_hint(Some(hint.to_owned())));
-    }
-    // We may be told to work in another folder, and the next server of this kind is.
-    Ok(parsed.map(|destination| match destination {
-        Destination::Folder(folder) => Destination::Folder(std::path::absolute(&folder).unwrap_or(folder)),
+    Ok(match parsed {
+        Some(Destination::Folder(path)) => Some(Destination::Folder(folder(option, path)?)),
         other => other,
-    }))
+    })
+}
+
+/// A folder that can be written to, or made. Otherwise the first event would find that out, whose client has gone by then.
+fn folder(option: &str, path: PathBuf) -> Result<PathBuf, Failure> {
+    // We may be told to work in another folder, and the next server of this kind is.
+    let path = std::path::absolute(&path).unwrap_or(path);
+    let refuse = |what: String, hint: &str| Failure::usage(format!("`{option}`: {what}")).with_hint(Some(hint.to_owned()));
+    let Some(there) = path.ancestors().find(|folder| folder.exists()) else { return Ok(path) };
+    if !there.is_dir() {
+        let hint = match option {
+            "--events" => "give a folder, which is made where there is none",
+            _ => "each record is a file of its own: give a folder, which is made where there is none, or a URL",
+        };
+        return Err(refuse(format!("`{}` is no folder", there.display()), hint));
+    }
+    match access(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) => Ok(path),
+        Err(errno) => {
+            let what = format!("cannot write to the folder `{}`: {}", there.display(), std::io::Error::from(errno));
+            Err(refuse(what, "give one that you may write to"))
+        }
+    }
 }
 
 /// The functions of a file, each on top of the options given for all.

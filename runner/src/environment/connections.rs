@@ -61,10 +61,12 @@ pub struct Connections {
 }
 
 /// What serves one sandbox. Dropping it ends that.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Serving {
     _api: JoinSet<()>,
     supervisor: Option<Supervisor>,
+    /// On a network of its own.
+    sockets: Option<SocketFactory>,
 }
 
 impl Serving {
@@ -73,6 +75,11 @@ impl Serving {
         if let Some(supervisor) = &mut self.supervisor {
             supervisor.stop();
         }
+    }
+
+    /// What makes sockets of the sandbox's own network, if it has one.
+    pub(super) fn sockets(&self) -> Option<&SocketFactory> {
+        self.sockets.as_ref()
     }
 }
 
@@ -116,19 +123,20 @@ impl Connections {
 
     /// Connects a sandbox that runs no function.
     pub fn serve_plain(&self, sandbox: &mut Sandbox) -> io::Result<Serving> {
-        let Some(network) = sandbox.network.take() else { return Ok(Serving { _api: JoinSet::new(), supervisor: None }) };
+        let Some(network) = sandbox.network.take() else { return Ok(Serving::default()) };
         let (outbound, factory) = (network.outbound, network.factory);
-        Ok(Serving { _api: JoinSet::new(), supervisor: self.supervisor(outbound, factory)? })
+        Ok(Serving { supervisor: self.supervisor(outbound, factory)?, ..Serving::default() })
     }
 
     /// Connects a sandbox whose runtime asks the Runtime API. `outside` is the API's listener on the host's loopback.
     pub(super) fn serve(&self, sandbox: &mut Sandbox, outside: Option<&TcpListener>, api: Api) -> io::Result<Serving> {
         let mut tasks = JoinSet::new();
-        let mut supervisor = None;
+        let (mut supervisor, mut sockets) = (None, None);
         match (sandbox.network.take(), outside) {
             (Some(NetworkDescriptors { listener: Some(listener), outbound, factory }), _) => {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 tasks.spawn(api::serve(listener, api, |_| true, std::future::pending()));
+                sockets = Some(factory.clone());
                 supervisor = self.supervisor(outbound, factory)?;
             }
             (None, Some(outside)) => {
@@ -138,7 +146,7 @@ impl Connections {
             }
             _ => return Err(io::Error::other("the sandbox has no network to serve the Runtime API on")),
         }
-        Ok(Serving { _api: tasks, supervisor })
+        Ok(Serving { _api: tasks, supervisor, sockets })
     }
 
     /// The Runtime API's listener on the host's loopback, for sandboxes on the host's network; and its address inside.

@@ -116,6 +116,11 @@ impl<'a> House<'a> {
         }
     }
 
+    /// Whether a program inside waits for telemetry.
+    pub(super) fn has_audience(&self) -> bool {
+        self.running.is_some() && self.telemetry.has_subscribers()
+    }
+
     /// The names of the external extensions.
     pub(super) fn extensions(&self) -> &[String] {
         &self.blueprint.extensions
@@ -387,8 +392,7 @@ impl<'a> House<'a> {
 
     /// Gives a telemetry subscriber the socket that it waits for.
     pub(super) fn give_socket(&mut self) {
-        let programs = self.running.as_mut().and_then(Running::programs);
-        self.wires.give(programs);
+        self.wires.give(self.running.as_mut());
     }
 
     /// Stops all programs, unless they are.

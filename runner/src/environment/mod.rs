@@ -2,6 +2,7 @@
 //!
 //! One task owns all state. It waits for calls, output, the runtime's end and the clock, asks the lifecycle, and does what that says.
 
+mod attention;
 mod blueprint;
 pub mod connections;
 pub mod entry;

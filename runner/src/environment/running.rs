@@ -59,6 +59,16 @@ impl Running {
         Ok(Self { end: sandbox.watch_end()?, serving, programs, members: Vec::new(), sandbox })
     }
 
+    /// A new stream socket of the sandbox's own network, which does not block.
+    pub(super) fn socket(&mut self) -> io::Result<OwnedFd> {
+        let (domain, kind) = (libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK);
+        match (&mut self.programs, self.serving.sockets()) {
+            (Some(programs), _) => programs.socket(domain, kind, 0),
+            (None, Some(sockets)) => sockets.socket(domain, kind, 0),
+            (None, None) => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
     /// Starts and ends programs, where there may be several.
     pub(super) fn programs(&mut self) -> Option<&mut Programs> {
         self.programs.as_mut()

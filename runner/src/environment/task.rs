@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use super::EnvironmentError;
+use super::attention::{Attention, Awaited};
 use super::blueprint::Blueprint;
 use super::connections::Connections;
 use super::hand::{Hand, Parts};
@@ -28,6 +29,10 @@ use crate::sandbox::Launcher;
 const MEMORY_TICK: Duration = Duration::from_millis(100);
 /// Calls of the runtime come in quick succession: no two looks at its memory are closer.
 const MEMORY_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long what is logged may wait to be written. A reader of the log that wakes up is in everybody's way: those who were answered, and their next
+/// calls, come first.
+const LOG_PAUSE: Duration = Duration::from_millis(1);
 
 /// All that a start of the runtime needs.
 pub(super) struct Start {
@@ -77,11 +82,16 @@ pub(super) struct Environment<'a> {
     /// Set by the last REPORT, for the end of its phase.
     reported: Option<(ReportFigures, ReportStatus)>,
     memory_seen: Option<Instant>,
+    /// When what was logged is to be written.
+    write_at: Option<Instant>,
+    attention: Attention,
     shut_down: Option<oneshot::Sender<()>>,
     /// Answers to the runtime that can wait.
     late: Vec<(Ticket, Answer)>,
     /// Whether the shutdown phase after the only invocation has begun.
     farewell: bool,
+    /// What an extension inside the runtime is told after the only invocation.
+    telling: Option<Pin<Box<dyn Future<Output = ()>>>>,
     /// Nothing is left, and nothing will follow.
     over: bool,
 }
@@ -96,6 +106,10 @@ enum Wake {
     Stir(Stir),
     Order(Order),
     Abandoned,
+    /// The log is to be written.
+    Write,
+    /// Whoever was to be told of the end was.
+    Told,
 }
 
 impl<'a> Environment<'a> {
@@ -109,9 +123,12 @@ impl<'a> Environment<'a> {
             keeping,
             reported: None,
             memory_seen: None,
+            write_at: None,
+            attention: Attention::new(Instant::now()),
             shut_down: None,
             late: Vec::new(),
             farewell: false,
+            telling: None,
             over: false,
         }
     }
@@ -148,7 +165,8 @@ impl<'a> Environment<'a> {
             if orders.is_none() && self.hand.is_empty() && !self.say_farewell().await? {
                 break;
             }
-            let (alarm, is_busy) = (self.lifecycle.alarm(), !self.hand.is_empty());
+            let (alarm, is_busy, write_at) = (self.lifecycle.alarm(), !self.hand.is_empty(), self.write_log());
+            let is_awake = self.keeping != Keeping::Once && self.attention.is_awake(Instant::now());
             // In order of importance: neither a flood of output nor one of calls may hide the deadline.
             let wake = tokio::select! {
                 biased;
@@ -160,13 +178,21 @@ impl<'a> Environment<'a> {
                 Some(call) = calls.recv() => Wake::Call(call),
                 order = next(&mut orders) => order.map_or(Wake::Abandoned, Wake::Order),
                 stir = self.house.stirs() => Wake::Stir(stir),
+                () = reached(write_at) => Wake::Write,
+                () = told(&mut self.telling) => Wake::Told,
+                () = others(), if is_awake => continue,
             };
+            let has_come = matches!(wake, Wake::Call(_) | Wake::Order(_));
             match wake {
                 Wake::Stop(signal) => return Ok(Some(signal)),
                 Wake::Abandoned => return Ok(None),
                 other => self.wake(other).await?,
             }
-            self.answer_late().await;
+            if has_come {
+                let awaited = if self.hand.is_empty() { Awaited::Client } else { Awaited::Runtime };
+                self.attention.turn(awaited, Instant::now());
+            }
+            self.answer_late().await?;
             self.freeze_if_idle().await;
         }
         Ok(None)
@@ -174,13 +200,17 @@ impl<'a> Environment<'a> {
 
     async fn wake(&mut self, wake: Wake) -> Result<(), EnvironmentError> {
         match wake {
-            Wake::Stop(_) | Wake::Abandoned | Wake::Stir(Stir::Room) => Ok(()),
+            Wake::Told => {
+                self.telling = None;
+                Ok(())
+            }
+            Wake::Stop(_) | Wake::Abandoned | Wake::Write | Wake::Stir(Stir::Room) => Ok(()),
             Wake::Order(order) => self.take(order).await,
             Wake::Alarm => self.apply([Input::Alarm]),
             Wake::MemoryTick => self.sample_memory(),
             Wake::Call(call) => {
                 // A single execution may use its memory and be over in no time.
-                if self.keeping == Keeping::Once || self.memory_seen.is_none_or(|seen| seen.elapsed() > MEMORY_PAUSE) {
+                if self.keeping == Keeping::Once || self.memory_seen.is_none() {
                     self.sample_memory()?;
                 }
                 self.hand.offer(call.parts);
@@ -300,31 +330,60 @@ impl<'a> Environment<'a> {
         }
     }
 
-    /// Tells the runtime that its answer was taken, after those who pass it on had their turn.
-    async fn answer_late(&mut self) {
-        /// The fleet, and the connection of its client.
-        const TURNS: u32 = 3;
+    /// Tells the runtime that its answer was taken, after those who pass it on had their turn. Until then it is there, with its memory.
+    async fn answer_late(&mut self) -> Result<(), EnvironmentError> {
         if self.late.is_empty() {
-            return;
+            return Ok(());
         }
         if self.keeping != Keeping::Once {
-            for _ in 0..TURNS {
-                tokio::task::yield_now().await;
+            // The fleet, and the connection of its client.
+            tokio::task::yield_now().await;
+            if self.memory_seen.is_none_or(|seen| seen.elapsed() > MEMORY_PAUSE) {
+                self.sample_memory()?;
             }
         }
         for (ticket, answer) in self.late.drain(..) {
             let _ = ticket.send(answer);
         }
+        Ok(())
+    }
+
+    /// Writes what was logged, if it is time; else when it will be.
+    fn write_log(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        match (self.house.report.is_holding(), self.write_at) {
+            (false, _) => self.write_at = None,
+            (true, None) => self.write_at = Some(now + LOG_PAUSE),
+            (true, Some(at)) if at > now => {}
+            (true, Some(_)) => {
+                self.house.report.release();
+                self.write_at = None;
+            }
+        }
+        self.write_at
     }
 
     /// After the only invocation: extensions have their shutdown phase. Whether there is one.
     async fn say_farewell(&mut self) -> Result<bool, EnvironmentError> {
-        let has_guests = !self.house.extensions().is_empty();
-        if has_guests && !std::mem::replace(&mut self.farewell, true) {
+        if self.house.extensions().is_empty() {
+            return Ok(self.still_tells());
+        }
+        if !std::mem::replace(&mut self.farewell, true) {
             self.house.flush_telemetry(now().since_epoch).await;
             self.apply([Input::ShutDown])?;
         }
-        Ok(has_guests && !self.over)
+        Ok(!self.over)
+    }
+
+    /// After the only invocation: what an extension inside the runtime is still to be told. Whether that goes on.
+    fn still_tells(&mut self) -> bool {
+        /// As long as such extensions have at the end of an environment.
+        const LIMIT: Duration = Duration::from_millis(500);
+        if !std::mem::replace(&mut self.farewell, true) && self.house.has_audience() {
+            let deadline = tokio::time::Instant::now() + LIMIT;
+            self.telling = Some(Box::pin(self.house.telemetry.sent(deadline, now().since_epoch)));
+        }
+        self.telling.is_some()
     }
 
     async fn freeze_if_idle(&mut self) {
@@ -353,6 +412,19 @@ impl<'a> Environment<'a> {
 
 fn now() -> Now {
     Now { instant: tokio::time::Instant::now().into_std(), since_epoch: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() }
+}
+
+async fn told(telling: &mut Option<Pin<Box<dyn Future<Output = ()>>>>) {
+    match telling {
+        Some(telling) => telling.await,
+        None => pending().await,
+    }
+}
+
+/// Lets all others have a turn, on this thread and on this processor.
+async fn others() {
+    std::thread::yield_now();
+    tokio::task::yield_now().await;
 }
 
 async fn reached(alarm: Option<Instant>) {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
 
+use super::running::Running;
 use super::telemetry::Connect;
-use crate::sandbox::{Network, Programs};
+use crate::sandbox::Network;
 
 /// Who waits for a socket. Bounded: there are at most ten extensions, and each connects one connection at a time.
 const WAITING: usize = 16;
@@ -51,12 +52,9 @@ impl Wires {
     }
 
     /// Gives whoever comes next a socket made inside.
-    pub(super) fn give(&mut self, programs: Option<&mut Programs>) {
+    pub(super) fn give(&mut self, running: Option<&mut Running>) {
         let Some(wish) = self.next.take() else { return };
-        let made = match programs {
-            Some(programs) => programs.socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        };
+        let made = running.map_or(Err(io::ErrorKind::NotConnected.into()), Running::socket);
         // Who does not wait any more does without.
         let _ = wish.send(made);
     }

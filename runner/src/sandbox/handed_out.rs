@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, bind, listen, recvmsg};
 
@@ -122,25 +123,27 @@ pub struct Outbound {
     pub inject_v6: Option<OwnedFd>,
 }
 
-/// Makes sockets in the sandbox's network namespace; the sandbox's PID 1 does it.
-#[derive(Debug)]
+/// Makes sockets in the sandbox's network namespace; the sandbox's PID 1 does it. Clones share the one way to it.
+#[derive(Debug, Clone)]
 pub struct SocketFactory {
-    requests: UnixStream,
+    requests: Arc<Mutex<UnixStream>>,
 }
 
 impl SocketFactory {
     pub(super) fn new(requests: UnixStream) -> Self {
-        Self { requests }
+        Self { requests: Arc::new(Mutex::new(requests)) }
     }
 
     /// A new socket inside, close-on-exec, of a domain, type and protocol as `socket(2)` has them. Blocks until PID 1 has answered, some 30 us.
-    pub fn socket(&mut self, domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+    pub fn socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
         let words = [domain, kind, protocol].map(i32::to_ne_bytes);
-        self.requests.write_all(words.as_flattened())?;
+        // From a request to its answer it is one caller's. One that panicked in between left nothing of use to anybody, and all get errors.
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.write_all(words.as_flattened())?;
         let mut errno = [0_u8; 4];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let received = recvmsg(self.requests.as_fd(), &mut [IoSliceMut::new(&mut errno)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
+        let received = recvmsg(requests.as_fd(), &mut [IoSliceMut::new(&mut errno)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
         let made = ancillary.drain().find_map(|message| match message {
             RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
             _ => None,

@@ -275,7 +275,7 @@ print(s.recvfrom(99))
     }
     let mut sandbox = Launcher::start().unwrap().launch(plan(base).unwrap()).unwrap();
     assert!(sandbox.enforcement().degradations.is_empty(), "{:?}", sandbox.enforcement());
-    let NetworkDescriptors { listener, outbound, mut factory } = sandbox.network.take().expect("it has its own");
+    let NetworkDescriptors { listener, outbound, factory } = sandbox.network.take().expect("it has its own");
     let listener = listener.expect("it was asked for");
     assert_eq!(listener.local_addr().unwrap().to_string(), "127.0.0.1:9001");
     // A socket of the same namespace reaches the listener, and the host's own namespace does not know it.

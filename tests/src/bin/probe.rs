@@ -307,6 +307,7 @@ impl Probe {
             "spawn" => {
                 // Not waited for: it becomes an orphan when we end.
                 let line = if self.on_a_line { rest.replace(" ;; ", " ; ") } else { rest.to_owned() };
+                let line = line.replace("{extension}", &self.extension);
                 let child = Command::new(own_path()).arg("--line").arg(line).spawn();
                 self.notes.text("spawned", &child.map_or_else(|error| system::errno_name(&error), |child| child.id().to_string()));
             }

@@ -7,6 +7,7 @@ mod asked;
 mod body;
 mod cors;
 mod event_stream;
+mod in_flight;
 mod payload;
 mod refusal;
 mod route;

@@ -1,9 +1,11 @@
 //! Connections of clients: accepted up to a number, kept alive, ended in order. Knows nothing of what is asked on them.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -17,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::body::Body;
+use super::in_flight::InFlight;
 
 /// How long a request's head may take, which includes the time that a connection is kept without one. Longer than SDKs keep theirs.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
@@ -99,9 +102,11 @@ async fn connection<A, F>(
     // Without it a client that never reads keeps its connection, no more.
     let _ = sockopt::set_tcp_user_timeout(&stream, READ_ON_MS);
     let ends = Ends { client, here };
+    let in_flight = InFlight::default();
+    let begun = in_flight.clone();
     let service = service_fn(move |request| {
-        let answered = answer(request, ends);
-        async { Ok::<_, Infallible>(answered.await) }
+        let (call, answered) = (begun.call(), answer(request, ends));
+        async { Ok::<_, Infallible>(answered.await.map(|body| call.with(body))) }
     });
     // Names in capitals as docker-lambda writes them. A client that has said all it wants may close its half, and still gets the answer.
     let connection = http1::Builder::new()
@@ -109,7 +114,7 @@ async fn connection<A, F>(
         .header_read_timeout(HEAD_TIMEOUT)
         .title_case_headers(true)
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(in_flight.watch(TokioIo::new(stream)), service);
     let mut connection = pin!(connection);
     // Whatever is wrong with a connection is its client's affair.
     tokio::select! {
@@ -117,5 +122,10 @@ async fn connection<A, F>(
         _ = ended.changed() => {}
     }
     connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
+    // It would wait for the rest of a request that has begun to come.
+    poll_fn(|context| match connection.as_mut().poll(context) {
+        Poll::Pending if !in_flight.is_nothing() => Poll::Pending,
+        _ => Poll::Ready(()),
+    })
+    .await;
 }

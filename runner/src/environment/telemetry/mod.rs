@@ -146,8 +146,18 @@ impl Telemetry {
         self.frozen.send_replace(frozen);
     }
 
+    /// Whether anybody listens now.
+    pub fn has_subscribers(&self) -> bool {
+        !self.subscribers.is_empty()
+    }
+
     /// Sends what is there, and waits until it has been taken, at most until `deadline`.
     pub async fn flush(&mut self, deadline: Instant, now: Duration) {
+        self.sent(deadline, now).await;
+    }
+
+    /// The same, to be waited for by whoever gives out sockets meanwhile.
+    pub fn sent(&mut self, deadline: Instant, now: Duration) -> impl Future<Output = ()> + Send + use<> {
         self.end_lines(now);
         let flushed: Vec<_> = self.subscribers.iter().filter_map(Subscriber::flush).collect();
         let all = async {
@@ -157,7 +167,7 @@ impl Telemetry {
             }
         };
         // Who is too slow has been given its time.
-        let _ = tokio::time::timeout_at(deadline, all).await;
+        async move { drop(tokio::time::timeout_at(deadline, all).await) }
     }
 
     /// Ends all subscriptions: the sandbox is gone. New ones may be made.
