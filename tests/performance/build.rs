@@ -1,4 +1,5 @@
 //! `undocked build` of AWS's example for Python beside `docker build` and `podman build`, where these start: cold with the base at hand, warm, and with a changed function.
+//! What is built costs the same whoever builds: so `pip` alone stands beside the cold ones, and an example whose command does next to nothing.
 //!
 //! `cargo bench --package tests --bench build`
 
@@ -19,6 +20,8 @@ const BASE: &str = "ARG BASE\nFROM ${BASE}\nCOPY *.whl /wheels/\n\
 const EXAMPLE: &str = "FROM bench-base\n\n# Copy requirements.txt\nCOPY requirements.txt ${LAMBDA_TASK_ROOT}\n\n# Install the specified packages\n\
                        RUN pip install -r requirements.txt\n\n# Copy function code\nCOPY lambda_function.py ${LAMBDA_TASK_ROOT}\n\n\
                        # Set the CMD to your handler\nCMD [ \"lambda_function.handler\" ]\n";
+const WITHOUT_PIP: &str = "FROM bench-base\n\nCOPY requirements.txt ${LAMBDA_TASK_ROOT}\n\nRUN echo built > /etc/built\n\n\
+                           COPY lambda_function.py ${LAMBDA_TASK_ROOT}\n\nCMD [ \"lambda_function.handler\" ]\n";
 
 struct Bench {
     fixture: Fixture,
@@ -89,6 +92,7 @@ impl Bench {
         }
         succeed(self.command(&["save", "-q", "-o", &self.archive().display().to_string(), "bench-base"]));
         fs::write(self.context.join("Dockerfile"), EXAMPLE).map_err(|error| error.to_string())?;
+        fs::write(self.context.join("Dockerfile.without-pip"), WITHOUT_PIP).map_err(|error| error.to_string())?;
         fs::write(self.context.join("requirements.txt"), "setuptools\n").map_err(|error| error.to_string())?;
         fs::write(self.context.join("lambda_function.py"), "def handler(event, context):\n    return 1\n")
             .map_err(|error| error.to_string())
@@ -128,7 +132,15 @@ impl Bench {
         let cold = peers
             .iter()
             .map(|(name, make)| Variant::timed(format!("{name} build --no-cache"), move || build(make, &["--no-cache"], &self.context)));
-        compare("AWS's Python example, base at hand", 5, cold.collect());
+        let volume = format!("{}:/var/task:ro", self.context.display());
+        let run = ["run", "--entrypoint", "", "-v", &volume, "bench-base", "pip", "install", "-q", "-r", "requirements.txt"];
+        let pip = Variant::timed("its pip alone, in our sandbox", || succeed(self.command(&run)));
+        compare("AWS's Python example, base at hand", 5, cold.chain([pip]).collect());
+        let small = peers.iter().map(|(name, make)| {
+            let file = self.context.join("Dockerfile.without-pip").display().to_string();
+            Variant::timed(format!("{name} build --no-cache"), move || build(make, &["--no-cache", "-f", &file], &self.context))
+        });
+        compare("the same with `echo` in place of pip", 7, small.collect());
         let warm = peers
             .iter()
             .map(|(name, make)| Variant::timed(format!("{name} build, nothing changed"), move || build(make, &[], &self.context)));
