@@ -13,6 +13,7 @@ use rootfs_cache::reference::ImageReference;
 pub use crate::function::{MemorySize, ParseMemorySizeError};
 
 use crate::function::Timeout;
+pub use crate::function::UnknownEntrypoint;
 pub use crate::function::events::{Destination, ParseDestinationError};
 pub use crate::sandbox::network::Networking;
 use crate::sandbox::{Filter, IsolationChoice, Volume};
@@ -56,6 +57,8 @@ pub struct RunConfig {
     pub arguments: Vec<OsString>,
     /// A command in place of the image's entrypoint; empty for none.
     pub entrypoint: Option<OsString>,
+    /// What the image's entrypoint is if it shows no sign of Lambda.
+    pub unknown_entrypoint: UnknownEntrypoint,
     /// A working directory in place of the image's.
     pub working_dir: Option<PathBuf>,
     /// Who a plain command is inside, as `USER[:GROUP]`; the image's own user if nothing is said.

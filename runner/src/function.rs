@@ -199,6 +199,15 @@ fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// What an entrypoint is that shows no sign of Lambda.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnknownEntrypoint {
+    /// A runtime client: `undocked run` runs functions.
+    Function,
+    /// A program like any other: under docker's name all kinds of images are run.
+    Command,
+}
+
 #[cfg(test)]
 impl Function {
     /// A function for tests, of version `$LATEST` with 128 MB.

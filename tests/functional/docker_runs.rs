@@ -5,8 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::Fixture;
+use tests::image::Image;
 use tests::leftovers::eventually;
 
 /// An id as docker prints it.
@@ -42,6 +43,23 @@ fn a_function_answers_as_through_docker() {
     let ran = fixture.docker(&line).env("AWS_LAMBDA_FUNCTION_NAME", "ours").env("SET", "passed on").finish().expect_code(0);
     let seen = ran.json()["all"].clone();
     assert_eq!((&seen["AWS_LAMBDA_FUNCTION_NAME"], &seen["SET"], &seen["UNSET"]), (&"test".into(), &"passed on".into(), &Value::Null));
+    expect_nothing_left(&fixture);
+}
+
+#[test]
+fn an_entrypoint_that_has_nothing_to_do_with_lambda_is_a_command() {
+    let Some(fixture) = Fixture::new() else { return };
+    fs::copy(fixture.task().join("bootstrap"), fixture.task().join("tool")).expect("copied");
+    let tool = Image::provided()
+        .with("Env", json!(["OF_THE_IMAGE=yes"]))
+        .with("Entrypoint", json!(["/var/task/tool", "--line"]))
+        .with("Cmd", json!(["out of-the-image\\n ; exit 3"]));
+    fixture.layout().add("tool", &tool);
+    let image = fixture.image("tool");
+    let volume = format!("{}:/var/task", fixture.task().display());
+    assert_eq!(fixture.docker(&["run", "--rm", "-v", &volume, &image]).finish().expect_code(3).out(), "of-the-image\n");
+    let line = ["run", "--rm", "-v", &volume, &image, "out asked-for\\n ; exit 4"];
+    assert_eq!(fixture.docker(&line).finish().expect_code(4).out(), "asked-for\n");
     expect_nothing_left(&fixture);
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use tests::bench::{Figures, Variant, compare, verdict};
@@ -12,7 +12,10 @@ use tests::docker::Docker;
 use tests::image::Layout;
 use tests::{Fixture, place};
 
-const FUNCTION: &str = "lambci/lambda:provided";
+#[path = "bare_node.rs"]
+mod bare_node;
+
+const FUNCTION: &str = "lambci/lambda:nodejs12.x";
 
 fn main() {
     let Some(fixture) = Fixture::new() else { return };
@@ -23,7 +26,11 @@ fn main() {
             return;
         }
     };
-    let bench = Bench { name: fixture.path().join("docker"), fixture, docker };
+    let folder = fixture.path().join("name");
+    fs::create_dir(&folder).expect("made");
+    let name = folder.join("docker");
+    symlink(place::undocked(), &name).expect("linked");
+    let bench = Bench { name, fixture, docker };
     bench.program();
     bench.function();
 }
@@ -36,24 +43,6 @@ struct Bench {
 }
 
 impl Bench {
-    /// Ours under docker's name, its output thrown away.
-    fn ours(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.link());
-        command.env_clear().env("HOME", self.fixture.path().join("home")).env("UNDOCKED_CACHE", self.fixture.cache()).args(arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command
-    }
-
-    fn link(&self) -> PathBuf {
-        let folder = self.fixture.path().join("name");
-        let link = folder.join("docker");
-        if !link.exists() {
-            fs::create_dir(&folder).expect("made");
-            symlink(place::undocked(), &link).expect("linked");
-        }
-        link
-    }
-
     /// An image that docker made, with a program that does nothing.
     fn program(&self) {
         let archive = self.fixture.path().join("nothing.tar").display().to_string();
@@ -74,25 +63,25 @@ impl Bench {
         }
     }
 
-    /// A function of docker-lambda's, answered once, in the image's own server under docker.
+    /// A function of docker-lambda's, answered once; under docker by the image's own server.
     fn function(&self) {
         let Some(archive) = self.function_archive() else {
             println!("no figures for a function: the image {FUNCTION} is not built (tests/images/mkimages.py build @ci)");
             return;
         };
         succeed(self.docker.command(&["load", "-i", &archive]));
-        succeed(self.ours(&["load", "-i", &archive]));
-        let task = place::functions().join("provided");
+        let images = fs::read_dir(self.fixture.cache().join("v1/images")).expect("a cache").flatten();
+        let node =
+            images.map(|image| image.path().join("rootfs/var/lang/bin/node")).find(|path| path.exists()).expect("the image has node");
+        let client = bare_node::client(&node);
+        let task = place::functions().join("nodejs");
         let volume = format!("{}:/var/task:ro,delegated", task.display());
-        let run = ["run", "--rm", "--network", "host", "-v", &volume, FUNCTION, "handler", "{}"];
+        let run = ["run", "--rm", "--network", "host", "-v", &volume, FUNCTION, "index.handler", "{\"n\":1}"];
         let figures = compare(
-            "`docker run --rm` of a function",
+            &format!("`docker run --rm --network host -v ...:/var/task {FUNCTION} index.handler`"),
             31,
             vec![
-                Variant::timed("its bootstrap alone, until it finds no Runtime API", || {
-                    let mut command = quiet(Command::new(task.join("bootstrap")));
-                    let _ = command.env("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9").status().expect("it starts");
-                }),
+                Variant::timed("node with the image's runtime client alone", || bare_node::answer_once(&node, &client, &task)),
                 Variant::timed("undocked as docker", || succeed(self.ours(&run))),
                 Variant::timed("docker", || succeed(self.docker.command(&run))),
             ],
@@ -100,21 +89,51 @@ impl Bench {
         less(&figures);
     }
 
+    /// The function's image as both are given it.
     fn function_archive(&self) -> Option<String> {
         let layout = place::images_layout();
         Layout::at(&layout).find(FUNCTION)?;
         let archive = self.fixture.path().join("function.tar").display().to_string();
         let image = format!("oci:{}:{FUNCTION}", layout.display());
-        let mut pull = self.undocked(&["pull", "-q", "--keep-blobs", &image]);
-        succeed_ref(&mut pull);
-        succeed(self.undocked(&["tag", &image, FUNCTION]));
-        succeed(self.undocked(&["save", "-q", "-o", &archive, FUNCTION]));
+        succeed(self.plain(&["save", "-q", "-o", &archive, &image]));
+        succeed(self.ours(&["load", "-i", &archive]));
         Some(archive)
     }
 
-    fn undocked(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(place::undocked());
+    /// Ours under its own name, its output thrown away.
+    fn plain(&self, arguments: &[&str]) -> Command {
+        self.with_cache(Command::new(place::undocked()), arguments)
+    }
+
+    /// Ours under docker's name, its output thrown away.
+    fn ours(&self, arguments: &[&str]) -> Command {
+        self.with_cache(Command::new(&self.name), arguments)
+    }
+
+    fn with_cache(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.env_clear().env("HOME", self.fixture.path().join("home")).env("UNDOCKED_CACHE", self.fixture.cache()).args(arguments);
         quiet(command)
+    }
+}
+
+fn quiet(mut command: Command) -> Command {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn succeed(mut command: Command) {
+    let status = command.status().expect("it starts");
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+/// How much less we add to the first variant than docker does.
+fn less(figures: &[Figures]) {
+    let over = |at: usize, of: fn(&Figures) -> f64| of(&figures[at]) - of(&figures[0]);
+    for (what, of) in [
+        ("minimum", (|figures| figures.min.as_secs_f64() * 1e3) as fn(&Figures) -> f64),
+        ("median", |figures| figures.median.as_secs_f64() * 1e3),
+    ] {
+        println!("over the bare program, {what}: {:.2} ms, docker {:.2} ms", over(1, of), over(2, of));
+        verdict(&format!("ours over docker's, {what}"), over(1, of) / over(2, of), 1.0 / 50.0, "");
     }
 }

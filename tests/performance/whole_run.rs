@@ -5,15 +5,14 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
-use std::time::Duration;
 
 use tests::bench::{Variant, compare, verdict};
 use tests::docker::Docker;
 use tests::image::Layout;
-use tests::wire::{Reply, Server};
 use tests::{Fixture, place};
+
+#[path = "bare_node.rs"]
+mod bare_node;
 
 fn main() {
     let Some(fixture) = Fixture::new() else { return };
@@ -82,11 +81,11 @@ fn node(fixture: &Fixture) {
             succeed(command);
         }
     };
-    let client = node.ancestors().nth(3).expect("a root").join("runtime/index.js");
+    let client = bare_node::client(&node);
     let variants = vec![
         Variant::timed("bare node, the handler called once", bare(call.clone())),
         Variant::timed("bare node with the image's runtime client, against a Runtime API of this program", || {
-            answer_once(&node, &client, &task)
+            bare_node::answer_once(&node, &client, &task)
         }),
         Variant::timed("undocked run nodejs12.x", || succeed(undocked(fixture, &task, &image, &["index.handler", event]))),
     ];
@@ -94,36 +93,4 @@ fn node(fixture: &Fixture) {
     let over = |at: usize| (figures[2].min.as_secs_f64() - figures[at].min.as_secs_f64()) * 1e3;
     verdict("over bare node, minimum", over(0), 10.0, "ms");
     verdict("over bare node that also speaks to a Runtime API, minimum", over(1), 10.0, "ms");
-}
-
-/// What any runner has to wait for: Node, the image's runtime client, one event and its answer.
-fn answer_once(node: &Path, client: &Path, task: &Path) {
-    let (answered, answer) = mpsc::channel();
-    let handed_out = AtomicBool::new(false);
-    let api = Server::start(move |request| {
-        if request.method == "POST" {
-            let _ = answered.send(());
-            return Reply::new(202, "{\"status\":\"OK\"}");
-        }
-        if handed_out.swap(true, Ordering::SeqCst) {
-            // The second `next` ends the client.
-            return Reply::new(500, "over").cut_after(0);
-        }
-        Reply::new(200, "{\"n\":1}").header("Lambda-Runtime-Aws-Request-Id", "1").header("Lambda-Runtime-Deadline-Ms", "9999999999999")
-    });
-    let mut child = Command::new(node)
-        .env_clear()
-        .args(["--expose-gc", "--max-http-header-size", "81920"])
-        .arg(client)
-        .env("AWS_LAMBDA_RUNTIME_API", api.address())
-        .env("_HANDLER", "index.handler")
-        .env("LAMBDA_TASK_ROOT", task)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("node starts");
-    answer.recv_timeout(Duration::from_secs(20)).expect("an answer comes");
-    let _ = child.kill();
-    let _ = child.wait();
 }

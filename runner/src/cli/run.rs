@@ -12,7 +12,7 @@ use super::env::OwnEnvironment;
 use super::{registry, trust, variables};
 use crate::config::{
     self, BetweenEvents, Changes, Color, CpuRule, EventsConfig, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RootAccess,
-    RunConfig, Stdin, Talk,
+    RunConfig, Stdin, Talk, UnknownEntrypoint,
 };
 use crate::exit_code::Failure;
 
@@ -59,6 +59,7 @@ pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: 
         image,
         arguments,
         entrypoint: args.entrypoint,
+        unknown_entrypoint: UnknownEntrypoint::Function,
         working_dir: config::working_dir(args.workdir).map_err(bad_config)?,
         user: args.user,
         root: if args.read_only == Some(true) { RootAccess::ReadOnly } else { RootAccess::Writable },

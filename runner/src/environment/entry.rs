@@ -7,9 +7,11 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 
 use super::variables::Sources;
+use crate::function::UnknownEntrypoint;
 
 mod init;
 mod legacy;
+mod signs;
 
 pub use legacy::stand_in;
 
@@ -72,6 +74,8 @@ pub struct EntryRequest<'a> {
     pub image_entrypoint: &'a [String],
     /// The image's default arguments.
     pub image_cmd: &'a [String],
+    /// What it is if it shows no sign of Lambda.
+    pub unknown: UnknownEntrypoint,
     /// Whether the image holds docker-lambda's server as a helper of an old language runner ([`LEGACY_SERVER`]).
     pub has_legacy_server: bool,
     /// Variables and settings.
@@ -156,6 +160,9 @@ pub fn entry(request: &EntryRequest<'_>) -> Result<Entry, EntryError> {
     if request.image_entrypoint.is_empty() {
         return plain(request.arguments.iter(), request.image_cmd);
     }
+    if request.unknown == UnknownEntrypoint::Command && !is_of_lambda(request) {
+        return command(request);
+    }
     if request.sources.setting("DOCKER_LAMBDA_NO_BOOTSTRAP").is_some() {
         return Err(EntryError::NotYet { what: "`DOCKER_LAMBDA_NO_BOOTSTRAP`: waiting for a runtime of your own".to_owned() });
     }
@@ -166,6 +173,20 @@ pub fn entry(request: &EntryRequest<'_>) -> Result<Entry, EntryError> {
         return legacy::entry(request);
     }
     client(request)
+}
+
+fn is_of_lambda(request: &EntryRequest<'_>) -> bool {
+    init::is_server(request.image_entrypoint)
+        || request.has_legacy_server
+        || signs::of_a_function(request.image_entrypoint, request.sources.image)
+}
+
+/// The image's entrypoint as docker runs it: with the arguments, or else with the image's own.
+fn command(request: &EntryRequest<'_>) -> Result<Entry, EntryError> {
+    let image_cmd: Vec<OsString> = request.image_cmd.iter().map(OsString::from).collect();
+    let arguments = if request.arguments.is_empty() { image_cmd.as_slice() } else { request.arguments };
+    let program: Vec<OsString> = request.image_entrypoint.iter().map(OsString::from).collect();
+    plain(program.iter().chain(arguments), &[])
 }
 
 fn plain<'a>(argv: impl Iterator<Item = &'a OsString>, default: &[String]) -> Result<Entry, EntryError> {

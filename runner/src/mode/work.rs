@@ -12,7 +12,7 @@ use crate::environment::host::{self, HostFunction};
 use crate::environment::identity::ImageRoot;
 use crate::environment::variables::{self, EnvVars, SessionToken, Setup, Sources, Unique};
 use crate::exit_code::Failure;
-use crate::function::Function;
+use crate::function::{Function, UnknownEntrypoint};
 use crate::lambda::RuntimeVersion;
 use crate::mode::inside::{Needs, Userland};
 use crate::mode::pull;
@@ -75,6 +75,7 @@ fn in_image(config: &RunConfig, rootfs: Rootfs) -> Result<Work, Failure> {
         entrypoint: config.entrypoint.as_deref(),
         image_entrypoint: of_image.entrypoint.as_deref().unwrap_or_default(),
         image_cmd: of_image.cmd.as_deref().unwrap_or_default(),
+        unknown: config.unknown_entrypoint,
         has_legacy_server: image.holds(LEGACY_SERVER),
         sources,
     });
@@ -101,6 +102,7 @@ fn on_host(config: &RunConfig) -> Result<Work, Failure> {
         entrypoint: config.entrypoint.as_deref(),
         image_entrypoint: &[HOST_ENTRYPOINT.to_owned()],
         image_cmd: &[],
+        unknown: UnknownEntrypoint::Function,
         has_legacy_server: false,
         sources,
     });

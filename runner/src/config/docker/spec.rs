@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Place;
 use crate::config::{
     self, BetweenEvents, Changes, ConfigError, CpuRule, EventsConfig, Keeping, MemorySize, NetworkError, NetworkOptions,
-    ParseMemorySizeError, PolicyError, ResultFormat, RootAccess, RunConfig, Stdin, Talk, VolumeError,
+    ParseMemorySizeError, PolicyError, ResultFormat, RootAccess, RunConfig, Stdin, Talk, UnknownEntrypoint, VolumeError,
 };
 use crate::sandbox::{Access, Volume};
 
@@ -252,6 +252,7 @@ impl RunSpec {
             image: self.image.parse::<ImageReference>().map_err(SpecError::Image)?,
             arguments: self.arguments.iter().map(OsString::from).collect(),
             entrypoint: self.entrypoint.as_ref().map(OsString::from),
+            unknown_entrypoint: UnknownEntrypoint::Command,
             working_dir: config::working_dir(self.working_dir.as_ref().map(PathBuf::from)).map_err(SpecError::Config)?,
             user: self.user.clone(),
             root: if self.read_only { RootAccess::ReadOnly } else { RootAccess::Writable },

@@ -7,22 +7,35 @@ struct Case<'a> {
     given: &'a [(&'a str, &'a str)],
     instead: Option<&'a str>,
     legacy: bool,
+    image: &'a [(&'a str, &'a str)],
+    unknown: UnknownEntrypoint,
 }
 
-const NOTHING: Case<'static> = Case { entrypoint: &[], cmd: &[], arguments: &[], given: &[], instead: None, legacy: false };
+const NOTHING: Case<'static> = Case {
+    entrypoint: &[],
+    cmd: &[],
+    arguments: &[],
+    given: &[],
+    instead: None,
+    legacy: false,
+    image: &[],
+    unknown: UnknownEntrypoint::Function,
+};
 const RAPID: &[&str] = &["/var/rapid/init", "--bootstrap", "/var/runtime/bootstrap", "--enable-msg-logs"];
 
 impl Case<'_> {
     fn entry(&self) -> Result<Entry, EntryError> {
         let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
         let given: Vec<_> = self.given.iter().map(|&(name, value)| (name.to_owned(), value.into())).collect();
+        let image: Vec<_> = self.image.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         entry(&EntryRequest {
             arguments: &self.arguments.iter().map(Into::into).collect::<Vec<_>>(),
             entrypoint: self.instead.map(OsStr::new),
             image_entrypoint: &texts(self.entrypoint),
             image_cmd: &texts(self.cmd),
             has_legacy_server: self.legacy,
-            sources: Sources { given: &given, own_settings: &[], image: &[] },
+            unknown: self.unknown,
+            sources: Sources { given: &given, own_settings: &[], image: &image },
         })
     }
 
@@ -218,4 +231,41 @@ fn the_oldest_images_take_the_event_of_the_variable_first() {
 fn legacy(argv: Vec<&str>, handler: Option<&str>, event: Vec<u8>) -> Entry {
     let argv = argv.into_iter().map(str::to_owned).collect();
     Entry::Legacy { argv, handler: handler.map(str::to_owned), event: Event::Bytes(event) }
+}
+
+#[test]
+fn under_dockers_name_an_entrypoint_without_a_sign_of_lambda_is_a_command() {
+    let task_root = &[("PATH", "/bin"), ("LAMBDA_TASK_ROOT", "/var/task")][..];
+    let handler = &["app.handler"][..];
+    for (words, image, is_function) in [
+        (&["/usr/local/bin/aws"][..], &[][..], false),
+        (&["/docker-entrypoint.sh"], &[("PATH", "/bin"), ("NOT_LAMBDA_TASK_ROOT", "1")], false),
+        (&["/main"], &[], false),
+        (&["/main"], task_root, true),
+        (&["./main"], &[("LAMBDA_RUNTIME_DIR", "/var/runtime")], true),
+        (&["/lambda-entrypoint.sh"], &[], true),
+        (&["/usr/local/bin/python", "-m", "awslambdaric"], &[], true),
+        (&["/usr/local/bin/npx", "aws-lambda-ric"], &[], true),
+        (&["node", "node_modules/aws-lambda-ric/bin/index.mjs"], &[], true),
+        (&["/usr/local/bundle/bin/aws_lambda_ric"], &[], true),
+        (&["/usr/bin/java", "-cp", "./*", "com.amazonaws.services.lambda.runtime.api.client.AWSLambda"], &[], true),
+        (&["/usr/local/bin/aws-lambda-rie", "/main"], &[], true),
+        (&["/var/runtime/bootstrap"], &[], true),
+        (RAPID, &[], true),
+    ] {
+        let case =
+            Case { entrypoint: words, cmd: &["of-the-image"], arguments: handler, image, unknown: UnknownEntrypoint::Command, ..NOTHING };
+        let expected = if is_function {
+            Case { unknown: UnknownEntrypoint::Function, ..case }.entry().unwrap()
+        } else {
+            plain(&[words, handler].concat())
+        };
+        assert_eq!(case.entry().unwrap(), expected, "{words:?}");
+        let case = Case { arguments: &[], ..case };
+        if !is_function {
+            assert_eq!(case.entry().unwrap(), plain(&[words, &["of-the-image"]].concat()), "{words:?}");
+        }
+    }
+    let legacy = Case { entrypoint: &["/usr/bin/python"], legacy: true, unknown: UnknownEntrypoint::Command, ..NOTHING };
+    assert!(matches!(legacy.entry().unwrap(), Entry::Legacy { .. }));
 }
