@@ -95,8 +95,9 @@ impl Bench {
         Layout::at(&layout).find(FUNCTION)?;
         let archive = self.fixture.path().join("function.tar").display().to_string();
         let image = format!("oci:{}:{FUNCTION}", layout.display());
-        succeed(self.plain(&["save", "-q", "-o", &archive, &image]));
-        succeed(self.ours(&["load", "-i", &archive]));
+        succeed(self.plain(&["pull", "-q", "--keep-blobs", &image]));
+        succeed(self.plain(&["tag", &image, FUNCTION]));
+        succeed(self.plain(&["save", "-q", "-o", &archive, FUNCTION]));
         Some(archive)
     }
 
