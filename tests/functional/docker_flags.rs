@@ -200,7 +200,7 @@ fn run_images_and_kinds() {
     }
     fixture.docker_probe(&["run", "--rm", "--runtime", "runc", "--log-driver", "json-file"], "exit 0").finish().expect_code(0);
     let links = |option: &str| fixture.docker_probe(&["run", "--rm", option, "host"], "links net /proc/self/ns ; print-notes").finish();
-    let net = std::fs::read_link("/proc/self/ns/net").expect("a link").display().to_string();
+    let net = fs::read_link("/proc/self/ns/net").expect("a link").display().to_string();
     for option in ["--network", "--net"] {
         let ran = links(option).expect_code(0).out();
         assert!(ran.contains(&net), "{ran}");
