@@ -39,7 +39,7 @@ pub use images::{
 };
 pub use limits::{CpuRule, memory, tmp_size};
 pub use login::{LoginConfig, LogoutConfig, Password};
-pub use network::{NetworkError, NetworkOptions, networking};
+pub use network::{NetworkError, NetworkOptions, networking, published_ports};
 pub use serve::{
     BetweenEvents, Changes, DescribedFunction, Ending, EventsConfig, FunctionsError, Keeping, Scalar, ServeConfig, ServedFunction,
     ServedNames, Surplus, functions,

@@ -59,15 +59,20 @@ fn what_is_not_carried_out_is_refused_by_name() {
         &["run", "--gpus", "all", "x"][..],
         &["run", "--privileged", "x"],
         &["run", "--device=/dev/kvm", "x"],
-        &["create", "--ulimit", "nofile=1", "x"],
+        &["create", "--gpus", "all", "x"],
     ] {
         let ran = fixture.docker(line).finish().expect_code(125);
         let option = line[1].split('=').next().unwrap_or_default();
         assert!(ran.err().contains(&format!("`docker {} {option}` is not supported: ", line[0])), "{}", ran.err());
     }
-    for line in
-        [&["commit", "x"][..], &["buildx", "ls"], &["context", "ls"], &["compose", "up"], &["network", "create", "x"], &["swarm", "init"]]
-    {
+    for line in [
+        &["commit", "x"][..],
+        &["buildx", "ls"],
+        &["context", "ls"],
+        &["compose", "up"],
+        &["network", "connect", "x", "y"],
+        &["swarm", "init"],
+    ] {
         let ran = fixture.docker(line).finish().expect_code(125);
         assert!(ran.err().contains("is not supported: "), "{}", ran.err());
     }

@@ -126,11 +126,16 @@ pub fn networking(options: &NetworkOptions<'_>) -> Result<Networking, NetworkErr
     // Without the file a resolver asks this host (resolv.conf(5)).
     let name_servers = NameServers::parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
     let choice = if options.network.is_some() { NetworkChoice::Named } else { NetworkChoice::Default };
-    Ok(Networking { network, choice, rules, name_servers, hosts, published, log })
+    Ok(Networking { network, choice, rules, name_servers, resolver: None, hosts, published, log })
 }
 
 fn rule(text: &str) -> Result<Rule, NetworkError> {
     text.parse().map_err(|source| NetworkError::Rule { rule: text.to_owned(), source })
+}
+
+/// Published ports as they were asked for. Those that are none have been refused before.
+pub fn published_ports(asked: &[String]) -> Vec<PublishedPort> {
+    asked.iter().filter_map(|ports| published(ports).ok()).flatten().collect()
 }
 
 /// `[[IP:]OUTSIDE:]INSIDE[/PROTOCOL]`, each side a port or a range `FIRST-LAST`; an address of IPv6 is in brackets.

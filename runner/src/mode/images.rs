@@ -23,6 +23,7 @@ pub mod verify;
 
 pub use docker::ImageRow;
 use docker::Named;
+pub(super) use docker::human_duration;
 
 /// One image with one of its names.
 #[derive(Debug, Serialize)]

@@ -339,6 +339,12 @@ impl Probe {
             }
             ("note-now", _) => self.notes.set(name, &now_ms().to_string()),
             ("note-pid", _) => self.notes.set(name, &std::process::id().to_string()),
+            ("note-stdin", _) => {
+                let mut bytes = Vec::new();
+                let read = io::stdin().read_to_end(&mut bytes);
+                self.notes
+                    .text(name, &read.map_or_else(|error| system::errno_name(&error), |_| String::from_utf8_lossy(&bytes).into_owned()));
+            }
             ("read", [path]) => self.notes.set(name, &read_text(path)),
             ("list", [path]) => self.notes.set(name, &list(path)),
             ("links", [path]) => self.notes.set(name, &links(path)),

@@ -48,6 +48,8 @@ pub(super) struct Verb {
     /// What follows it, as its usage says.
     pub(super) usage: &'static str,
     pub(super) flags: &'static [Flag],
+    /// Those of them that it has not.
+    pub(super) lacks: &'static [&'static str],
     /// How many words there are beside the options.
     pub(super) words: (usize, Option<usize>),
     /// Whether options may stand behind words.
@@ -90,6 +92,11 @@ impl Given {
 }
 
 impl Verb {
+    fn own(&self) -> impl Iterator<Item = &'static Flag> {
+        let lacks = self.lacks;
+        self.flags.iter().filter(move |flag| !lacks.contains(&flag.long))
+    }
+
     /// Reads what follows the verb.
     pub(super) fn read(&self, words: &[String]) -> Result<Given, Ended> {
         let mut given = Given { values: Vec::new(), words: Vec::new() };
@@ -120,7 +127,7 @@ impl Verb {
         if name == "help" {
             return Err(Ended::Text(self.help()));
         }
-        let flag = self.flags.iter().find(|flag| flag.long == name).ok_or_else(|| self.wrong(&format!("unknown flag: --{name}")))?;
+        let flag = self.own().find(|flag| flag.long == name).ok_or_else(|| self.wrong(&format!("unknown flag: --{name}")))?;
         let value = match (flag.takes, value) {
             (_, Some(value)) => value,
             (Takes::Nothing, None) => "true".to_owned(),
@@ -132,7 +139,7 @@ impl Verb {
     fn shorts(&self, word: &str, rest: &mut std::slice::Iter<'_, String>, given: &mut Given) -> Result<(), Ended> {
         let mut letters = word[1..].chars();
         while let Some(letter) = letters.next() {
-            let flag = self.flags.iter().find(|flag| flag.short == Some(letter)).ok_or_else(|| match letter {
+            let flag = self.own().find(|flag| flag.short == Some(letter)).ok_or_else(|| match letter {
                 'h' => Ended::Text(self.help()),
                 _ => self.wrong(&format!("unknown shorthand flag: '{letter}' in {word}")),
             })?;
@@ -212,7 +219,7 @@ impl Verb {
 
     fn help(&self) -> String {
         let mut text = self.help_head();
-        let used: Vec<&Flag> = self.flags.iter().filter(|flag| !matches!(flag.means, Means::Refused(_))).collect();
+        let used: Vec<&Flag> = self.own().filter(|flag| !matches!(flag.means, Means::Refused(_))).collect();
         if !used.is_empty() {
             text += "\nOptions:\n";
         }
@@ -241,6 +248,7 @@ mod tests {
             flag("hostname", Some('h'), Takes::Value),
             Flag { long: "gpus", short: None, takes: Takes::Value, means: Means::Refused("there are none") },
         ],
+        lacks: &[],
         words: (1, None),
         mixed: false,
     };

@@ -9,7 +9,7 @@ use crate::cli::env::OwnEnvironment;
 use crate::cli::usage::Ended;
 use crate::cli::variables;
 use crate::config::MemorySize;
-use crate::config::docker::{Attached, DockerCommand, Pulling, Restart, RestartPolicy, RunSpec, Stream};
+use crate::config::docker::{Attached, DockerCommand, Pulling, Restart, RestartPolicy, RunSpec, Stream, Ulimit};
 use crate::exit_code::Failure;
 
 /// `docker run`.
@@ -76,6 +76,7 @@ fn spec(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Result<RunSpec, End
         memory: size(verb, given, "memory")?,
         tmp_size: shown.tmp_size,
         cpu_micros: cpus(verb, given)?,
+        ulimits: ulimits(verb, given)?,
         labels: labels(given)?,
         restart,
         stop_signal: given.last("stop-signal").map(super::signals::number).transpose()?,
@@ -152,7 +153,19 @@ fn cpus(verb: &Verb, given: &Given) -> Result<Option<u64>, Ended> {
     }
 }
 
-fn labels(given: &Given) -> Result<BTreeMap<String, String>, Failure> {
+fn ulimits(verb: &Verb, given: &Given) -> Result<Vec<Ulimit>, Ended> {
+    let mut limits: Vec<Ulimit> = Vec::new();
+    for text in given.all("ulimit") {
+        let limit: Ulimit =
+            text.parse().map_err(|error| verb.wrong(&format!("invalid argument {text:?} for \"--ulimit\" flag: {error}")))?;
+        limits.retain(|other| other.name != limit.name);
+        limits.push(limit);
+    }
+    Ok(limits)
+}
+
+/// `--label` and `--label-file`.
+pub(super) fn labels(given: &Given) -> Result<BTreeMap<String, String>, Failure> {
     let mut lines = Vec::new();
     for path in given.all("label-file") {
         let text = std::fs::read_to_string(path).map_err(|error| Failure::could_not_run(format!("open {path}: {error}")))?;

@@ -18,7 +18,10 @@ const NO_BRIDGE: &str = "each run has a network of its own, without addresses th
 const NAMESPACES: &str = "the sandbox's namespaces are its own";
 const NO_HEALTH: &str = "nothing asks a run for its health; `docker exec` runs a command in it";
 
-/// Those of both verbs; `create` lacks `--detach`, `--sig-proxy` and `--detach-keys`.
+/// What `run` has and `create` has not.
+pub(super) const RUN_ALONE: &[&str] = &["detach", "detach-keys", "sig-proxy"];
+
+/// Those of both verbs.
 pub(super) const RUN: &[Flag] = &[
     flag("add-host", None, Value),
     without_effect("annotation", Value),
@@ -111,7 +114,7 @@ pub(super) const RUN: &[Flag] = &[
     refused("sysctl", Value, "settings of the kernel are the machine's"),
     flag("tmpfs", None, Value),
     flag("tty", Some('t'), Nothing),
-    refused("ulimit", Value, "every sandbox has Lambda's: 1024 processes and 1024 descriptors"),
+    flag("ulimit", None, Value),
     flag("user", Some('u'), Value),
     refused("userns", Value, NAMESPACES),
     refused("uts", Value, NAMESPACES),

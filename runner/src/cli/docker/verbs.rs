@@ -47,7 +47,10 @@ pub(super) fn command(verb: &Verb, given: &Given, own: &OwnEnvironment, place: &
         "volume create" => volume_create(given)?,
         "volume ls" => DockerCommand::VolumeList { show: show(given), filters: filters(given)? },
         "volume rm" => DockerCommand::VolumeRemove { names: words(), force: given.is_on("force") },
-        "network ls" => DockerCommand::NetworkList { show: show(given), filters: filters(given)? },
+        "network create" => network_create(given)?,
+        "network rm" => DockerCommand::NetworkRemove { names: words(), force: given.is_on("force") },
+        "network prune" => DockerCommand::NetworkPrune,
+        "network ls" => DockerCommand::NetworkList { show: show(given), filters: filters(given)?, whole: given.is_on("no-trunc") },
         "image prune" => DockerCommand::PruneImages { all: given.is_on("all") },
         "system prune" => DockerCommand::PruneSystem { all: given.is_on("all") },
         "images" | "rmi" | "tag" | "save" | "load" => images::command(verb, given, place),
@@ -192,6 +195,17 @@ fn kind(given: &Given) -> Result<Option<ObjectKind>, Failure> {
             return Err(Failure::could_not_run(format!("\"{other}\" is not a valid value for --type")).with_code(ExitCode::FUNCTION_FAILED));
         }
     })
+}
+
+fn network_create(given: &Given) -> Result<DockerCommand, Failure> {
+    match given.last("driver") {
+        None | Some("bridge") => {
+            Ok(DockerCommand::NetworkCreate { name: given.words.first().cloned().unwrap_or_default(), labels: run::labels(given)? })
+        }
+        Some(other) => {
+            Err(Failure::could_not_run(format!("`--driver {other}` is not supported: networks are private ones of a run's own")))
+        }
+    }
 }
 
 fn volume_create(given: &Given) -> Result<DockerCommand, Failure> {

@@ -16,13 +16,17 @@ const QUIET: Flag = flag("quiet", Some('q'), Nothing);
 const NO_TRUNC: Flag = flag("no-trunc", None, Nothing);
 const FORCE: Flag = flag("force", Some('f'), Nothing);
 
+/// Nobody is asked anyway.
+const UNASKED: Flag = ignored("force", Some('f'), Nothing);
+const NO_ADDRESSES: &str = "runs have no addresses that others could reach";
+
 const fn ignored(long: &'static str, short: Option<char>, takes: super::flags::Takes) -> Flag {
     Flag { long, short, takes, means: Means::Nothing }
 }
 
 /// Options may stand behind words, as everywhere in docker but where a command line follows.
 const fn verb(name: &'static str, usage: &'static str, words: (usize, Option<usize>), flags: &'static [Flag]) -> Verb {
-    Verb { name, usage, flags, words, mixed: true }
+    Verb { name, usage, flags, lacks: &[], words, mixed: true }
 }
 
 const EXEC: &[Flag] = &[
@@ -49,8 +53,15 @@ const EXEC: &[Flag] = &[
 
 /// Every verb that is carried out. `docker container ls` and its like are found by their other names, too.
 pub(super) const VERBS: &[Verb] = &[
-    Verb { name: "run", usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]", flags: run_flags::RUN, words: (1, None), mixed: false },
-    Verb { name: "create", usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]", flags: run_flags::RUN, words: (1, None), mixed: false },
+    Verb { name: "run", usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]", flags: run_flags::RUN, lacks: &[], words: (1, None), mixed: false },
+    Verb {
+        name: "create",
+        usage: "[OPTIONS] IMAGE [COMMAND] [ARG...]",
+        flags: run_flags::RUN,
+        lacks: run_flags::RUN_ALONE,
+        words: (1, None),
+        mixed: false,
+    },
     verb(
         "start",
         "[OPTIONS] CONTAINER [CONTAINER...]",
@@ -105,7 +116,7 @@ pub(super) const VERBS: &[Verb] = &[
     verb("rename", "CONTAINER NEW_NAME", (2, Some(2)), &[]),
     verb("port", "CONTAINER [PRIVATE_PORT[/PROTO]]", (1, Some(2)), &[]),
     verb("top", "CONTAINER [ps OPTIONS]", (1, None), &[]),
-    Verb { name: "exec", usage: "[OPTIONS] CONTAINER COMMAND [ARG...]", flags: EXEC, words: (2, None), mixed: false },
+    Verb { name: "exec", usage: "[OPTIONS] CONTAINER COMMAND [ARG...]", flags: EXEC, lacks: &[], words: (2, None), mixed: false },
     verb(
         "cp",
         "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n\tdocker cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH",
@@ -136,10 +147,10 @@ pub(super) const VERBS: &[Verb] = &[
     verb("tag", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", (2, Some(2)), &[]),
     verb("save", "[OPTIONS] IMAGE [IMAGE...]", (1, None), &[flag("output", Some('o'), Value), flag("platform", None, Value)]),
     verb("load", "[OPTIONS]", (0, Some(0)), &[flag("input", Some('i'), Value), flag("platform", None, Value), QUIET]),
-    verb("image prune", "[OPTIONS]", (0, Some(0)), &[flag("all", Some('a'), Nothing), FORCE]),
-    verb("system prune", "[OPTIONS]", (0, Some(0)), &[flag("all", Some('a'), Nothing), FORCE, ignored("volumes", None, Nothing)]),
+    verb("image prune", "[OPTIONS]", (0, Some(0)), &[flag("all", Some('a'), Nothing), UNASKED]),
+    verb("system prune", "[OPTIONS]", (0, Some(0)), &[flag("all", Some('a'), Nothing), UNASKED, ignored("volumes", None, Nothing)]),
     verb("container inspect", "[OPTIONS] CONTAINER [CONTAINER...]", (1, None), &[FORMAT, ignored("size", Some('s'), Nothing)]),
-    verb("container prune", "[OPTIONS]", (0, Some(0)), &[FORCE]),
+    verb("container prune", "[OPTIONS]", (0, Some(0)), &[UNASKED]),
     verb("image inspect", "[OPTIONS] IMAGE [IMAGE...]", (1, None), &[FORMAT]),
     verb(
         "volume create",
@@ -150,6 +161,24 @@ pub(super) const VERBS: &[Verb] = &[
     verb("volume ls", "[OPTIONS]", (0, Some(0)), &[FILTER, FORMAT_LONG, QUIET]),
     verb("volume rm", "[OPTIONS] VOLUME [VOLUME...]", (1, None), &[FORCE]),
     verb("volume inspect", "[OPTIONS] VOLUME [VOLUME...]", (1, None), &[FORMAT]),
+    verb(
+        "network create",
+        "[OPTIONS] NETWORK",
+        (1, Some(1)),
+        &[
+            flag("driver", Some('d'), Value),
+            flag("label", None, Value),
+            ignored("attachable", None, Nothing),
+            ignored("scope", None, Value),
+            Flag { long: "internal", short: None, takes: Nothing, means: Means::Refused("`--network none` gives a run no way out") },
+            Flag { long: "subnet", short: None, takes: Value, means: Means::Refused(NO_ADDRESSES) },
+            Flag { long: "gateway", short: None, takes: Value, means: Means::Refused(NO_ADDRESSES) },
+            Flag { long: "ip-range", short: None, takes: Value, means: Means::Refused(NO_ADDRESSES) },
+            Flag { long: "opt", short: Some('o'), takes: Value, means: Means::Refused("there is no driver that takes options") },
+        ],
+    ),
+    verb("network rm", "[OPTIONS] NETWORK [NETWORK...]", (1, None), &[FORCE]),
+    verb("network prune", "[OPTIONS]", (0, Some(0)), &[UNASKED]),
     verb("network ls", "[OPTIONS]", (0, Some(0)), &[FILTER, FORMAT_LONG, NO_TRUNC, QUIET]),
     verb("network inspect", "[OPTIONS] NETWORK [NETWORK...]", (1, None), &[FORMAT, ignored("verbose", Some('v'), Nothing)]),
     verb("system info", "[OPTIONS]", (0, Some(0)), &[FORMAT]),
@@ -174,6 +203,7 @@ const ALIASES: &[(&str, &str, &str)] = &[
     ("volume", "list", "volume ls"),
     ("volume", "remove", "volume rm"),
     ("network", "list", "network ls"),
+    ("network", "remove", "network rm"),
     ("system", "info", "info"),
 ];
 
@@ -202,11 +232,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("stack", "there is no swarm"),
     ("swarm", "there is no swarm"),
     ("scout", "that is a service of docker's"),
-    ("network create", "each run has a network of its own; `--network host` has this machine's"),
-    ("network rm", "there are no networks that were made"),
     ("network connect", "each run has a network of its own"),
     ("network disconnect", "each run has a network of its own"),
-    ("network prune", "there are no networks that were made"),
     ("system df", "`undocked images` shows sizes"),
     ("system events", "there is no daemon that events could come from"),
 ];

@@ -1,5 +1,6 @@
 //! What is done with runs, images and volumes by the verbs of docker.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -179,12 +180,30 @@ pub enum DockerCommand {
         /// Whether missing ones are no error.
         force: bool,
     },
+    /// `network create`.
+    NetworkCreate {
+        /// Its name.
+        name: String,
+        /// `--label`.
+        labels: BTreeMap<String, String>,
+    },
+    /// `network rm`.
+    NetworkRemove {
+        /// Which.
+        names: Vec<String>,
+        /// Whether one that is not there will do.
+        force: bool,
+    },
+    /// `network prune`.
+    NetworkPrune,
     /// `network ls`.
     NetworkList {
         /// How.
         show: Show,
         /// Which.
         filters: Filters,
+        /// Whether their ids are whole.
+        whole: bool,
     },
     /// `container prune`.
     Prune,

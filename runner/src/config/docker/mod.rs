@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 mod asked;
 mod spec;
+mod ulimit;
 
 pub use asked::{Copied, DockerCommand, ExecAsked, Filters, Lines, LogsAsked, ObjectKind, PsAsked, Show, Signalled, Stopped};
 pub use spec::{Attached, MountSpec, Pulling, Restart, RestartPolicy, RunSpec, SpecError, Stream, VolumeSource};
+pub use ulimit::{ParseUlimitError, Ulimit};
 
 use super::{ImageSource, Talk};
 
@@ -24,4 +26,18 @@ pub struct Place {
     pub volumes: Option<PathBuf>,
     /// What is said on stderr.
     pub talk: Talk,
+}
+
+impl Place {
+    /// Where the networks lie that were made; in the cache.
+    pub fn networks(&self) -> Option<PathBuf> {
+        Some(self.images.cache.as_ref()?.join("networks"))
+    }
+
+    /// What is known of a network that was made, if its name can be one. Whether it is there is another matter.
+    pub fn network(&self, name: &str) -> Option<PathBuf> {
+        let is_name = name.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && name.chars().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.' | '-'));
+        Some(self.networks()?.join(Some(name).filter(|_| is_name)?))
+    }
 }

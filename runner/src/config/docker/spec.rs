@@ -9,7 +9,7 @@ use std::time::Duration;
 use rootfs_cache::reference::{ImageReference, ParseReferenceError};
 use serde::{Deserialize, Serialize};
 
-use super::Place;
+use super::{Place, Ulimit};
 use crate::config::{
     self, BetweenEvents, Changes, ConfigError, CpuRule, EventsConfig, Keeping, MemorySize, NetworkError, NetworkOptions,
     ParseMemorySizeError, PolicyError, ResultFormat, RootAccess, RunConfig, Stdin, Talk, UnknownEntrypoint, VolumeError,
@@ -57,6 +57,8 @@ pub struct RunSpec {
     pub tmp_size: Option<String>,
     /// `--cpus`, in microseconds of 100 ms.
     pub cpu_micros: Option<u64>,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// `--restart`.
@@ -258,7 +260,7 @@ impl RunSpec {
             root: if self.read_only { RootAccess::ReadOnly } else { RootAccess::Writable },
             variables,
             own_settings: Vec::new(),
-            networking: self.networking()?,
+            networking: self.networking(place)?,
             isolation: crate::sandbox::IsolationChoice::default(),
             layers: Vec::new(),
             volumes: self.volumes(place)?,
@@ -277,16 +279,21 @@ impl RunSpec {
         })
     }
 
-    fn networking(&self) -> Result<config::Networking, SpecError> {
+    fn networking(&self, place: &Place) -> Result<config::Networking, SpecError> {
+        // One that was made is private as the bridge is: runs do not reach each other in either.
+        let made = |name: &str| place.network(name).is_some_and(|file| file.exists());
         let options = NetworkOptions {
-            network: self.network.as_deref(),
+            network: self.network.as_deref().map(|name| if made(name) { "bridge" } else { name }),
             publish: &self.publish,
             add_host: &self.add_host,
             ..NetworkOptions::default()
         };
         let mut networking = config::networking(&options).map_err(SpecError::Network)?;
         if !self.resolver.is_empty() {
-            networking.name_servers = crate::sandbox::network::NameServers::parse(&self.resolver.join("\n"));
+            let of_host = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+            let text = resolver(&self.resolver, &of_host);
+            networking.name_servers = crate::sandbox::network::NameServers::parse(&text);
+            networking.resolver = Some(text);
         }
         Ok(networking)
     }
@@ -312,5 +319,33 @@ impl RunSpec {
             volumes.push(Volume { source, target, access });
         }
         Ok(volumes)
+    }
+}
+
+/// The host's resolv.conf(5) with these lines in place of those that say the same.
+fn resolver(given: &[String], of_host: &str) -> String {
+    fn word(line: &str) -> &str {
+        match line.split_whitespace().next().unwrap_or_default() {
+            "domain" => "search",
+            word => word,
+        }
+    }
+    let kept = of_host.lines().filter(|line| given.iter().all(|own| word(own) != word(line)));
+    kept.chain(given.iter().map(String::as_str)).map(|line| format!("{line}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_given_stays_the_hosts() {
+        let of_host = "domain a.b\nnameserver 192.0.2.1\noptions edns0\n";
+        for (given, text) in [
+            ("search c.d", "nameserver 192.0.2.1\noptions edns0\nsearch c.d\n"),
+            ("nameserver 192.0.2.2", "domain a.b\noptions edns0\nnameserver 192.0.2.2\n"),
+        ] {
+            assert_eq!(resolver(&[given.to_owned()], of_host), text);
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{objects, of_daemon, records, template, volumes};
+use super::{networks, of_daemon, records, template, volumes};
 use crate::config::docker::{Filters, Place, Show};
 use crate::exit_code::{ExitCode, Failure};
 use crate::mode::print;
@@ -77,7 +77,7 @@ pub(super) fn info(format: Option<&str>, place: &Place) -> Result<ExitCode, Fail
     let memory =
         memory.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) * 1024;
     let value = json!({
-        "ID": objects::network_id(&name),
+        "ID": networks::id(&name),
         "Containers": runs.len(),
         "ContainersRunning": running,
         "ContainersPaused": paused,
@@ -121,25 +121,6 @@ pub(super) fn list_volumes(show: &Show, filters: &Filters, place: &Place) -> Res
     let rows = names.iter().map(|name| json!({ "Driver": "local", "Name": name, "Scope": "local", "Labels": "", "Mountpoint": "" }));
     let headings = [("Driver", "DRIVER"), ("Name", "VOLUME NAME"), ("Scope", "SCOPE"), ("Labels", "LABELS"), ("Mountpoint", "MOUNTPOINT")];
     listed(show, "table {{.Driver}}\t{{.Name}}", "{{.Name}}", &headings, rows)
-}
-
-/// `docker network ls`.
-pub(super) fn list_networks(show: &Show, filters: &Filters) -> Result<ExitCode, Failure> {
-    let wanted = |(name, driver): &&(&str, &str)| {
-        filters.iter().all(|(key, value)| match key.as_str() {
-            "name" => name.contains(value.as_str()),
-            "driver" => driver == value,
-            // All of these are docker's own.
-            "type" => value == "builtin",
-            _ => true,
-        })
-    };
-    let rows = objects::NETWORKS
-        .iter()
-        .filter(wanted)
-        .map(|(name, driver)| json!({ "ID": objects::network_id(name)[..12], "Name": name, "Driver": driver, "Scope": "local" }));
-    let headings = [("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE")];
-    listed(show, "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}", "{{.ID}}", &headings, rows)
 }
 
 fn listed(

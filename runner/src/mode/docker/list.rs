@@ -1,6 +1,6 @@
 //! `ps` and `port`: what runs, and where.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{ends, find, of_daemon, records, template};
 use crate::config::docker::{Place, PsAsked, Show};
 use crate::exit_code::{ExitCode, Failure};
+use crate::mode::images::human_duration;
 use crate::mode::print;
 use crate::records::control::{Answer, Order};
 use crate::records::{Phase, Published, Run, State};
@@ -101,26 +102,7 @@ fn created_at(text: &str) -> String {
 
 fn ago(text: &str) -> String {
     let since = DateTime::parse_from_rfc3339(text).map_or(SystemTime::now(), |time| time.with_timezone(&Utc).into());
-    spoken(SystemTime::now().duration_since(since).unwrap_or_default())
-}
-
-/// A duration in docker's words.
-pub(super) fn spoken(time: Duration) -> String {
-    let seconds = time.as_secs();
-    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
-    match () {
-        () if seconds < 1 => "Less than a second".to_owned(),
-        () if seconds == 1 => "1 second".to_owned(),
-        () if seconds < 60 => format!("{seconds} seconds"),
-        () if minutes == 1 => "About a minute".to_owned(),
-        () if minutes < 60 => format!("{minutes} minutes"),
-        () if hours == 1 => "About an hour".to_owned(),
-        () if hours < 48 => format!("{hours} hours"),
-        () if hours < 24 * 7 * 2 => format!("{} days", hours / 24),
-        () if hours < 24 * 30 * 2 => format!("{} weeks", hours / 24 / 7),
-        () if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
-        () => format!("{} years", hours / 24 / 365),
-    }
+    human_duration(SystemTime::now().duration_since(since).unwrap_or_default())
 }
 
 fn status(state: &State) -> String {
@@ -237,28 +219,4 @@ pub(super) fn top(name: &str, place: &Place) -> Result<ExitCode, Failure> {
     }
     print(template::aligned(&rows).as_bytes())?;
     Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_as_docker_says_them() {
-        for (seconds, text) in [
-            (0, "Less than a second"),
-            (1, "1 second"),
-            (59, "59 seconds"),
-            (60, "About a minute"),
-            (119, "About a minute"),
-            (120, "2 minutes"),
-            (3600, "About an hour"),
-            (7200, "2 hours"),
-            (60 * 3600, "2 days"),
-            (20 * 86_400, "2 weeks"),
-            (100 * 86_400, "3 months"),
-        ] {
-            assert_eq!(spoken(Duration::from_secs(seconds)), text, "{seconds}");
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! `logs` and `attach`: what a run wrote, and what it writes.
 
 use std::io::Write as _;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -68,16 +69,20 @@ pub(super) fn attach(name: &str, pass_signals: bool, place: &Place) -> Result<Ex
     let reader = LogReader::at_end(run.folder());
     let signalled = run.clone();
     if pass_signals {
-        thread::spawn(move || pass_on(&signalled));
+        let (ready, listens) = mpsc::channel();
+        thread::spawn(move || pass_on(&signalled, &ready));
+        // One that comes before that would end us alone.
+        let _ = listens.recv();
     }
     follow(&run, reader, |line| write(line, false))?;
     Ok(ExitCode::from_status(run.state().map_or(0, |state| state.exit_code).into()))
 }
 
-fn pass_on(run: &Run) {
+fn pass_on(run: &Run, ready: &mpsc::Sender<()>) {
     let Ok(runtime) = async_runtime() else { return };
     runtime.block_on(async {
         let Ok(mut signals) = Signals::listen() else { return };
+        let _ = ready.send(());
         loop {
             let signal = signals.next().await;
             let _ = ends::order(run, &Order::Signal(signal));

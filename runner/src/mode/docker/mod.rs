@@ -9,6 +9,7 @@ mod exec;
 mod images;
 mod list;
 mod logs;
+mod networks;
 mod objects;
 mod plain;
 mod roots;
@@ -59,7 +60,10 @@ pub fn run(command: &DockerCommand, place: &Place) -> Result<ExitCode, Failure> 
         DockerCommand::VolumeCreate { name } => volumes::create(name.as_deref(), place),
         DockerCommand::VolumeList { show, filters } => about::list_volumes(show, filters, place),
         DockerCommand::VolumeRemove { names, force } => volumes::remove(names, *force, place),
-        DockerCommand::NetworkList { show, filters } => about::list_networks(show, filters),
+        DockerCommand::NetworkCreate { name, labels } => networks::create(name, labels, place),
+        DockerCommand::NetworkRemove { names, force } => networks::remove(names, *force, place),
+        DockerCommand::NetworkPrune => networks::prune(place),
+        DockerCommand::NetworkList { show, filters, whole } => networks::list(show, filters, *whole, place),
         DockerCommand::Prune => ends::prune(place),
         DockerCommand::PruneImages { all } => images::prune(*all, place),
         DockerCommand::PruneSystem { all } => ends::prune(place).and_then(|_| images::prune(*all, place)),

@@ -1,11 +1,13 @@
 //! What `inspect` shows: runs, images, volumes and networks in docker's shape.
 
+use std::net::Ipv6Addr;
+
 use rootfs_cache::digest::Digest;
 use serde_json::{Map, Value, json};
 
-use super::{find, template, volumes};
-use crate::config::ImageSource;
-use crate::config::docker::{ObjectKind, Place, Restart, VolumeSource};
+use super::{find, networks, template, volumes};
+use crate::config::docker::{ObjectKind, Place, Restart, RunSpec, VolumeSource};
+use crate::config::{ImageSource, published_ports};
 use crate::exit_code::{ExitCode, Failure};
 use crate::mode::{open_cache, print};
 use crate::records::{Phase, Published, Run, State, log};
@@ -74,7 +76,7 @@ fn object(name: &str, kind: Option<ObjectKind>, place: &Place) -> Result<Option<
     if is(ObjectKind::Volume) && volumes::names(place)?.iter().any(|own| own == name) {
         return Ok(Some(of_volume(name, place)));
     }
-    Ok(if is(ObjectKind::Network) { network(name) } else { None })
+    Ok(if is(ObjectKind::Network) { networks::object(name, place) } else { None })
 }
 
 /// A run as docker shows a container.
@@ -82,7 +84,7 @@ fn of_run(run: &Run, state: &State, place: &Place) -> Value {
     let record = &run.record;
     let spec = &record.spec;
     let (path, arguments) = record.command.split_first().map_or(("", &[][..]), |(path, arguments)| (path.as_str(), arguments));
-    let ports = ports(&state.ports, &spec.publish);
+    let ports = ports(&state.ports);
     let network = spec.network.as_deref().unwrap_or("bridge");
     let is_alive = matches!(state.phase, Phase::Running | Phase::Paused);
     json!({
@@ -156,7 +158,7 @@ fn config(run: &Run, place: &Place) -> Value {
         "WorkingDir": spec.working_dir.clone().map_or_else(|| image["WorkingDir"].clone(), Value::from),
         "Entrypoint": entrypoint,
         "Labels": labels,
-        "ExposedPorts": image["ExposedPorts"],
+        "ExposedPorts": exposed(spec, &image["ExposedPorts"]),
     })
 }
 
@@ -174,15 +176,18 @@ fn host_config(run: &Run, network: &str) -> Value {
         Restart::UnlessStopped => "unless-stopped",
     };
     let memory = spec.memory.as_deref().and_then(|text| text.parse::<crate::config::MemorySize>().ok()).map_or(0, |memory| memory.bytes());
+    let ulimits: Vec<Value> =
+        spec.ulimits.iter().map(|limit| json!({ "Name": limit.name, "Hard": limit.hard, "Soft": limit.soft })).collect();
     json!({
         "Binds": binds,
         "NetworkMode": network,
-        "PortBindings": {},
+        "PortBindings": bindings(spec),
         "RestartPolicy": { "Name": restart, "MaximumRetryCount": spec.restart.most },
         "AutoRemove": spec.remove,
         "ExtraHosts": spec.add_host,
         "Memory": memory,
         "NanoCpus": spec.cpu_micros.map_or(0, |micros| micros * 10_000),
+        "Ulimits": ulimits,
         "Privileged": false,
         "ReadonlyRootfs": spec.read_only,
         "SecurityOpt": spec.security,
@@ -205,7 +210,7 @@ fn mounts(run: &Run, place: &Place) -> Vec<Value> {
 }
 
 /// As docker: a list for each port inside.
-fn ports(ports: &[Published], _asked: &[String]) -> Value {
+fn ports(ports: &[Published]) -> Value {
     let mut shown = Map::new();
     for port in ports {
         let list = shown.entry(format!("{}/{}", port.inside, port.protocol)).or_insert_with(|| json!([]));
@@ -216,43 +221,33 @@ fn ports(ports: &[Published], _asked: &[String]) -> Value {
     shown.into()
 }
 
+/// Published ports as they were asked for: no address stands for all, and no port outside for any.
+fn bindings(spec: &RunSpec) -> Value {
+    let mut shown = Map::new();
+    for port in published_ports(&spec.publish) {
+        let list = shown.entry(format!("{}/{}", port.inside, port.protocol)).or_insert_with(|| json!([]));
+        if let Some(list) = list.as_array_mut() {
+            let (ip, outside) = (port.outside.ip(), port.outside.port());
+            let ip = if ip == Ipv6Addr::UNSPECIFIED { String::new() } else { ip.to_string() };
+            let outside = if outside == 0 { String::new() } else { outside.to_string() };
+            list.push(json!({ "HostIp": ip, "HostPort": outside }));
+        }
+    }
+    shown.into()
+}
+
+/// The image's ports, those of `--expose` and those that are published.
+fn exposed(spec: &RunSpec, of_image: &Value) -> Value {
+    let mut shown: Map<String, Value> = of_image.as_object().cloned().unwrap_or_default();
+    let named = spec.expose.iter().map(|port| if port.contains('/') { port.clone() } else { format!("{port}/tcp") });
+    let published = published_ports(&spec.publish).into_iter().map(|port| format!("{}/{}", port.inside, port.protocol));
+    shown.extend(named.chain(published).map(|port| (port, json!({}))));
+    if shown.is_empty() { Value::Null } else { shown.into() }
+}
+
 fn of_volume(name: &str, place: &Place) -> Value {
     let folder = place.volumes.clone().unwrap_or_default().join(name).join("_data");
     let made = std::fs::metadata(&folder).and_then(|found| found.modified()).ok();
     let made = made.map(|time| chrono::DateTime::<chrono::Utc>::from(time).to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
     json!({ "CreatedAt": made, "Driver": "local", "Labels": Value::Null, "Mountpoint": folder, "Name": name, "Options": Value::Null, "Scope": "local" })
-}
-
-/// The networks that runs can have, as (name, driver).
-pub(super) const NETWORKS: [(&str, &str); 3] = [("bridge", "bridge"), ("host", "host"), ("none", "null")];
-
-/// An id of the right form, which is always the same.
-pub(super) fn network_id(name: &str) -> String {
-    Digest::of(format!("undocked network {name}").as_bytes()).hex().to_string()
-}
-
-/// A network in docker's shape. The bridge's gateway is the address by which this machine is reached from inside.
-fn network(name: &str) -> Option<Value> {
-    let known = NETWORKS.iter().find(|(own, _)| *own == name || (name.len() >= 6 && network_id(own).starts_with(name)));
-    let (name, driver) = known?;
-    let pools = if *name == "bridge" {
-        json!([{ "Subnet": format!("{HOST_GATEWAY}/24"), "Gateway": HOST_GATEWAY.to_string() }])
-    } else {
-        json!([])
-    };
-    Some(json!({
-        "Name": name,
-        "Id": network_id(name),
-        "Created": "0001-01-01T00:00:00Z",
-        "Scope": "local",
-        "Driver": driver,
-        "EnableIPv6": false,
-        "IPAM": { "Driver": "default", "Options": Value::Null, "Config": pools },
-        "Internal": false,
-        "Attachable": false,
-        "Ingress": false,
-        "Containers": {},
-        "Options": {},
-        "Labels": {},
-    }))
 }

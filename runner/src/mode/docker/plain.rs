@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::rc::Rc;
 
+use rustix::process::{Pid, prlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::capture::Capture;
 use super::desk::Asked;
 use super::terminal;
+use crate::config::docker::Ulimit;
 use crate::environment::connections::Connections;
 use crate::environment::variables::EnvVars;
 use crate::exit_code::{ExitCode, Failure};
@@ -52,6 +54,7 @@ pub(super) struct Asking<'a> {
     pub(super) signals: &'a mut Signals,
     pub(super) capture: Option<&'a Capture>,
     pub(super) underway: &'a Underway,
+    pub(super) ulimits: &'a [Ulimit],
     /// Is told when it is paused and when it goes on.
     pub(super) note: &'a dyn Fn(Phase),
 }
@@ -71,6 +74,7 @@ impl Plain {
             say(&warning);
         }
         let _serving = connections.serve_plain(&mut sandbox).map_err(Failure::could_not_run)?;
+        limit(sandbox.host_pid(), asking.ulimits)?;
         let programs = sandbox.programs.take().ok_or_else(|| Failure::could_not_run("the sandbox holds no programs"))?;
         let stdio = Stdio { input: Input::Inherit, output: Output::Inherit, error: Output::Inherit };
         let environment = variables.to_c_strings();
@@ -206,6 +210,21 @@ impl Running {
             }
         }
     }
+}
+
+/// `--ulimit`: what the first process has, all programs have that it starts.
+fn limit(first: u32, ulimits: &[Ulimit]) -> Result<(), Failure> {
+    let first = i32::try_from(first).ok().and_then(Pid::from_raw);
+    for ulimit in ulimits {
+        let Some((resource, limit)) = ulimit.limit() else { continue };
+        prlimit(first, resource, limit).map_err(|error| {
+            let Ulimit { name, soft, hard } = ulimit;
+            let hint = "limits of ordinary users' sandboxes can be lowered alone: 1024 processes, 1024 descriptors, no core dumps";
+            let error = format!("cannot set `--ulimit {name}={soft}:{hard}`: {}", std::io::Error::from(error));
+            Failure::could_not_run(error).with_hint(Some(hint.to_owned()))
+        })?;
+    }
+    Ok(())
 }
 
 /// Docker's exit codes for a command that is not there, or is no program.

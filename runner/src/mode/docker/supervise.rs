@@ -146,6 +146,10 @@ impl Supervised<'_> {
     ) -> Result<PlainEnd, Failure> {
         let work = work::of(config)?;
         if matches!(work.purpose, Purpose::Function { .. }) {
+            if !self.run.record.spec.ulimits.is_empty() {
+                let error = "`--ulimit` is not supported for functions: each has Lambda's limits, 1024 processes and 1024 descriptors";
+                return Err(Failure::could_not_run(error));
+            }
             return function(config, orders, &underway);
         }
         let not_run = match self.plain(config, work, orders, (capture, &underway)) {
@@ -182,7 +186,14 @@ impl Supervised<'_> {
         async_runtime()?.block_on(async {
             let mut signals = Signals::listen().map_err(Failure::could_not_run)?;
             let note = |phase| drop(self.run.note_phase(&self.held, phase));
-            let mut asking = Asking { orders, signals: &mut signals, capture: Some(capture), underway, note: &note };
+            let mut asking = Asking {
+                orders,
+                signals: &mut signals,
+                capture: Some(capture),
+                underway,
+                ulimits: &self.run.record.spec.ulimits,
+                note: &note,
+            };
             let (userland, command) = match (userland, command, config.root) {
                 (Userland::Image(rootfs, _), Command::Line(argv), RootAccess::Writable) => {
                     let root = &mut roots::of(self.run, rootfs, self.place)?;

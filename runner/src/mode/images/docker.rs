@@ -1,5 +1,7 @@
 //! The list of images as docker has it: its columns, its fields, its units.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use rootfs_cache::reference::RegistryReference;
 use rootfs_cache::store::ImageSummary;
@@ -76,7 +78,8 @@ fn row(image: &ImageSummary, named: &Named, created: Option<DateTime<Utc>>, (len
     ImageRow {
         containers: na,
         created_at: created.map_or_else(|| "N/A".to_owned(), |created| created.format("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()),
-        created_since: created.map_or_else(|| "N/A".to_owned(), |created| format!("{} ago", human_duration((now - created).num_seconds()))),
+        created_since: created
+            .map_or_else(|| "N/A".to_owned(), |created| format!("{} ago", human_duration((now - created).to_std().unwrap_or_default()))),
         digest: image.manifest.to_string(),
         id: match length {
             Length::Truncated => image.id.hex()[..12].to_owned(),
@@ -257,8 +260,9 @@ fn human_size(bytes: u64) -> String {
 }
 
 /// A duration in docker's words.
-fn human_duration(seconds: i64) -> String {
-    let (minutes, hours) = (seconds / 60, (seconds as f64 / 3600.0).round() as i64);
+pub fn human_duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
     match () {
         () if seconds < 1 => "Less than a second".to_owned(),
         () if seconds == 1 => "1 second".to_owned(),
@@ -352,6 +356,7 @@ mod tests {
         }
         for (seconds, text) in [
             (0, "Less than a second"),
+            (1, "1 second"),
             (59, "59 seconds"),
             (61, "About a minute"),
             (3599, "59 minutes"),
@@ -362,7 +367,7 @@ mod tests {
             (60 * 86400, "2 months"),
             (730 * 86400, "2 years"),
         ] {
-            assert_eq!(human_duration(seconds), text, "{seconds}");
+            assert_eq!(human_duration(Duration::from_secs(seconds)), text, "{seconds}");
         }
     }
 }

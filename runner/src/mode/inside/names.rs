@@ -21,7 +21,8 @@ pub(super) fn files(config: &RunConfig) -> Vec<(&'static str, String)> {
     let names = LOOPBACK_NAMES.iter().map(|&name| HostEntry { name: name.to_owned(), address: loopback });
     let added: Vec<HostEntry> = networking.hosts.iter().cloned().chain(names).collect();
     let hosts = hosts(networking.network, &added, HOSTNAME, &of_host("/etc/hosts"));
-    let resolv_conf = resolv_conf(networking.network, &networking.name_servers, &of_host("/etc/resolv.conf"));
+    let resolver = networking.resolver.clone().unwrap_or_else(|| of_host("/etc/resolv.conf"));
+    let resolv_conf = resolv_conf(networking.network, &networking.name_servers, &resolver).or_else(|| networking.resolver.clone());
     let files = [("/etc/hosts", hosts), ("/etc/resolv.conf", resolv_conf)];
     files.into_iter().filter_map(|(path, text)| Some((path, text?))).collect()
 }

@@ -16,6 +16,8 @@ pub struct Networking {
     pub rules: NetworkRules,
     /// The host's name servers.
     pub name_servers: NameServers,
+    /// What stands in place of the host's resolv.conf(5), if anything does; the name servers are its.
+    pub resolver: Option<String>,
     /// Names that are given addresses; they win over name servers.
     pub hosts: Vec<HostEntry>,
     /// Ports that lead inside.
@@ -33,6 +35,7 @@ impl Networking {
             choice: NetworkChoice::Named,
             rules,
             name_servers,
+            resolver: None,
             hosts: Vec::new(),
             published: Vec::new(),
             log: LogConnections::No,
