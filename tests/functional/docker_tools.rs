@@ -95,6 +95,16 @@ fn the_guide_of_awss_images() {
     assert_eq!(called, r#"{"got": {"payload": "hello world!"}}"#);
     assert_eq!(tools.out("docker ps -q | xargs docker kill").trim().len(), 12);
     tools.out("docker rm web");
+    // An image without an emulator is given one from a folder; it is ours, whatever lies there.
+    let line = r#"docker run --platform linux/amd64 -d -v ~/.aws-lambda-rie:/aws-lambda -p 8080 --name base -e PYTHONPATH=/var/runtime -v "$PWD":/var/task \
+        --entrypoint /aws-lambda/aws-lambda-rie \
+        public.ecr.aws/lambda/python:3.11 \
+            /var/lang/bin/python3.11 -m awslambdaric app.handler"#;
+    tools.out(line);
+    let called = tools
+        .out(r#"curl -s "http://localhost:$(docker port base 8080 | sed 's/.*://')/2015-03-31/functions/function/invocations" -d '{}'"#);
+    assert_eq!(called, r#"{"got": {}}"#);
+    tools.out("docker rm -f base");
 }
 
 /// The module as it is on npm, which knows nothing of us.

@@ -155,6 +155,9 @@ impl EntryError {
 /// Decides what to execute.
 pub fn entry(request: &EntryRequest<'_>) -> Result<Entry, EntryError> {
     if let Some(program) = request.entrypoint {
+        if is_emulator(&program.to_string_lossy()) {
+            return emulated(program, request);
+        }
         return plain([program.to_owned()].iter().filter(|program| !program.is_empty()).chain(request.arguments), &[]);
     }
     if request.image_entrypoint.is_empty() {
@@ -222,11 +225,28 @@ fn client(request: &EntryRequest<'_>) -> Result<Entry, EntryError> {
     Ok(Entry::Entrypoint { argv, handler: handler.or(only_cmd), event })
 }
 
+/// `--entrypoint .../aws-lambda-rie IMAGE COMMAND...`, as AWS's guide has it for images without the emulator: the command is the runtime client, and we are the
+/// emulator, wherever it was to come from. As there the last of several words is the handler.
+fn emulated(program: &OsStr, request: &EntryRequest<'_>) -> Result<Entry, EntryError> {
+    let words: Vec<String> = std::iter::once(&program.to_owned()).chain(request.arguments).map(text).collect::<Result<_, _>>()?;
+    let argv = without_emulator(&words).to_vec();
+    let handler = match argv.as_slice() {
+        [] => return Err(EntryError::NoCommand),
+        [_] => set_handler(&request.sources),
+        [.., last] => Some(last.clone()),
+    };
+    Ok(Entry::Entrypoint { argv, handler, event: choose_event(None, &request.sources) })
+}
+
+fn is_emulator(program: &str) -> bool {
+    program.rsplit('/').next() == Some("aws-lambda-rie")
+}
+
 /// AWS's Runtime Interface Emulator at the start of an entrypoint does what we do: it is left out, with its flags.
 fn without_emulator(entrypoint: &[String]) -> &[String] {
     const FLAGS_WITH_VALUE: [&str; 3] = ["--log-level", "--runtime-api-address", "--runtime-interface-emulator-address"];
     let [program, rest @ ..] = entrypoint else { return entrypoint };
-    if program.rsplit('/').next() != Some("aws-lambda-rie") {
+    if !is_emulator(program) {
         return entrypoint;
     }
     let mut rest = rest;

@@ -41,8 +41,8 @@ pub(super) fn asked_for(config: &RunConfig, work: &Work) -> Result<Option<Listen
         let watch = sources.setting("DOCKER_LAMBDA_WATCH").is_some();
         return Ok(Some(Listen { watch, ..listen(&config.networking, port) }));
     }
-    // An event says that one execution is wanted.
-    let has_event = config.arguments.len() > 1;
+    // An event says that one execution is wanted; behind an emulator that was asked for stands its command.
+    let has_event = config.entrypoint.is_none() && config.arguments.len() > 1;
     let serves_there = |port: &PublishedPort| port.inside == EMULATOR_PORT && port.protocol == Protocol::Tcp;
     if *image == ImageKind::Client && !has_event && config.networking.published.iter().any(serves_there) {
         return Ok(Some(listen(&config.networking, EMULATOR_PORT)));

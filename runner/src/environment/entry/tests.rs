@@ -269,3 +269,27 @@ fn under_dockers_name_an_entrypoint_without_a_sign_of_lambda_is_a_command() {
     let legacy = Case { entrypoint: &["/usr/bin/python"], legacy: true, unknown: UnknownEntrypoint::Command, ..NOTHING };
     assert!(matches!(legacy.entry().unwrap(), Entry::Legacy { .. }));
 }
+
+#[test]
+fn the_emulator_as_the_entrypoint_asked_for_is_us() {
+    for (arguments, argv, handler) in [
+        (&["/main"][..], &["/main"][..], None),
+        (
+            &["/usr/local/bin/python", "-m", "awslambdaric", "app.handler"],
+            &["/usr/local/bin/python", "-m", "awslambdaric", "app.handler"],
+            Some("app.handler"),
+        ),
+        (
+            &["--log-level", "debug", "/usr/local/bin/npx", "aws-lambda-ric", "index.handler"],
+            &["/usr/local/bin/npx", "aws-lambda-ric", "index.handler"],
+            Some("index.handler"),
+        ),
+    ] {
+        for unknown in [UnknownEntrypoint::Function, UnknownEntrypoint::Command] {
+            let case = Case { instead: Some("/aws-lambda/aws-lambda-rie"), entrypoint: &["/x"], arguments, unknown, ..NOTHING };
+            assert_eq!(case.entry().unwrap(), entrypoint(argv, handler, "{}"), "{arguments:?}");
+        }
+    }
+    let alone = Case { instead: Some("/aws-lambda/aws-lambda-rie"), ..NOTHING };
+    assert_eq!(alone.refused(), "no command given, and the image has neither entrypoint nor default command");
+}
