@@ -3,12 +3,14 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+use nix::sys::signal::{SigSet, Signal};
 use runner::cli::{self, Command, env::OwnEnvironment, usage::Ended};
 use runner::exit_code::{self, Failure};
 use runner::mode;
 
 fn main() -> ExitCode {
     say_panics_shortly();
+    fail_at_the_limit_of_file_sizes();
     match cli::read(std::env::args_os(), &OwnEnvironment::of_process()) {
         // Its words are docker's: what they begin with is what scripts look for.
         Ok(Command::Docker { command, place }) => {
@@ -26,6 +28,14 @@ fn main() -> ExitCode {
             code.into()
         }
     }
+}
+
+/// A write beyond `RLIMIT_FSIZE` is an error that is told, not our end (setrlimit(2)). What we start begins with no signal blocked.
+fn fail_at_the_limit_of_file_sizes() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGXFSZ);
+    // It cannot fail for a signal that exists; if it did, things would be as they were.
+    let _ = signals.thread_block();
 }
 
 fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {

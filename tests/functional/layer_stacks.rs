@@ -113,35 +113,40 @@ fn layer(dice: &mut Dice, seen: &mut BTreeMap<String, bool>) -> Tar {
                     layer.files.push(path);
                 }
             }
-            6 if !known.is_empty() => {
-                let gone = dice.one_of(&known);
-                if !layer.parents(&gone, dice) || layer.has(&gone) {
-                    continue;
-                }
-                let (folder, name) = gone.rsplit_once('/').map_or(("", gone.as_str()), |(folder, name)| (folder, name));
-                let whiteout = format!("{folder}{}.wh.{name}", if folder.is_empty() { "" } else { "/" });
-                layer.add(&Header::new(kind::FILE, &whiteout), &whiteout, b"");
-                layer.others.insert(gone);
-            }
-            _ => {
-                let folders: Vec<String> = seen.iter().filter(|(_, is_folder)| **is_folder).map(|(path, _)| path.clone()).collect();
-                if folders.is_empty() {
-                    continue;
-                }
-                let emptied = dice.one_of(&folders);
-                let whiteout = format!("{emptied}/.wh..wh..opq");
-                if layer.others.contains(&whiteout) || !layer.parents(&whiteout, dice) {
-                    continue;
-                }
-                layer.add(&Header::new(kind::FILE, &whiteout), &whiteout, b"");
-                layer.others.insert(whiteout);
-            }
+            6 if !known.is_empty() => hide(&mut layer, dice, &known),
+            _ => empty(&mut layer, dice, seen),
         }
     }
     // What is seen is only a guess at what may be hidden next; the references say what is right.
     seen.extend(layer.folders.iter().map(|path| (path.clone(), true)));
     seen.extend(layer.files.iter().chain(&layer.others).map(|path| (path.clone(), false)));
     layer.tar
+}
+
+/// A whiteout of something that lower layers may have.
+fn hide(layer: &mut Layer, dice: &mut Dice, known: &[String]) {
+    let gone = dice.one_of(known);
+    if !layer.parents(&gone, dice) || layer.has(&gone) {
+        return;
+    }
+    let (folder, name) = gone.rsplit_once('/').map_or((String::new(), gone.as_str()), |(folder, name)| (format!("{folder}/"), name));
+    let whiteout = format!("{folder}.wh.{name}");
+    layer.add(&Header::new(kind::FILE, &whiteout), &whiteout, b"");
+    layer.others.insert(gone);
+}
+
+/// An opaque whiteout of a folder that lower layers may have.
+fn empty(layer: &mut Layer, dice: &mut Dice, seen: &BTreeMap<String, bool>) {
+    let folders: Vec<String> = seen.iter().filter(|(_, is_folder)| **is_folder).map(|(path, _)| path.clone()).collect();
+    if folders.is_empty() {
+        return;
+    }
+    let whiteout = format!("{}/.wh..wh..opq", dice.one_of(&folders));
+    if layer.others.contains(&whiteout) || !layer.parents(&whiteout, dice) {
+        return;
+    }
+    layer.add(&Header::new(kind::FILE, &whiteout), &whiteout, b"");
+    layer.others.insert(whiteout);
 }
 
 fn stack(seed: u64) -> Image {

@@ -140,7 +140,7 @@ struct Tls {
     authority: Authority,
     proxy: TunnelProxy,
     _registry: RealRegistry,
-    _plain: RealRegistry,
+    plain: RealRegistry,
     address: String,
 }
 
@@ -155,10 +155,10 @@ impl Tls {
         let fixture = Fixture::without_sandbox();
         let authority = Authority::create(fixture.path());
         let certificate = authority.certificate("registry.test", lasting);
-        let registry = plain.with_tls(&certificate.certificate, &certificate.key);
+        let registry = plain.with_tls(&certificate.certificate, &certificate.key, None);
         let proxy = TunnelProxy::start(registry.address());
         let address = registry.address().to_owned();
-        Some(Tls { fixture, authority, proxy, _registry: registry, _plain: plain, address })
+        Some(Tls { fixture, authority, proxy, _registry: registry, plain, address })
     }
 
     fn pull(&self, options: &[&str], reference: &str) -> Run {
@@ -207,6 +207,26 @@ fn a_certificate_out_of_its_time_is_told_with_the_clock() {
         let ran = tls.pull_trusting("registry.test/team/app:1").finish().expect_code(125);
         assert!(ran.err().contains("this machine's clock says 2"), "{lasting:?}: {}", ran.err());
     }
+}
+
+#[test]
+fn a_registry_that_wants_our_certificate_gets_it() {
+    let Some(tls) = Tls::new(Lasting::Now) else { return };
+    let ours = tls.authority.certificate("client.test", Lasting::Now);
+    let theirs = tls.authority.certificate("registry.test", Lasting::Now);
+    let strict = tls.plain.with_tls(&theirs.certificate, &theirs.key, Some(tls.authority.file()));
+    let proxy = TunnelProxy::start(strict.address());
+    let pull = || {
+        let run = tls.pull_trusting("registry.test/team/app:1").env("HTTPS_PROXY", format!("http://{}", proxy.address()));
+        run.finish()
+    };
+    pull().expect_code(125);
+    let folder = tls.fixture.path().join("home/.config/containers/certs.d/registry.test");
+    fs::create_dir_all(&folder).expect("made");
+    fs::copy(&ours.certificate, folder.join("client.cert")).expect("copied");
+    pull().expect_code(125).expect_err("client.key");
+    fs::copy(&ours.key, folder.join("client.key")).expect("copied");
+    pull().expect_code(0);
 }
 
 #[test]
@@ -327,9 +347,9 @@ fn logins_are_looked_for_where_podman_does() {
     let fixture = Fixture::without_sandbox();
     registry.push(&image("1"), "team/app", "1", Style::Docker);
     let reference = format!("{}/team/app:1", guarded.address());
-    let login = |word: &str| json!({"auths": {guarded.address(): {"auth": word}}});
+    let stored = |word: &str| json!({"auths": {guarded.address(): {"auth": word}}});
     // A wrong one in each later place shows that it was not looked at.
-    let (right, wrong) = (login("dGVzdDpzZWNyZXQ="), login("dGVzdDp3cm9uZw=="));
+    let (right, wrong) = (stored("dGVzdDpzZWNyZXQ="), stored("dGVzdDp3cm9uZw=="));
     let places = [".auth.json", "run/containers/auth.json", ".config/containers/auth.json", ".docker/config.json"];
     for (at, place) in places.iter().enumerate() {
         for later in &places[at + 1..] {
@@ -344,6 +364,11 @@ fn logins_are_looked_for_where_podman_does() {
         assert_eq!(guarded.token_counts()["refused"].as_u64(), refused, "{place}: {}", ran.err());
         fs::remove_file(file).expect("removed");
     }
+    // One that comes before what `undocked login` writes is told.
+    write(&fixture, ".config/containers/auth.json", &wrong);
+    let ran = login(&fixture, guarded.address(), "test", "secret").expect_code(0);
+    assert!(ran.err().contains("another login"), "{}", ran.err());
+    fs::remove_file(fixture.path().join("home/.config/containers/auth.json")).expect("removed");
     // What cannot be read is a warning.
     write(&fixture, ".docker/config.json", "{");
     let ran = pull(&fixture, &[], &reference).finish().expect_code(0);

@@ -178,6 +178,19 @@ fn several_first_runs_at_once_all_answer() {
 }
 
 #[test]
+fn a_limit_of_file_sizes_is_told_and_no_death() {
+    let Some(fixture) = Fixture::new() else { return };
+    let large = Image::provided().layer(Tar::new().file("opt/large", vec![b'x'; 300_000]), Packing::Gzip);
+    fixture.layout().add("large", &large);
+    // Bash counts in KiB.
+    let ran = fixture.undocked_by_shell("ulimit -f 100; exec \"$0\" \"$@\"", &["pull", &fixture.image("large")]).finish().expect_code(125);
+    assert!(ran.err().contains("opt/large") && ran.err().contains("File too large"), "{}", ran.err());
+    assert!(published(&fixture, "images").is_empty() && everything_below(&fixture.cache().join("v1/tmp")).is_empty());
+    fixture.undocked(&["pull", &fixture.image("large")]).finish().expect_code(0);
+    fixture.expect_nothing_left();
+}
+
+#[test]
 fn a_full_disk_is_told_as_such_and_leaves_nothing_half_done() {
     let Some(fixture) = Fixture::new() else { return };
     if !skip::is_root() {

@@ -123,9 +123,10 @@ impl RealRegistry {
         RealRegistry { address, token_address: Some(token_address), _processes: processes, store: store.to_owned(), own_store: None }
     }
 
-    /// The same store behind TLS.
-    pub fn with_tls(&self, certificate: &Path, key: &Path) -> RealRegistry {
-        let tls = format!(", tls: {{certificate: {}, key: {}}}", certificate.display(), key.display());
+    /// The same store behind TLS, perhaps only for those who show a certificate of an authority.
+    pub fn with_tls(&self, certificate: &Path, key: &Path, clients: Option<&Path>) -> RealRegistry {
+        let clients = clients.map_or(String::new(), |authority| format!(", clientcas: [{}]", authority.display()));
+        let tls = format!(", tls: {{certificate: {}, key: {}{clients}}}", certificate.display(), key.display());
         let (registry, address) = serve(&self.store, "tls", &tls, "");
         RealRegistry { address, token_address: None, _processes: vec![registry], store: self.store.clone(), own_store: None }
     }

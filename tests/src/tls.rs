@@ -41,7 +41,7 @@ impl Authority {
         let authority = Authority { folder: folder.to_owned(), file: folder.join("authority.pem") };
         fs::write(folder.join("index.txt"), "").expect("written");
         let config = format!(
-            "[ca]\ndefault_ca = own\n[own]\ndatabase = {0}/index.txt\nnew_certs_dir = {0}\nrand_serial = yes\ndefault_md = sha256\npolicy = any\n\
+            "[ca]\ndefault_ca = own\n[own]\ndatabase = {0}/index.txt\nnew_certs_dir = {0}\nrand_serial = yes\nunique_subject = no\ndefault_md = sha256\npolicy = any\n\
              copy_extensions = copy\n[any]\ncommonName = supplied\n",
             folder.display()
         );
@@ -62,17 +62,18 @@ impl Authority {
     /// # Panics
     /// When openssl fails.
     pub fn certificate(&self, host: &str, lasting: Lasting) -> Certificate {
+        let subject = format!("/CN={host}");
         let names = format!("subjectAltName=DNS:{host},DNS:localhost,IP:127.0.0.1");
-        let request = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=test", "-addext", &names];
-        self.openssl(&[&request[..], &["-keyout", "host.key", "-out", "host.csr"]].concat());
+        let request = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", &subject, "-addext", &names];
+        self.openssl(&[&request[..], &["-keyout", &format!("{host}.key"), "-out", "host.csr"]].concat());
         let dates: &[&str] = match lasting {
             Lasting::Now => &["-days", "2"],
             Lasting::Before => &["-startdate", "20100101000000Z", "-enddate", "20110101000000Z"],
             Lasting::Later => &["-startdate", "20400101000000Z", "-enddate", "20450101000000Z"],
         };
         let sign = ["ca", "-batch", "-notext", "-config", "authority.conf", "-cert", "authority.pem", "-keyfile", "authority.key"];
-        self.openssl(&[&sign[..], dates, &["-in", "host.csr", "-out", "host.pem"]].concat());
-        Certificate { certificate: self.folder.join("host.pem"), key: self.folder.join("host.key") }
+        self.openssl(&[&sign[..], dates, &["-in", "host.csr", "-out", &format!("{host}.pem")]].concat());
+        Certificate { certificate: self.folder.join(format!("{host}.pem")), key: self.folder.join(format!("{host}.key")) }
     }
 
     fn openssl(&self, arguments: &[&str]) {

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http_body_util::StreamBody;
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, RANGE, TRANSFER_ENCODING};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -26,6 +26,7 @@ pub(crate) struct Asked {
     /// Path and query.
     pub(crate) path: String,
     pub(crate) authorization: Option<String>,
+    pub(crate) range: Option<String>,
     /// How many with this method and path came before.
     pub(crate) before: usize,
 }
@@ -75,6 +76,8 @@ struct Inner {
     address: SocketAddr,
     content: Mutex<HashMap<String, Vec<u8>>>,
     asked: Mutex<Vec<Asked>>,
+    /// What came with requests that have a body, by their paths.
+    bodies: Mutex<Vec<(String, String)>>,
     instead: Box<Instead>,
 }
 
@@ -83,15 +86,23 @@ impl FakeRegistry {
     pub(crate) async fn start(instead: impl Fn(&Asked, &Self) -> Option<Answer> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (content, asked) = (Mutex::default(), Mutex::default());
-        let registry = Self(Arc::new(Inner { address, content, asked, instead: Box::new(instead) }));
+        let (content, asked, bodies) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let registry = Self(Arc::new(Inner { address, content, asked, bodies, instead: Box::new(instead) }));
         let server = registry.clone();
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
                 let server = server.clone();
-                let service = service_fn(move |request| {
-                    let answer = server.answer(&request);
-                    async move { Ok::<_, Infallible>(answer) }
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let server = server.clone();
+                    async move {
+                        let answer = server.answer(&request);
+                        let path = request.uri().to_string();
+                        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+                        if !body.is_empty() {
+                            server.0.bodies.lock().unwrap().push((path, String::from_utf8_lossy(&body).into_owned()));
+                        }
+                        Ok::<_, Infallible>(answer)
+                    }
                 });
                 tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(connection), service));
             }
@@ -111,6 +122,11 @@ impl FakeRegistry {
     /// Requests with this text in their path.
     pub(crate) fn asked(&self, part: &str) -> Vec<Asked> {
         self.0.asked.lock().unwrap().iter().filter(|asked| asked.path.contains(part)).cloned().collect()
+    }
+
+    /// What came with requests with this text in their path.
+    pub(crate) fn bodies(&self, part: &str) -> Vec<String> {
+        self.0.bodies.lock().unwrap().iter().filter(|(path, _)| path.contains(part)).map(|(_, body)| body.clone()).collect()
     }
 
     /// Stores a blob of repository `a/b`.
@@ -144,10 +160,11 @@ impl FakeRegistry {
         let method = request.method().to_string();
         let path = request.uri().to_string();
         let authorization = request.headers().get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
+        let range = request.headers().get(RANGE).map(|value| value.to_str().unwrap().to_owned());
         let asked = {
             let mut log = self.0.asked.lock().unwrap();
             let before = log.iter().filter(|other| other.path == path && other.method == method).count();
-            log.push(Asked { method: method.clone(), path: path.clone(), authorization, before });
+            log.push(Asked { method: method.clone(), path: path.clone(), authorization, range, before });
             log.last().unwrap().clone()
         };
         let answer = (self.0.instead)(&asked, self).unwrap_or_else(|| self.usual(&path));

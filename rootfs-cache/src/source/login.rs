@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::credentials::helper::{Helper, HelperError};
-use super::credentials::{self, CredentialsError};
+use super::credentials::{self, Credentials, CredentialsError, Logins};
 use super::endpoint::{Ask, Endpoint, Purpose, Target};
 use super::registries::{self, Places};
 use super::{Notes, RegistryAccess, SourceError};
@@ -110,7 +110,8 @@ impl Registry {
 }
 
 /// Asks the registry whether it takes a login.
-pub async fn check(registry: &Registry, user: &str, password: &str, access: &RegistryAccess, notes: Notes<'_>) -> Result<(), LoginError> {
+pub async fn check(registry: &Registry, login: NewLogin<'_>, access: &RegistryAccess, notes: Notes<'_>) -> Result<(), LoginError> {
+    let NewLogin { user, password } = login;
     if user.contains(':') {
         return Err(LoginError::User);
     }
@@ -123,8 +124,25 @@ pub async fn check(registry: &Registry, user: &str, password: &str, access: &Reg
     Ok(())
 }
 
+/// A user's name and what proves it.
+#[derive(Clone, Copy)]
+pub struct NewLogin<'l> {
+    /// The name.
+    pub user: &'l str,
+    /// The password or access token.
+    pub password: &'l str,
+}
+
+/// Whether pulls will use a login that was stored, or find another one before it.
+pub async fn is_used(registry: &Registry, login: NewLogin<'_>, access: &RegistryAccess) -> bool {
+    let logins = Logins { files: &access.logins, search_path: &access.search_path, helper_limit: access.patience.helper };
+    let stored = Credentials::Password { user: login.user.to_owned(), password: login.password.to_owned() };
+    logins.find(&registry.0, &|_| {}).await == Some(stored)
+}
+
 /// Keeps a login in docker's `config.json`, or with the helper that it names.
-pub async fn store(registry: &Registry, user: &str, password: &str, file: &Path, access: &RegistryAccess) -> Result<Kept, LoginError> {
+pub async fn store(registry: &Registry, login: NewLogin<'_>, file: &Path, access: &RegistryAccess) -> Result<Kept, LoginError> {
+    let NewLogin { user, password } = login;
     let server = credentials::server(registry.name());
     let mut config = Config::read(file)?;
     let (entry, kept) = match keeper(file, registry)? {

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use rootfs_cache::pull::PullEvent;
-use rootfs_cache::source::login::{self, Forgotten, Kept, LoginError, Registry};
+use rootfs_cache::source::login::{self, Forgotten, Kept, LoginError, NewLogin, Registry};
 
 use super::progress::Progress;
 use super::{async_runtime, print};
@@ -21,11 +21,17 @@ pub fn run_login(config: &LoginConfig) -> Result<ExitCode, Failure> {
     let password = password(&config.password)?;
     let progress = Progress::new(config.talk);
     let note = |text: &str| progress.tell(PullEvent::Note(text));
-    let kept = async_runtime()?.block_on(async {
-        login::check(&registry, &config.user, &password, &config.access, &note).await?;
-        login::store(&registry, &config.user, &password, file, &config.access).await
+    let new = NewLogin { user: &config.user, password: &password };
+    let done = async_runtime()?.block_on(async {
+        login::check(&registry, new, &config.access, &note).await?;
+        let kept = login::store(&registry, new, file, &config.access).await?;
+        Ok((kept, login::is_used(&registry, new, &config.access).await))
     });
-    match kept.map_err(failed)? {
+    let (kept, is_used) = done.map_err(failed)?;
+    if !is_used {
+        note(&format!("another login for {} comes first: one that podman or `REGISTRY_AUTH_FILE` keeps", registry.name()));
+    }
+    match kept {
         Kept::InFile => note(&format!("the password is kept unencrypted in `{}`; a credential helper keeps it safer", file.display())),
         Kept::ByHelper(_) => {}
     }

@@ -115,6 +115,50 @@ async fn token_for_a_stored_login() {
 }
 
 #[tokio::test]
+async fn an_identity_token_is_exchanged() {
+    let registry = FakeRegistry::start(|asked, registry| {
+        if asked.path.starts_with("/token") {
+            let is_exchange = asked.method == "POST" && asked.path == "/token" && asked.authorization.is_none();
+            return Some(if is_exchange { Answer::ok(r#"{"access_token": "exchanged"}"#) } else { Answer::error(401, "UNAUTHORIZED") });
+        }
+        (asked.authorization.as_deref() != Some("Bearer exchanged")).then(|| challenge(registry, 401))
+    })
+    .await;
+    let digest = put_image(&registry);
+    let (directory, access) = stored_login(&registry, "u:p");
+    let auths = json!({registry.host(): {"auth": STANDARD.encode("00000000-0000-0000-0000-000000000000:"), "identitytoken": "it&self"}});
+    fs::write(directory.path().join("config.json"), json!({"auths": auths}).to_string()).unwrap();
+    assert_eq!(pull(&registry, &access, &|note| panic!("{note}")).await.unwrap(), digest);
+    let bodies = registry.bodies("/token");
+    let wanted = "grant_type=refresh_token&service=test&scope=repository%3Aa%2Fb%3Apull&client_id=undocked&refresh_token=it%26self";
+    assert_eq!(bodies, [wanted]);
+}
+
+/// Silence in the middle of a layer is a break as any other.
+#[tokio::test]
+async fn a_registry_that_falls_silent_is_asked_for_the_rest() {
+    let registry = FakeRegistry::start(|asked, registry| {
+        let is_layer = asked.path.ends_with(&Digest::of(LAYER).to_string());
+        let usual = || registry.usual(&asked.path);
+        match asked.before {
+            0 if is_layer => Some(Answer { cut: Some(5), stalls: true, ..usual() }),
+            1 if is_layer => {
+                let range = format!("bytes 5-{}/{}", LAYER.len() - 1, LAYER.len());
+                Some(Answer { status: 206, body: LAYER[5..].to_vec(), ..usual() }.with("content-range", range))
+            }
+            _ => None,
+        }
+    })
+    .await;
+    let digest = put_image(&registry);
+    let mut access = RegistryAccess::default();
+    access.patience.silence = std::time::Duration::from_millis(300);
+    assert_eq!(pull(&registry, &access, &|note| panic!("{note}")).await.unwrap(), digest);
+    let asked = registry.asked(&Digest::of(LAYER).to_string());
+    assert_eq!(asked.iter().map(|asked| asked.range.as_deref()).collect::<Vec<_>>(), [None, Some("bytes=5-")]);
+}
+
+#[tokio::test]
 async fn password_without_token() {
     let registry = FakeRegistry::start(|asked, _| {
         let refused = || Answer::error(401, "UNAUTHORIZED").with("www-authenticate", r#"Basic realm="test""#);
