@@ -328,8 +328,12 @@ fn a_flipped_bit_anywhere_is_refused() {
 
 /// `undocked trust inspect` with a home of its own.
 fn inspect(fixture: &Fixture, notary: &Notary, arguments: &[&str]) -> Run {
+    inspect_by(fixture.undocked(&["trust", "inspect"]), notary, arguments)
+}
+
+fn inspect_by(run: Run, notary: &Notary, arguments: &[&str]) -> Run {
     let authority = notary.authority().display().to_string();
-    fixture.undocked(&["trust", "inspect"]).args(["--ca", &authority, "--trust-server", &notary.url()]).args(arguments)
+    run.args(["--ca", &authority, "--trust-server", &notary.url()]).args(arguments)
 }
 
 #[test]
@@ -348,6 +352,8 @@ fn inspect_prints_what_dockers_client_does() {
         let ours = inspect(&fixture, &notary, arguments).finish();
         assert_eq!(ours.out(), String::from_utf8_lossy(&docker.stdout), "{arguments:?}: {}", ours.err());
         assert_eq!(Some(ours.code()), docker.status.code(), "{arguments:?}");
+        let named = inspect_by(fixture.docker(&["trust", "inspect"]), &notary, arguments).finish();
+        assert_eq!((named.out(), named.code()), (ours.out(), ours.code()), "{arguments:?}: {}", named.err());
     };
     let [first, ninth, tenth, none] = ["provided", "v9", "v10", "none"].map(|tag| format!("{REPOSITORY}:{tag}"));
     compare(&["--pretty", REPOSITORY]);

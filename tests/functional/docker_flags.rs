@@ -286,6 +286,19 @@ fn attached_again() {
 }
 
 #[test]
+fn typed_into_it() {
+    let Some(fixture) = Fixture::new() else { return };
+    // Its input stays open when who typed goes.
+    start(&fixture, &["--interactive"], "note-line text ; print-notes");
+    let unheard = fixture.docker(&["attach", "--no-stdin", "it"]).stdin("unheard\n").start();
+    let heard = fixture.docker(&["attach", "it"]).stdin("typed\n").start().finish().expect_code(0);
+    unheard.finish().expect_code(0);
+    assert_eq!(heard.code(), 0);
+    assert_eq!(out(&fixture, &["logs", "it"]), "{\"text\":\"typed\"}\n");
+    out(&fixture, &["rm", "it"]);
+}
+
+#[test]
 fn images_with_their_flags() {
     let Some(fixture) = Fixture::new() else { return };
     let image = fixture.image("provided");
@@ -370,6 +383,7 @@ const OBSERVED: &[(&str, &str, &str)] = &[
     ("ps", "all filter format last latest no-trunc quiet", "lists_of_runs"),
     ("logs", "follow since tail timestamps until", "attached_again"),
     ("attach", "sig-proxy", "attached_again"),
+    ("attach", "no-stdin", "typed_into_it"),
     ("stop", "signal timeout time", "run_names_and_ends"),
     ("restart", "signal timeout time", "run_names_and_ends"),
     ("kill", "signal", "run_names_and_ends"),

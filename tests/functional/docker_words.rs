@@ -3,6 +3,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use tests::image::Image;
+use tests::real_registry::RealRegistry;
 use tests::run::Run;
 use tests::{Fixture, place};
 
@@ -114,4 +116,28 @@ fn the_page_lists_every_option() {
     });
     let missing: Vec<_> = options.filter(|option| !page.contains(&format!("`--{option}`"))).collect();
     assert!(missing.is_empty(), "docs/docker.md lacks {missing:?}");
+}
+
+/// Verbs that are those of our own command line.
+#[test]
+fn login_push_and_logout() {
+    let fixture = Fixture::without_sandbox();
+    fixture.layout().add("made", &Image::provided());
+    let Some(open) = RealRegistry::start() else { return };
+    let registry = open.with_tokens();
+    let name = format!("{}/my/made:1", registry.address());
+    let out = |line: &[&str]| fixture.docker(line).finish().expect_code(0).out();
+    out(&["pull", "-q", &fixture.image("made")]);
+    out(&["tag", &fixture.image("made"), &name]);
+    let push = || fixture.docker(&["push", &name]).finish();
+    assert_ne!(push().code(), 0);
+    let login = ["login", "--username", "test", "--password-stdin", registry.address()];
+    let said = fixture.docker(&login).stdin("secret").finish().expect_code(0);
+    assert!(said.out().contains("Login Succeeded") || said.err().contains("Login Succeeded"), "{} {}", said.out(), said.err());
+    push().expect_code(0);
+    out(&["image", "push", "--quiet", &name]);
+    out(&["rmi", &name]);
+    out(&["pull", "-q", &name]);
+    out(&["logout", registry.address()]);
+    assert_ne!(fixture.docker(&["pull", "-q", &format!("{}/my/other:1", registry.address())]).finish().code(), 0);
 }

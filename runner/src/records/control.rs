@@ -33,6 +33,8 @@ pub enum Order {
     Resume,
     /// One more command, with the descriptors sent along as its standard streams.
     Exec(ExecOrder),
+    /// What the descriptor sent along gives is typed into it.
+    Input,
     /// Another size of its terminal: rows and columns.
     Resize(u16, u16),
     /// What runs inside, as the host sees it.

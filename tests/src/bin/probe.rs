@@ -345,6 +345,11 @@ impl Probe {
                 self.notes
                     .text(name, &read.map_or_else(|error| system::errno_name(&error), |_| String::from_utf8_lossy(&bytes).into_owned()));
             }
+            ("note-line", _) => {
+                let mut line = String::new();
+                let read = io::stdin().read_line(&mut line);
+                self.notes.text(name, &read.map_or_else(|error| system::errno_name(&error), |_| line.trim_end().to_owned()));
+            }
             ("read", [path]) => self.notes.set(name, &read_text(path)),
             ("list", [path]) => self.notes.set(name, &list(path)),
             ("links", [path]) => self.notes.set(name, &links(path)),

@@ -21,7 +21,10 @@ pub(super) fn command(verb: &Verb, given: &Given, own: &OwnEnvironment, place: &
         "start" => start(given),
         "ps" => ps(verb, given)?,
         "logs" => logs(verb, given)?,
-        "attach" => DockerCommand::Attach { run: first(), pass_signals: given.last("sig-proxy").is_none_or(|value| value == "true") },
+        "attach" => {
+            let pass_signals = given.last("sig-proxy").is_none_or(|value| value == "true");
+            DockerCommand::Attach { run: first(), pass_signals, input: !given.is_on("no-stdin") }
+        }
         "stop" => DockerCommand::Stop(stopped(verb, given)?),
         "restart" => DockerCommand::Restart(stopped(verb, given)?),
         "kill" => {

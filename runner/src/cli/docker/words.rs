@@ -96,7 +96,7 @@ pub(super) const VERBS: &[Verb] = &[
             flag("until", None, Value),
         ],
     ),
-    verb("attach", "[OPTIONS] CONTAINER", (1, Some(1)), &[ignored("no-stdin", None, Nothing), flag("sig-proxy", None, Nothing)]),
+    verb("attach", "[OPTIONS] CONTAINER", (1, Some(1)), &[flag("no-stdin", None, Nothing), flag("sig-proxy", None, Nothing)]),
     verb("stop", "[OPTIONS] CONTAINER [CONTAINER...]", (1, None), STOPPED),
     verb("restart", "[OPTIONS] CONTAINER [CONTAINER...]", (1, None), STOPPED),
     verb("kill", "[OPTIONS] CONTAINER [CONTAINER...]", (1, None), &[flag("signal", Some('s'), Value)]),

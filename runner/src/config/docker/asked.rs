@@ -60,6 +60,8 @@ pub enum DockerCommand {
         run: String,
         /// Whether signals are passed on.
         pass_signals: bool,
+        /// Whether our input is.
+        input: bool,
     },
     /// `stop`.
     Stop(Stopped),

@@ -34,15 +34,25 @@ pub(super) struct Capture {
     /// Our end of the run's terminal.
     master: Option<Arc<OwnedFd>>,
     /// The end of the pipe that is the run's standard input while nobody writes to it.
-    _input: Option<OwnedFd>,
+    input: Option<OwnedFd>,
     raw: Option<Raw>,
+    /// Whether the run reads its terminal.
+    reads: bool,
+}
+
+/// Whether the run learns of the end of what is handed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtEnd {
+    Told,
+    /// Others may attach.
+    Untold,
 }
 
 impl Capture {
     /// Exchanges the streams; `attached` are those of ours that go on being used.
     pub(super) fn start(wanted: Wanted, attached: &Attached, log: &LogWriter) -> io::Result<Self> {
         let own = [dup(io::stdin())?, dup(io::stdout())?, dup(io::stderr())?];
-        let mut capture = Self { own: None, pumps: Vec::new(), master: None, _input: None, raw: None };
+        let mut capture = Self { own: None, pumps: Vec::new(), master: None, input: None, raw: None, reads: wanted.interactive };
         let begun = if wanted.tty { capture.terminal(wanted, attached, log, &own) } else { capture.pipes(wanted, attached, log, &own) };
         capture.own = Some(own);
         begun.map(|()| capture)
@@ -66,12 +76,12 @@ impl Capture {
             (true, true) if !terminal::is_one(stdin) => Ok(()),
             (true, true) => {
                 let (read, write) = io::pipe()?;
-                feed(stdin.try_clone()?, OwnedFd::from(write));
+                feed(stdin.try_clone()?, OwnedFd::from(write), AtEnd::Told);
                 Ok(rustix::stdio::dup2_stdin(&read)?)
             }
             (true, false) => {
                 let (read, write) = io::pipe()?;
-                self._input = Some(write.into());
+                self.input = Some(write.into());
                 Ok(rustix::stdio::dup2_stdin(&read)?)
             }
             (false, _) => Ok(rustix::stdio::dup2_stdin(&File::open("/dev/null")?)?),
@@ -89,12 +99,20 @@ impl Capture {
             if terminal::is_one(stdin) {
                 self.raw = Some(Raw::of(stdin)?);
             }
-            feed(stdin.try_clone()?, master.try_clone()?);
+            feed(stdin.try_clone()?, master.try_clone()?, AtEnd::Told);
         }
         self.master = Some(master);
         rustix::stdio::dup2_stdin(&slave)?;
         rustix::stdio::dup2_stdout(&slave)?;
         Ok(rustix::stdio::dup2_stderr(&slave)?)
+    }
+
+    /// Hands on what somebody who has attached types. Whether there is anything that it could go to.
+    pub(super) fn type_from(&self, from: OwnedFd) -> io::Result<bool> {
+        let to = self.input.as_ref().or(self.master.as_deref().filter(|_| self.reads));
+        let Some(to) = to else { return Ok(false) };
+        feed(from, to.try_clone()?, AtEnd::Untold);
+        Ok(true)
     }
 
     /// Makes the run's terminal as large as ours.
@@ -160,7 +178,7 @@ fn pump(mut from: File, name: &str, mut own: Option<File>, log: &LogWriter) {
 }
 
 /// Hands our input on as long as there is some. Nobody waits for it: it ends with this process.
-fn feed(from: OwnedFd, to: OwnedFd) {
+fn feed(from: OwnedFd, to: OwnedFd, at_end: AtEnd) {
     thread::spawn(move || {
         let (mut from, mut to) = (File::from(from), File::from(to));
         let is_terminal = terminal::is_one(&to);
@@ -175,7 +193,7 @@ fn feed(from: OwnedFd, to: OwnedFd) {
                 }
             }
         }
-        if is_terminal {
+        if is_terminal && at_end == AtEnd::Told {
             // End of input, as one types it.
             let _ = to.write_all(&[4]);
         }

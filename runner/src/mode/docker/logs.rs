@@ -1,12 +1,14 @@
 //! `logs` and `attach`: what a run wrote, and what it writes.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 
+use super::terminal::{self, Raw};
 use super::{ends, find, of_daemon};
 use crate::config::docker::{Lines, LogsAsked, Place};
 use crate::exit_code::{ExitCode, Failure};
@@ -60,13 +62,15 @@ fn follow(run: &Run, mut reader: LogReader, mut take: impl FnMut(&LogLine) -> Re
 }
 
 /// `docker attach`: its output from now on; our signals are its own. The exit code is its.
-pub(super) fn attach(name: &str, pass_signals: bool, place: &Place) -> Result<ExitCode, Failure> {
+pub(super) fn attach(name: &str, pass_signals: bool, input: bool, place: &Place) -> Result<ExitCode, Failure> {
     let run = find(name, place)?;
     if !run.is_held().map_err(of_daemon)? {
         let error = "cannot attach to a stopped container, start it first";
         return Err(Failure::could_not_run(error).with_code(ExitCode::FUNCTION_FAILED));
     }
     let reader = LogReader::at_end(run.folder());
+    // Until it has ended, or we do.
+    let _typing = if input && run.record.spec.interactive { Some(type_into(&run)?) } else { None };
     let signalled = run.clone();
     if pass_signals {
         let (ready, listens) = mpsc::channel();
@@ -76,6 +80,18 @@ pub(super) fn attach(name: &str, pass_signals: bool, place: &Place) -> Result<Ex
     }
     follow(&run, reader, |line| write(line, false))?;
     Ok(ExitCode::from_status(run.state().map_or(0, |state| state.exit_code).into()))
+}
+
+/// Hands our input to it, through a pipe that ends with us. What is given back ends the terminal's raw mode.
+fn type_into(run: &Run) -> Result<Option<Raw>, Failure> {
+    let (read, mut write) = std::io::pipe().map_err(Failure::could_not_run)?;
+    let mut connection = ends::reach(run)?;
+    connection.order(&Order::Input, &[read.as_fd()]).map_err(Failure::could_not_run)?;
+    connection.answer().map_err(Failure::could_not_run)?;
+    let is_raw = run.record.spec.tty && terminal::is_one(std::io::stdin());
+    let raw = if is_raw { Some(Raw::of(std::io::stdin()).map_err(Failure::could_not_run)?) } else { None };
+    thread::spawn(move || std::io::copy(&mut std::io::stdin(), &mut write));
+    Ok(raw)
 }
 
 fn pass_on(run: &Run, ready: &mpsc::Sender<()>) {

@@ -41,7 +41,7 @@ pub fn run(command: &DockerCommand, place: &Place) -> Result<ExitCode, Failure> 
         DockerCommand::Supervise { id } => start::supervise(id, place),
         DockerCommand::Ps(asked) => list::run(asked, place),
         DockerCommand::Logs(asked) => logs::run(asked, place),
-        DockerCommand::Attach { run, pass_signals } => logs::attach(run, *pass_signals, place),
+        DockerCommand::Attach { run, pass_signals, input } => logs::attach(run, *pass_signals, *input, place),
         DockerCommand::Stop(asked) => ends::stop(asked, place),
         DockerCommand::Restart(asked) => ends::restart(asked, place),
         DockerCommand::Kill(asked) => ends::kill(asked, place),

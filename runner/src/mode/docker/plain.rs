@@ -173,6 +173,10 @@ impl Running {
                 }
                 Ok(())
             }
+            Order::Input => match (capture, asked.descriptors.pop()) {
+                (Some(capture), Some(from)) => capture.type_from(from).map(drop),
+                _ => Ok(()),
+            },
             Order::Exec(wanted) => {
                 let (wanted, descriptors) = (wanted.clone(), std::mem::take(&mut asked.descriptors));
                 return self.exec(asked, &wanted, descriptors);

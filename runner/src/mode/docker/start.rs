@@ -160,7 +160,9 @@ pub(super) fn start(names: &[String], attached: Option<&Attached>, place: &Place
         return Err(Failure::could_not_run("you cannot start and attach multiple containers at once").with_code(ExitCode::FUNCTION_FAILED));
     };
     let run = find(name, place)?;
-    let Some(held) = run.hold().map_err(of_daemon)? else { return super::logs::attach(name, attached.pass_signals, place) };
+    let Some(held) = run.hold().map_err(of_daemon)? else {
+        return super::logs::attach(name, attached.pass_signals, attached.has(Stream::Stdin), place);
+    };
     let run_interactive = run.record.spec.interactive;
     let mut attached = attached.clone();
     if !run_interactive {

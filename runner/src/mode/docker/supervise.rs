@@ -293,7 +293,7 @@ fn obey(orders: &mut UnboundedReceiver<Asked>, mut ends: tokio::sync::oneshot::R
                     asked.answer(&Answer::Processes(Vec::new()));
                     continue;
                 }
-                Order::StayEnded | Order::Resize(..) => {}
+                Order::StayEnded | Order::Resize(..) | Order::Input => {}
             }
             asked.answer(&Answer::Done);
         }
