@@ -20,7 +20,7 @@ mod relay;
 mod system;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead as _, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio, exit};
@@ -339,17 +339,8 @@ impl Probe {
             }
             ("note-now", _) => self.notes.set(name, &now_ms().to_string()),
             ("note-pid", _) => self.notes.set(name, &std::process::id().to_string()),
-            ("note-stdin", _) => {
-                let mut bytes = Vec::new();
-                let read = io::stdin().read_to_end(&mut bytes);
-                self.notes
-                    .text(name, &read.map_or_else(|error| system::errno_name(&error), |_| String::from_utf8_lossy(&bytes).into_owned()));
-            }
-            ("note-line", _) => {
-                let mut line = String::new();
-                let read = io::stdin().read_line(&mut line);
-                self.notes.text(name, &read.map_or_else(|error| system::errno_name(&error), |_| line.trim_end().to_owned()));
-            }
+            ("note-stdin", _) => self.notes.text(name, &read_stdin(|stdin, text| stdin.read_to_string(text))),
+            ("note-line", _) => self.notes.text(name, &read_stdin(|stdin, text| stdin.read_line(text))),
             ("read", [path]) => self.notes.set(name, &read_text(path)),
             ("list", [path]) => self.notes.set(name, &list(path)),
             ("links", [path]) => self.notes.set(name, &links(path)),
@@ -415,6 +406,14 @@ fn sized_json(size: usize) -> Vec<u8> {
 
 fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn read_stdin(read: impl FnOnce(&mut io::StdinLock<'_>, &mut String) -> io::Result<usize>) -> String {
+    let mut text = String::new();
+    match read(&mut io::stdin().lock(), &mut text) {
+        Ok(_) => text.trim_end().to_owned(),
+        Err(error) => system::errno_name(&error),
+    }
 }
 
 fn read_text(path: &str) -> String {
