@@ -76,7 +76,7 @@ def make(lay, tools):
 
     hides = [("wh", "var/lang/LICENSE"), ("wh", "var/runtime/node_modules/.package-lock.json"), ("opq", "var/lang/lib/node_modules/npm/docs")]
     # Answers the first event by the means of the base alone, so that its first run shows what the image costs and not an SDK.
-    entry = [("file", "lambda-entrypoint.sh", b"#!/bin/sh\nexec /var/runtime/bootstrap\n", 0o755),
+    entry = [("file", "lambda-entrypoint.sh", b"#!/bin/bash\nexec /var/runtime/bootstrap\n", 0o755),
              ("file", "var/runtime/bootstrap", ANSWER_ONCE, 0o755)]
     layers = [lay.layer("large base 2 " + tools.FORMAT, base), lay.layer("large everything 2 " + tools.FORMAT, everything),
               lay.layer("large hides 1", hides), lay.layer("large entry 1", entry)]
