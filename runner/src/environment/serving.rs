@@ -76,7 +76,6 @@ fn refuse(order: Order, broken: Option<&Broken>) {
 
 async fn serve(setup: Setup, orders: &mut mpsc::Receiver<Order>) -> Result<(), Broken> {
     let Setup { launcher, blueprint, function, connections, mut report, between, runtime_version } = setup;
-    report.hold();
     let (start, calls) = start(&launcher, blueprint, connections, Keeping::Staying { between }).map_err(broken)?;
     let mut environment = Environment::new(start, function, &mut report).with_runtime_version(runtime_version);
     // An invocation that is on its way is begun with: its Init phase and its own tell of one failure, not of two.

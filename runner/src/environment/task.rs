@@ -29,10 +29,6 @@ const MEMORY_TICK: Duration = Duration::from_millis(100);
 /// Calls of the runtime come in quick succession: no two looks at its memory are closer.
 const MEMORY_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long what is logged may wait to be written. A reader of the log that wakes up is in everybody's way: those who were answered, and their next
-/// calls, come first.
-const LOG_PAUSE: Duration = Duration::from_millis(1);
-
 /// All that a start of the runtime needs.
 pub(super) struct Start {
     pub(super) launcher: Launcher,
@@ -81,8 +77,6 @@ pub(super) struct Environment<'a> {
     /// Set by the last REPORT, for the end of its phase.
     reported: Option<(ReportFigures, ReportStatus)>,
     memory_seen: Option<Instant>,
-    /// When what was logged is to be written.
-    write_at: Option<Instant>,
     shut_down: Option<oneshot::Sender<()>>,
     /// Answers to the runtime that can wait.
     late: Vec<(Ticket, Answer)>,
@@ -104,8 +98,6 @@ enum Wake {
     Stir(Stir),
     Order(Order),
     Abandoned,
-    /// The log is to be written.
-    Write,
     /// Whoever was to be told of the end was.
     Told,
 }
@@ -121,7 +113,6 @@ impl<'a> Environment<'a> {
             keeping,
             reported: None,
             memory_seen: None,
-            write_at: None,
             shut_down: None,
             late: Vec::new(),
             farewell: false,
@@ -162,7 +153,7 @@ impl<'a> Environment<'a> {
             if orders.is_none() && self.hand.is_empty() && !self.say_farewell().await? {
                 break;
             }
-            let (alarm, is_busy, write_at) = (self.lifecycle.alarm(), !self.hand.is_empty(), self.write_log());
+            let (alarm, is_busy) = (self.lifecycle.alarm(), !self.hand.is_empty());
             // In order of importance: neither a flood of output nor one of calls may hide the deadline.
             let wake = tokio::select! {
                 biased;
@@ -174,7 +165,6 @@ impl<'a> Environment<'a> {
                 Some(call) = calls.recv() => Wake::Call(call),
                 order = next(&mut orders) => order.map_or(Wake::Abandoned, Wake::Order),
                 stir = self.house.stirs() => Wake::Stir(stir),
-                () = reached(write_at) => Wake::Write,
                 () = told(&mut self.telling) => Wake::Told,
             };
             match wake {
@@ -194,7 +184,7 @@ impl<'a> Environment<'a> {
                 self.telling = None;
                 Ok(())
             }
-            Wake::Stop(_) | Wake::Abandoned | Wake::Write | Wake::Stir(Stir::Room) => Ok(()),
+            Wake::Stop(_) | Wake::Abandoned | Wake::Stir(Stir::Room) => Ok(()),
             Wake::Order(order) => self.take(order).await,
             Wake::Alarm => self.apply([Input::Alarm]),
             Wake::MemoryTick => self.sample_memory(),
@@ -336,21 +326,6 @@ impl<'a> Environment<'a> {
             let _ = ticket.send(answer);
         }
         Ok(())
-    }
-
-    /// Writes what was logged, if it is time; else when it will be.
-    fn write_log(&mut self) -> Option<Instant> {
-        let now = Instant::now();
-        match (self.house.report.is_holding(), self.write_at) {
-            (false, _) => self.write_at = None,
-            (true, None) => self.write_at = Some(now + LOG_PAUSE),
-            (true, Some(at)) if at > now => {}
-            (true, Some(_)) => {
-                self.house.report.release();
-                self.write_at = None;
-            }
-        }
-        self.write_at
     }
 
     /// After the only invocation: extensions have their shutdown phase. Whether there is one.

@@ -13,7 +13,6 @@ mod tail;
 mod text;
 
 use std::io::Write;
-use std::iter;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -227,26 +226,6 @@ impl Report {
             Color::Green => self.note(&format!("\x1b[32m{line}\x1b[0m")),
             Color::Plain => self.note(line),
         }
-    }
-
-    /// Has what is written from now on wait until it is [released](Self::release): whoever reads the log is woken once for all of it, and after those who
-    /// wait for an answer.
-    pub fn hold(&mut self) {
-        self.sinks().for_each(Sink::hold);
-    }
-
-    /// Whether anything waits to be released.
-    pub fn is_holding(&self) -> bool {
-        self.sink.is_holding() || self.stdout.as_ref().is_some_and(Sink::is_holding)
-    }
-
-    /// Writes what was held.
-    pub fn release(&mut self) {
-        self.sinks().for_each(Sink::release);
-    }
-
-    fn sinks(&mut self) -> impl Iterator<Item = &mut Sink> {
-        iter::once(&mut self.sink).chain(&mut self.stdout)
     }
 
     /// Whether more output can be taken without piling it up.

@@ -17,8 +17,6 @@ use tokio::sync::watch;
 
 /// Above so many unwritten bytes the function's output stays in its pipes.
 const ROOM_BYTES: u64 = 256 * 1024;
-/// So much may be kept back for now.
-const HELD_BYTES: usize = 16 * 1024;
 /// At most so many bytes per write, so that progress can be told from a standstill.
 const WRITE_BYTES: usize = 16 * 1024;
 /// How long the reader may take nothing before we go on without it.
@@ -31,8 +29,6 @@ pub(super) struct Sink {
     pushed: Arc<AtomicU64>,
     /// Where they go, for what can be written at once without waiting for anybody.
     direct: Option<Direct>,
-    /// What is kept back for now, if anything is to be.
-    held: Option<Vec<u8>>,
 }
 
 /// A standard stream of ours.
@@ -69,7 +65,7 @@ enum Writer {
 
 impl Sink {
     pub(super) fn new(writer: Box<dyn Write + Send>) -> Self {
-        Self { writer: Writer::Waiting(Some(writer)), pushed: Arc::default(), direct: None, held: None }
+        Self { writer: Writer::Waiting(Some(writer)), pushed: Arc::default(), direct: None }
     }
 
     /// To a standard stream of ours.
@@ -88,39 +84,11 @@ impl Sink {
             Writer::Waiting(_) => Writer::Waiting(None),
             Writer::Running { queue, written } => Writer::Running { queue: queue.clone(), written: written.clone() },
         };
-        Self { writer, pushed: Arc::clone(&self.pushed), direct: self.direct, held: None }
-    }
-
-    /// From now on keeps back what is pushed, until it is [released](Self::release).
-    pub(super) fn hold(&mut self) {
-        self.held.get_or_insert_default();
-    }
-
-    /// Whether anything is kept back.
-    pub(super) fn is_holding(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| !held.is_empty())
-    }
-
-    /// Queues what was kept back.
-    pub(super) fn release(&mut self) {
-        if let Some(held) = self.held.as_mut().filter(|held| !held.is_empty()) {
-            let bytes = std::mem::take(held);
-            self.send(bytes.into());
-        }
+        Self { writer, pushed: Arc::clone(&self.pushed), direct: self.direct }
     }
 
     /// Queues bytes; never blocks.
-    pub(super) fn push(&mut self, bytes: Bytes) {
-        match &mut self.held {
-            Some(held) => held.extend_from_slice(&bytes),
-            None => return self.send(bytes),
-        }
-        if self.held.as_ref().is_some_and(|held| held.len() >= HELD_BYTES) {
-            self.release();
-        }
-    }
-
-    fn send(&mut self, mut bytes: Bytes) {
+    pub(super) fn push(&mut self, mut bytes: Bytes) {
         // A thread that has to be woken for each line costs more than the line.
         if let Some(direct) = self.direct.filter(|_| self.unwritten() == 0) {
             let written = direct.write(&bytes);
@@ -169,7 +137,6 @@ impl Sink {
 
     /// Waits until all is written, or nothing was for [`STALL`].
     pub(super) async fn flush(&mut self) {
-        self.release();
         let pushed = self.pushed();
         let Writer::Running { written, .. } = &mut self.writer else {
             return;
