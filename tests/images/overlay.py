@@ -62,7 +62,8 @@ def attribute():
 def unpack(data, folder):
     """A layer as overlayfs has it, folders' modes last."""
     modes = []
-    for member in tarfile.open(fileobj=io.BytesIO(data)):
+    layer = tarfile.open(fileobj=io.BytesIO(data))
+    for member in layer:
         path = os.path.join(folder, member.name)
         parent, name = os.path.split(path)
         os.makedirs(parent, exist_ok=True)
@@ -79,7 +80,7 @@ def unpack(data, folder):
             os.link(os.path.join(folder, member.linkname), path, follow_symlinks=False)
         elif member.isreg():
             with open(path, "wb") as file:
-                file.write(tarfile.open(fileobj=io.BytesIO(data)).extractfile(member.name).read())
+                file.write(layer.extractfile(member).read())
             os.chmod(path, member.mode)
             os.utime(path, (member.mtime, member.mtime))
         else:

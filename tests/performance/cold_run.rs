@@ -13,34 +13,23 @@ use std::time::{Duration, Instant};
 
 use tests::bench::{Variant, compare, verdict};
 use tests::docker::Docker;
-use tests::image::Layout;
-use tests::real_registry::{self, RealRegistry};
 use tests::{place, skip};
 
 #[path = "pull/disk.rs"]
 mod disk;
+#[path = "pull/large.rs"]
+mod large;
 
 use disk::Disk;
+use large::{IMAGE, Served};
 
-const IMAGE: &str = "test/large:latest";
 const ROUNDS: usize = 3;
 /// Who owns nothing, on every machine.
 const NOBODY: u32 = 65534;
 
 fn main() {
-    if Layout::at(&place::images_layout()).find(IMAGE).is_none() {
-        println!("no figures: the image {IMAGE} is not built (tests/images/mkimages.py build large)");
-        return;
-    }
-    if !real_registry::is_installed() {
-        return;
-    }
-    let store = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).expect("a folder for the registry");
-    let registry = RealRegistry::start_in(store.path());
-    let script = place::project().join("tests/images/mkimages.py");
-    let pushed = Command::new("python3").arg(script).args(["push", registry.address(), "large"]).stdout(Stdio::null()).status();
-    assert!(pushed.is_ok_and(|status| status.success()), "the image is pushed");
-    compare_all(&format!("{}/{IMAGE}", registry.address()), &Disk::new());
+    let Some(served) = Served::start() else { return };
+    compare_all(&served.reference(), &Disk::new());
 }
 
 fn compare_all(reference: &str, disk: &Disk) {

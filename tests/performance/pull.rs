@@ -11,21 +11,21 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use tests::bench::verdict;
-use tests::image::Layout;
-use tests::real_registry::{self, RealRegistry};
-use tests::{place, skip};
+use tests::skip;
 
 #[path = "pull/disk.rs"]
 mod disk;
+#[path = "pull/large.rs"]
+mod large;
 #[path = "pull/peers.rs"]
 mod peers;
 #[path = "pull/usage.rs"]
 mod usage;
 
 use disk::Disk;
+use large::{IMAGE, Served};
 use peers::{Peer, Pulled};
 
-const IMAGE: &str = "test/large:latest";
 const ROUNDS: usize = 5;
 
 /// What one variant has shown, round by round.
@@ -38,24 +38,10 @@ struct Measured {
 }
 
 fn main() {
-    if Layout::at(&place::images_layout()).find(IMAGE).is_none() {
-        println!("no figures: the image {IMAGE} is not built (tests/images/mkimages.py build large)");
-        return;
-    }
-    if !real_registry::is_installed() {
-        return;
-    }
     let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
-    let store = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "/tmp" }).expect("a folder for the registry");
-    let registry = RealRegistry::start_in(store.path());
-    let pushed = Command::new("python3")
-        .arg(place::project().join("tests/images/mkimages.py"))
-        .args(["push", registry.address(), "large"])
-        .stdout(Stdio::null())
-        .status();
-    assert!(pushed.is_ok_and(|status| status.success()), "the image is pushed");
+    let Some(served) = Served::start() else { return };
     let disk = Disk::new();
-    let reference = format!("{}/{IMAGE}", registry.address());
+    let reference = served.reference();
     let peers = peers::all(&reference, &disk, &chosen);
     let measured = measure(peers, &disk);
     print(&measured, &disk);

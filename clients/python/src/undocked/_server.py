@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import os
 import re
+import select
 import subprocess
 import threading
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ _LISTENING = re.compile(rb"undocked: the Invoke API is on http://([\d.]+):(\d+)\
 _END = 10.0
 #: Seconds that the log of an invocation has to come.
 _LOG_COMES = 2.0
+#: Bytes that a pipe holds: what one read leaves in it was written after that.
+_PIPE = 65536
 
 
 class FunctionError(Exception):
@@ -70,10 +74,13 @@ class Server:
     def __init__(self, program: str, arguments: list[str]):
         command = [program, "serve", "--listen", "127.0.0.1:0", "--until-stdin-ends", "--queue", *arguments]
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         except OSError as error:
             raise UndockedError(f"cannot start `{program}`: {error.strerror}") from error
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
         self._log: list[bytes] = []
+        self._unfinished = b""
         self._changed = threading.Condition()
         self._address: tuple[str, int] | None = None
         self._ended = False
@@ -86,18 +93,34 @@ class Server:
             raise UndockedError(f"undocked ended with exit code {code}:\n{self.log()}", code)
 
     def _read(self) -> None:
-        # What the function writes to its standard output comes on ours, all else on standard error: here they are one log.
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            found = _LISTENING.match(line) if self._address is None else None
+        comes = select.poll()
+        comes.register(self._process.stdout, select.POLLIN)
+        while not self._ended:
+            comes.poll()
             with self._changed:
-                self._log.append(line)
-                if found:
-                    self._address = (found[1].decode(), int(found[2]))
-                self._changed.notify_all()
-        with self._changed:
+                self._take()
+
+    def _take(self) -> None:
+        """Takes what was logged until now, without waiting for more. The caller holds the lock."""
+        # What the function writes to its standard output comes on ours, all else on standard error: here they are one log.
+        if self._ended:
+            return
+        assert self._process.stdout is not None
+        read = self._process.stdout.read(_PIPE)
+        if read is None:
+            return
+        *lines, self._unfinished = (self._unfinished + read).split(b"\n")
+        lines = [line + b"\n" for line in lines]
+        if not read:
             self._ended = True
-            self._changed.notify_all()
+            lines.append(self._unfinished)
+        for line in lines:
+            found = _LISTENING.match(line) if self._address is None else None
+            if found:
+                self._address = (found[1].decode(), int(found[2]))
+        self._log += lines
+        self._changed.notify_all()
 
     @property
     def endpoint(self) -> str:
@@ -106,13 +129,15 @@ class Server:
         return "http://%s:%d" % self._address
 
     def log(self, since: int = 0) -> str:
-        """What the function and the platform logged, from line number ``since`` on."""
+        """What the function and the platform logged until now, from line number ``since`` on. What an invocation logged is there with its answer."""
         with self._changed:
+            self._take()
             return b"".join(self._log[since:]).decode(errors="replace")
 
     def log_lines(self) -> int:
         """How many lines were logged so far."""
         with self._changed:
+            self._take()
             return len(self._log)
 
     def client(self, **settings: Any) -> Any:
@@ -174,8 +199,10 @@ class Server:
             self._process.kill()
             self._process.wait()
         self._reader.join(_END)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        with self._changed:
+            self._ended = True
+            assert self._process.stdout is not None
+            self._process.stdout.close()
 
     def __enter__(self) -> "Server":
         return self

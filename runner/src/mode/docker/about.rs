@@ -123,7 +123,8 @@ pub(super) fn list_volumes(show: &Show, filters: &Filters, place: &Place) -> Res
     listed(show, "table {{.Driver}}\t{{.Name}}", "{{.Name}}", &headings, rows)
 }
 
-fn listed(
+/// A list as `show` asks for it.
+pub(super) fn listed(
     show: &Show,
     table: &str,
     quiet: &str,

@@ -107,12 +107,13 @@ impl Capture {
         Ok(rustix::stdio::dup2_stderr(&slave)?)
     }
 
-    /// Hands on what somebody who has attached types. Whether there is anything that it could go to.
-    pub(super) fn type_from(&self, from: OwnedFd) -> io::Result<bool> {
+    /// Hands on what somebody who has attached types, if the run reads anything.
+    pub(super) fn type_from(&self, from: OwnedFd) -> io::Result<()> {
         let to = self.input.as_ref().or(self.master.as_deref().filter(|_| self.reads));
-        let Some(to) = to else { return Ok(false) };
-        feed(from, to.try_clone()?, AtEnd::Untold);
-        Ok(true)
+        if let Some(to) = to {
+            feed(from, to.try_clone()?, AtEnd::Untold);
+        }
+        Ok(())
     }
 
     /// Makes the run's terminal as large as ours.

@@ -8,7 +8,8 @@ use rootfs_cache::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{each, of_daemon, records, template};
+use super::about::listed;
+use super::{each, of_daemon, records};
 use crate::config::docker::{Filters, Place, Show};
 use crate::exit_code::{ExitCode, Failure};
 use crate::mode::print;
@@ -157,13 +158,8 @@ pub(super) fn list(show: &Show, filters: &Filters, whole: bool, place: &Place) -
         json!({ "ID": id, "Name": network.name, "Driver": network.driver, "Scope": "local", "Labels": labels.join(",") })
     };
     let headings = [("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE"), ("Labels", "LABELS")];
-    let format = match show {
-        Show::Table => "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
-        Show::Quiet => "{{.ID}}",
-        Show::Format(format) => format,
-    };
-    print(template::table(format, &headings, all(place).into_iter().filter(wanted).map(row))?.as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    let rows = all(place).into_iter().filter(wanted).map(row);
+    listed(show, "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}", "{{.ID}}", &headings, rows)
 }
 
 /// A network in docker's shape. The gateway is the address by which this machine is reached from inside.

@@ -174,7 +174,7 @@ impl Running {
                 Ok(())
             }
             Order::Input => match (capture, asked.descriptors.pop()) {
-                (Some(capture), Some(from)) => capture.type_from(from).map(drop),
+                (Some(capture), Some(from)) => capture.type_from(from),
                 _ => Ok(()),
             },
             Order::Exec(wanted) => {
