@@ -130,7 +130,7 @@ pub struct ImageSource {
     pub options: PullOptions,
     /// Who must have signed the image.
     pub required: Option<Required>,
-    /// What the images of the cache may take: after a pull, those that were not used for longest make room.
+    /// What the images of the cache may take: after a pull, a load or a build, those that were not used for longest make room.
     pub cache_max: Option<MemorySize>,
 }
 

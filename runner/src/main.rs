@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, umask};
 use runner::cli::{self, Command, env::OwnEnvironment, usage::Ended};
 use runner::exit_code::{self, Failure};
 use runner::mode;
@@ -11,6 +12,7 @@ use runner::mode;
 fn main() -> ExitCode {
     say_panics_shortly();
     fail_at_the_limit_of_file_sizes();
+    keep_our_own_permissions();
     match cli::read(std::env::args_os(), &OwnEnvironment::of_process()) {
         // Its words are docker's: what they begin with is what scripts look for.
         Ok(Command::Docker { command, place }) => {
@@ -36,6 +38,12 @@ fn fail_at_the_limit_of_file_sizes() {
     signals.add(Signal::SIGXFSZ);
     // It cannot fail for a signal that exists; if it did, things would be as they were.
     let _ = signals.thread_block();
+}
+
+/// A umask that takes permissions from the owner would lock us out of our own cache; what it takes from others stays.
+fn keep_our_own_permissions() {
+    let given = umask(Mode::empty());
+    umask(given & (Mode::S_IRWXG | Mode::S_IRWXO));
 }
 
 fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {

@@ -581,6 +581,17 @@ fn mounts_networks_and_only_what_is_needed() {
 }
 
 #[test]
+fn a_build_makes_room_and_keeps_what_was_built() {
+    let Some(bench) = Bench::new() else { return };
+    bench.file("a", "built").file("Dockerfile", "FROM base\nCOPY a /a\n");
+    let ran = bench.build(&[]).env("UNDOCKED_CACHE_MAX_SIZE", "1m").finish().expect_code(0);
+    assert!(ran.err().contains("was removed from the cache, which may take"), "{}", ran.err());
+    let digests = bench.fixture.undocked(&["images", "-q"]).finish().expect_code(0).out();
+    assert_eq!((digests.lines().count(), digests.trim()), (1, bench.digest().as_str()));
+    assert_eq!(bench.inside("cat /a"), "built");
+}
+
+#[test]
 fn a_build_that_is_ended_leaves_nothing() {
     let Some(bench) = Bench::new() else { return };
     bench.file("a", "a").file("Dockerfile", "FROM base\nCOPY a /a\nRUN echo it runs; sleep 1000\n");

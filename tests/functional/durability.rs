@@ -1,8 +1,10 @@
 //! Nothing lost, nobody fooled: whatever happens to a pull or to the cache, there are whole images or none, damage is told, and what is not needed goes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, mpsc};
 
@@ -10,8 +12,8 @@ use nix::sys::signal::Signal;
 use tests::broken_registry::BrokenRegistry;
 use tests::image::{Image, Packing};
 use tests::leftovers::{eventually, everything_below};
-use tests::tar::Tar;
-use tests::{Fixture, Run, place, skip};
+use tests::tar::{Header, Tar, kind};
+use tests::{Fixture, Run, place, skip, skip_for_this_kernel};
 
 /// A layer of many small files on top of another that all such images share.
 fn many_files(count: usize, mark: &str) -> Image {
@@ -126,6 +128,27 @@ fn a_pull_makes_room_where_a_limit_is_set() {
 }
 
 #[test]
+fn a_load_makes_room_for_what_it_brought() {
+    let fixture = Fixture::without_sandbox();
+    let file = fixture.path().join("saved.tar").display().to_string();
+    let names = ["my/one", "my/two"];
+    for name in names {
+        fixture.layout().add(name, &many_files(200, name));
+        fixture.undocked(&["pull", "--keep-blobs", &fixture.image(name)]).finish().expect_code(0);
+        fixture.undocked(&["tag", &fixture.image(name), name]).finish().expect_code(0);
+    }
+    fixture.undocked(&["save", "-o", &file, names[0], names[1]]).finish().expect_code(0);
+    fixture.undocked(&["prune", "--all"]).finish().expect_code(0);
+    fixture.layout().add("old", &Image::provided().layer(Tar::new().file("opt/big", vec![b'b'; 1 << 20]), Packing::Gzip));
+    let old = fixture.undocked(&["pull", &fixture.image("old")]).finish().expect_code(0).out();
+    let ran = fixture.undocked(&["load", "-i", &file]).env("UNDOCKED_CACHE_MAX_SIZE", "1m").finish().expect_code(0);
+    assert!(ran.err().contains(old.trim()) && ran.err().contains("was removed from the cache"), "{}", ran.err());
+    // Both, though they are too large together and neither is in use.
+    let listed = fixture.undocked(&["images"]).finish().expect_code(0).out();
+    assert!(names.iter().all(|name| listed.contains(name)) && below(&fixture.cache(), "images").len() == 2, "{listed}");
+}
+
+#[test]
 fn sixteen_pulls_at_once_make_one_download() {
     let fixture = Fixture::without_sandbox();
     let registry = BrokenRegistry::start(&many_files(300, "registry"), |_, _| None);
@@ -168,6 +191,103 @@ fn an_interrupted_pull_leaves_nothing() {
         assert!(everything_below(&fixture.cache().join("v1/tmp")).is_empty() && below(&fixture.cache(), "images").is_empty());
         fixture.undocked(&["pull", &registry.reference()]).finish().expect_code(0);
         fixture.undocked(&["images", "--verify"]).finish().expect_code(0);
+    }
+}
+
+/// How many moments of a pull are tried: `UNDOCKED_TESTS_KILLS` says more.
+fn moments() -> u32 {
+    std::env::var("UNDOCKED_TESTS_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(16)
+}
+
+#[test]
+fn a_pull_ended_at_any_moment_says_so_and_leaves_nothing() {
+    let fixture = Fixture::without_sandbox();
+    fixture.layout().add("many", &many_files(400, "ended"));
+    let reference = fixture.image("many");
+    let whole = fixture.undocked(&["pull", &reference]).finish().expect_code(0);
+    for moment in 1..=moments() {
+        let (signal, code) = if moment % 2 == 0 { (Signal::SIGINT, 130) } else { (Signal::SIGTERM, 143) };
+        // A fresh folder each time: some file systems are slow to take back what was just removed.
+        let cache = fixture.path().join(format!("cache{moment}"));
+        let undocked = |arguments: &[&str]| fixture.undocked(arguments).env("UNDOCKED_CACHE", &cache);
+        let running = undocked(&["pull", &reference]).start();
+        // Not an order of events: any moment is a good one.
+        std::thread::sleep(whole.took * moment / (moments() + 1));
+        running.signal(signal);
+        let ran = running.finish();
+        let images = below(&cache, "images").len();
+        match ran.status.code() {
+            // It was done before.
+            Some(0) => assert_eq!(images, 1, "moment {moment}"),
+            // With the image there, it was about to say so.
+            Some(found) => assert!(found == code && images <= 1, "moment {moment}: {found}, {images} images: {}", ran.err()),
+            // It had not begun to listen, nor to pull.
+            None => assert_eq!((ran.code(), images), (code, 0), "moment {moment}: {}", ran.err()),
+        }
+        if ran.status.code().is_some() {
+            let left = everything_below(&cache.join("v1/tmp"));
+            assert!(left.is_empty(), "moment {moment}: {left:?}");
+            undocked(&["images", "--verify"]).finish().expect_code(0);
+        }
+        assert_eq!(undocked(&["pull", &reference]).finish().expect_code(0).out(), whole.out(), "moment {moment}");
+        undocked(&["images", "--verify"]).finish().expect_code(0);
+        undocked(&["prune", "--all"]).finish().expect_code(0);
+        for folder in ["images", "layers", "names", "tmp"] {
+            assert!(below(&cache, folder).is_empty(), "moment {moment}: {folder}");
+        }
+    }
+}
+
+/// What new files and folders get in a folder, as the kernel keeps it: the owner, a user more, the group, the mask, others.
+const DEFAULT_ACL: &str = r#"
+import os, struct, sys
+entries = [(1, 7, -1), (2, 7, 12345), (4, 7, -1), (16, 7, -1), (32, int(sys.argv[2]), -1)]
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+os.setxattr(sys.argv[1], "system.posix_acl_default", acl)
+"#;
+
+/// What new files get otherwise changes no mode of an image's, and lets nobody else into the cache.
+#[test]
+fn modes_are_the_images_under_any_umask_and_below_any_default_acl() {
+    let fixture = Fixture::without_sandbox();
+    let modes = [0o644, 0o755, 0o600, 0o444, 0o000, 0o777];
+    let tar = modes.iter().fold(Tar::new(), |tar, mode| {
+        let (file, folder) = (format!("opt/file-{mode:o}"), format!("opt/folder-{mode:o}"));
+        tar.entry(&Header::new(kind::FILE, file).mode(*mode), b"x").entry(&Header::new(kind::FOLDER, folder).mode(*mode), b"")
+    });
+    fixture.layout().add("modes", &Image::provided().layer(tar, Packing::Gzip));
+    let image = fixture.image("modes");
+    let face = |cache: &Path| -> BTreeMap<PathBuf, u32> {
+        let root = below(cache, "images").remove(0).join("rootfs");
+        let mode = |path: PathBuf| {
+            let found = fs::symlink_metadata(&path).expect("it is there").permissions().mode();
+            (path.strip_prefix(&root).expect("below").to_owned(), found)
+        };
+        everything_below(&root).into_iter().map(mode).collect()
+    };
+    let pull = |place: &Path, before: &str| {
+        let cache = place.join("cache");
+        let script = format!("{before}; exec \"$0\" \"$@\"");
+        for command in [&["pull", &image][..], &["images", "--verify"], &["pull", "--keep-blobs", &image]] {
+            fixture.undocked_by_shell(&script, command).env("UNDOCKED_CACHE", &cache).finish().expect_code(0);
+        }
+        assert_eq!(fs::metadata(&cache).expect("made").permissions().mode() & 0o777, 0o700, "{before}");
+        face(&cache)
+    };
+    let usual = pull(&fixture.path().join("usual"), "umask 022");
+    let found = usual.iter().filter(|(path, _)| path.starts_with("opt")).count();
+    assert_eq!(found, 1 + 2 * modes.len(), "{usual:?}");
+    for umask in ["000", "077", "777"] {
+        assert_eq!(pull(&fixture.path().join(umask), &format!("umask {umask}")), usual, "umask {umask}");
+    }
+    for others in ["0", "7"] {
+        let folder = fixture.path().join(format!("acl{others}"));
+        fs::create_dir(&folder).expect("made");
+        let set = Command::new("python3").args(["-c", DEFAULT_ACL]).arg(&folder).arg(others).output().expect("it starts");
+        if !set.status.success() {
+            skip_for_this_kernel!("there are no ACLs here: {}", String::from_utf8_lossy(&set.stderr));
+        }
+        assert_eq!(pull(&folder, "true"), usual, "an ACL that gives others {others}");
     }
 }
 

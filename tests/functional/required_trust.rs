@@ -9,10 +9,12 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use tests::faulty_proxy::{FaultyProxy, Then};
 use tests::image::{Image, Packing, sha256};
 use tests::notary::Notary;
 use tests::real_registry::{RealRegistry, Style};
 use tests::tar::Tar;
+use tests::wire::Reply;
 use tests::{Fixture, Ran};
 
 const REPOSITORY: &str = "team/app";
@@ -367,4 +369,37 @@ fn a_newer_bundle_does_too_and_probe_lists_what_there_is() {
     for wanted in ["sigstore bundle", "cosign signature", &format!("(tag `{}.sig`)", digest.replace(':', "-"))] {
         assert!(found.contains(wanted), "{wanted}: {found}");
     }
+}
+
+/// The registry of these tests keeps no lists of what refers to an image; one that stands before it does, page by page.
+#[test]
+fn a_registry_that_lists_what_refers_to_an_image_is_asked_and_read_to_the_end() {
+    let (Some(fixture), Some(registry)) = (Fixture::new(), RealRegistry::start()) else { return };
+    let key = Key::new(fixture.path(), "p256", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    registry.push(&image("listed"), REPOSITORY, "1", Style::Docker);
+    let digest = sha256(&registry.manifest(REPOSITORY, "1"));
+    key.attach_bundle(&registry, &digest, "https://sigstore.dev/cosign/sign/v1");
+    let tag = digest.replace(':', "-");
+    let bundles = registry.manifest(REPOSITORY, &tag);
+    let other = |kind: &str| json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": sha256(kind.as_bytes()), "size": 9, "artifactType": kind});
+    let kinds = ["application/vnd.cncf.notary.signature", "application/spdx+json", "application/x-of-somebody"];
+    let first = json!({"schemaVersion": 2, "manifests": kinds.map(other)}).to_string();
+    let (path, api) = (format!("/v2/{REPOSITORY}/referrers/{digest}"), |body: Vec<u8>| Then::Answer(Reply::new(200, body)));
+    let next = format!("{path}?last=1");
+    let proxy = FaultyProxy::start(registry.address(), move |request, _| match &request.path {
+        asked if *asked == path => Then::Answer(Reply::new(200, first.clone()).header("Link", format!("<{next}>; rel=\"next\""))),
+        asked if *asked == next => api(bundles.clone()),
+        // What refers to anything else is nothing, and no tag stands for a list.
+        asked if asked.contains("/referrers/") => api(b"{\"manifests\": []}".to_vec()),
+        asked if asked.ends_with(&format!("manifests/{tag}")) => Then::Answer(Reply::new(404, "")),
+        _ => Then::PassOn,
+    });
+    let reference = format!("{}/{REPOSITORY}:1", proxy.address());
+    let found = fixture.undocked(&["trust", "probe", &reference]).finish().expect_code(0).out();
+    let wanted =
+        ["the registry lists what refers to it", "Notation signature", "list of contents", "application/x-of-somebody", "sigstore bundle"];
+    assert!(wanted.iter().all(|wanted| found.contains(wanted)), "{found}");
+    assert_eq!(which(&fixture, &["--require-trust", "cosign", "--key", &key.file("pub")], &reference), "listed");
+    let stranger = Key::new(fixture.path(), "other", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    refused(&fixture, &["--require-trust", "cosign", "--key", &stranger.file("pub")], &reference, "by another key");
 }

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use tests::image::{Image, Packing};
 use tests::leftovers::everything_below;
 use tests::tar::Tar;
-use tests::{Fixture, Ran, place, skip, skip_for_this_user};
+use tests::{Fixture, Ran, place, skip, skip_for_this_kernel, skip_for_this_user};
 
 /// A deterministic layer of many small files, enough for a pull to take a moment.
 fn many_files(count: usize) -> Image {
@@ -30,6 +30,41 @@ fn face(root: &Path) -> BTreeMap<PathBuf, (u32, u64)> {
         (relative(path), (found.mode(), if found.is_dir() { 0 } else { found.len() }))
     };
     everything_below(root).iter().map(entry).collect()
+}
+
+/// Of the unpack rules the last: names that fold into one another would make one file of two. The file system of the test's own is in memory, by fuse(4).
+#[test]
+fn rule_15_a_file_system_that_lacks_what_a_cache_needs_is_refused() {
+    let fixture = Fixture::without_sandbox();
+    if fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").is_err() {
+        if skip::is_root() {
+            skip_for_this_kernel!("there is no `/dev/fuse`");
+        }
+        skip_for_this_user!("`/dev/fuse` is root's");
+    }
+    let folder = fixture.path().join("lacking");
+    fs::create_dir(&folder).expect("made");
+    let image = fixture.image("small");
+    fixture.layout().add("small", &Image::provided().layer(Tar::new().file("opt/a", "a").file("opt/A", "b"), Packing::Gzip));
+    let pulled = |lacks: &str| {
+        let mut unshare = Command::new("unshare");
+        if !skip::is_root() {
+            unshare.args(["--user", "--map-root-user"]);
+        }
+        unshare.args(["--mount", "python3"]).arg(place::project().join("tests/images/lacking.py")).arg(lacks).arg(&folder);
+        let script = "\"$0\" pull -q \"$1\" && \"$0\" images --verify && ls \"$UNDOCKED_CACHE\"/v1/images/*/rootfs/opt";
+        unshare.args(["sh", "-c", script]).arg(place::undocked()).arg(&image).env("UNDOCKED_CACHE", folder.join("cache"));
+        let output = unshare.output().expect("unshare starts");
+        (output.status.code(), [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("text")).concat())
+    };
+    for (lacks, says) in [("case", "does not tell upper from lower case"), ("links", "has no hard links"), ("symlinks", "has no symlinks")]
+    {
+        let (code, said) = pulled(lacks);
+        assert_eq!(code, Some(125), "{lacks}: {said}");
+        assert!(said.contains(says) && said.contains("hint: name another directory"), "{lacks}: {said}");
+    }
+    let (code, said) = pulled("nothing");
+    assert!(code == Some(0) && said.ends_with("A\na\n"), "{code:?}: {said}");
 }
 
 fn answer_ok(fixture: &Fixture, reference: &str) -> Ran {

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::image::{Image, ImageLayer, Layout, Packing};
 use tests::leftovers::everything_below;
 use tests::tar::{Header, Tar, kind};
@@ -240,6 +240,23 @@ fn whiteouts_hide_lower_layers_only_and_bad_ones_are_refused() {
     let canary = Canary::new();
     let target = canary.folder().display().to_string();
     canary.pull(&[Tar::new().symlink("a", &target), Tar::new().file("a/.wh.x", "").file("a/.wh..wh..opq", "")]);
+}
+
+/// CVE-2026-50195, CVE-2026-53488 (containerd): an image's own labels are taken for names or orders.
+#[test]
+fn cve_2026_50195_cve_2026_53488_labels_name_and_start_nothing() {
+    let canary = Canary::new();
+    let target = canary.folder().join("x").display().to_string();
+    let labels = json!({
+        "org.opencontainers.image.ref.name": "docker.io/library/trusted:latest", "io.containerd.image.name": "docker.io/library/trusted:latest",
+        "containerd.io/restart.logpath": target, "io.kubernetes.container.logpath": "../../canary/x",
+        "containerd.io/restart.loguri": format!("binary:///bin/sh?-c=echo pwned > {target}"),
+    });
+    let image = Image { layers: vec![ImageLayer::new(Tar::new().file("x", "y"), Packing::Plain)], config: tests::image::lambci_config() };
+    canary.pull_image(&image.with("Labels", labels)).expect_code(0);
+    let listed = canary.fixture.undocked(&["images", "--json"]).finish().expect_code(0).out();
+    assert!(!listed.contains("trusted"), "{listed}");
+    canary.fixture.undocked(&["run", "--pull", "never", "docker.io/library/trusted:latest"]).finish().expect_code(125);
 }
 
 #[test]

@@ -5,7 +5,7 @@ overlay.py overlay LAYOUT REF   unpacks each layer by itself with Python's tarfi
                                 mounts them over each other, and lists what is seen; needs CAP_SYS_ADMIN in a mount
                                 namespace of its own: `unshare --mount`, or `unshare --user --map-root-user --mount`
 overlay.py list DIR             lists a tree that is there
-A list has a line a path, sorted: path, kind, mode without set-id bits, size, time, digest or target, and the first path that is the same file."""
+A list has a line a path, sorted: path, kind, mode without set-id bits, size, time, digest or target, the first path that is the same file, and attributes of tests."""
 import gzip, hashlib, io, json, os, stat, subprocess, sys, tarfile, tempfile
 
 
@@ -26,17 +26,22 @@ def listing(root):
         mode = stat.S_IMODE(status.st_mode) & 0o1777
         same = first.setdefault((status.st_dev, status.st_ino), path)
         if stat.S_ISDIR(status.st_mode):
-            what = ["folder", oct(mode)]
+            what = ["folder", oct(mode), xattrs(full)]
         elif stat.S_ISLNK(status.st_mode):
-            what = ["link", os.readlink(full).decode(errors="replace")]
+            what = ["link", os.readlink(full).decode(errors="replace"), int(status.st_mtime)]
         elif stat.S_ISREG(status.st_mode):
             with open(full, "rb") as file:
                 digest = hashlib.sha256(file.read()).hexdigest()[:16]
-            what = ["file", oct(mode), status.st_size, int(status.st_mtime), digest, same.decode(errors="replace")]
+            what = ["file", oct(mode), status.st_size, int(status.st_mtime), digest, same.decode(errors="replace"), xattrs(full)]
         else:
             what = [oct(stat.S_IFMT(status.st_mode)), oct(mode)]
         lines.append(json.dumps([path.decode(errors="replace"), *what]))
     return lines
+
+
+def xattrs(path):
+    names = [name for name in os.listxattr(path) if name.startswith("user.test")]
+    return {name: os.getxattr(path, name).decode(errors="replace") for name in sorted(names)}
 
 
 def blob(layout, digest):
@@ -59,6 +64,13 @@ def attribute():
         return "trusted" if file.read().split() == ["0", "0", "4294967295"] else "user"
 
 
+def attributes(member, path):
+    for key, value in member.pax_headers.items():
+        # An empty value takes back what was said before (pax(1)), so Go's readers see no attribute.
+        if key.startswith("SCHILY.xattr.") and value:
+            os.setxattr(path, key.removeprefix("SCHILY.xattr."), value.encode(errors="surrogateescape"))
+
+
 def unpack(data, folder):
     """A layer as overlayfs has it, folders' modes last."""
     modes = []
@@ -73,14 +85,17 @@ def unpack(data, folder):
             os.mknod(os.path.join(parent, name[4:]), stat.S_IFCHR, 0)
         elif member.isdir():
             os.makedirs(path, exist_ok=True)
+            attributes(member, path)
             modes.append((path, member.mode))
         elif member.issym():
             os.symlink(member.linkname, path)
+            os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)
         elif member.islnk():
             os.link(os.path.join(folder, member.linkname), path, follow_symlinks=False)
         elif member.isreg():
             with open(path, "wb") as file:
                 file.write(layer.extractfile(member).read())
+            attributes(member, path)
             os.chmod(path, member.mode)
             os.utime(path, (member.mtime, member.mtime))
         else:

@@ -12,6 +12,7 @@ pub mod kind {
     pub const PAX: u8 = b'x';
     pub const PAX_GLOBAL: u8 = b'g';
     pub const GNU_LONG_NAME: u8 = b'L';
+    pub const GNU_LONG_LINK: u8 = b'K';
 }
 
 /// One entry's header before it becomes bytes.
@@ -31,13 +32,15 @@ pub struct Header {
     pub size: Option<u64>,
     /// Target of a link.
     pub link: Vec<u8>,
+    /// Time of modification, in seconds since 1970.
+    pub mtime: u64,
 }
 
 impl Header {
     /// A header of a kind, owned by root, mode 644 (755 for folders).
     pub fn new(kind: u8, path: impl AsRef<[u8]>) -> Header {
         let mode = if kind == kind::FOLDER { 0o755 } else { 0o644 };
-        Header { path: path.as_ref().to_vec(), kind, mode, uid: 0, gid: 0, size: None, link: Vec::new() }
+        Header { path: path.as_ref().to_vec(), kind, mode, uid: 0, gid: 0, size: None, link: Vec::new(), mtime: 1_600_000_000 }
     }
 
     /// With permission bits.
@@ -52,6 +55,12 @@ impl Header {
         self
     }
 
+    /// With a time of modification.
+    pub fn mtime(mut self, seconds: u64) -> Header {
+        self.mtime = seconds;
+        self
+    }
+
     fn to_bytes(&self, data_length: usize) -> [u8; 512] {
         let mut block = [0u8; 512];
         let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
@@ -60,7 +69,7 @@ impl Header {
         put(108, format!("{:07o}", self.uid).as_bytes());
         put(116, format!("{:07o}", self.gid).as_bytes());
         put(124, format!("{:011o}", self.size.unwrap_or(data_length as u64)).as_bytes());
-        put(136, format!("{:011o}", 1_600_000_000).as_bytes());
+        put(136, format!("{:011o}", self.mtime).as_bytes());
         put(148, b"        ");
         put(156, &[self.kind]);
         put(157, &self.link[..self.link.len().min(100)]);

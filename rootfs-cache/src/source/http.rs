@@ -16,8 +16,10 @@ use tokio::sync::OnceCell;
 use super::access::RegistryAccess;
 
 mod certificates;
+mod names;
 mod redirect;
 
+use names::{LedTo, LookUp};
 pub(super) use redirect::is_loopback;
 use redirect::{RefusedTarget, Rules};
 
@@ -173,6 +175,7 @@ pub(super) struct Http {
     /// The registry, with its port: its own certificates count for it alone.
     host: String,
     rules: Rules,
+    look_up: LookUp,
     plain: OnceCell<Client>,
     home: OnceCell<Client>,
     elsewhere: OnceCell<Client>,
@@ -182,7 +185,7 @@ impl Http {
     pub(super) fn new(access: &Arc<RegistryAccess>, host: &str) -> Self {
         let rules = Rules::new(host, &access.insecure);
         let (plain, home, elsewhere) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
-        Self { access: Arc::clone(access), host: host.to_owned(), rules, plain, home, elsewhere }
+        Self { access: Arc::clone(access), host: host.to_owned(), rules, look_up: names::by_system, plain, home, elsewhere }
     }
 
     /// Whether there are certificates for this registry: then it speaks TLS, wherever it is.
@@ -227,7 +230,12 @@ impl Http {
         if let Some(make) = request.body {
             builder = builder.body(make().map_err(|source| HttpError::Body { source })?);
         }
-        builder.send().await.map_err(|error| failed(url, error))
+        builder.send().await.map_err(|error| {
+            if names::is_refused(&error) {
+                return HttpError::Refused { from: self.host.clone(), to: shown(url), reason: RefusedTarget::Local };
+            }
+            failed(url, error)
+        })
     }
 
     async fn client(&self, url: &Url) -> Result<&Client, HttpError> {
@@ -240,7 +248,10 @@ impl Http {
             None => self.host == host || self.host == format!("{host}:443"),
         });
         if !is_home {
-            let client = async || build(self.with_authorities(self.builder()?)?);
+            let client = async || {
+                let names = LedTo::new(&self.host, self.proxy_hosts(), self.look_up);
+                build(self.with_authorities(self.builder()?.dns_resolver(Arc::new(names)))?)
+            };
             return self.elsewhere.get_or_try_init(client).await;
         }
         let client = async || {
@@ -273,6 +284,12 @@ impl Http {
         Ok(builder)
     }
 
+    /// The names under which proxies are looked up.
+    fn proxy_hosts(&self) -> Vec<String> {
+        let proxies = [&self.access.proxies.http, &self.access.proxies.https].into_iter().flatten();
+        proxies.filter_map(|proxy| Some(proxy_url(proxy)?.host_str()?.to_owned())).collect()
+    }
+
     fn with_authorities(&self, builder: ClientBuilder) -> Result<ClientBuilder, HttpError> {
         self.access.authorities.iter().try_fold(builder, |builder, file| certificates::add_authorities(builder, file))
     }
@@ -280,12 +297,14 @@ impl Http {
 
 /// A proxy of a kind that is not known would be left out in silence, and the connection made directly.
 fn proxy_for(scheme: &str, proxy: &str) -> Option<Proxy> {
+    let url = proxy_url(proxy)?;
+    if scheme == "http" { Proxy::http(url) } else { Proxy::https(url) }.ok()
+}
+
+fn proxy_url(proxy: &str) -> Option<Url> {
     let text = if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") };
     let url: Url = text.parse().ok()?;
-    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-        return None;
-    }
-    if scheme == "http" { Proxy::http(url) } else { Proxy::https(url) }.ok()
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
 fn build(builder: ClientBuilder) -> Result<Client, HttpError> {

@@ -119,7 +119,7 @@ pub(super) async fn resolve(endpoint: &Endpoint<'_>, tag: &str) -> Result<Digest
     let wanted = format!("tag `{tag}` of `{}`", endpoint.repository());
     let path = endpoint.path(&format!("manifests/{tag}"));
     let accepts = [StatusCode::OK, StatusCode::METHOD_NOT_ALLOWED];
-    let head = Ask { method: Method::HEAD, headers: accept_manifests(), accepts: &accepts, ..Ask::get(path.clone(), &wanted) };
+    let head = Ask { method: Method::HEAD, headers: accept_manifests(None), accepts: &accepts, ..Ask::get(path.clone(), &wanted) };
     let got = endpoint.send(&head).await?;
     match got.header("docker-content-digest") {
         Some(found) if got.status == StatusCode::OK => found.parse().map_err(|_| SourceError::Answer {
@@ -128,7 +128,7 @@ pub(super) async fn resolve(endpoint: &Endpoint<'_>, tag: &str) -> Result<Digest
             answer: format!("with digest `{}`", found.chars().take(100).collect::<String>()),
         }),
         _ => {
-            let get = Ask { headers: accept_manifests(), document: Some(MANIFEST), ..Ask::get(path, &wanted) };
+            let get = Ask { headers: accept_manifests(None), document: Some(MANIFEST), ..Ask::get(path, &wanted) };
             Ok(Digest::of(&endpoint.send(&get).await?.document))
         }
     }
@@ -137,7 +137,7 @@ pub(super) async fn resolve(endpoint: &Endpoint<'_>, tag: &str) -> Result<Digest
 async fn manifest(endpoint: &Endpoint<'_>, digest: &Digest) -> Result<Vec<u8>, SourceError> {
     let wanted = format!("manifest {digest} of `{}`", endpoint.repository());
     let path = endpoint.path(&format!("manifests/{digest}"));
-    let got = endpoint.send(&Ask { headers: accept_manifests(), document: Some(MANIFEST), ..Ask::get(path, &wanted) }).await?;
+    let got = endpoint.send(&Ask { headers: accept_manifests(None), document: Some(MANIFEST), ..Ask::get(path, &wanted) }).await?;
     check_manifest(&endpoint.name(), digest, &got.document)?;
     Ok(got.document)
 }
@@ -161,8 +161,11 @@ fn blob_path(endpoint: &Endpoint<'_>, blob: &Descriptor) -> super::endpoint::Tar
     endpoint.path(&format!("blobs/{}", blob.digest))
 }
 
-fn accept_manifests() -> HeaderMap {
-    ACCEPTED.iter().map(|media_type| (ACCEPT, HeaderValue::from_static(media_type))).collect()
+/// Manifests of any kind, and what is `also` taken. In one line: there are proxies that pass on no more than one of a name.
+pub(super) fn accept_manifests(also: Option<&str>) -> HeaderMap {
+    let kinds: Vec<&str> = ACCEPTED.into_iter().chain(also).collect();
+    // Media types are ASCII.
+    HeaderValue::from_str(&kinds.join(", ")).into_iter().map(|value| (ACCEPT, value)).collect()
 }
 
 #[cfg(test)]

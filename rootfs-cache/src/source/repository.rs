@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::stream;
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Body, Method, StatusCode, Url};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 pub use super::endpoint::Purpose;
 use super::endpoint::{Ask, Capped, Endpoint, Got, Target};
 use super::registry::{self, MANIFEST};
 use super::{Blob, Notes, RegistryAccess, SourceError, check_digest, check_size, registries};
 use crate::digest::Digest;
-use crate::manifest::{ACCEPTED, Descriptor};
+use crate::manifest::Descriptor;
 use crate::reference::RegistryReference;
 
 /// How much is read of what is uploaded at once.
@@ -24,7 +25,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 const UPLOADS_MAX: usize = 3;
 const REFERRERS: Capped = Capped { name: "list of referrers", max: 4 << 20 };
 const TAGS: Capped = Capped { name: "list of tags", max: 4 << 20 };
-/// Pages of tags that are read.
+/// Pages of a list that are read.
 const PAGES_MAX: usize = 100;
 
 /// A repository of a registry.
@@ -134,8 +135,7 @@ impl<'a> Repository<'a> {
     pub async fn manifest(&self, name: ManifestName<'_>) -> Result<Option<FetchedManifest>, SourceError> {
         let endpoint = &self.endpoint;
         let wanted = name.wanted(endpoint.repository());
-        let known = ACCEPTED.iter().map(|media_type| HeaderValue::from_static(media_type));
-        let headers = known.chain([HeaderValue::from_static("*/*;q=0.5")]).map(|value| (ACCEPT, value)).collect();
+        let headers = registry::accept_manifests(Some("*/*;q=0.5"));
         let ask = Ask { headers, document: Some(MANIFEST), ..Ask::get(endpoint.path(&name.path()), &wanted) };
         let got = match endpoint.send(&ask).await {
             Err(SourceError::NotFound { .. }) => return Ok(None),
@@ -180,31 +180,35 @@ impl<'a> Repository<'a> {
     /// What refers to a manifest; `None` where the registry does not keep such lists.
     pub async fn referrers(&self, subject: &Digest) -> Result<Option<Vec<Referrer>>, SourceError> {
         let wanted = format!("referrers of {subject} of `{}`", self.endpoint.repository());
-        let ask = Ask { document: Some(REFERRERS), ..Ask::get(self.endpoint.path(&format!("referrers/{subject}")), &wanted) };
-        let got = match self.endpoint.send(&ask).await {
+        let first = self.endpoint.path(&format!("referrers/{subject}"));
+        let pages: Vec<Referrers> = match self.pages(first, &wanted, REFERRERS).await {
             Err(SourceError::NotFound { .. }) => return Ok(None),
             // Registries that do not know the path answer all sorts of things; that of a login is told.
             Err(SourceError::Answer { answer, .. }) if answer.starts_with("405") || answer.starts_with("501") => return Ok(None),
-            got => got?,
+            pages => pages?,
         };
-        let list: Referrers = self.parse(&got, &wanted)?;
-        Ok(Some(list.manifests))
+        Ok(Some(pages.into_iter().flat_map(|page| page.manifests).collect()))
     }
 
     /// All tags.
     pub async fn tags(&self) -> Result<Vec<String>, SourceError> {
         let wanted = format!("tags of `{}`", self.endpoint.repository());
-        let (mut target, mut tags) = (self.endpoint.path("tags/list"), Vec::new());
+        let pages: Vec<Tags> = self.pages(self.endpoint.path("tags/list"), &wanted, TAGS).await?;
+        Ok(pages.into_iter().flat_map(|page| page.tags.unwrap_or_default()).collect())
+    }
+
+    /// A list, page by page.
+    async fn pages<T: DeserializeOwned>(&self, first: Target, wanted: &str, page: Capped) -> Result<Vec<T>, SourceError> {
+        let (mut target, mut pages) = (first, Vec::new());
         for _ in 0..PAGES_MAX {
-            let got = self.endpoint.send(&Ask { document: Some(TAGS), ..Ask::get(target, &wanted) }).await?;
-            let page: Tags = self.parse(&got, &wanted)?;
-            tags.extend(page.tags.unwrap_or_default());
+            let got = self.endpoint.send(&Ask { document: Some(page), ..Ask::get(target, wanted) }).await?;
+            pages.push(self.parse(&got, wanted)?);
             match got.header("link").and_then(next_page).and_then(|link| got.url.join(link).ok()) {
                 Some(next) => target = Target::Url(next),
                 None => break,
             }
         }
-        Ok(tags)
+        Ok(pages)
     }
 
     /// Takes a blob over from another repository of the registry. `false` if it must be uploaded.
@@ -303,7 +307,7 @@ impl<'a> Repository<'a> {
         location.ok_or_else(|| self.unusable(wanted, "an upload without `Location`"))
     }
 
-    fn parse<T: serde::de::DeserializeOwned>(&self, got: &Got, wanted: &str) -> Result<T, SourceError> {
+    fn parse<T: DeserializeOwned>(&self, got: &Got, wanted: &str) -> Result<T, SourceError> {
         serde_json::from_slice(&got.document).map_err(|error| self.unusable(wanted, &format!("something unreadable ({error})")))
     }
 

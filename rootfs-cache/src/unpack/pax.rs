@@ -41,7 +41,8 @@ impl Overrides {
             _ if key.starts_with(b"GNU.sparse.") => return Err(TarError::Sparse),
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
-                    self.xattrs.push((name.to_vec(), value.to_vec()));
+                    self.xattrs.retain(|(known, _)| known != name);
+                    self.xattrs.extend(given.map(|value| (name.to_vec(), value.to_vec())));
                 }
             }
         }

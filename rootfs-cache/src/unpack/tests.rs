@@ -230,6 +230,26 @@ fn rule_6_whiteouts_and_forged_overlay_marks() {
 }
 
 #[test]
+fn rule_7_owners_are_known_and_all_files_are_the_users() {
+    let tar = Tar::default()
+        .raw(Raw::new("of-others", b'0').size(1).bytes(108, b"0001750\0").bytes(116, b"0000620\0"), b"x")
+        .pax(&[("uid", b"70000"), ("gid", b"80000")])
+        .dir("far", 0o755)
+        .symlink("link", "of-others");
+    let bench = Bench::new();
+    let (layer, _) = bench.layer(&tar.clone().end()).unwrap();
+    let entries = bench.cache.layer_entries(&layer).unwrap();
+    let owners: Vec<_> = entries.iter().map(|entry| (entry.path.to_str().unwrap(), entry.owner)).collect();
+    assert_eq!(owners, [("far", (70_000, 80_000)), ("link", (0, 0)), ("of-others", (1000, 400))]);
+    let rootfs = bench.image(&[tar.end()]).unwrap();
+    let us = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    for name in ["far", "link", "of-others"] {
+        let found = fs::symlink_metadata(rootfs.path().join(name)).unwrap();
+        assert_eq!((found.uid(), found.gid()), us, "{name}");
+    }
+}
+
+#[test]
 fn rule_8_setuid_and_extended_attributes() {
     let tar = Tar::default()
         .pax(&[
@@ -240,11 +260,16 @@ fn rule_8_setuid_and_extended_attributes() {
         .raw(Raw::new("su", b'0').mode(0o6755), b"")
         .pax(&[("SCHILY.xattr.user.kept", b"too")])
         .dir("sg", 0o2755)
+        .pax(&[("SCHILY.xattr.user.kept", b"read")])
+        .raw(Raw::new("readonly", b'0').mode(0o444), b"")
+        .pax(&[("SCHILY.xattr.user.kept", b"read")])
+        .dir("closed", 0o555)
         .file("plain", b"");
     let bench = Bench::new();
     let rootfs = bench.image(&[tar.end()]).unwrap();
     let mode = |name: &str| fs::metadata(rootfs.path().join(name)).unwrap().mode();
     assert_eq!((mode("su"), mode("sg")), (FILE | 0o755, DIR | 0o755));
+    assert_eq!((mode("readonly"), mode("closed")), (FILE | 0o444, DIR | 0o555));
     let xattr = |name: &str, attribute: &str| {
         let mut value = [0; 16];
         rustix::fs::getxattr(rootfs.path().join(name), attribute, &mut value).map(|length| value[..length].to_vec()).ok()
@@ -252,6 +277,9 @@ fn rule_8_setuid_and_extended_attributes() {
     // Some file systems have no `user.` attributes at all.
     if rustix::fs::setxattr(rootfs.path().join("plain"), "user.probe", b"", rustix::fs::XattrFlags::empty()).is_ok() {
         assert_eq!((xattr("su", "user.kept").as_deref(), xattr("sg", "user.kept").as_deref()), (Some(&b"yes"[..]), Some(&b"too"[..])));
+        for readonly in ["readonly", "closed"] {
+            assert_eq!(xattr(readonly, "user.kept").as_deref(), Some(&b"read"[..]), "{readonly}");
+        }
     }
     assert_eq!((xattr("su", "security.capability"), xattr("su", "user.overlay.metacopy")), (None, None));
 }

@@ -124,22 +124,25 @@ impl<'a> Writer<'a> {
             Action::Index => {}
             Action::SkipDevice => self.skipped_devices += 1,
             Action::Store(number) => {
-                let (file, mode) = self.create(number, mode).map_err(|source| self.cannot_write(source))?;
+                // Attributes are set only on what its owner may write to (xattr(7)).
+                let first = if xattrs.is_empty() { mode } else { mode | Mode::WUSR.as_raw_mode() };
+                let (file, masked) = self.create(number, first).map_err(|source| self.cannot_write(source))?;
+                let mode = (masked || first != mode).then_some(mode);
                 self.open = Some(OpenFile { file, number, check: Check::default(), mode, mtime, xattrs });
             }
         }
         Ok(())
     }
 
-    /// A new file, open for writing whatever its mode says, and the mode where that has still to be set: a change of mode costs as much as all the rest of
-    /// a small file's creation, so files get theirs with it, where nothing is taken from it.
-    fn create(&mut self, number: u64, mode: u32) -> io::Result<(File, Option<u32>)> {
+    /// A new file, open for writing whatever its mode says, and whether something of the mode was taken from it: a change of mode costs as much as all the
+    /// rest of a small file's creation, so files get theirs with it, where they can.
+    fn create(&mut self, number: u64, mode: u32) -> io::Result<(File, bool)> {
         let masked = match self.masked {
             Some(masked) => masked,
             None => *self.masked.insert(probe_mask(self.staging.files())?),
         };
         let file = create(self.staging.files(), &number.to_string(), Mode::from_raw_mode(mode))?;
-        Ok((file.into(), (mode & masked != 0).then_some(mode)))
+        Ok((file.into(), mode & masked != 0))
     }
 
     fn finish(mut self) -> Result<Written, UnpackError> {

@@ -1,5 +1,6 @@
 //! `undocked build`: an image from a Dockerfile.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -7,12 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread;
 
+use rootfs_cache::pull::PullEvent;
 use rootfs_cache::reference::{ImageReference, Platform};
 use rootfs_cache::rootfs::Rootfs;
 use rootfs_cache::store::Cache;
 use rootfs_cache::unpack::Limits;
 use tokio::sync::oneshot;
 
+use super::images::make_room;
+use super::progress::Progress;
 use super::signals::Signals;
 use super::writable::{PlainCommand, run_in};
 use super::{async_runtime, open_cache, print, pull};
@@ -55,6 +59,9 @@ pub fn run(config: &BuildConfig) -> Result<ExitCode, Failure> {
         (Err(failure), None) => return Err(failure),
     };
     tell(config, &built)?;
+    // What was built is held.
+    let progress = Progress::new(config.run.talk);
+    make_room(&cache, &config.run.images, BTreeSet::new(), &|note| progress.tell(PullEvent::Note(note)));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -243,11 +243,11 @@ fn locked_images(cache: &Cache, source: &ImageSource) -> Result<BTreeSet<Digest>
     Ok(images.into_iter().map(|image| image.manifest).collect())
 }
 
-/// Makes room after a pull where a limit is set, by the images that were not used for longest. What was pulled is in use, and stays. What could not be done is
-/// said, and does no harm to what the image was pulled for.
-pub(super) fn make_room(cache: &Cache, source: &ImageSource, tell: &dyn Fn(&str)) {
+/// Makes room where a limit is set and images have come, by those that were not used for longest. What is held or to be kept stays. What could not be done is
+/// said, and does no harm to what the images are for.
+pub(super) fn make_room(cache: &Cache, source: &ImageSource, keep: BTreeSet<Digest>, tell: &dyn Fn(&str)) {
     let Some(most) = source.cache_max else { return };
-    let limits = CacheLimits { bytes: Some(most.bytes()), ..CacheLimits::default() };
+    let limits = CacheLimits { bytes: Some(most.bytes()), keep, ..CacheLimits::default() };
     match cache.prune(PruneScope::Beyond(limits)) {
         Ok(pruned) => {
             for image in &pruned.images {

@@ -1,10 +1,12 @@
 //! `undocked load`: the images of an archive into the cache.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use rootfs_cache::pull::{ArchiveInput, LoadedImage, PullEvent, load};
 
+use super::images::make_room;
 use super::progress::Progress;
 use super::pull::{failed, until_signal};
 use super::{open_cache, print};
@@ -24,16 +26,20 @@ pub fn run(config: &LoadConfig) -> Result<ExitCode, Failure> {
     let (cache, progress) = (Arc::new(open_cache(&config.source)?), Progress::new(config.talk));
     let tell = |event: PullEvent<'_>| progress.tell(event);
     let mut printed = Ok(());
-    let mut count = 0;
+    let mut came = BTreeSet::new();
     let mut loaded = |image: &LoadedImage| {
-        count += 1;
+        came.insert(image.manifest);
         if printed.is_ok() {
             printed = print(lines(image).as_bytes());
         }
     };
     until_signal(async { load(&cache, input, &config.source.options, &tell, &mut loaded).await.map_err(failed) })?;
     printed?;
-    if count == 0 { Err(Failure::could_not_run("there is no image in the archive")) } else { Ok(ExitCode::SUCCESS) }
+    if came.is_empty() {
+        return Err(Failure::could_not_run("there is no image in the archive"));
+    }
+    make_room(&cache, &config.source, came, &|note| tell(PullEvent::Note(note)));
+    Ok(ExitCode::SUCCESS)
 }
 
 fn lines(image: &LoadedImage) -> String {

@@ -1,5 +1,6 @@
 //! `undocked pull`, and how a run finds its image.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub(super) fn find_any(image: &ImageReference, source: &ImageSource, talk: Talk)
     let (cache, progress) = (Arc::new(cache), Progress::new(talk));
     let tell = |event: PullEvent<'_>| progress.tell(event);
     let rootfs = until_signal(async { obtain(&cache, image, &source.options, &tell).await.map_err(failed) })?;
-    images::make_room(&cache, source, &|note| tell(PullEvent::Note(note)));
+    images::make_room(&cache, source, BTreeSet::new(), &|note| tell(PullEvent::Note(note)));
     Ok(rootfs)
 }
 

@@ -73,11 +73,15 @@ pub(in crate::source) fn is_loopback(host: &str) -> bool {
 
 /// Whether a host, without a port, is this machine or so near that nobody routes to it, as the metadata services of clouds are.
 fn is_local(host: &str) -> bool {
-    let is_near = |address| match plain(address) {
-        IpAddr::V4(address) => address.is_link_local() || address.is_unspecified() || address.is_broadcast(),
-        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_unspecified(),
-    };
     is_loopback(host) || address(host).is_some_and(is_near)
+}
+
+/// Whether an address is this machine's own, or link-local.
+pub(super) fn is_near(address: IpAddr) -> bool {
+    match plain(address) {
+        IpAddr::V4(address) => address.is_loopback() || address.is_link_local() || address.is_unspecified() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_loopback() || address.is_unicast_link_local() || address.is_unspecified(),
+    }
 }
 
 /// The IPv4 address within an IPv6 one, if that is what it is.
@@ -88,7 +92,7 @@ fn plain(address: IpAddr) -> IpAddr {
     }
 }
 
-fn without_port(registry: &str) -> &str {
+pub(super) fn without_port(registry: &str) -> &str {
     match registry.rsplit_once(':') {
         // A bare IPv6 address has brackets where a port stands behind it.
         Some((host, port)) if port.chars().all(|c| c.is_ascii_digit()) && host.parse::<Ipv6Addr>().is_err() => host,

@@ -216,6 +216,15 @@ fn pax_times_and_xattrs() {
 }
 
 #[test]
+fn of_attributes_the_last_counts_and_an_empty_value_takes_it_back() {
+    let said: [(&str, &[u8]); 5] = [("user.a", b"1"), ("user.b", b"1"), ("user.a", b"2"), ("user.b", b""), ("user.c", b"")];
+    let names = said.map(|(name, _)| format!("SCHILY.xattr.{name}"));
+    let records: Vec<(&str, &[u8])> = names.iter().map(String::as_str).zip(said.map(|(_, value)| value)).collect();
+    let entry = one(Tar::default().pax(&records).file("n", b""));
+    assert_eq!(entry.xattrs, [(b"user.a".to_vec(), b"2".to_vec())]);
+}
+
+#[test]
 fn rule_14_ends() {
     let tar = Tar::default().file("n", b"data");
     let complete = tar.clone().end();
