@@ -35,6 +35,8 @@ fn compile_filters(output: &Path) {
         ("NETWORK", "a private network", Policy::network()),
         ("BUILD", "building", Policy::build()),
         ("BUILD_WITH_VOLUMES", "building where volumes may be written to", Policy::build_with_volumes()),
+        ("BUILD_WITH_IDS", "building with a range of ids", Policy::build_with_ids()),
+        ("BUILD_WITH_IDS_AND_VOLUMES", "the same where volumes may be written to", Policy::build_with_ids_and_volumes()),
     ];
     for (name, what, policy) in policies {
         let filter = Filter::compile(&policy, architecture).unwrap_or_else(|error| panic!("the policy for {what}: {error}"));

@@ -16,6 +16,7 @@ use crate::function::Timeout;
 pub use crate::function::UnknownEntrypoint;
 pub use crate::function::events::{Destination, ParseDestinationError};
 pub use crate::sandbox::network::Networking;
+pub use crate::sandbox::REMOVE;
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod batch;
@@ -65,6 +66,8 @@ pub struct RunConfig {
     pub user: Option<String>,
     /// Whether plain commands may write to the image's files, in a layer of their own.
     pub root: RootAccess,
+    /// Which ids there are in a root that may be written to.
+    pub userns: UserNamespace,
     /// The variables given for this run, each name once.
     pub variables: Vec<(String, OsString)>,
     /// Settings and switches found in our own environment.
@@ -110,6 +113,15 @@ pub enum RootAccess {
     Writable,
     /// They are what functions are (`--read-only`).
     ReadOnly,
+}
+
+/// Which user and group ids there are in a root that may be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserNamespace {
+    /// One, who the command is (`--userns single`).
+    Single,
+    /// A range of the user's subordinate ids beside the user's own (`--userns subid`); nothing less will do.
+    Subordinate,
 }
 
 /// A run in the background.

@@ -54,6 +54,7 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
             mode::detach::settle();
             mode::once::run(&config)
         }
+        Command::RemoveAsRootInside { name } => mode::remove_as_root_inside(&name),
         Command::Serve(config) => mode::serve::run(&config),
         Command::Batch(config) => mode::batch::run(&config),
         Command::Build(config) => mode::build::run(&config),

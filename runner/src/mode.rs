@@ -34,7 +34,7 @@ use std::path::Path;
 use rootfs_cache::store::{Cache, CacheError};
 
 use crate::config::ImageSource;
-use crate::exit_code::Failure;
+use crate::exit_code::{ExitCode, Failure};
 
 /// The folder of the cache.
 fn cache_root(source: &ImageSource) -> Result<&Path, Failure> {
@@ -57,6 +57,11 @@ fn print(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
     written.map_err(|error| Failure::could_not_run(format!("cannot write to stdout: {error}")))
+}
+
+/// Removes a folder of ours in a user namespace of this process's own, as a run of ours asked for that.
+pub fn remove_as_root_inside(name: &str) -> Result<ExitCode, Failure> {
+    crate::sandbox::remove_as_root_inside(name).map(|()| ExitCode::SUCCESS).map_err(Failure::could_not_run)
 }
 
 /// A runtime for waiting on many things with one thread.

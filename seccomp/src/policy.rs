@@ -24,6 +24,9 @@ const BUILD: &str = include_str!("../policies/build.policy");
 /// The text of what comes before it where volumes may be written to.
 const VOLUMES: &str = include_str!("../policies/volumes.policy");
 
+/// The text of what comes before it where a range of ids is mapped.
+const IDS: &str = include_str!("../policies/ids.policy");
+
 /// A whole policy. Every rule in it can take effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -51,12 +54,30 @@ impl Policy {
 
     /// The same where folders of the host may be written to as well.
     pub fn build_with_volumes() -> Policy {
-        let volumes: Policy = VOLUMES.parse().expect("the text is part of the program, and a test parses it");
-        volumes.before(Policy::build())
+        Policy::before_build(VOLUMES)
     }
 
-    /// These rules first, then those of the other, whose default decides.
-    fn before(self, rest: Policy) -> Policy {
+    /// [`Policy::build`] where a range of ids is mapped, so that owners and users are real.
+    pub fn build_with_ids() -> Policy {
+        Policy::before_build(IDS)
+    }
+
+    /// The same where folders of the host may be written to as well.
+    pub fn build_with_ids_and_volumes() -> Policy {
+        let volumes: Policy = VOLUMES.parse().expect("the text is part of the program, and a test parses it");
+        volumes.before(Policy::build_with_ids())
+    }
+
+    fn before_build(text: &str) -> Policy {
+        let first: Policy = text.parse().expect("the text is part of the program, and a test parses it");
+        first.before(Policy::build())
+    }
+
+    /// These rules first, then those of the other as far as they can take effect; the other's default decides.
+    fn before(self, mut rest: Policy) -> Policy {
+        let is_decided = |call: &SystemCall| self.rules.iter().any(|rule| rule.tests.is_empty() && rule.system_calls.contains(call));
+        rest.rules.iter_mut().for_each(|rule| rule.system_calls.retain(|call| !is_decided(call)));
+        rest.rules.retain(|rule| !rule.system_calls.is_empty());
         Policy { rules: [self.rules, rest.rules].concat(), ..rest }
     }
 

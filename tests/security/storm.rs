@@ -30,6 +30,7 @@ fn request(root: &Path, results: &Path, number: u32) -> SandboxRequest {
         working_dir: "/".into(),
         volumes: vec![Volume { source: results.to_owned(), target: "/mnt".into(), access: Access::ReadWrite }],
         identity: InnerIdentity { uid: 993, gid: 990 },
+        ids: runner::sandbox::IdMap::Single,
         hostname: "storm".to_owned(),
         tmp_size_bytes: 1 << 20,
         files: Vec::new(),

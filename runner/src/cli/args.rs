@@ -100,6 +100,9 @@ Everything after IMAGE is for the image. Exit codes: 0; 1 the function failed; 2
 pub(super) struct RunArgs {
     #[command(flatten)]
     pub sandbox: SandboxArgs,
+    /// Which ids a plain command has in its root: `single`, its own, or `subid`, also a range of ours of /etc/subuid and /etc/subgid
+    #[arg(long, value_name = "IDS", value_enum, default_value_t = UsernsChoice::Single, hide_possible_values = true, hide_default_value = true)]
+    pub userns: UsernsChoice,
     /// Keep stdin open for plain commands
     #[arg(short = 'i', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub interactive: Option<bool>,
@@ -350,6 +353,15 @@ pub(super) enum PullWhen {
     Always,
     Missing,
     Never,
+}
+
+/// Which ids there are in a root that may be written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum UsernsChoice {
+    /// One
+    Single,
+    /// A range of subordinate ids beside it
+    Subid,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -27,7 +27,7 @@ use usage::Ended;
 use crate::config::docker::{DockerCommand, Place};
 use crate::config::{
     BatchConfig, BuildConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig,
-    PruneConfig, PushConfig, RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig, VerifyConfig,
+    PruneConfig, PushConfig, REMOVE, RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig, VerifyConfig,
 };
 use crate::exit_code::Failure;
 
@@ -40,6 +40,11 @@ pub enum Command {
     Detach(Detached),
     /// Be the run in the background.
     Attached(Box<RunConfig>),
+    /// Remove a folder of ours that belongs to other ids, in a user namespace: what a run starts this program for.
+    RemoveAsRootInside {
+        /// The folder's name, in the one that is standard output.
+        name: String,
+    },
     /// Serve functions.
     Serve(Box<ServeConfig>),
     /// Run a function once for each of many events.
@@ -116,6 +121,12 @@ pub enum Command {
 /// Reads a command line (its first word is the program's name).
 pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
     let mut line: Vec<OsString> = line.into_iter().collect();
+    if let [_, word, name] = &*line
+        && word == REMOVE
+        && let Some(name) = name.to_str()
+    {
+        return Ok(Command::RemoveAsRootInside { name: name.to_owned() });
+    }
     if let Some(ours) = docker::words(&line).and_then(docker::as_ours) {
         line = ours;
     } else if let Some(words) = docker::words(&line) {

@@ -7,12 +7,12 @@ use rootfs_cache::lock::LockFiles;
 use rootfs_cache::pull::{KeepBlobs, PullOptions, PullPolicy};
 use rootfs_cache::reference::{ImageReference, Platform};
 
-use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, SandboxArgs, TalkArgs};
+use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, RunArgs, SandboxArgs, TalkArgs, UsernsChoice};
 use super::env::OwnEnvironment;
 use super::{registry, trust, variables};
 use crate::config::{
     self, BetweenEvents, Changes, Color, CpuRule, EventsConfig, ImageSource, Keeping, Loudness, NetworkOptions, ResultFormat, RootAccess,
-    RunConfig, Stdin, Talk, UnknownEntrypoint,
+    RunConfig, Stdin, Talk, UnknownEntrypoint, UserNamespace,
 };
 use crate::exit_code::Failure;
 
@@ -21,11 +21,24 @@ pub(super) const STAYS: Duration = Duration::from_secs(600);
 
 /// Of `undocked run`.
 pub(super) fn config(args: RunArgs, own: &OwnEnvironment) -> Result<RunConfig, Failure> {
+    let userns = userns(args.userns, args.sandbox.read_only)?;
     let config = sandbox(args.sandbox, args.image, own)?;
     let stdin = if args.interactive == Some(true) { Stdin::Inherit } else { Stdin::Null };
     let result = if args.json { ResultFormat::Json } else { ResultFormat::Line };
     let changes = if args.watch { Changes::Restart } else { Changes::Ignore };
-    Ok(RunConfig { stdin, result, keeping: Keeping { changes, ..config.keeping }, ..config })
+    Ok(RunConfig { userns, stdin, result, keeping: Keeping { changes, ..config.keeping }, ..config })
+}
+
+/// Which ids there are inside: only a root that may be written to has owners.
+fn userns(given: UsernsChoice, read_only: Option<bool>) -> Result<UserNamespace, Failure> {
+    match (given, read_only) {
+        (UsernsChoice::Single, _) => Ok(UserNamespace::Single),
+        (UsernsChoice::Subid, Some(true)) => {
+            let error = "`--userns subid` is about the owners of files in a root that may be written to, and `--read-only` has none";
+            Err(Failure::usage(error).with_hint(Some("leave one of the two out".to_owned())))
+        }
+        (UsernsChoice::Subid, _) => Ok(UserNamespace::Subordinate),
+    }
 }
 
 /// What all commands that run functions have in common.
@@ -63,6 +76,7 @@ pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: 
         working_dir: config::working_dir(args.workdir).map_err(bad_config)?,
         user: args.user,
         root: if args.read_only == Some(true) { RootAccess::ReadOnly } else { RootAccess::Writable },
+        userns: UserNamespace::Single,
         variables: variables::given(&args.variables, &args.env_file, own).map_err(Failure::usage)?,
         own_settings: own.settings(),
         networking,

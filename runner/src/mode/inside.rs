@@ -25,7 +25,7 @@ use crate::exit_code::Failure;
 use crate::function::INNER_API_PORT;
 use crate::sandbox::run_folder::{self, RunFolder};
 use crate::sandbox::{
-    Access, Command, Filter, FirstProcess, HostRoot, InnerIdentity, IsolationChoice, Limits, MadeFile, Network, RootSource, SandboxRequest,
+    Access, Command, Filter, FirstProcess, HostRoot, IdMap, InnerIdentity, IsolationChoice, Limits, MadeFile, Network, RootSource, SandboxRequest,
     Stdio, Volume,
 };
 use crate::writable::WritableRoot;
@@ -40,6 +40,7 @@ pub(super) struct Inside {
     volumes: Vec<Volume>,
     files: Vec<MadeFile>,
     identity: InnerIdentity,
+    ids: IdMap,
     network: Network,
     working_dir: PathBuf,
     filter: Option<Arc<Filter>>,
@@ -111,6 +112,7 @@ impl Inside {
         let mut files: Vec<_> = helpers.into_iter().filter(|helper| is_free(&volumes, &helper.path)).collect();
         let extensions;
         let (mut filter, mut tmp_size_bytes) = (config.filter.clone(), config.tmp_size.bytes());
+        let mut id_map = IdMap::Single;
         let (root, ids, rootfs) = match userland {
             Userland::Host(mut root) => {
                 extensions = extensions::names(&volumes, None);
@@ -119,8 +121,9 @@ impl Inside {
             }
             Userland::Writable(root, ids) => {
                 extensions = Vec::new();
-                writable::show(root, config, &working_dir, (&mut files, &mut volumes))?;
-                filter = writable::filter(config, ids);
+                id_map = writable::id_map(config)?;
+                writable::show(root, config, (&working_dir, id_map), (&mut files, &mut volumes))?;
+                filter = writable::filter(config, ids, id_map);
                 tmp_size_bytes = writable::SHARED_MEMORY_BYTES;
                 (root.source(), ids, None)
             }
@@ -139,6 +142,7 @@ impl Inside {
             volumes,
             files,
             identity: ids,
+            ids: id_map,
             network: config.networking.network,
             working_dir,
             tmp_size_bytes,
@@ -194,6 +198,7 @@ impl Inside {
             volumes: self.volumes.clone(),
             files: self.files.clone(),
             identity: self.identity,
+            ids: self.ids,
             hostname: HOSTNAME.to_owned(),
             tmp_size_bytes: self.tmp_size_bytes,
             limits: self.limits,

@@ -14,7 +14,7 @@ use super::underway::Underway;
 use super::work::{self, Purpose, Work};
 use super::writable::{self, PlainCommand};
 use super::{async_runtime, cache_root, print, serve, shell, stay_open};
-use crate::config::{Color, Loudness, ResultFormat, RootAccess, RunConfig, Stdin};
+use crate::config::{Color, Loudness, ResultFormat, RootAccess, RunConfig, Stdin, UserNamespace};
 use crate::environment::entry::Event;
 use crate::environment::variables::{self, EnvVars};
 use crate::environment::{EnvironmentError, Ran, Run, run_once};
@@ -129,6 +129,7 @@ fn without_effect(networking: &Networking) -> Option<&'static str> {
 /// One attempt; `said` is said of it. The event is read once.
 fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>, underway: &Underway) -> Result<ExitCode, NotRun> {
     let work = work::of(config)?;
+    refuse_range(config, &work)?;
     if let Some(listen) = stay_open::asked_for(config, &work)? {
         return Ok(serve::stay_open(config, work, listen, (said, underway))?);
     }
@@ -202,7 +203,7 @@ fn in_writable_root(
     let mut root = WritableRoot::temporary(rootfs, cache_root(&config.images)?).map_err(writable::failed)?;
     let command = PlainCommand { argv, variables, user, working_dir: working_dir.unwrap_or_else(|| "/".into()), stdio: stdio(config) };
     match writable::attempt(config, &mut root, &command, said) {
-        Err(not_run) if not_run.lacks(Lacks::WritableRoot) => {
+        Err(not_run) if not_run.lacks(Lacks::WritableRoot) && config.userns == UserNamespace::Single => {
             let why = not_run.into_failure();
             shell::say(&format!("the command may write to volumes and /tmp alone, as with `--read-only`: {why}"));
             let config = RunConfig { root: RootAccess::ReadOnly, ..config.clone() };
@@ -220,6 +221,16 @@ fn stdio(config: &RunConfig) -> Stdio {
         Stdin::Null => Input::Null,
     };
     Stdio { input, output: Output::Inherit, error: Output::Inherit }
+}
+
+/// A range of ids is for owners in a root that may be written to. Nothing less is taken for it.
+fn refuse_range(config: &RunConfig, work: &Work) -> Result<(), Failure> {
+    let is_plain = matches!((&work.userland, &work.command, &work.purpose), (Userland::Image(..), Command::Line(_), Purpose::Plain));
+    if config.userns == UserNamespace::Single || is_plain {
+        return Ok(());
+    }
+    let error = "`--userns subid` is for plain commands in images: functions have one user, on Lambda as here";
+    Err(Failure::could_not_run(error).with_hint(Some("leave it out, or name a command with `--entrypoint`".to_owned())))
 }
 
 /// The Runtime API must not be reached from outside.

@@ -7,7 +7,7 @@ use seccomp::filter::{CompileError, Instruction};
 use seccomp::numbers::Architecture;
 use seccomp::policy::{ParsePolicyError, Policy};
 
-use super::Access;
+use super::{Access, IdMap};
 
 include!(concat!(env!("OUT_DIR"), "/filters.rs"));
 
@@ -18,11 +18,14 @@ pub fn shipped_filter() -> Arc<Filter> {
 
 /// The shipped policy of root inside, which builds in a root of its own.
 ///
-/// Where folders of the host may be written to no file gets a set-id bit: there it would work on the host.
-pub fn build_filter(volumes: Access) -> Arc<Filter> {
-    Arc::new(Filter::precompiled(match volumes {
-        Access::ReadWrite => BUILD_WITH_VOLUMES,
-        Access::ReadOnly => BUILD,
+/// Where folders of the host may be written to no file gets a set-id bit: there it would work on the host. With a range of ids the kernel decides about
+/// owners and users.
+pub fn build_filter(volumes: Access, ids: IdMap) -> Arc<Filter> {
+    Arc::new(Filter::precompiled(match (volumes, ids) {
+        (Access::ReadWrite, IdMap::Single) => BUILD_WITH_VOLUMES,
+        (Access::ReadOnly, IdMap::Single) => BUILD,
+        (Access::ReadWrite, IdMap::Subordinate(_)) => BUILD_WITH_IDS_AND_VOLUMES,
+        (Access::ReadOnly, IdMap::Subordinate(_)) => BUILD_WITH_IDS,
     }))
 }
 
@@ -60,8 +63,14 @@ mod tests {
 
     #[test]
     fn the_built_in_filters_are_the_shipped_texts() {
-        let with_volumes = (BUILD_WITH_VOLUMES, Policy::build_with_volumes());
-        for (built_in, policy) in [(LAMBDA, Policy::lambda()), (NETWORK, Policy::network()), (BUILD, Policy::build()), with_volumes] {
+        for (built_in, policy) in [
+            (LAMBDA, Policy::lambda()),
+            (NETWORK, Policy::network()),
+            (BUILD, Policy::build()),
+            (BUILD_WITH_VOLUMES, Policy::build_with_volumes()),
+            (BUILD_WITH_IDS, Policy::build_with_ids()),
+            (BUILD_WITH_IDS_AND_VOLUMES, Policy::build_with_ids_and_volumes()),
+        ] {
             assert_eq!(built_in, Filter::compile(&policy, Architecture::HOST).unwrap().instructions());
         }
     }

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::plan::{Owner, Source};
 use super::sys::{self, MountAttr};
+use super::subids::{COUNT, IdMap};
 use super::{Degradation, InnerIdentity};
 
 /// The host id, of user and group, that the sandboxes of this process run as under real root. No account has it, nor is it among the ids that
@@ -58,8 +59,18 @@ pub(super) fn apart(ids: InnerIdentity) -> InnerIdentity {
 
 /// Writes the maps of a child of real root's: a child may not do it itself when the ids are not its own.
 pub(super) fn write_maps(pid: libc::pid_t, inner: InnerIdentity, host_id: u32) -> io::Result<()> {
-    write_proc(&format!("/proc/{pid}/uid_map"), &format!("{} {host_id} 1", inner.uid))?;
-    write_proc(&format!("/proc/{pid}/gid_map"), &format!("{} {host_id} 1", inner.gid))
+    write_both(pid, [&[(inner.uid, host_id, 1)], &[(inner.gid, host_id, 1)]])
+}
+
+/// Writes the maps of user and group ids, each line as (inside, outside, count).
+pub(super) fn write_both(pid: libc::pid_t, [uids, gids]: [&[(u32, u32, u32)]; 2]) -> io::Result<()> {
+    write_proc(&format!("/proc/{pid}/uid_map"), &lines(uids))?;
+    write_proc(&format!("/proc/{pid}/gid_map"), &lines(gids))
+}
+
+/// A map as the kernel reads it, in one write (user_namespaces(7)).
+fn lines(map: &[(u32, u32, u32)]) -> String {
+    map.iter().map(|(inside, outside, count)| format!("{inside} {outside} {count}\n")).collect()
 }
 
 /// Writes a file of `/proc`, after making sure that it is one (CVE-2025-52881: redirected writes).
@@ -71,25 +82,25 @@ fn write_proc(path: &str, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Opens mounts for real root. One user namespace is kept per owner (user id and group id on disk).
+/// Opens mounts for real root. One user namespace is kept per owner (user id and group id on disk), and per range of ids that stay as they are.
 #[derive(Debug, Default)]
 pub(super) struct Mounter {
     /// Whether no namespace can be had: then ids are not shifted at all, which is said once.
     refused: bool,
-    namespaces: HashMap<(u32, u32), File>,
+    namespaces: HashMap<((u32, u32), IdMap), File>,
 }
 
 impl Mounter {
-    /// A detached copy of the source's mount, with its attributes set and its owner shown as the sandbox's user. A file system that cannot shift ids
-    /// is mounted as it is, which is said.
-    pub(super) fn open(&mut self, source: &Source, degradations: &mut Vec<Degradation>) -> io::Result<OwnedFd> {
+    /// A detached copy of the source's mount, with its attributes set and its owner shown as the sandbox's user; the other ids that the sandbox has are
+    /// themselves on disk. A file system that cannot shift ids is mounted as it is, which is said.
+    pub(super) fn open(&mut self, source: &Source, ids: IdMap, degradations: &mut Vec<Degradation>) -> io::Result<OwnedFd> {
         let path = CString::new(source.path.as_os_str().as_bytes())?;
         let tree = sys::clone_tree(&path, source.flags.recursive)?;
         sys::set_mount_attributes(tree.as_fd(), &MountAttr::of(source.flags), source.flags.recursive)?;
         let owner = fs::metadata(&source.path)?;
         let given = |uid: u32| source.owner == Owner::Given && uid == host_id();
         if source.owner != Owner::AsOnHost && !self.refused && !given(owner.uid()) {
-            let shifted = self.shift(&tree, (owner.uid(), owner.gid()), source.flags.recursive);
+            let shifted = self.shift(&tree, ((owner.uid(), owner.gid()), ids), source.flags.recursive);
             if shifted.is_err() && source.owner == Owner::Given {
                 give(&source.path)?;
             } else if let Err(error) = shifted {
@@ -100,10 +111,10 @@ impl Mounter {
         sys::above_standard(tree)
     }
 
-    fn shift(&mut self, tree: &OwnedFd, owner: (u32, u32), recursive: bool) -> io::Result<()> {
-        let namespace = match self.namespaces.entry(owner) {
+    fn shift(&mut self, tree: &OwnedFd, shown: ((u32, u32), IdMap), recursive: bool) -> io::Result<()> {
+        let namespace = match self.namespaces.entry(shown) {
             std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::hash_map::Entry::Vacant(entry) => match shifting_namespace(owner) {
+            std::collections::hash_map::Entry::Vacant(entry) => match shifting_namespace(shown) {
                 Ok(namespace) => entry.insert(namespace),
                 Err(error) => {
                     self.refused = true;
@@ -131,17 +142,52 @@ fn give(path: &Path) -> io::Result<()> {
 }
 
 /// A user namespace that maps the owner on disk to the sandbox's host id.
-fn shifting_namespace((uid, gid): (u32, u32)) -> io::Result<File> {
+fn shifting_namespace(((uid, gid), ids): ((u32, u32), IdMap)) -> io::Result<File> {
+    let (first_uid, first_gid) = match ids {
+        IdMap::Single => (None, None),
+        IdMap::Subordinate(ids) => (Some(ids.first().0), Some(ids.first().1)),
+    };
     let holder = sys::NamespaceHolder::start()?;
     let pid = holder.pid();
-    write_proc(&format!("/proc/{pid}/uid_map"), &format!("{uid} {} 1", host_id()))?;
-    write_proc(&format!("/proc/{pid}/gid_map"), &format!("{gid} {} 1", host_id()))?;
+    write_both(pid, [&shifted(uid, first_uid), &shifted(gid, first_gid)])?;
     File::open(format!("/proc/{pid}/ns/user"))
+}
+
+/// How ids on disk are shown: the owner's as the sandbox's own, those of a range as themselves. One of the range that is the owner's cannot be both.
+fn shifted(owner: u32, first: Option<u32>) -> Vec<(u32, u32, u32)> {
+    let mut map = vec![(owner, host_id(), 1)];
+    if let Some(first) = first {
+        let end = first + COUNT;
+        let parts = if (first..end).contains(&owner) { vec![(first, owner), (owner + 1, end)] } else { vec![(first, end)] };
+        map.extend(parts.into_iter().filter(|(from, to)| from < to).map(|(from, to)| (from, from, to - from)));
+    }
+    map
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_is_shown_as_itself() {
+        let own = host_id();
+        let end = 1000 + COUNT;
+        for (owner, first, expected) in [
+            (5, None, vec![(5, own, 1)]),
+            (5, Some(1000), vec![(5, own, 1), (1000, 1000, COUNT)]),
+            (1000, Some(1000), vec![(1000, own, 1), (1001, 1001, COUNT - 1)]),
+            (1010, Some(1000), vec![(1010, own, 1), (1000, 1000, 10), (1011, 1011, COUNT - 11)]),
+            (end - 1, Some(1000), vec![(end - 1, own, 1), (1000, 1000, COUNT - 1)]),
+            (end, Some(1000), vec![(end, own, 1), (1000, 1000, COUNT)]),
+        ] {
+            assert_eq!(shifted(owner, first), expected, "{owner}");
+        }
+    }
+
+    #[test]
+    fn maps_have_a_line_for_each_range() {
+        assert_eq!(lines(&[(0, 1000, 1), (1, 100_000, 65_535)]), "0 1000 1\n1 100000 65535\n");
+    }
 
     #[test]
     fn t4_cve_2025_52881_only_files_of_proc_are_written() {

@@ -19,13 +19,14 @@ use super::handed_out::{Handed, HandedOut, SocketFactory};
 use super::isolation::Standing;
 use super::landlock::{self, Ruleset, Tcp};
 use super::limits::{self, Guard, Inside, Limiter};
-use super::maps::{MapJob, Maps, start_mapper};
+use super::maps::{MapJob, Mapping, Maps, start_mapper};
 use super::orders::{Beside, Init, Orders, Record};
 use super::outcome::{Refusal, enforcement, failure, prepare, reached};
 use super::plan::{Candidate, Lenience, PlanError, SandboxPlan, Search, Step, plan_for};
 use super::process::Reach;
 use super::several::Place;
 use super::streams::Streams;
+use super::subids::IdMap;
 use super::{
     Degradation, Filter, FirstProcess, LaunchError, Network, NetworkDescriptors, Outbound, Programs, RootSource, Sandbox, idmap, network,
     several, sys,
@@ -252,16 +253,23 @@ impl Spawner {
             return Ok(Vec::new());
         }
         let open = |source| {
-            let opened = self.mounter.open(source, degradations);
+            let opened = self.mounter.open(source, plan.ids, degradations);
             opened.map_err(|error| Refusal::of_source(source.path.clone(), error))
         };
         plan.sources.iter().map(open).collect()
     }
 
-    fn request_maps(&self, plan: &SandboxPlan) -> Result<Option<Maps>, LaunchError> {
-        let Some(mapper) = self.mapper.as_ref().filter(|_| plan.privilege.parent_maps()) else { return Ok(None) };
-        let (job, maps) =
-            MapJob::new(plan.identity, if plan.omitted.host_id { 0 } else { idmap::host_id() }).map_err(prepare("make pipes"))?;
+    fn request_maps(&mut self, plan: &SandboxPlan) -> Result<Option<Maps>, LaunchError> {
+        let mapping = match plan.ids {
+            IdMap::Subordinate(ids) => Mapping::Range(ids),
+            _ if !plan.privilege.parent_maps() => return Ok(None),
+            _ => Mapping::One(plan.identity, if plan.omitted.host_id { 0 } else { idmap::host_id() }),
+        };
+        let mapper = match &mut self.mapper {
+            Some(mapper) => mapper,
+            none => none.insert(start_mapper().map_err(prepare("start the mapping thread"))?),
+        };
+        let (job, maps) = MapJob::new(mapping).map_err(prepare("make pipes"))?;
         mapper.send(job).map_err(|_| prepare("reach the mapping thread")(io::ErrorKind::BrokenPipe.into()))?;
         Ok(Some(maps))
     }

@@ -1,20 +1,41 @@
-//! Id maps under real root: a thread of ours writes them, since the one that launches is suspended until the child executes its program.
+//! Id maps that the child may not write itself, under real root and of ranges: a thread of ours has them written, since the one that launches is suspended
+//! until the child executes its program.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
+use super::subids::SubordinateIds;
 use super::{InnerIdentity, idmap, sys};
+
+/// What is mapped.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Mapping {
+    /// One id, to this id of the host.
+    One(InnerIdentity, u32),
+    /// A range.
+    Range(SubordinateIds),
+}
+
+impl Mapping {
+    fn write(self, pid: libc::pid_t) -> io::Result<()> {
+        match self {
+            Self::One(identity, host_id) => idmap::write_maps(pid, identity, host_id),
+            Self::Range(ids) => ids.map(pid).map_err(io::Error::other),
+        }
+    }
+}
 
 /// What the launching thread keeps of a request for id maps.
 pub(super) struct Maps {
     pub(super) wanted: File,
     pub(super) written: File,
     pub(super) pid: Arc<AtomicI32>,
-    pub(super) errno: Arc<AtomicI32>,
+    /// Why they were not written, sent before the child is told.
+    pub(super) refused: Receiver<io::Error>,
 }
 
 /// What the mapping thread gets.
@@ -22,18 +43,19 @@ pub(super) struct MapJob {
     wanted: File,
     written: File,
     pid: Arc<AtomicI32>,
-    errno: Arc<AtomicI32>,
-    identity: InnerIdentity,
-    host_id: u32,
+    refused: Sender<io::Error>,
+    mapping: Mapping,
 }
 
 impl MapJob {
-    pub(super) fn new(identity: InnerIdentity, host_id: u32) -> io::Result<(Self, Maps)> {
+    pub(super) fn new(mapping: Mapping) -> io::Result<(Self, Maps)> {
         let (wanted_read, wanted_write) = sys::pipe()?;
         let (written_read, written_write) = sys::pipe()?;
-        let (pid, errno) = (Arc::new(AtomicI32::new(0)), Arc::new(AtomicI32::new(0)));
-        let job = Self { wanted: wanted_read, written: written_write, pid: Arc::clone(&pid), errno: Arc::clone(&errno), identity, host_id };
-        Ok((job, Maps { wanted: wanted_write, written: written_read, pid, errno }))
+        let pid = Arc::new(AtomicI32::new(0));
+        // Unbounded: it holds one error at most.
+        let (refused, why) = channel();
+        let job = Self { wanted: wanted_read, written: written_write, pid: Arc::clone(&pid), refused, mapping };
+        Ok((job, Maps { wanted: wanted_write, written: written_read, pid, refused: why }))
     }
 
     /// Waits for the child's word, writes its maps, and lets it go on. If the clone failed there is no word, only the end of the pipe.
@@ -42,10 +64,11 @@ impl MapJob {
         if self.wanted.read(&mut word).unwrap_or(0) == 0 {
             return;
         }
-        let answer = match idmap::write_maps(self.pid.load(Ordering::Acquire), self.identity, self.host_id) {
+        let answer = match self.mapping.write(self.pid.load(Ordering::Acquire)) {
             Ok(()) => b'g',
             Err(error) => {
-                self.errno.store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
+                // Fails only when nobody waits for it any more.
+                let _ = self.refused.send(error);
                 b'x'
             }
         };

@@ -34,6 +34,7 @@ mod sockets;
 mod step;
 mod stragglers;
 mod streams;
+mod subids;
 pub(crate) mod sys;
 mod weaken;
 
@@ -55,7 +56,8 @@ pub use plan::{PlanError, SandboxPlan, plan};
 pub use process::{Ended, Sandbox};
 pub use several::{Program, ProgramEnd, ProgramId, Programs, Started};
 pub use sockets::SocketHolder;
-pub use step::ROOT_INSIDE;
+pub use step::{ROOT_INSIDE, ROOT_OF_RANGE};
+pub use subids::{IdMap, REMOVE, SubordinateIds, SubordinateIdsError, remove_as_root_inside};
 pub use weaken::UnknownProtection;
 
 /// What a sandbox is made of. Paths named `source` are on the host, `target` inside.
@@ -79,6 +81,8 @@ pub struct SandboxRequest {
     pub files: Vec<MadeFile>,
     /// Who the processes are inside.
     pub identity: InnerIdentity,
+    /// Whose ids there are inside; a range in a root that may be written to alone.
+    pub ids: IdMap,
     /// The host name inside; not granted everywhere.
     pub hostname: String,
     /// The size of `/tmp` in bytes.
@@ -190,7 +194,7 @@ pub enum Access {
     ReadWrite,
 }
 
-/// The one user and group that exist inside.
+/// The user and group of the processes inside; the only ones that exist there, unless a range is mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InnerIdentity {
     /// User id inside.

@@ -8,6 +8,7 @@ use super::landlock::Ruleset;
 use super::maps::Maps;
 use super::orders::Record;
 use super::plan::{Candidate, SandboxPlan, Step};
+use super::subids::IdMap;
 use super::{Degradation, Enforcement, Isolation, LaunchError, Protection, isolation};
 
 /// Why a launch failed, and whether one of a lower isolation may do.
@@ -54,7 +55,9 @@ pub(super) fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) 
     let Some(step) = plan.steps.get(record.step.load(Ordering::Relaxed) as usize) else {
         return Err(LaunchError::Prepare { step: "read the child's record", source }.into());
     };
-    let lower_may_do = step.is_of_isolation() && isolation::is_refusal(errno);
+    // A range is not done without.
+    let is_range = matches!((step, plan.ids), (Step::AwaitMaps, IdMap::Subordinate(_)));
+    let lower_may_do = step.is_of_isolation() && isolation::is_refusal(errno) && !is_range;
     let error = match step {
         Step::Execute => exec_failure(plan, record, source),
         Step::Open { slot, .. } => {
@@ -62,8 +65,8 @@ pub(super) fn failure(plan: &SandboxPlan, record: &Record, maps: Option<&Maps>) 
         }
         Step::ChangeDirectory(_) => LaunchError::WorkingDir { path: plan.working_dir.clone(), source },
         Step::AwaitMaps => {
-            let errno = maps.map_or(errno, |maps| maps.errno.load(Ordering::Acquire));
-            LaunchError::Step { step: "write the id maps".into(), source: io::Error::from_raw_os_error(errno) }
+            let step = if plan.ids == IdMap::Single { "write the id maps" } else { "map a range of subordinate ids" };
+            LaunchError::Step { step: step.into(), source: maps.and_then(|maps| maps.refused.try_recv().ok()).unwrap_or(source) }
         }
         step => LaunchError::Step { step: step.name(), source },
     };

@@ -16,6 +16,7 @@ use super::program::candidates;
 pub(crate) use super::program::{Candidate, Search};
 use super::root::Root;
 use super::step;
+use super::subids::IdMap;
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
 use super::weaken::Omitted;
 use super::{
@@ -40,6 +41,7 @@ pub struct SandboxPlan {
     pub(crate) search: Search,
     pub(crate) environment: Vec<CString>,
     pub(crate) identity: InnerIdentity,
+    pub(crate) ids: IdMap,
     pub(crate) stdio: Stdio,
     pub(crate) first_process: FirstProcess,
     /// Installed by [`Step::Filter`], which is among the steps if this is here.
@@ -74,6 +76,9 @@ pub enum PlanError {
     /// The sockets of a network of its own are made by an init.
     #[error("a network of its own takes an init")]
     NetworkWithoutInit,
+    /// Only a root that may be written to has other ids to show.
+    #[error("a range of ids takes a root that may be written to")]
+    RangeInImage,
     /// There is nothing to execute.
     #[error("no command given")]
     NoCommand,
@@ -181,7 +186,10 @@ pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<Sandbox
     }
     let mut planner = Planner::default();
     planner.limits(&request.limits);
-    planner.identity(request.identity, privilege);
+    match request.ids {
+        IdMap::Single => planner.identity(request.identity, privilege),
+        IdMap::Subordinate(_) => planner.range(privilege),
+    }
     if request.network != Network::Host && request.first_process == FirstProcess::Program {
         return Err(PlanError::NetworkWithoutInit);
     }
@@ -207,6 +215,9 @@ pub(super) fn finish(
     ground: Ground,
     bare: Option<Bare>,
 ) -> Result<SandboxPlan, PlanError> {
+    if request.ids != IdMap::Single && !matches!(request.root, RootSource::Writable(_)) {
+        return Err(PlanError::RangeInImage);
+    }
     let (programs, search) = match request.first_process {
         FirstProcess::Several => (Vec::new(), Search::Existing),
         FirstProcess::Program | FirstProcess::Init => candidates(&request.command, &request.environment)?,
@@ -219,6 +230,7 @@ pub(super) fn finish(
         search,
         environment: request.environment,
         identity: request.identity,
+        ids: request.ids,
         stdio: request.stdio,
         first_process: request.first_process,
         filter: request.filter,
@@ -265,6 +277,15 @@ impl Planner {
             self.steps.push(Step::ForbidNesting);
         }
         self.steps.extend([Step::NewSession, Step::DieWithParent, Step::WireStdio]);
+    }
+
+    /// With a range of ids it is root inside that sets all up, as the caller; who the program is it becomes at last ([`last_steps`]).
+    fn range(&mut self, privilege: Privilege) {
+        self.steps.extend([Step::DieWithParent, Step::AwaitMaps]);
+        if privilege == Privilege::Root {
+            self.steps.push(Step::Become(InnerIdentity { uid: 0, gid: 0 }));
+        }
+        self.steps.extend([Step::ForbidNesting, Step::NewSession, Step::DieWithParent, Step::WireStdio]);
     }
 
     /// First of all, so that whatever the child makes is counted; and with the host's ids, to which the cgroups belong.
@@ -384,6 +405,16 @@ pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec
     let mut steps = match ground.privilege {
         // The folder is entered with the program's own rights. Other ids clear the parent-death signal.
         Privilege::WithoutUserns(ids) => vec![Step::DropToUser(ids), Step::DieWithParent, change],
+        _ if request.ids != IdMap::Single => {
+            // The caller's other groups end here. Other ids clear the parent-death signal.
+            let end = [Step::DieWithParent, change];
+            if request.identity.uid == 0 {
+                let own = [Step::Become(request.identity), Step::DropCapabilities { kept: kept(request) }];
+                own.into_iter().chain(end).collect()
+            } else {
+                [Step::DropToUser(request.identity)].into_iter().chain(end).collect()
+            }
+        }
         _ if ground.isolation.has_namespaces() => vec![change, Step::DropCapabilities { kept: kept(request) }],
         _ => vec![change, Step::EmptyCapabilities],
     };
@@ -405,11 +436,15 @@ pub(super) fn last_steps(request: &SandboxRequest, ground: Ground) -> Result<Vec
 fn kept(request: &SandboxRequest) -> u64 {
     let is_root_inside = matches!(request.root, RootSource::Writable(_)) && request.identity.uid == 0;
     let writes_outside = request.volumes.iter().any(|volume| volume.access == Access::ReadWrite);
+    let all = match request.ids {
+        IdMap::Single => super::ROOT_INSIDE,
+        IdMap::Subordinate(_) => super::ROOT_OF_RANGE,
+    };
     match (is_root_inside, writes_outside) {
         (false, _) => 0,
         // Under real root a file with capabilities would count on the host: its owner there is shown as root inside.
-        (true, true) => super::ROOT_INSIDE & !step::CAP_SETFCAP,
-        (true, false) => super::ROOT_INSIDE,
+        (true, true) => all & !step::CAP_SETFCAP,
+        (true, false) => all,
     }
 }
 

@@ -17,6 +17,7 @@ fn request(root: RootSource) -> SandboxRequest {
             Volume { source: "/task".into(), target: "/var/task".into(), access: Access::ReadWrite },
         ],
         identity: InnerIdentity { uid: 993, gid: 990 },
+        ids: crate::sandbox::IdMap::Single,
         hostname: "h".into(),
         tmp_size_bytes: 7,
         files: Vec::new(),

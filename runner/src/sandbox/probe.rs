@@ -166,6 +166,7 @@ fn request(filter: Arc<Filter>) -> SandboxRequest {
         working_dir: "/".into(),
         volumes: Vec::new(),
         identity: InnerIdentity { uid: 993, gid: 990 },
+        ids: super::IdMap::Single,
         hostname: "lambda".into(),
         tmp_size_bytes: 1 << 20,
         files: Vec::new(),

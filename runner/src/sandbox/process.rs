@@ -43,7 +43,7 @@ pub struct Sandbox {
 }
 
 /// Whether the process of a pidfd ends within a time.
-fn ends_within(pidfd: BorrowedFd<'_>, time: Duration) -> bool {
+pub(super) fn ends_within(pidfd: BorrowedFd<'_>, time: Duration) -> bool {
     let milliseconds = u16::try_from(time.as_millis()).unwrap_or(u16::MAX);
     poll(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], milliseconds).is_ok_and(|ready| ready > 0)
 }

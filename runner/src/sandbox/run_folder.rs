@@ -11,8 +11,10 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, fchmod, fstat, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, fchmod, fstat, mkdirat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
+
+use super::subids;
 
 /// A folder of this run, for its owner's eyes only.
 #[derive(Debug)]
@@ -81,7 +83,7 @@ impl RunFolder {
                 opened => File::from(opened.map_err(|error| failed(error.into()))?),
             };
             folder.lock().map_err(failed)?;
-            if rustix::fs::statat(&above, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            if statat(&above, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
                 return Ok(Self { path: parent.join(&name), name, parent: above, folder });
             }
         }
@@ -186,7 +188,21 @@ fn sweep_below(parent: BorrowedFd<'_>) {
 }
 
 /// Removes a folder with all that is in it, as far as it can be.
+///
+/// What a sandbox with a range of ids wrote belongs to these, and so do folders that only they may remove things from: root inside may, in a user namespace
+/// of its own with the same map.
 fn remove(parent: BorrowedFd<'_>, name: impl rustix::path::Arg + Copy) {
+    remove_own(parent, name);
+    if statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        && let Ok(name) = name.as_str()
+    {
+        // Best effort, as all of it: without a range there was nothing of the kind.
+        let _ = subids::remove(parent, name);
+    }
+}
+
+/// The same as who we are now.
+pub(super) fn remove_own(parent: BorrowedFd<'_>, name: impl rustix::path::Arg + Copy) {
     if let Ok(top) = open_to_remove(parent, name) {
         // As long as something came up.
         while empty(top.as_fd(), top.as_fd(), 0) > 0 {}

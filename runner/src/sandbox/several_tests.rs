@@ -30,6 +30,7 @@ fn request() -> SandboxRequest {
         working_dir: "relative and of no concern".into(),
         volumes: Vec::new(),
         identity: InnerIdentity { uid: 993, gid: 990 },
+        ids: crate::sandbox::IdMap::Single,
         hostname: "sandbox".into(),
         tmp_size_bytes: 16 << 20,
         files: Vec::new(),

@@ -47,8 +47,15 @@ fn assert_same(policy: &Policy, architecture: Architecture, filter: &Filter, arg
     }
 }
 
-fn shipped() -> [Policy; 4] {
-    [Policy::lambda(), Policy::network(), Policy::build(), Policy::build_with_volumes()]
+fn shipped() -> [Policy; 6] {
+    [
+        Policy::lambda(),
+        Policy::network(),
+        Policy::build(),
+        Policy::build_with_volumes(),
+        Policy::build_with_ids(),
+        Policy::build_with_ids_and_volumes(),
+    ]
 }
 
 #[test]

@@ -157,6 +157,7 @@ fn request() -> SandboxRequest {
         working_dir: "/".into(),
         volumes: Vec::new(),
         identity: InnerIdentity { uid: 993, gid: 990 },
+        ids: runner::sandbox::IdMap::Single,
         hostname: "weakened".to_owned(),
         tmp_size_bytes: 16 << 20,
         files: Vec::new(),

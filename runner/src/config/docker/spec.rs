@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Place, Ulimit};
 use crate::config::{
     self, BetweenEvents, Changes, ConfigError, CpuRule, EventsConfig, Keeping, MemorySize, NetworkError, NetworkOptions,
-    ParseMemorySizeError, PolicyError, ResultFormat, RootAccess, RunConfig, Stdin, Talk, UnknownEntrypoint, VolumeError,
+    ParseMemorySizeError, PolicyError, ResultFormat, RootAccess, RunConfig, Stdin, Talk, UnknownEntrypoint, UserNamespace, VolumeError,
 };
 use crate::sandbox::{Access, Volume};
 
@@ -258,6 +258,7 @@ impl RunSpec {
             working_dir: config::working_dir(self.working_dir.as_ref().map(PathBuf::from)).map_err(SpecError::Config)?,
             user: self.user.clone(),
             root: if self.read_only { RootAccess::ReadOnly } else { RootAccess::Writable },
+            userns: UserNamespace::Single,
             variables,
             own_settings: Vec::new(),
             networking: self.networking(place)?,

@@ -1,12 +1,12 @@
-//! What lies in a root that may be written to: places for volumes, names, and what makes package managers work for one id.
+//! What lies in a root that may be written to: places for volumes, names, whose ids there are, and what makes package managers work for one id.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::{is_free, names, read_only};
-use crate::config::RunConfig;
+use crate::config::{RunConfig, UserNamespace};
 use crate::exit_code::Failure;
-use crate::sandbox::{Access, Filter, InnerIdentity, MadeFile, Volume, build_filter, shipped_filter};
+use crate::sandbox::{Access, Filter, IdMap, InnerIdentity, MadeFile, SubordinateIds, Volume, build_filter, shipped_filter};
 use crate::writable::{WritableError, WritableRoot};
 
 /// Docker's size of `/dev/shm`.
@@ -17,11 +17,22 @@ pub(in crate::mode) const APT_SETTINGS: &str = "/dev/apt.conf";
 /// The variable by which apt finds them.
 pub(in crate::mode) const APT_VARIABLE: &str = "APT_CONFIG";
 
+/// The ids there are inside: a range where it was asked for, or an error.
+pub(super) fn id_map(config: &RunConfig) -> Result<IdMap, Failure> {
+    if config.userns == UserNamespace::Single {
+        return Ok(IdMap::Single);
+    }
+    SubordinateIds::of_caller().map(IdMap::Subordinate).map_err(|error| {
+        let hint = error.hint();
+        Failure::could_not_run(error).with_hint(hint)
+    })
+}
+
 /// Makes the places, and what is shown there.
 pub(super) fn show(
     root: &WritableRoot,
     config: &RunConfig,
-    working_dir: &Path,
+    (working_dir, ids): (&Path, IdMap),
     (files, volumes): (&mut Vec<MadeFile>, &mut Vec<Volume>),
 ) -> Result<(), Failure> {
     let mut show = || {
@@ -50,7 +61,7 @@ pub(super) fn show(
         if is_free(volumes, working_dir) {
             place(root, working_dir, true)?;
         }
-        if root.find(Path::new("/etc/apt"))?.is_some() {
+        if ids == IdMap::Single && root.find(Path::new("/etc/apt"))?.is_some() {
             // It drops to a user of its own for downloads, and looks whether that has worked.
             let contents = b"APT::Sandbox::User \"root\";\n".to_vec();
             files.push(MadeFile { path: APT_SETTINGS.into(), contents, mode: 0o444 });
@@ -72,11 +83,11 @@ fn place(root: &WritableRoot, path: &Path, is_folder: bool) -> Result<(), Writab
 }
 
 /// The shipped filter is another one for root; the user's own stays.
-pub(super) fn filter(config: &RunConfig, ids: InnerIdentity) -> Option<Arc<Filter>> {
+pub(super) fn filter(config: &RunConfig, who: InnerIdentity, ids: IdMap) -> Option<Arc<Filter>> {
     let given = config.filter.clone()?;
-    if ids.uid != 0 || given != shipped_filter() {
+    if who.uid != 0 || given != shipped_filter() {
         return Some(given);
     }
     let writable = config.volumes.iter().any(|volume| volume.access == Access::ReadWrite);
-    Some(build_filter(if writable { Access::ReadWrite } else { Access::ReadOnly }))
+    Some(build_filter(if writable { Access::ReadWrite } else { Access::ReadOnly }, ids))
 }
