@@ -1,83 +1,20 @@
 //! Plain commands in images: root inside, a root that may be written to and is gone afterwards, and what package managers want.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use rootfs_cache::store::Cache;
 use runner::writable::{Change, ChangeKind, WritableError, WritableRoot};
 use serde_json::json;
-use tests::image::{Image, Layout, Packing};
+use tests::building::Build;
+use tests::image::{Image, Packing};
 use tests::leftovers::everything_below;
 use tests::run::Run;
 use tests::tar::{Header, Tar};
-use tests::{Fixture, Ran, place, skip};
-
-/// A build image: a shell and what belongs to it, no entrypoint, no user, folders that their owner may not write to, as in images for RHEL.
-struct Build {
-    fixture: Fixture,
-    reference: String,
-}
-
-impl Build {
-    /// The image is pulled once; each test has a copy of the cache by hard links.
-    fn new() -> Option<Build> {
-        static PULLED: OnceLock<Option<Fixture>> = OnceLock::new();
-        let fixture = Fixture::new()?;
-        let pulled = PULLED.get_or_init(pulled).as_ref()?;
-        let copied = Command::new("cp").arg("-al").arg(pulled.cache()).arg(fixture.cache()).status().expect("cp starts");
-        assert!(copied.success(), "{copied}");
-        Some(Build { fixture, reference: pulled.image("build") })
-    }
-
-    fn run(&self, options: &[&str], script: &str) -> Run {
-        self.fixture.undocked(&["run"]).args(options).arg(&self.reference).args(["bash", "-c", script])
-    }
-
-    /// Ends at the first command that fails.
-    fn ok(&self, options: &[&str], script: &str) -> Ran {
-        let ran = self.run(options, &format!("set -e; {script}")).finish().expect_code(0);
-        self.fixture.expect_nothing_left();
-        ran
-    }
-
-    fn trees(&self) -> BTreeMap<PathBuf, (u32, u64, i64, u64)> {
-        let face = |path: &PathBuf| {
-            let found = fs::symlink_metadata(path).expect("it exists");
-            // Looking at a folder changes nothing but the time of the last look.
-            (path.clone(), (found.mode(), found.len(), found.mtime(), found.ino()))
-        };
-        everything_below(&self.fixture.cache().join("v1")).iter().map(face).collect()
-    }
-}
-
-/// With the image in its cache. Nothing drops a static, but the folder is that of a fixture, which a shell removes when this process has ended.
-fn pulled() -> Option<Fixture> {
-    const BASE: &str = "lambci/lambda:provided";
-    let fixture = Fixture::new()?;
-    let Some(base) = Layout::at(&place::images_layout()).find(BASE) else {
-        skip::skip(skip::Lack::Providable, &format!("the image {BASE} is not built (tests/images/mkimages.py build @ci)"));
-        return None;
-    };
-    let mut layer = Tar::new().entry(&Header::new(b'5', "closed/").mode(0o555), b"");
-    for (name, contents) in [("closed/file", "of the image"), ("opt/gone", "x"), ("opt/kept", "x")] {
-        layer = layer.file(name, contents);
-    }
-    // What dpkg asks for.
-    for name in ["diff", "ldconfig", "start-stop-daemon"] {
-        layer = layer.program(&format!("usr/sbin/{name}"), "#!/bin/sh\n");
-    }
-    let image = base.layer(layer, Packing::Gzip).with("Entrypoint", json!(null)).with("Cmd", json!(null)).with("User", json!(""));
-    fixture.layout().add("build", &image);
-    fixture.undocked(&["pull", &fixture.image("build")]).finish().expect_code(0);
-    let sweep = r#"read -r _; chmod -R u+rwX "$0"; rm -rf "$0""#;
-    Command::new("sh").args(["-c", sweep]).arg(fixture.path()).stdin(Stdio::piped()).spawn().map(std::mem::forget).expect("sh starts");
-    Some(fixture)
-}
+use tests::{Fixture, place, skip};
 
 fn owner() -> (u32, u32) {
     (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())

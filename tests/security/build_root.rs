@@ -195,3 +195,106 @@ fn files_of_others_stay_theirs() {
     // 75 is EOVERFLOW: an owner that is none inside.
     assert_eq!((&notes["theirs"], &notes["write"], &notes["mode"]), (&json!("EACCES"), &json!("EACCES"), &json!("errno 75")));
 }
+
+/// What root inside keeps where a range of ids is mapped: also to give files away, to take other ids, set-group-id bits, signals to others inside.
+const KEPT_WITH_IDS: &str = "00000000800004fb";
+
+/// Where there is a range of subordinate ids: [`build`]. An ordinary user needs one in the machine's databases.
+fn build_with_ids() -> Option<Fixture> {
+    let fixture = build()?;
+    let tried = fixture.undocked(&["run", "--userns", "subid", "--entrypoint", "/bin/probe", &fixture.image("build"), "--line", "exit 0"]).finish();
+    if !skip::is_root() && tried.err().contains("no range of") {
+        skip::skip(skip::Lack::Providable, "this user has no range of subordinate ids (tests/run gives one)");
+        return None;
+    }
+    Some(fixture)
+}
+
+#[test]
+fn ids_of_a_range_are_no_others() {
+    let Some(fixture) = build_with_ids() else { return };
+    let folder = fixture.path().join("out");
+    fs::create_dir(&folder).expect("made");
+    fs::write(folder.join("own"), "secret").expect("written");
+    fs::set_permissions(folder.join("own"), fs::Permissions::from_mode(0o600)).expect("set");
+    let volume = format!("{}:/out", folder.display());
+    let (setresuid, setresgid, setgroups, fchownat) = (libc::SYS_setresuid, libc::SYS_setresgid, libc::SYS_setgroups, libc::SYS_fchownat);
+    let script = format!(
+        "read uids /proc/self/uid_map\nread gids /proc/self/gid_map\nread status /proc/self/status\n\
+         syscall past {fchownat} -100 s:/opt/own 65536 0 0\nsyscall past-group {fchownat} -100 s:/opt/own 0 65536 0\n\
+         syscall past-user {setresuid} 65536 65536 65536\nsyscall groups {setgroups} 0 0\n\
+         syscall group {setresgid} 5 5 5\nsyscall user {setresuid} 5 5 5\nread after /proc/self/status\n\
+         syscall back {setresuid} 0 0 0\nsyscall back-group {setresgid} 0 0 0\nsyscall groups-after {setgroups} 1 b:4\n\
+         read secret /out/own\nopen-write change /out/own\nchmod mode /out/own 666\nsyscall give {fchownat} -100 s:/out/own 5 5 0\n\
+         write beside /out/beside x\nlink out /out/own /out/second"
+    );
+    let notes = seen(&fixture, &["--userns", "subid", "-v", &volume], &script);
+    let status = notes["status"].as_str().expect("text");
+    // Less the file capabilities, which would count outside.
+    let kept = KEPT_WITH_IDS.replacen('8', "0", 1);
+    for wanted in [format!("CapPrm:\t{kept}"), format!("CapEff:\t{kept}"), format!("CapBnd:\t{kept}"), "Groups:\t \n".into()] {
+        assert!(status.contains(&wanted), "{wanted}: {status}");
+    }
+    assert!(status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"), "{status}");
+    for name in ["uids", "gids"] {
+        let map: Vec<u32> = notes[name].as_str().expect("a map").split_whitespace().map(|word| word.parse().expect("a number")).collect();
+        let [0, own, 1, 1, first, 65535] = *map else { panic!("{map:?}") };
+        assert!(own > 0 && first > 0 && !(first..first + 65535).contains(&own), "never the machine's root: {map:?}");
+        assert!(skip::is_root() || own == nix::unistd::geteuid().as_raw() || own == nix::unistd::getegid().as_raw(), "{map:?}");
+    }
+    // Ids that are not mapped cannot be named.
+    assert_eq!((&notes["past"], &notes["past-group"], &notes["past-user"]), (&json!("EINVAL"), &json!("EINVAL"), &json!("EINVAL")));
+    assert_eq!((&notes["groups"], &notes["group"], &notes["user"]), (&json!("ok"), &json!("ok"), &json!("ok")));
+    // As another user of the range: no way back, and nothing of the caller's.
+    let after = notes["after"].as_str().expect("text");
+    assert!(after.contains("Uid:\t5\t5\t5\t5\n") && after.contains("CapEff:\t0000000000000000") && after.contains("NoNewPrivs:\t1"), "{after}");
+    expect_refused(&notes, &["back", "back-group", "groups-after", "secret", "change", "mode", "give", "beside", "out"]);
+}
+
+#[test]
+fn a_range_reaches_no_files_of_others_and_no_more_of_the_kernel() {
+    let Some(fixture) = build_with_ids() else { return };
+    let files = ["kernel/core_pattern", "vm/overcommit_ratio", "user/max_user_namespaces"];
+    let mut script: String = files.iter().map(|file| format!("write {file} /proc/sys/{file} 7\n")).collect();
+    script += &format!(
+        "syscall unshare {unshare} 0x10000000\nsyscall mount {mount} s:none s:/mnt s:tmpfs 0 0\nsyscall chroot {chroot} s:/opt\n\
+         syscall setns {setns} 0 0\nsyscall bpf {bpf} 0 b:64 64\nsyscall ptrace-of {keyctl} 0 0 0\nsyscall handle {handle} -100 b:128 0\n\
+         syscall device {mknod} -100 s:/opt/disk 0x61b6 0x800\nread disk /opt/disk\nopen-write init /proc/1/exe\n\
+         copy program {{task}}/bootstrap /opt/set\nchmod set /opt/set 4755\nsyscall owner {fchownat} -100 s:/opt/set 5 5 0",
+        unshare = libc::SYS_unshare,
+        mount = libc::SYS_mount,
+        chroot = libc::SYS_chroot,
+        setns = libc::SYS_setns,
+        bpf = libc::SYS_bpf,
+        keyctl = libc::SYS_keyctl,
+        handle = libc::SYS_open_by_handle_at,
+        mknod = libc::SYS_mknodat,
+        fchownat = libc::SYS_fchownat,
+    );
+    let notes = seen(&fixture, &["--userns", "subid"], &script);
+    expect_refused(&notes, &files);
+    expect_refused(&notes, &["unshare", "mount", "chroot", "setns", "bpf", "ptrace-of", "handle", "init"]);
+    assert_eq!((&notes["device"], &notes["disk"]), (&json!("ok"), &json!("ENOENT")), "it is said to be made");
+    assert_eq!((&notes["set"], &notes["owner"]), (&json!("ok"), &json!("ok")), "a package may bring a set-id file");
+    if !skip::is_root() {
+        return;
+    }
+    // Whose owner is neither the volume's nor of the range: nobody inside owns it.
+    let folder = fixture.path().join("out");
+    fs::create_dir(&folder).expect("made");
+    for (name, owner) in [("theirs", 12345), ("of-accounts", 1000), ("below", 0x7800_0000), ("above", 0x7800_0000 + 65536)] {
+        fs::write(folder.join(name), "secret").expect("written");
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o600)).expect("set");
+        std::os::unix::fs::chown(folder.join(name), Some(owner), Some(owner)).expect("root may");
+        let volume = format!("{}:/out", folder.display());
+        let script = format!(
+            "read file /out/{name}\nopen-write write /out/{name}\nchmod mode /out/{name} 666\nsyscall own {} -100 s:/out/{name} 0 0 0",
+            libc::SYS_fchownat
+        );
+        let notes = seen(&fixture, &["--userns", "subid", "-v", &volume], &script);
+        // 75 is EOVERFLOW: an owner that is none inside.
+        assert_eq!((&notes["file"], &notes["write"]), (&json!("EACCES"), &json!("EACCES")), "{name}");
+        assert!(notes["mode"] == "errno 75" || notes["mode"] == "EPERM", "{name}: {notes}");
+        assert!(notes["own"] == "errno 75" || notes["own"] == "EPERM", "{name}: {notes}");
+    }
+}

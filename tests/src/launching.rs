@@ -79,7 +79,7 @@ impl Scene {
             working_dir: "/var/task".into(),
             volumes: vec![volume(&self.task, "/var/task"), volume(&self.layer, "/opt")],
             identity: InnerIdentity { uid: 993, gid: 990 },
-            ids: runner::sandbox::IdMap::Single,
+            ids: sandbox::IdMap::Single,
             hostname: "lambda".to_owned(),
             tmp_size_bytes: 512 << 20,
             files: Vec::new(),

@@ -145,8 +145,8 @@ pub(crate) enum Step {
 /// What root inside may do, in its own user namespace alone: pass over modes of what it owns (images for RHEL have folders that nobody may write to), change
 /// what it owns, give files capabilities that count there, and listen on low ports. Each names a bit of `linux/capability.h`.
 pub const ROOT_INSIDE: u64 = CAP_DAC_OVERRIDE | CAP_FOWNER | CAP_NET_BIND_SERVICE | CAP_SETFCAP;
-/// With a range of ids there is more that it owns: it may also give files away, take other ids of the range, keep set-id bits of files that it changes, and
-/// signal processes of others inside.
+/// With a range of ids there is more that it owns: it may also give files away, take other ids of the range, set set-group-id bits for groups that it is not
+/// in, and signal processes of others inside.
 pub const ROOT_OF_RANGE: u64 = ROOT_INSIDE | CAP_CHOWN | CAP_FSETID | CAP_KILL | CAP_SETGID | CAP_SETUID;
 const CAP_CHOWN: u64 = 1 << 0;
 const CAP_FSETID: u64 = 1 << 4;

@@ -7,9 +7,9 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use super::idmap;
 use super::isolation::Standing;
 use super::plan::Privilege;
+use super::{idmap, sys};
 
 mod choice;
 mod helpers;
@@ -78,8 +78,8 @@ pub enum SubordinateIdsError {
     /// The programs that map could not gain the right to it.
     #[error("`newuidmap` cannot map a range of subordinate ids: this process may gain no rights (no_new_privs)")]
     NoNewPrivileges,
-    /// The kernel refuses real root's map.
-    #[error("cannot map a range of ids")]
+    /// The kernel refuses real root's map, or a user namespace.
+    #[error("cannot map a range of ids in a user namespace")]
     Refused(#[source] io::Error),
     /// A program that maps has failed.
     #[error("`{program}` failed")]
@@ -184,6 +184,14 @@ impl SubordinateIds {
             }
         }
     }
+}
+
+/// Maps them for a process that does nothing, to see whether that is granted.
+pub(super) fn try_out() -> Result<SubordinateIds, SubordinateIdsError> {
+    let ids = SubordinateIds::of_caller()?;
+    let holder = sys::NamespaceHolder::start().map_err(SubordinateIdsError::Refused)?;
+    ids.map(holder.pid())?;
+    Ok(ids)
 }
 
 #[cfg(test)]

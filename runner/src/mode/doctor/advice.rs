@@ -24,6 +24,8 @@ pub(super) fn of_step(finding: &Finding, around: &Surroundings) -> Option<String
         "functions run on this machine's network instead"
     } else if step.starts_with("call ") || step.contains("open_tree") {
         "Linux 5.12 or later is needed, and an outer container that does not refuse it"
+    } else if step.contains("`--userns subid`") {
+        "only that takes it: a range in /etc/subuid and one in /etc/subgid (`sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`), and the programs `newuidmap` and `newgidmap` (package `uidmap`, `shadow-utils` or `shadow-subids`)"
     } else if step.starts_with("execute programs in") {
         "set `UNDOCKED_CACHE` to a folder on a file system that is mounted without `noexec`"
     } else if finding.optional {

@@ -7,7 +7,8 @@ use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::AccessFlags;
 
 use super::{Finding, Verdict, words};
-use crate::sandbox::{limits, sys};
+use crate::sandbox::subids::COUNT;
+use crate::sandbox::{limits, subids, sys};
 
 /// Calls that are answered, if only with a complaint about nonsense, where they exist. `ENOSYS` says that they do not, and for those that take no right
 /// `EPERM` says that an outer filter refuses them.
@@ -38,6 +39,7 @@ pub fn calls() -> Vec<Finding> {
 pub fn rest(cache: Option<&Path>) -> Vec<Finding> {
     let mut found: Vec<Finding> = ["user", "mnt", "pid", "ipc", "uts", "net"].into_iter().filter_map(limit).collect();
     found.extend(limits());
+    found.push(range());
     if let Some(cache) = cache {
         found.push(Finding::new(format!("execute programs in {}", cache.display()), executable(cache), false));
     }
@@ -62,6 +64,22 @@ fn limits() -> [Finding; 2] {
         Finding::new("limit memory (`-m`)", Verdict::Granted(Some(memory)), true),
         Finding::new("limit the CPU share (`--cpu lambda`)", cpu, true),
     ]
+}
+
+/// Maps a range of ids, as `--userns subid` does.
+fn range() -> Finding {
+    let verdict = match subids::try_out() {
+        Ok(ids) => {
+            let (uid, gid) = ids.first();
+            let by = ids.mapped_by().map_or_else(|| "undocked itself".to_owned(), |program| format!("`{}`", program.display()));
+            Verdict::Granted(Some(format!("{COUNT} user ids from {uid}, group ids from {gid}, by {by}")))
+        }
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+            Verdict::Refused(format!("{error}{cause}"))
+        }
+    };
+    Finding::new("map a range of subordinate ids (`--userns subid`)", verdict, true)
 }
 
 /// The nearest folder that exists decides.
