@@ -15,8 +15,8 @@ pub use crate::function::{MemorySize, ParseMemorySizeError};
 use crate::function::Timeout;
 pub use crate::function::UnknownEntrypoint;
 pub use crate::function::events::{Destination, ParseDestinationError};
-pub use crate::sandbox::network::Networking;
 pub use crate::sandbox::REMOVE;
+pub use crate::sandbox::network::Networking;
 use crate::sandbox::{Filter, IsolationChoice, Volume};
 
 mod batch;

@@ -202,7 +202,8 @@ const KEPT_WITH_IDS: &str = "00000000800004fb";
 /// Where there is a range of subordinate ids: [`build`]. An ordinary user needs one in the machine's databases.
 fn build_with_ids() -> Option<Fixture> {
     let fixture = build()?;
-    let tried = fixture.undocked(&["run", "--userns", "subid", "--entrypoint", "/bin/probe", &fixture.image("build"), "--line", "exit 0"]).finish();
+    let tried =
+        fixture.undocked(&["run", "--userns", "subid", "--entrypoint", "/bin/probe", &fixture.image("build"), "--line", "exit 0"]).finish();
     if !skip::is_root() && tried.err().contains("no range of") {
         skip::skip(skip::Lack::Providable, "this user has no range of subordinate ids (tests/run gives one)");
         return None;
@@ -247,7 +248,10 @@ fn ids_of_a_range_are_no_others() {
     assert_eq!((&notes["groups"], &notes["group"], &notes["user"]), (&json!("ok"), &json!("ok"), &json!("ok")));
     // As another user of the range: no way back, and nothing of the caller's.
     let after = notes["after"].as_str().expect("text");
-    assert!(after.contains("Uid:\t5\t5\t5\t5\n") && after.contains("CapEff:\t0000000000000000") && after.contains("NoNewPrivs:\t1"), "{after}");
+    assert!(
+        after.contains("Uid:\t5\t5\t5\t5\n") && after.contains("CapEff:\t0000000000000000") && after.contains("NoNewPrivs:\t1"),
+        "{after}"
+    );
     expect_refused(&notes, &["back", "back-group", "groups-after", "secret", "change", "mode", "give", "beside", "out"]);
 }
 
@@ -277,6 +281,9 @@ fn a_range_reaches_no_files_of_others_and_no_more_of_the_kernel() {
     assert_eq!((&notes["device"], &notes["disk"]), (&json!("ok"), &json!("ENOENT")), "it is said to be made");
     assert_eq!((&notes["set"], &notes["owner"]), (&json!("ok"), &json!("ok")), "a package may bring a set-id file");
     if !skip::is_root() {
+        let notes =
+            seen(&fixture, &["--userns", "subid", "-v", "/etc:/machine"], "read shadow /machine/shadow\nopen-write passwd /machine/passwd");
+        assert_eq!((&notes["shadow"], &notes["passwd"]), (&json!("EACCES"), &json!("EACCES")));
         return;
     }
     // Whose owner is neither the volume's nor of the range: nobody inside owns it.

@@ -27,7 +27,8 @@ use usage::Ended;
 use crate::config::docker::{DockerCommand, Place};
 use crate::config::{
     BatchConfig, BuildConfig, Detached, DoctorSubject, ImageSource, ImagesConfig, LoadConfig, LockAction, LoginConfig, LogoutConfig,
-    PruneConfig, PushConfig, REMOVE, RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig, VerifyConfig,
+    PruneConfig, PushConfig, REMOVE, RemoveConfig, RunConfig, SaveConfig, SeccompReader, ServeConfig, TagConfig, Talk, TrustConfig,
+    VerifyConfig,
 };
 use crate::exit_code::Failure;
 
@@ -121,11 +122,8 @@ pub enum Command {
 /// Reads a command line (its first word is the program's name).
 pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
     let mut line: Vec<OsString> = line.into_iter().collect();
-    if let [_, word, name] = &*line
-        && word == REMOVE
-        && let Some(name) = name.to_str()
-    {
-        return Ok(Command::RemoveAsRootInside { name: name.to_owned() });
+    if let Some(command) = by_a_run_of_ours(&line) {
+        return Ok(command);
     }
     if let Some(ours) = docker::words(&line).and_then(docker::as_ours) {
         line = ours;
@@ -180,6 +178,14 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         CliCommand::Man(ManArgs { directory: Some(directory) }) => Command::Manual { pages: manual::pages()?, directory },
         CliCommand::Doctor(args) => Command::Doctor { subject: subject(&args), source: cache_only(own)?, variables: own.services() },
     })
+}
+
+/// What a run starts this program for again.
+fn by_a_run_of_ours(line: &[OsString]) -> Option<Command> {
+    match line {
+        [_, word, name] if word == REMOVE => Some(Command::RemoveAsRootInside { name: name.to_str()?.to_owned() }),
+        _ => None,
+    }
 }
 
 fn subject(args: &DoctorArgs) -> DoctorSubject {

@@ -25,8 +25,8 @@ use crate::exit_code::Failure;
 use crate::function::INNER_API_PORT;
 use crate::sandbox::run_folder::{self, RunFolder};
 use crate::sandbox::{
-    Access, Command, Filter, FirstProcess, HostRoot, IdMap, InnerIdentity, IsolationChoice, Limits, MadeFile, Network, RootSource, SandboxRequest,
-    Stdio, Volume,
+    Access, Command, Filter, FirstProcess, HostRoot, IdMap, InnerIdentity, IsolationChoice, Limits, MadeFile, Network, RootSource,
+    SandboxRequest, Stdio, Volume,
 };
 use crate::writable::WritableRoot;
 

@@ -14,8 +14,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::plan::{Owner, Source};
-use super::sys::{self, MountAttr};
 use super::subids::{COUNT, IdMap};
+use super::sys::{self, MountAttr};
 use super::{Degradation, InnerIdentity};
 
 /// The host id, of user and group, that the sandboxes of this process run as under real root. No account has it, nor is it among the ids that

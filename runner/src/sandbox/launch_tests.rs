@@ -38,7 +38,7 @@ fn request(script: &str) -> SandboxRequest {
         working_dir: "/".into(),
         volumes: Vec::new(),
         identity: InnerIdentity { uid: 993, gid: 990 },
-        ids: crate::sandbox::IdMap::Single,
+        ids: IdMap::Single,
         hostname: "sandbox".into(),
         tmp_size_bytes: 1 << 20,
         files: Vec::new(),

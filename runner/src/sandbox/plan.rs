@@ -16,8 +16,8 @@ use super::program::candidates;
 pub(crate) use super::program::{Candidate, Search};
 use super::root::Root;
 use super::step;
-use super::subids::IdMap;
 pub(crate) use super::step::{Entrance, ProcFrom, Step, TreeFlags};
+use super::subids::IdMap;
 use super::weaken::Omitted;
 use super::{
     Access, BareError, ClosedPath, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, Network, RootSource,

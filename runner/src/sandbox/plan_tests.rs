@@ -17,7 +17,7 @@ fn request(root: RootSource) -> SandboxRequest {
             Volume { source: "/task".into(), target: "/var/task".into(), access: Access::ReadWrite },
         ],
         identity: InnerIdentity { uid: 993, gid: 990 },
-        ids: crate::sandbox::IdMap::Single,
+        ids: IdMap::Single,
         hostname: "h".into(),
         tmp_size_bytes: 7,
         files: Vec::new(),
@@ -241,4 +241,43 @@ fn a_root_that_may_be_written_to() {
     let refused = plan_as(request(writable()), Privilege::RootWithoutMounts);
     assert!(matches!(refused, Err(PlanError::NotWritable { .. })));
     assert!(matches!(plan_for(request(writable()), Isolation::Chroot), Err(PlanError::NotWritable { .. })));
+}
+
+/// With a range of ids the caller sets all up as root inside, and the program becomes who it is at the end: while it may, before the capabilities go.
+#[test]
+fn a_range_of_ids() {
+    let ids = crate::sandbox::subids::for_tests();
+    let of = |privilege, identity| {
+        let request = SandboxRequest { ids, identity, volumes: Vec::new(), ..request(writable()) };
+        plan_as(request, privilege).unwrap()
+    };
+    let (root, other) = (InnerIdentity { uid: 0, gid: 7 }, InnerIdentity { uid: 5, gid: 7 });
+    for privilege in [Privilege::Root, Privilege::Ordinary { uid: 1000, gid: 100 }] {
+        let plan = of(privilege, root);
+        let own: Vec<_> =
+            plan.steps.iter().filter_map(|step| if let Step::Become(identity) = step { Some(*identity) } else { None }).collect();
+        let is_root = privilege == Privilege::Root;
+        assert_eq!(own, if is_root { vec![InnerIdentity { uid: 0, gid: 0 }, root] } else { vec![root] });
+        let names = names(&plan);
+        assert!(!names.iter().any(|name| name.starts_with("write /proc/self/")), "{names:?}");
+        let order = [
+            place(&names, "wait for the id maps"),
+            place(&names, "enter the new root (pivot_root)"),
+            place(&names, "take the sandbox's user and group id"),
+            place(&names, "drop capabilities"),
+            place(&names, "tie the sandbox's life to ours (parent-death signal)"),
+            place(&names, "set no_new_privs"),
+        ];
+        assert!(order.is_sorted(), "{order:?} {names:?}");
+        let kept = plan.steps.iter().find_map(|step| if let Step::DropCapabilities { kept } = step { Some(*kept) } else { None });
+        assert_eq!(kept, Some(0x8000_04fb));
+        // Who is not root keeps nothing: all goes with the ids.
+        let names = self::names(&of(privilege, other));
+        assert!(!names.iter().any(|name| name == "drop capabilities"), "{names:?}");
+        assert!(place(&names, "take an unprivileged user's id") > place(&names, "enter the new root (pivot_root)"));
+    }
+    let refused = plan_as(SandboxRequest { ids, ..request(image()) }, Privilege::Root);
+    assert!(matches!(refused, Err(PlanError::RangeInImage)));
+    let refused = plan_as(SandboxRequest { ids, ..request(writable()) }, Privilege::RootWithoutMounts);
+    assert!(matches!(refused, Err(PlanError::NotWritable { .. })));
 }

@@ -12,12 +12,12 @@ use super::plan::Privilege;
 use super::{idmap, sys};
 
 mod choice;
-mod helpers;
 mod remove;
+mod shadow;
 
-pub(super) use helpers::Helpers;
 pub(super) use remove::remove;
 pub use remove::{REMOVE, remove_as_root_inside};
+pub(super) use shadow::Mappers;
 
 /// How many ids are mapped beside 0: with them all that 16 bits can say, `nobody` (65534) among them.
 pub const COUNT: u32 = 65_535;
@@ -26,7 +26,7 @@ pub const COUNT: u32 = 65_535;
 /// systemd give, and above those of sandboxes with a single id ([`idmap::host_id`]). Always the same: so files in volumes have the same owner in each run.
 const OF_ROOT: u32 = 0x7800_0001;
 
-/// The databases, in the order of [`Helpers`].
+/// The databases, in the order of [`Mappers`].
 const DATABASES: [&str; 2] = ["/etc/subuid", "/etc/subgid"];
 
 /// How ids inside and those of the host belong together.
@@ -45,7 +45,7 @@ pub struct SubordinateIds {
     first_uid: u32,
     first_gid: u32,
     /// Nobody under real root, who needs none.
-    helpers: Option<Helpers>,
+    mappers: Option<Mappers>,
 }
 
 /// Why there are no ids to map.
@@ -71,7 +71,7 @@ pub enum SubordinateIdsError {
     },
     /// A program that maps is not there.
     #[error("there is no `{name}`, the program that maps a range of subordinate ids for an ordinary user")]
-    NoHelper {
+    NoMapper {
         /// Its name.
         name: &'static str,
     },
@@ -83,7 +83,7 @@ pub enum SubordinateIdsError {
     Refused(#[source] io::Error),
     /// A program that maps has failed.
     #[error("`{program}` failed")]
-    Helper {
+    Mapper {
         /// Its path.
         program: &'static str,
         /// What it said, or why it could not be run.
@@ -98,9 +98,9 @@ impl SubordinateIdsError {
             Self::NoRange { user, .. } => Some(format!(
                 "give one: `sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`, with numbers that nobody else has there"
             )),
-            Self::NoHelper { .. } => Some("install shadow's programs: `uidmap` (Debian, Ubuntu), `shadow-utils` (Fedora, RHEL), `shadow-subids` (Alpine)".to_owned()),
+            Self::NoMapper { .. } => Some("install shadow's programs: `uidmap` (Debian, Ubuntu), `shadow-utils` (Fedora, RHEL), `shadow-subids` (Alpine)".to_owned()),
             Self::NoNewPrivileges => Some("whoever started this process has set it for good: start it without (systemd: `NoNewPrivileges=no`; docker: no `--security-opt no-new-privileges`)".to_owned()),
-            Self::Unreadable { .. } | Self::Refused(_) | Self::Helper { .. } => None,
+            Self::Unreadable { .. } | Self::Refused(_) | Self::Mapper { .. } => None,
         }
     }
 }
@@ -136,26 +136,13 @@ impl fmt::Display for Caller {
 impl SubordinateIds {
     /// Those of this process: of real root always, of others by the machine's databases and programs.
     pub fn of_caller() -> Result<Self, SubordinateIdsError> {
-        match Standing::here().with_userns() {
-            Ok(Privilege::Ordinary { uid, gid }) => {
-                let caller = Caller::new(uid);
-                let [first_uid, first_gid] = [(DATABASES[0], uid), (DATABASES[1], gid)].map(|(database, own)| {
-                    let text = std::fs::read_to_string(database);
-                    // A machine without the file gives nobody a range.
-                    let text = text.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(String::new()) } else { Err(error) });
-                    let text = text.map_err(|source| SubordinateIdsError::Unreadable { database, source })?;
-                    choice::first_that_fits(&text, &caller, own).map_err(|is_smaller| SubordinateIdsError::NoRange {
-                        database,
-                        user: caller.clone(),
-                        is_smaller,
-                    })
-                });
-                let (first_uid, first_gid) = (first_uid?, first_gid?);
-                Ok(Self { first_uid, first_gid, helpers: Some(Helpers::find()?) })
-            }
-            // Who has no rights to it is refused with its root that may be written to.
-            _ => Ok(Self { first_uid: OF_ROOT, first_gid: OF_ROOT, helpers: None }),
-        }
+        let Ok(Privilege::Ordinary { uid, gid }) = Standing::here().with_userns() else {
+            // A root that has no rights to it is refused with its root that may be written to.
+            return Ok(Self { first_uid: OF_ROOT, first_gid: OF_ROOT, mappers: None });
+        };
+        let caller = Caller::new(uid);
+        let [uids, gids] = DATABASES;
+        Ok(Self { first_uid: first(uids, &caller, uid)?, first_gid: first(gids, &caller, gid)?, mappers: Some(Mappers::find()?) })
     }
 
     /// The first ids of the range on the host, of user and group.
@@ -165,7 +152,7 @@ impl SubordinateIds {
 
     /// Who maps them; nobody under real root.
     pub fn mapped_by(&self) -> Option<&'static Path> {
-        self.helpers.map(|helpers| Path::new(helpers.programs()[0]))
+        self.mappers.map(|mappers| Path::new(mappers.programs()[0]))
     }
 
     /// The maps of user and group ids, as (inside, outside, count), where `own` on the host is root inside.
@@ -176,14 +163,25 @@ impl SubordinateIds {
     /// Maps the ids of a process of ours in a user namespace of its own, which waits for it.
     pub(super) fn map(&self, pid: libc::pid_t) -> Result<(), SubordinateIdsError> {
         let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        match self.helpers {
-            Some(helpers) => helpers.map(pid, &self.maps(own)),
+        match self.mappers {
+            Some(mappers) => mappers.map(pid, &self.maps(own)),
             None => {
                 let [uids, gids] = self.maps((idmap::host_id(), idmap::host_id()));
                 idmap::write_both(pid, [&uids, &gids]).map_err(SubordinateIdsError::Refused)
             }
         }
     }
+}
+
+/// The first id of the range that a database gives.
+fn first(database: &'static str, caller: &Caller, own: u32) -> Result<u32, SubordinateIdsError> {
+    let text = match std::fs::read_to_string(database) {
+        // A machine without the file gives nobody a range.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        read => read.map_err(|source| SubordinateIdsError::Unreadable { database, source })?,
+    };
+    let no_range = |is_smaller| SubordinateIdsError::NoRange { database, user: caller.clone(), is_smaller };
+    choice::first_that_fits(&text, caller, own).map_err(no_range)
 }
 
 /// Maps them for a process that does nothing, to see whether that is granted.
@@ -194,13 +192,19 @@ pub(super) fn try_out() -> Result<SubordinateIds, SubordinateIdsError> {
     Ok(ids)
 }
 
+/// A map that nobody writes.
+#[cfg(test)]
+pub(super) fn for_tests() -> IdMap {
+    IdMap::Subordinate(SubordinateIds { first_uid: 100_000, first_gid: 100_000, mappers: None })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn zero_is_the_caller_and_the_rest_is_the_range() {
-        let ids = SubordinateIds { first_uid: 100_000, first_gid: 200_000, helpers: None };
+        let ids = SubordinateIds { first_uid: 100_000, first_gid: 200_000, mappers: None };
         assert_eq!(ids.maps((1000, 100)), [[(0, 1000, 1), (1, 100_000, 65_535)], [(0, 100, 1), (1, 200_000, 65_535)]]);
         assert_eq!(ids.first(), (100_000, 200_000));
     }
@@ -219,7 +223,7 @@ mod tests {
         assert!(none.hint().is_some_and(|hint| hint.contains("usermod --add-subuids") && hint.contains(" joe`")));
         let smaller = SubordinateIdsError::NoRange { database: "/etc/subuid", user: Caller { uid: 7, name: None }, is_smaller: true };
         assert_eq!(smaller.to_string(), "`/etc/subuid` gives 7 no range of 65535 subordinate ids, only smaller ones or ids that are taken");
-        let helper = SubordinateIdsError::NoHelper { name: "newgidmap" };
-        assert!(helper.to_string().contains("no `newgidmap`") && helper.hint().is_some_and(|hint| hint.contains("uidmap")));
+        let mapper = SubordinateIdsError::NoMapper { name: "newgidmap" };
+        assert!(mapper.to_string().contains("no `newgidmap`") && mapper.hint().is_some_and(|hint| hint.contains("uidmap")));
     }
 }

@@ -20,7 +20,7 @@ pub const REMOVE: &str = "--remove-as-root-inside";
 /// Removes a folder below another one, with all that is in it. Takes as long as that takes.
 pub(in crate::sandbox) fn remove(parent: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let ids = SubordinateIds::of_caller().map_err(io::Error::other)?;
-    if ids.helpers.is_none() {
+    if ids.mappers.is_none() {
         // Real root needs nobody's help: it was refused for another reason.
         return Err(io::ErrorKind::PermissionDenied.into());
     }

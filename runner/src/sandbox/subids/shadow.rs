@@ -30,9 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The two programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::sandbox) struct Helpers([&'static str; 2]);
+pub(in crate::sandbox) struct Mappers([&'static str; 2]);
 
-impl Helpers {
+impl Mappers {
     /// Those of this machine.
     pub(super) fn find() -> Result<Self, SubordinateIdsError> {
         // Root of an outer user namespace has the rights already.
@@ -45,7 +45,7 @@ impl Helpers {
         }
         let [uids, gids] = NAMES;
         let has_first = PLACES.iter().any(|[first, _]| is_there(first));
-        Err(SubordinateIdsError::NoHelper { name: if has_first { gids } else { uids } })
+        Err(SubordinateIdsError::NoMapper { name: if has_first { gids } else { uids } })
     }
 
     /// Their paths.
@@ -56,7 +56,7 @@ impl Helpers {
     /// Maps the ids of a process, each map as (inside, outside, count).
     pub(super) fn map(self, pid: libc::pid_t, maps: &[[(u32, u32, u32); 2]; 2]) -> Result<(), SubordinateIdsError> {
         for (program, map) in self.0.into_iter().zip(maps) {
-            run(program, pid, map).map_err(|source| SubordinateIdsError::Helper { program, source })?;
+            run(program, pid, map).map_err(|source| SubordinateIdsError::Mapper { program, source })?;
         }
         Ok(())
     }
