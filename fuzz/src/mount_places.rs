@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use runner::environment::mount_points;
 use runner::sandbox::{
-    Access, Command, FirstProcess, InnerIdentity, Input, Isolation, IsolationChoice, Launcher, Network, Output, RootSource, SandboxRequest,
-    Stdio, Volume, plan, shipped_filter,
+    Access, Command, FirstProcess, IdMap, InnerIdentity, Input, Isolation, IsolationChoice, Launcher, Network, Output, RootSource,
+    SandboxRequest, Stdio, Volume, plan, shipped_filter,
 };
 
 use crate::{Choices, Target};
@@ -156,6 +156,7 @@ fn isolation_on(root: RootSource, volumes: Vec<Volume>) -> Option<Isolation> {
         working_dir: "/".into(),
         volumes,
         identity: InnerIdentity { uid: 993, gid: 990 },
+        ids: IdMap::Single,
         hostname: "fuzz".into(),
         tmp_size_bytes: 1 << 20,
         files: Vec::new(),

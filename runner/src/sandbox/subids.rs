@@ -26,6 +26,9 @@ pub const COUNT: u32 = 65_535;
 /// systemd give, and above those of sandboxes with a single id ([`idmap::host_id`]). Always the same: so files in volumes have the same owner in each run.
 const OF_ROOT: u32 = 0x7800_0001;
 
+// Those of sandboxes with a single id end below (`idmap::apart`); the ids of systemd's foreign images come after.
+const _: () = assert!(0x7000_0000 + (32 << 22) < OF_ROOT && OF_ROOT + COUNT < 0x7ffe_0000);
+
 /// The databases, in the order of [`Mappers`].
 const DATABASES: [&str; 2] = ["/etc/subuid", "/etc/subgid"];
 
@@ -207,12 +210,6 @@ mod tests {
         let ids = SubordinateIds { first_uid: 100_000, first_gid: 200_000, mappers: None };
         assert_eq!(ids.maps((1000, 100)), [[(0, 1000, 1), (1, 100_000, 65_535)], [(0, 100, 1), (1, 200_000, 65_535)]]);
         assert_eq!(ids.first(), (100_000, 200_000));
-    }
-
-    #[test]
-    fn roots_range_is_apart_from_all_others() {
-        // Those of sandboxes with a single id end below (idmap::apart), and ids end before those that are negative as signed numbers.
-        assert!(0x7000_0000 + (32 << 22) <= OF_ROOT - 1 && OF_ROOT + COUNT < 0x7fff_0000);
     }
 
     #[test]
