@@ -111,8 +111,7 @@ impl Inside {
         let names = names::files(config);
         let mut files: Vec<_> = helpers.into_iter().filter(|helper| is_free(&volumes, &helper.path)).collect();
         let extensions;
-        let (mut filter, mut tmp_size_bytes) = (config.filter.clone(), config.tmp_size.bytes());
-        let mut id_map = IdMap::Single;
+        let (mut filter, mut tmp_size_bytes, mut id_map) = (config.filter.clone(), config.tmp_size.bytes(), IdMap::Single);
         let (root, ids, rootfs) = match userland {
             Userland::Host(mut root) => {
                 extensions = extensions::names(&volumes, None);
@@ -121,8 +120,7 @@ impl Inside {
             }
             Userland::Writable(root, ids) => {
                 extensions = Vec::new();
-                id_map = writable::id_map(config)?;
-                writable::show(root, config, (&working_dir, id_map), (&mut files, &mut volumes))?;
+                id_map = writable::show(root, config, &working_dir, (&mut files, &mut volumes))?;
                 filter = writable::filter(config, ids, id_map);
                 tmp_size_bytes = writable::SHARED_MEMORY_BYTES;
                 (root.source(), ids, None)

@@ -18,7 +18,7 @@ pub(in crate::mode) const APT_SETTINGS: &str = "/dev/apt.conf";
 pub(in crate::mode) const APT_VARIABLE: &str = "APT_CONFIG";
 
 /// The ids there are inside: a range where it was asked for, or an error.
-pub(super) fn id_map(config: &RunConfig) -> Result<IdMap, Failure> {
+fn id_map(config: &RunConfig) -> Result<IdMap, Failure> {
     if config.userns == UserNamespace::Single {
         return Ok(IdMap::Single);
     }
@@ -28,13 +28,14 @@ pub(super) fn id_map(config: &RunConfig) -> Result<IdMap, Failure> {
     })
 }
 
-/// Makes the places, and what is shown there.
+/// Makes the places, and what is shown there; answers which ids there are.
 pub(super) fn show(
     root: &WritableRoot,
     config: &RunConfig,
-    (working_dir, ids): (&Path, IdMap),
+    working_dir: &Path,
     (files, volumes): (&mut Vec<MadeFile>, &mut Vec<Volume>),
-) -> Result<(), Failure> {
+) -> Result<IdMap, Failure> {
+    let ids = id_map(config)?;
     let mut show = || {
         let made = names::files(config);
         for (path, text) in made.into_iter().filter(|(path, _)| is_free(volumes, path)) {
@@ -66,7 +67,7 @@ pub(super) fn show(
             let contents = b"APT::Sandbox::User \"root\";\n".to_vec();
             files.push(MadeFile { path: APT_SETTINGS.into(), contents, mode: 0o444 });
         }
-        Ok(())
+        Ok(ids)
     };
     show().map_err(|error: WritableError| {
         let hint = error.hint();

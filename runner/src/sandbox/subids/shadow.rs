@@ -5,6 +5,7 @@
 
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -65,7 +66,8 @@ impl Mappers {
 /// What it says on standard error is the reason where it fails.
 fn run(program: &str, pid: libc::pid_t, map: &[(u32, u32, u32)]) -> io::Result<()> {
     let mut command = Command::new(program);
-    command.arg(pid.to_string());
+    let name = program.rsplit('/').next().unwrap_or(program);
+    command.arg0(name).arg(pid.to_string());
     for (inside, outside, count) in map {
         command.args([inside, outside, count].map(u32::to_string));
     }
@@ -88,7 +90,6 @@ fn run(program: &str, pid: libc::pid_t, map: &[(u32, u32, u32)]) -> io::Result<(
     }
     let said = String::from_utf8_lossy(&said);
     let line = said.lines().map(str::trim).find(|line| !line.is_empty());
-    let name = program.rsplit('/').next().unwrap_or(program);
     let words = line.map(|line| line.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(line));
     Err(io::Error::other(words.map_or_else(|| status.to_string(), str::to_owned)))
 }
