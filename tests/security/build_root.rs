@@ -305,3 +305,27 @@ fn a_range_reaches_no_files_of_others_and_no_more_of_the_kernel() {
         assert!(notes["own"] == "errno 75" || notes["own"] == "EPERM", "{name}: {notes}");
     }
 }
+
+/// Whoever a process inside is, its calls are supervised.
+#[test]
+fn the_networks_rules_hold_for_every_id_of_a_range() {
+    let Some(fixture) = build_with_ids() else { return };
+    let [open, closed] = [(), ()].map(|()| std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free"));
+    closed.set_nonblocking(true).expect("set");
+    let [open_port, closed_port] = [&open, &closed].map(|listener| listener.local_addr().expect("bound").port());
+    // The host's loopback as the sandbox sees it.
+    let gateway = "198.18.111.1";
+    let script = format!(
+        "syscall groups {} 0 0\nsyscall group {} 5 5 5\nsyscall user {} 6 6 6\nread status /proc/self/status\n\
+         connect open {gateway}:{open_port}\nconnect closed {gateway}:{closed_port}",
+        libc::SYS_setgroups,
+        libc::SYS_setresgid,
+        libc::SYS_setresuid,
+    );
+    let allowed = format!("{gateway}:{open_port}");
+    let notes = seen(&fixture, &["--userns", "subid", "--network", "private", "--allow-net", &allowed], &script);
+    assert!(notes["status"].as_str().is_some_and(|status| status.contains("Uid:\t6\t6\t6\t6\n")), "{notes}");
+    assert_eq!(notes["open"], "ok", "{notes}");
+    assert_ne!(notes["closed"], "ok", "{notes}");
+    assert!(closed.accept().is_err(), "a connection came that no rule allows");
+}
