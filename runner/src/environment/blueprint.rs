@@ -5,7 +5,8 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use super::variables::EnvVars;
 use crate::lambda;
-use crate::sandbox::{Command, FirstProcess, PlanError, Program, SandboxPlan, SandboxRequest, plan};
+use super::visit::Guest;
+use crate::sandbox::{Command, FirstProcess, Input, Output, PlanError, Program, SandboxPlan, SandboxRequest, Stdio, plan};
 
 /// Where runtimes find the descriptor for framed logs on Lambda.
 const LOG_DESCRIPTOR: RawFd = 62;
@@ -46,11 +47,14 @@ impl Blueprint {
         plan(SandboxRequest { first_process: FirstProcess::Several, ..self.request.clone() })
     }
 
-    /// The runtime, with what it writes framed logs to.
-    pub(super) fn runtime(&self, runtime_api: SocketAddr, logs: OwnedFd) -> Program {
+    /// The runtime, with what it writes framed logs to, if there is anything.
+    pub(super) fn runtime(&self, runtime_api: SocketAddr, logs: Option<OwnedFd>) -> Program {
         let mut variables = self.runtime_variables(runtime_api);
-        variables.set("_LAMBDA_TELEMETRY_LOG_FD", LOG_DESCRIPTOR.to_string());
-        Program { descriptors: vec![(LOG_DESCRIPTOR, logs)], ..self.program(self.request.command.clone(), &variables) }
+        if logs.is_some() {
+            variables.set("_LAMBDA_TELEMETRY_LOG_FD", LOG_DESCRIPTOR.to_string());
+        }
+        let descriptors = logs.into_iter().map(|logs| (LOG_DESCRIPTOR, logs)).collect();
+        Program { descriptors, ..self.program(self.request.command.clone(), &variables) }
     }
 
     /// An external extension.
@@ -58,6 +62,19 @@ impl Blueprint {
         let mut variables = self.runtime_variables(runtime_api);
         variables.retain(|name| !name.starts_with('_') && !RUNTIMES_OWN.contains(&name));
         self.program(Command::FirstOf { candidates: vec![format!("{EXTENSIONS}/{name}")], arguments: Vec::new() }, &variables)
+    }
+
+    /// A visitor's command. Its variables are the function's, without the Runtime API's address: who asks there takes the runtime's place.
+    pub(super) fn guest(&self, guest: &mut Guest) -> Program {
+        let mut variables = self.variables.clone();
+        for (name, value) in &guest.variables {
+            variables.set(name, value);
+        }
+        let stdio = Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe };
+        let descriptors = (0..).zip(std::mem::take(&mut guest.streams)).collect();
+        let program = self.program(Command::Line(guest.command.clone()), &variables);
+        let working_dir = guest.working_dir.clone().unwrap_or(program.working_dir);
+        Program { working_dir, stdio, descriptors, ..program }
     }
 
     fn program(&self, command: Command, variables: &EnvVars) -> Program {

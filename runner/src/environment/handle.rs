@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+use super::visit::{Door, GuestBook, Knock};
 use crate::lambda::{FunctionError, Invocation, ReportFigures, ReportStatus};
 
 /// What an environment is told to do.
@@ -83,13 +84,31 @@ pub struct Broken {
 #[derive(Debug)]
 pub struct Handle {
     orders: mpsc::Sender<Order>,
+    guests: GuestBook,
 }
 
 impl Handle {
     /// A handle on whoever receives its orders. Two orders in waiting are the most there are.
     pub fn new() -> (Self, mpsc::Receiver<Order>) {
+        let (handle, received, _) = Self::with_visits();
+        (handle, received)
+    }
+
+    /// The same for who has visitors, too.
+    pub(super) fn with_visits() -> (Self, mpsc::Receiver<Order>, mpsc::UnboundedReceiver<Knock>) {
         let (orders, received) = mpsc::channel(2);
-        (Self { orders }, received)
+        let (guests, visits) = GuestBook::new();
+        (Self { orders, guests }, received, visits)
+    }
+
+    /// Where it is visited.
+    pub fn door(&self) -> Door {
+        self.guests.door()
+    }
+
+    /// Whether a visitor is in it, whom its end would end.
+    pub fn has_guests(&self) -> bool {
+        self.guests.has_guests()
     }
 
     /// Gives it an invocation. If it is gone, the work comes back.

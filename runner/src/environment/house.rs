@@ -2,6 +2,8 @@
 //!
 //! Does what the lifecycle says, knows nothing of why.
 
+mod visits;
+
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt as _;
@@ -19,6 +21,7 @@ use super::runtime::function_fault;
 use super::task::{Keeping, Start};
 use super::telemetry::{Source, Telemetry};
 use super::variables;
+use super::visit::{Expected, Guest, Stay};
 use super::wires::Wires;
 use crate::api::{Api, Call, Metadata, Ticket};
 use crate::lambda::{Input, LogEvent, PlatformError, Program, RuntimeEnd};
@@ -33,6 +36,13 @@ enum Living {
     Alone,
     /// Programs come and go, the sandbox stays.
     Together,
+}
+
+/// Whether there are framed logs: a single execution has its output in one stream, as with docker-lambda.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Frames {
+    Yes,
+    No,
 }
 
 /// What the task is woken by.
@@ -56,6 +66,8 @@ struct Coming {
     sandbox: Launching,
     /// What is to be started in it.
     programs: Vec<Program>,
+    /// Visitors that wait for it.
+    guests: Vec<(Guest, Stay)>,
 }
 
 /// The sandbox of an environment, when there is one, and all around it.
@@ -68,6 +80,8 @@ pub(super) struct House<'a> {
     calls: mpsc::Sender<Call>,
     metadata: Option<Arc<Metadata>>,
     living: Living,
+    /// Whether the runtime is given a pipe for framed logs.
+    frames: Frames,
     running: Option<Running>,
     /// The sandbox to come, where programs come one by one: whatever else runs on our thread goes on meanwhile.
     coming: Option<Coming>,
@@ -88,9 +102,10 @@ pub(super) struct House<'a> {
 }
 
 impl<'a> House<'a> {
-    pub(super) fn new(start: Start, report: &'a mut Report) -> Self {
+    pub(super) fn new(start: Start, visitors: Expected, report: &'a mut Report) -> Self {
         let Start { launcher, blueprint, runtime_api, connections, outside, calls, metadata, keeping, .. } = start;
-        let living = if keeping == Keeping::Once && blueprint.extensions.is_empty() { Living::Alone } else { Living::Together };
+        let frames = if keeping == Keeping::Once && blueprint.extensions.is_empty() { Frames::No } else { Frames::Yes };
+        let living = if frames == Frames::No && visitors == Expected::No { Living::Alone } else { Living::Together };
         let wires = Wires::default();
         let telemetry = Telemetry::new(wires.connect(blueprint.request.network), variables::log_format(&blueprint.variables));
         Self {
@@ -102,6 +117,7 @@ impl<'a> House<'a> {
             calls,
             metadata,
             living,
+            frames,
             running: None,
             coming: None,
             report,
@@ -166,7 +182,7 @@ impl<'a> House<'a> {
             (None, Living::Alone) => self.launch_alone()?,
             (None, Living::Together) => match self.begin_launch()? {
                 Ok(sandbox) => {
-                    self.coming = Some(Coming { sandbox, programs: vec![program] });
+                    self.coming = Some(Coming { sandbox, programs: vec![program], guests: Vec::new() });
                     return Ok(None);
                 }
                 Err(error) => Err(error),
@@ -177,16 +193,25 @@ impl<'a> House<'a> {
 
     /// Moves into the sandbox that was being started, with the programs that wait for it. What follows from it.
     pub(super) fn launched(&mut self, launched: Result<Sandbox, LaunchError>) -> Result<Vec<Input<Ticket>>, EnvironmentError> {
-        let programs = self.coming.take().map(|coming| coming.programs).unwrap_or_default();
+        let (programs, guests) = self.coming.take().map(|coming| (coming.programs, coming.guests)).unwrap_or_default();
         let mut programs = programs.into_iter();
         let mut inputs = Vec::new();
         match launched {
             Ok(sandbox) => self.move_in(sandbox)?,
             // Whoever comes next may try again.
-            Err(error) => inputs.extend(programs.next().map(|program| not_started(program, error)).transpose()?),
+            Err(error) => match programs.next() {
+                Some(program) => inputs.push(not_started(program, error)?),
+                None => {
+                    visits::turn_away(guests, error);
+                    return Ok(inputs);
+                }
+            },
         }
         for program in programs {
             inputs.extend(self.start(program)?);
+        }
+        for (guest, stay) in guests {
+            self.enter(guest, stay)?;
         }
         Ok(inputs)
     }
@@ -196,11 +221,12 @@ impl<'a> House<'a> {
         let Some(running) = &mut self.running else { return Ok(Ok(())) };
         let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| watch(error.into()));
         let (program_of_sandbox, frames) = match program {
+            Program::Runtime if self.frames == Frames::No => (self.blueprint.runtime(self.runtime_api, None), None),
             Program::Runtime => {
                 let (read, write) = pipe()?;
                 nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
                     .map_err(|error| watch(error.into()))?;
-                (self.blueprint.runtime(self.runtime_api, write), Some(read))
+                (self.blueprint.runtime(self.runtime_api, Some(write)), Some(read))
             }
             Program::Extension(name) => (self.blueprint.extension(name, self.runtime_api), None),
         };
@@ -295,6 +321,9 @@ impl<'a> House<'a> {
     pub(super) fn left(&mut self, end: ProgramEnd, now: Duration) -> Vec<Input<Ticket>> {
         let Self { running, report, telemetry, .. } = self;
         let Some(running) = running else { return Vec::new() };
+        if running.guest_left(end) {
+            return Vec::new();
+        }
         let mut log = Log { report, telemetry, now };
         let Some(program) = running.left(end.id, |program, piece| log.take(program, piece)) else { return Vec::new() };
         let (ended, bytes) = (running.end_of(end.ended), running.peak_memory_bytes());
@@ -395,9 +424,9 @@ impl<'a> House<'a> {
         self.wires.give(self.running.as_mut());
     }
 
-    /// Stops all programs, unless they are.
+    /// Stops all programs, unless they are, or a visitor's command is among them.
     pub(super) async fn freeze(&mut self, now: Duration) {
-        if self.frozen {
+        if self.frozen || self.running.as_ref().is_some_and(Running::has_guests) {
             return;
         }
         self.flush_telemetry(now).await;

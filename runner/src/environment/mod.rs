@@ -27,6 +27,7 @@ pub mod telemetry;
 mod tests;
 pub mod user;
 pub mod variables;
+mod visit;
 mod wires;
 
 pub use blueprint::Blueprint;
@@ -34,3 +35,4 @@ pub use handle::{Answer, Broken, Finished, Handle, Order, Part, Work};
 pub use once::{EnvironmentError, Ran, Run, invocation, run_once};
 pub use serving::{Setup, open};
 pub use task::BetweenEvents;
+pub use visit::{Doing, Done, Door, Guest, Visit};

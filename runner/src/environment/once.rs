@@ -12,6 +12,7 @@ use super::connections::{ApiPort, Connections, PublishError};
 use super::handle::{Answer, Work};
 use super::ids;
 use super::task::{Environment, Keeping, Start};
+use super::visit::{Visit, Visits};
 use crate::api::{Call, Metadata};
 use crate::function::{Function, INNER_API_PORT};
 use crate::lambda::{Invocation, Outcome, ReportFigures};
@@ -33,6 +34,8 @@ pub struct Run<'a> {
     pub networking: Rc<Networking>,
     /// Where the program looks for the Runtime API.
     pub api_port: ApiPort,
+    /// Where visits come, if somebody may come.
+    pub visits: Option<mpsc::UnboundedReceiver<Visit>>,
 }
 
 /// What came of it.
@@ -129,6 +132,7 @@ pub async fn run_once(
     }
     let invocation = invocation(run.function, run.event.clone()).map_err(|source| EnvironmentError::Random { source })?;
     let (start, received) = start(launcher, blueprint, connections, Keeping::Once)?;
+    let start = Start { visits: run.visits.map(Visits::Direct).unwrap_or_default(), ..start };
     let (answer, mut answered) = oneshot::channel();
     let (finished, mut end) = oneshot::channel();
     let mut environment = Environment::new(start, Arc::new(run.function.clone()), report);
@@ -164,7 +168,8 @@ pub(super) fn start(
     blueprint.variables.set("AWS_LAMBDA_METADATA_API", runtime_api.to_string());
     blueprint.variables.set("AWS_LAMBDA_METADATA_TOKEN", &metadata.token);
     let launcher = launcher.clone();
-    let start = Start { launcher, blueprint, runtime_api, connections, outside, calls, metadata: Some(metadata), seed, keeping };
+    let (metadata, visits) = (Some(metadata), Visits::None);
+    let start = Start { launcher, blueprint, runtime_api, connections, outside, calls, metadata, seed, keeping, visits };
     Ok((start, received))
 }
 

@@ -6,11 +6,13 @@ use std::pin::pin;
 
 use futures_util::future::select_all;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 
 use super::connections::Serving;
 use super::logs::{Logs, Piece, Stream};
+use super::visit::{Guest, Stay};
 use crate::lambda::{Program, RuntimeEnd};
-use crate::sandbox::{Ended, Enforcement, ProgramEnd, ProgramId, Programs, Sandbox, Started};
+use crate::sandbox::{self, Ended, Enforcement, ProgramEnd, ProgramId, Programs, Sandbox, Started};
 
 /// A sandbox with programs in it.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(super) struct Running {
     /// None where the runtime is the sandbox's only program, and came with it.
     programs: Option<Programs>,
     members: Vec<Member>,
+    guests: Vec<Inmate>,
 }
 
 /// A program that runs.
@@ -32,6 +35,14 @@ struct Member {
     /// None for the sandbox's only one.
     id: Option<ProgramId>,
     logs: Logs,
+}
+
+/// A visitor's command that runs.
+#[derive(Debug)]
+struct Inmate {
+    id: ProgramId,
+    ended: oneshot::Sender<Ended>,
+    _stay: Stay,
 }
 
 /// What happened in a sandbox.
@@ -50,13 +61,13 @@ impl Running {
     pub(super) fn alone(mut sandbox: Sandbox, serving: Serving) -> io::Result<Self> {
         let logs = Logs::new(sandbox.stdout.take(), sandbox.stderr.take(), None)?;
         let member = Member { program: Program::Runtime, id: None, logs };
-        Ok(Self { end: sandbox.watch_end()?, serving, programs: None, members: vec![member], sandbox })
+        Ok(Self { end: sandbox.watch_end()?, serving, programs: None, members: vec![member], guests: Vec::new(), sandbox })
     }
 
     /// A sandbox in which programs will be started.
     pub(super) fn several(mut sandbox: Sandbox, serving: Serving) -> io::Result<Self> {
         let programs = sandbox.programs.take();
-        Ok(Self { end: sandbox.watch_end()?, serving, programs, members: Vec::new(), sandbox })
+        Ok(Self { end: sandbox.watch_end()?, serving, programs, members: Vec::new(), guests: Vec::new(), sandbox })
     }
 
     /// A new stream socket of the sandbox's own network, which does not block.
@@ -81,7 +92,37 @@ impl Running {
         Ok(())
     }
 
-    /// Whether any program runs.
+    /// Starts a visitor's command, where there may be several.
+    pub(super) fn enter(&mut self, guest: Guest, stay: Stay, program: &sandbox::Program) {
+        let Some(programs) = &mut self.programs else { return };
+        // Who has gone meanwhile need not know; its command ends by itself, or with the sandbox.
+        let _ = guest.started.send(match programs.start(program) {
+            Ok(started) => {
+                self.guests.push(Inmate { id: started.id, ended: guest.ended, _stay: stay });
+                Ok(())
+            }
+            Err(error) => Err(error),
+        });
+    }
+
+    /// Whether a visitor's command runs.
+    pub(super) fn has_guests(&self) -> bool {
+        !self.guests.is_empty()
+    }
+
+    /// Takes out a visitor's command that ended, if it was one.
+    pub(super) fn guest_left(&mut self, end: ProgramEnd) -> bool {
+        let Some(at) = self.guests.iter().position(|guest| guest.id == end.id) else { return false };
+        let _ = self.guests.swap_remove(at).ended.send(end.ended);
+        true
+    }
+
+    /// The sandbox's first process, as this machine sees it.
+    pub(super) fn host_pid(&self) -> u32 {
+        self.sandbox.host_pid()
+    }
+
+    /// Whether any of the function's programs runs.
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty()
     }

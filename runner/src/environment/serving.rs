@@ -11,7 +11,8 @@ use super::blueprint::Blueprint;
 use super::connections::Connections;
 use super::handle::{Broken, Handle, Order};
 use super::once::start;
-use super::task::{BetweenEvents, Environment, Keeping};
+use super::task::{BetweenEvents, Environment, Keeping, Start};
+use super::visit::{Knock, Visits};
 use crate::exit_code::chain;
 use crate::function::Function;
 use crate::lambda::RuntimeVersion;
@@ -44,10 +45,10 @@ pub struct Setup {
 
 /// Opens an environment; its Init phase begins at once. `setup` is awaited first. Must be called within a tokio `LocalSet`.
 pub fn open(setup: impl Future<Output = Result<Setup, Broken>> + 'static) -> Handle {
-    let (handle, mut orders) = Handle::new();
+    let (handle, mut orders, visits) = Handle::with_visits();
     tokio::task::spawn_local(async move {
         let broken = match setup.await {
-            Ok(setup) => serve(setup, &mut orders).await.err(),
+            Ok(setup) => serve(setup, &mut orders, visits).await.err(),
             Err(broken) => Some(broken),
         };
         // Who comes right after that is told why; whoever comes later finds it gone.
@@ -74,13 +75,18 @@ fn refuse(order: Order, broken: Option<&Broken>) {
     }
 }
 
-async fn serve(setup: Setup, orders: &mut mpsc::Receiver<Order>) -> Result<(), Broken> {
+async fn serve(setup: Setup, orders: &mut mpsc::Receiver<Order>, visits: mpsc::UnboundedReceiver<Knock>) -> Result<(), Broken> {
     let Setup { launcher, blueprint, function, connections, mut report, between, runtime_version } = setup;
     let (start, calls) = start(&launcher, blueprint, connections, Keeping::Staying { between }).map_err(broken)?;
+    let is_visited = !visits.is_empty();
+    let start = Start { visits: Visits::Doors(visits), ..start };
     let mut environment = Environment::new(start, function, &mut report).with_runtime_version(runtime_version);
     // An invocation that is on its way is begun with: its Init phase and its own tell of one failure, not of two.
     let mut first = None;
     for _ in 0..MOMENTS {
+        if is_visited {
+            break;
+        }
         match orders.try_recv() {
             Ok(Order::Invoke(work)) => {
                 first = Some(work);
@@ -90,7 +96,9 @@ async fn serve(setup: Setup, orders: &mut mpsc::Receiver<Order>) -> Result<(), B
             Err(_) => tokio::task::yield_now().await,
         }
     }
-    let served = match environment.begin(first) {
+    // One that was opened for a visitor begins with its first invocation.
+    let begun = if is_visited { Ok(()) } else { environment.begin(first) };
+    let served = match begun {
         Ok(()) => environment.serve(calls, Some(orders), std::future::pending()).await.map(drop),
         Err(error) => Err(error),
     };

@@ -1,5 +1,7 @@
 //! The one task that owns an environment's state: it waits, asks the lifecycle, and does what that says.
 
+mod visits;
+
 use std::collections::VecDeque;
 use std::future::pending;
 use std::net::{SocketAddr, TcpListener};
@@ -18,6 +20,7 @@ use super::handle::{Broken, Finished, Order, Work};
 use super::house::{House, Stir};
 use super::running::Happened;
 use super::stream::Taken;
+use super::visit::{Stay, Visit, Visits};
 use crate::api::{Call, Metadata, Ticket};
 use crate::function::Function;
 use crate::lambda::{Answer, Effect, Identifiers, Input, Lifecycle, LogEvent, Now, ReportFigures, ReportStatus, RuntimeVersion};
@@ -45,6 +48,8 @@ pub(super) struct Start {
     pub(super) seed: [u8; 16],
     /// How it is kept.
     pub(super) keeping: Keeping,
+    /// Where visits come.
+    pub(super) visits: Visits,
 }
 
 /// How an environment is kept.
@@ -74,6 +79,11 @@ pub(super) struct Environment<'a> {
     house: House<'a>,
     hand: Hand,
     keeping: Keeping,
+    visits: Visits,
+    /// Whether its first Init phase has begun.
+    begun: bool,
+    /// Whether all stands still.
+    paused: bool,
     /// Set by the last REPORT, for the end of its phase.
     reported: Option<(ReportFigures, ReportStatus)>,
     memory_seen: Option<Instant>,
@@ -97,18 +107,23 @@ enum Wake {
     Part(Option<bytes::Bytes>),
     Stir(Stir),
     Order(Order),
+    Visit(Visit, Stay),
     Abandoned,
     /// Whoever was to be told of the end was.
     Told,
 }
 
 impl<'a> Environment<'a> {
-    pub(super) fn new(start: Start, function: Arc<Function>, report: &'a mut Report) -> Self {
+    pub(super) fn new(mut start: Start, function: Arc<Function>, report: &'a mut Report) -> Self {
         let (keeping, seed) = (start.keeping, start.seed);
+        let visits = std::mem::take(&mut start.visits);
         let parts = if keeping == Keeping::Once { Parts::Collected } else { Parts::HandedOver };
         Self {
             lifecycle: Lifecycle::new(function, Identifiers::from_seed(seed)),
-            house: House::new(start, report),
+            house: House::new(start, visits.expected(), report),
+            visits,
+            begun: false,
+            paused: false,
             hand: Hand::new(parts),
             keeping,
             reported: None,
@@ -131,6 +146,7 @@ impl<'a> Environment<'a> {
 
     /// Begins the Init phase, for an invocation that is there already if there is one.
     pub(super) fn begin(&mut self, first: Option<Box<Work>>) -> Result<(), EnvironmentError> {
+        self.begun = true;
         let begin = Input::Begin { extensions: self.house.extensions().to_vec() };
         match first.map(|work| self.hand.take(*work)) {
             Some(invocation) => self.apply([begin, Input::Invoke(invocation)]),
@@ -150,6 +166,12 @@ impl<'a> Environment<'a> {
         let mut memory_tick = interval_at(tokio::time::Instant::now() + MEMORY_TICK, MEMORY_TICK);
         memory_tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.over {
+            if self.paused {
+                match self.stand_still(&mut stop).await? {
+                    Some(signal) => return Ok(Some(signal)),
+                    None => continue,
+                }
+            }
             if orders.is_none() && self.hand.is_empty() && !self.say_farewell().await? {
                 break;
             }
@@ -163,6 +185,7 @@ impl<'a> Environment<'a> {
                 // Before the call that tells their end.
                 part = self.hand.part() => Wake::Part(part),
                 Some(call) = calls.recv() => Wake::Call(call),
+                Some((visit, stay)) = self.visits.next() => Wake::Visit(visit, stay),
                 order = next(&mut orders) => order.map_or(Wake::Abandoned, Wake::Order),
                 stir = self.house.stirs() => Wake::Stir(stir),
                 () = told(&mut self.telling) => Wake::Told,
@@ -186,6 +209,7 @@ impl<'a> Environment<'a> {
             }
             Wake::Stop(_) | Wake::Abandoned | Wake::Stir(Stir::Room) => Ok(()),
             Wake::Order(order) => self.take(order).await,
+            Wake::Visit(visit, stay) => self.visit(visit, stay),
             Wake::Alarm => self.apply([Input::Alarm]),
             Wake::MemoryTick => self.sample_memory(),
             Wake::Call(call) => {
@@ -236,11 +260,15 @@ impl<'a> Environment<'a> {
     async fn take(&mut self, order: Order) -> Result<(), EnvironmentError> {
         self.house.thaw();
         match order {
+            Order::Invoke(work) if !self.begun => self.begin(Some(work)),
             Order::Invoke(work) => {
                 let invocation = self.hand.take(*work);
                 self.apply([Input::Invoke(invocation)])
             }
             Order::Restart => {
+                if !self.begun {
+                    self.begin(None)?;
+                }
                 self.house.renew();
                 self.apply([Input::Restart])
             }

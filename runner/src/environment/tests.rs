@@ -166,7 +166,7 @@ async fn run_with(command: Command, timeout: &str, report: &mut Report, stop: im
     let launcher = Launcher::start().unwrap();
     let function = Function::sample(timeout);
     let networking = Networking::plain(crate::sandbox::Network::Host).into();
-    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}"), networking, api_port: ApiPort::Any };
+    let run = Run { function: &function, event: Bytes::from_static(b"{\"event\": 1}"), networking, api_port: ApiPort::Any, visits: None };
     run_once(&launcher, blueprint(command), run, report, stop).await.unwrap()
 }
 

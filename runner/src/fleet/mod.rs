@@ -9,6 +9,7 @@ mod events;
 mod options;
 mod pool;
 mod run;
+mod visits;
 #[cfg(test)]
 mod tests;
 

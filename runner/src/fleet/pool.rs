@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Served;
 use super::answer::Settling;
 use super::attempt::Job;
-use crate::environment::{Broken, Handle};
+use crate::environment::{Broken, Door, Handle};
 
 /// An environment, and which code it was started with.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ struct Idle {
 /// One function with its environments.
 pub(super) struct Pool {
     pub(super) served: Served,
+    /// Those of all environments, the oldest first; some may be gone.
+    doors: Vec<Door>,
     /// The one that was used last is at the back.
     idle: VecDeque<Idle>,
     busy: usize,
@@ -46,6 +48,7 @@ impl Pool {
     pub(super) fn new(served: Served) -> Self {
         Self {
             served,
+            doors: Vec::new(),
             idle: VecDeque::new(),
             busy: 0,
             generation: 0,
@@ -114,8 +117,16 @@ impl Pool {
         Ok(warm)
     }
 
-    fn open(&self) -> Result<Warm, Broken> {
-        Ok(Warm { handle: (self.served.open)()?, generation: self.generation, is_cold: false })
+    fn open(&mut self) -> Result<Warm, Broken> {
+        let handle = (self.served.open)()?;
+        self.doors.retain(|door| !door.is_gone());
+        self.doors.push(handle.door());
+        Ok(Warm { handle, generation: self.generation, is_cold: false })
+    }
+
+    /// Where the environments are visited, the oldest first.
+    pub(super) fn doors(&self) -> impl Iterator<Item = &Door> {
+        self.doors.iter().filter(|door| !door.is_gone())
     }
 
     /// The invocation of a busy environment is over; what is left of the environment comes back, if anything.
@@ -146,6 +157,15 @@ impl Pool {
         Ok(())
     }
 
+    /// Opens an environment for a visitor, which is free for calls, if there is none at all.
+    pub(super) fn open_to_visitors(&mut self, now: Instant) -> Result<(), Broken> {
+        self.idle.retain(|idle| !idle.warm.handle.is_gone());
+        if self.doors().next().is_some() {
+            return Ok(());
+        }
+        self.prewarm(1, now)
+    }
+
     /// Restarts what is free at once, and what is busy when it comes back.
     pub(super) fn restart(&mut self) {
         self.generation += 1;
@@ -156,9 +176,12 @@ impl Pool {
         }
     }
 
-    /// Takes out the environments that have not been used for so long, but for the `keep` that stay anyway; and those that ended by themselves.
+    /// Takes out the environments that have not been used for so long and that nobody visits, but for the `keep` that stay anyway; and those that ended by themselves.
     pub(super) fn reap(&mut self, idle_for: Duration, keep: usize, now: Instant) -> Vec<Handle> {
         self.idle.retain(|idle| !idle.warm.handle.is_gone());
+        for idle in self.idle.iter_mut().filter(|idle| idle.warm.handle.has_guests()) {
+            idle.since = now;
+        }
         let mut reaped = Vec::new();
         while self.idle.len() + self.busy > keep && self.idle.front().is_some_and(|oldest| now - oldest.since >= idle_for) {
             reaped.extend(self.idle.pop_front().map(|idle| idle.warm.handle));

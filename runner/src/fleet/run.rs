@@ -14,9 +14,10 @@ use super::attempt::{AttemptEnd, Job, attempt};
 use super::directory::Directory;
 use super::events::{self, EventEnd, EventId, Events, Happened, Recipient};
 use super::pool::{Pool, Warm};
+use super::visits::Standing;
 use super::{FleetOptions, Notice, Queue, Served};
 use crate::api::invoke::{InvokeCall, InvokeReply};
-use crate::environment::{Broken, Handle, ids};
+use crate::environment::{Broken, Handle, Visit, ids};
 use crate::function::Function;
 use crate::lambda::{Invocation, InvocationKind, InvokeRefusal, InvokeRequest, ThrottleReason};
 
@@ -39,6 +40,7 @@ pub struct Fleet {
     functions: Vec<Served>,
     options: FleetOptions,
     orders: (mpsc::Sender<Order>, mpsc::Receiver<Order>),
+    visits: Option<mpsc::UnboundedReceiver<Visit>>,
 }
 
 /// Tells a fleet at work what to do. Goes on without effect after the fleet's end.
@@ -68,7 +70,12 @@ impl Fleet {
     /// A fleet of these functions. Nothing is started yet.
     pub fn new(functions: Vec<Served>, options: FleetOptions) -> Self {
         // Signals and watchers order restarts, and may wait: a few are enough.
-        Self { functions, options, orders: mpsc::channel(4) }
+        Self { functions, options, orders: mpsc::channel(4), visits: None }
+    }
+
+    /// The same where its environments are visited: the first function's, and of that the oldest, by commands; all of them by everything else.
+    pub fn with_visits(self, visits: Option<mpsc::UnboundedReceiver<Visit>>) -> Self {
+        Self { visits, ..self }
     }
 
     /// What tells it what to do while it runs.
@@ -79,20 +86,21 @@ impl Fleet {
     /// Serves calls until `shutdown`; then those in flight, for as long as the options say; then ends all environments. To be run on a
     /// [`tokio::task::LocalSet`], since the making of environments may need one.
     pub async fn run(self, mut calls: mpsc::Receiver<InvokeCall>, shutdown: impl Future<Output = ()>) {
-        let Self { functions, options, orders: (_sender, mut orders) } = self;
+        let Self { functions, options, orders: (_sender, mut orders), mut visits } = self;
         let mut work = AtWork::new(functions, options);
         work.begin();
         let mut shutdown = pin!(shutdown);
         let (mut drained_by, mut calls_come) = (None, true);
         while drained_by.is_none() || calls_come || !work.is_quiet() {
             let (next_reap, next_due, give_up) = (work.next_reap, work.next_due(), drained_by);
-            let patience = work.pools.iter().filter_map(Pool::patience).min();
+            let (patience, goes_on) = (work.patience(), !work.is_paused());
             tokio::select! {
                 biased;
                 () = &mut shutdown, if drained_by.is_none() => {
                     // What has come already is served.
                     calls.close();
                     work.is_ending = true;
+                    work.go_on();
                     drained_by = Some(Instant::now() + work.options.drain);
                 }
                 Some(happened) = work.events.next() => work.happened(happened),
@@ -100,7 +108,8 @@ impl Fleet {
                 Some(_) = work.ending.join_next() => {}
                 Some(Order::Restart { function }) = orders.recv() => work.restart(function.as_deref()),
                 () = at(give_up) => break,
-                call = calls.recv(), if calls_come => match call {
+                Some(visit) = next(&mut visits) => work.visit(visit),
+                call = calls.recv(), if calls_come && goes_on => match call {
                     Some(call) => work.take(call),
                     None => calls_come = false,
                 },
@@ -111,6 +120,11 @@ impl Fleet {
         }
         work.end().await;
     }
+}
+
+/// The next visit; none where nobody can come.
+async fn next(visits: &mut Option<mpsc::UnboundedReceiver<Visit>>) -> Option<Visit> {
+    visits.as_mut()?.recv().await
 }
 
 /// Waits until then, or for ever.
@@ -133,19 +147,20 @@ enum End {
     Event(EventId, EventEnd),
 }
 
-struct AtWork {
-    pools: Vec<Pool>,
+pub(super) struct AtWork {
+    pub(super) pools: Vec<Pool>,
     directory: Directory,
-    options: FleetOptions,
+    pub(super) options: FleetOptions,
     /// Invocations in environments.
     running: JoinSet<Ended>,
     /// Environments that end.
     ending: JoinSet<()>,
     /// When an environment may have been idle for long enough.
-    next_reap: Option<Instant>,
+    pub(super) next_reap: Option<Instant>,
     events: Events,
     /// Whether calls in flight are all that is still done.
     is_ending: bool,
+    pub(super) standing: Standing,
 }
 
 impl AtWork {
@@ -158,7 +173,7 @@ impl AtWork {
         let events = Events::new(options.events.clone(), recipients.collect());
         let directory = Directory::new(options.names, functions.iter().map(|served| &*served.function));
         let pools = functions.into_iter().map(Pool::new).collect();
-        Self { pools, directory, options, running: JoinSet::new(), ending: JoinSet::new(), next_reap: None, events, is_ending: false }
+        Self { pools, directory, options, running: JoinSet::new(), ending: JoinSet::new(), next_reap: None, events, is_ending: false, standing: Standing::default() }
     }
 
     fn begin(&mut self) {
@@ -170,13 +185,14 @@ impl AtWork {
 
     fn prewarm(&mut self, function: usize) {
         if self.options.prewarm > 0
+            && !self.is_paused()
             && let Err(broken) = self.pools[function].prewarm(self.options.prewarm, Instant::now())
         {
             self.notify(broken);
         }
     }
 
-    fn notify(&self, broken: Broken) {
+    pub(super) fn notify(&self, broken: Broken) {
         (self.options.notify)(Notice { message: broken.reason, hint: broken.hint });
     }
 
@@ -241,8 +257,8 @@ impl AtWork {
     }
 
     /// Gives what room there is to those who wait for it.
-    fn start_waiting(&mut self, function: usize) {
-        while self.pools[function].has_room() {
+    pub(super) fn start_waiting(&mut self, function: usize) {
+        while !self.is_paused() && self.pools[function].has_room() {
             let started = match self.pools[function].is_turn_of_events() {
                 true => self.start_event(function) || self.start_call(function),
                 false => self.start_call(function) || self.start_event(function),
@@ -293,7 +309,7 @@ impl AtWork {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        if self.is_ending { None } else { self.events.next_due() }
+        if self.is_ending || self.is_paused() { None } else { self.events.next_due() }
     }
 
     fn happened(&mut self, happened: Happened) {

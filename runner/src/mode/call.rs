@@ -71,7 +71,7 @@ fn attempt(config: &RunConfig, event: &Bytes, said: Option<&str>) -> Result<Call
         }
         let stdio = Stdio { input: Input::Null, output: Output::Pipe, error: Output::Joined };
         let blueprint = inside.blueprint(command, variables, stdio);
-        let run = Run { function: &function, event: event.clone(), networking: Rc::new(config.networking.clone()), api_port };
+        let run = Run { function: &function, event: event.clone(), networking: Rc::new(config.networking.clone()), api_port, visits: None };
         let ran = run_once(&launcher, blueprint, run, &mut report, signals.next()).await.map_err(not_run)?;
         report.flush().await;
         Ok(Called { ran, log: written.try_iter().flatten().collect() })

@@ -173,8 +173,9 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>, un
                 if let Some(said) = said {
                     report.note(&format!("undocked: {said}"));
                 }
+                let visits = underway.visits();
                 underway.tell(Vec::new());
-                let run = Run { function: &function, event, networking: Rc::new(config.networking.clone()), api_port };
+                let run = Run { function: &function, event, networking: Rc::new(config.networking.clone()), api_port, visits };
                 let ran = start.function(run, &mut report, signals).await.map_err(not_run)?;
                 Ok(finish(&ran, &report, config.result)?)
             }

@@ -145,7 +145,7 @@ impl Server<'_> {
             notify: Box::new(tell),
             ..FleetOptions::default()
         };
-        Fleet::new(served.collect(), options)
+        Fleet::new(served.collect(), options).with_visits(self.underway.visits())
     }
 
     /// Watches the functions' code, if that is asked for. Where it cannot be, that is said once, and calls are served all the same.

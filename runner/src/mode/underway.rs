@@ -1,23 +1,50 @@
-//! Who is told that a run is under way, and where its published ports are.
+//! Who is told that a run is under way, and where its published ports are; and who visits what runs then.
 
 use std::net::SocketAddr;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::environment::Visit;
 
 /// Nobody, or who supervises the run under the face of docker.
 #[derive(Debug, Clone, Default)]
-pub struct Underway(Option<Sender<Vec<(SocketAddr, u16)>>>);
+pub struct Underway(Option<Supervisor>);
+
+#[derive(Debug, Clone)]
+struct Supervisor {
+    told: Sender<Vec<(SocketAddr, u16)>>,
+    /// Where its visits go: of several attempts, to the last one.
+    visits: Arc<Mutex<Option<UnboundedSender<Visit>>>>,
+}
 
 impl Underway {
     /// Tells this one. One message a run, and nobody waits for it to be read.
     pub(super) fn to(told: Sender<Vec<(SocketAddr, u16)>>) -> Self {
-        Self(Some(told))
+        Self(Some(Supervisor { told, visits: Arc::default() }))
     }
 
     /// It is: these addresses lead to these ports inside.
     pub(super) fn tell(&self, ports: impl IntoIterator<Item = (SocketAddr, u16)>) {
-        if let Some(told) = &self.0 {
+        if let Some(Supervisor { told, .. }) = &self.0 {
             let _ = told.send(ports.into_iter().collect());
         }
+    }
+
+    /// Where visits come from now on, if there may be any. Unbounded: who visits waits for what comes of it.
+    pub(super) fn visits(&self) -> Option<UnboundedReceiver<Visit>> {
+        let Supervisor { visits: place, .. } = self.0.as_ref()?;
+        let (to, visits) = unbounded_channel();
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(to);
+        Some(visits)
+    }
+
+    /// Brings a visit to what runs. False if that cannot be visited, or is over.
+    pub(super) fn visit(&self, visit: Visit) -> bool {
+        let Some(Supervisor { visits, .. }) = &self.0 else { return false };
+        let to = visits.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        to.is_some_and(|to| to.send(visit).is_ok())
     }
 
     /// Whether what we would say of ourselves goes there.

@@ -19,7 +19,7 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with}
 use super::outcome::prepare;
 use super::process::Reach;
 use super::program::{Candidate, candidates};
-use super::streams::{Streams, refuse_folder};
+use super::streams::{self, Streams, refuse_folder};
 use super::{Command, Ended, InnerIdentity, LaunchError, Stdio, bare, plan, stragglers, sys};
 use control::{Control, Order, PATIENCE, PLACES, await_input};
 use strings::Strings;
@@ -122,6 +122,9 @@ impl Programs {
         let folder = plan::text(working_dir.as_os_str().as_encoded_bytes()).map_err(LaunchError::Program)?;
         for (number, descriptor) in &program.descriptors {
             refuse_folder(&format!("/dev/fd/{number}"), descriptor.as_fd())?;
+            if (0..3).contains(number) {
+                streams::give(descriptor, self.place.owner);
+            }
         }
         let streams = Streams::open(program.stdio, self.place.owner)?;
         let strings =

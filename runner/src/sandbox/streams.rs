@@ -1,7 +1,7 @@
 //! Standard input, output and error of a program, as they are made outside.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd, RawFd};
 
 use super::outcome::prepare;
@@ -77,6 +77,15 @@ pub(super) fn refuse_folder(name: &str, descriptor: BorrowedFd<'_>) -> Result<()
         return Err(LaunchError::Source { path: name.into(), source: io::Error::from_raw_os_error(libc::EISDIR) });
     }
     Ok(())
+}
+
+/// Makes a pipe or terminal that was made for a program its own, so that it may open it again as `/dev/stdout`, as docker does. One that cannot be is used
+/// all the same.
+pub(super) fn give(stream: &OwnedFd, owner: Option<InnerIdentity>) {
+    let is_pipe = nix::sys::stat::fstat(stream).is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFIFO);
+    if let Some(owner) = owner.filter(|_| is_pipe || stream.is_terminal()) {
+        let _ = std::os::unix::fs::fchown(stream, Some(owner.uid), Some(owner.gid));
+    }
 }
 
 /// The (read end, write end) of a pipe for an output stream, when one is wanted.

@@ -6,6 +6,7 @@ mod copy;
 mod desk;
 mod ends;
 mod exec;
+mod functions;
 mod images;
 mod list;
 mod logs;

@@ -232,7 +232,7 @@ fn limit(first: u32, ulimits: &[Ulimit]) -> Result<(), Failure> {
 }
 
 /// Docker's exit codes for a command that is not there, or is no program.
-fn refusal(error: &LaunchError) -> ExitCode {
+pub(super) fn refusal(error: &LaunchError) -> ExitCode {
     match error {
         LaunchError::Exec { source, .. } if source.raw_os_error() == Some(libc::ENOENT) => ExitCode::NOT_FOUND,
         LaunchError::NoCandidate { .. } => ExitCode::NOT_FOUND,
@@ -240,7 +240,8 @@ fn refusal(error: &LaunchError) -> ExitCode {
     }
 }
 
-fn code(ended: Ended) -> ExitCode {
+/// The exit code of a command that has ended.
+pub(super) fn code(ended: Ended) -> ExitCode {
     match ended {
         Ended::Exited(status) => ExitCode::from_status(status),
         Ended::Signaled { signal, .. } => ExitCode::from_signal(signal),

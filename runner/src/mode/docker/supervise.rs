@@ -2,10 +2,8 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -13,6 +11,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::capture::{Capture, Wanted};
 use super::copy;
 use super::desk::{Asked, Desk};
+use super::functions::Function;
 use super::plain::{Asking, Plain, PlainEnd};
 use super::roots::{self, InRoot, OURS};
 use super::volumes;
@@ -25,7 +24,6 @@ use crate::mode::signals::Signals;
 use crate::mode::underway::Underway;
 use crate::mode::work::{self, Purpose, Work};
 use crate::mode::{async_runtime, shell};
-use crate::records::control::{Answer, Order};
 use crate::records::log::LogWriter;
 use crate::records::{Held, Phase, Published, Run, State, now};
 use crate::sandbox::network::{NetworkChoice, Protocol};
@@ -37,8 +35,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// Who ran that long is well, and the pauses begin anew.
 const WELL: Duration = Duration::from_secs(10);
-/// How long a function has for its end before this process ends with everything in it.
-const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// A run that is ours to supervise.
 #[derive(Debug)]
@@ -150,7 +146,8 @@ impl Supervised<'_> {
                 let error = "`--ulimit` is not supported for functions: each has Lambda's limits, 1024 processes and 1024 descriptors";
                 return Err(Failure::could_not_run(error));
             }
-            return function(config, orders, &underway);
+            let note = |phase| drop(self.run.note_phase(&self.held, phase));
+            return Function { underway: &underway, note: &note }.run(config, orders);
         }
         let not_run = match self.plain(config, work, orders, (capture, &underway)) {
             Err(not_run) if not_run.lacks(Lacks::Network) => not_run.into_failure(),
@@ -246,75 +243,6 @@ impl Supervised<'_> {
         }
         let _ = self.run.note(&self.held, state);
     }
-}
-
-/// A function: our own modes run it, and end it by the signals that end them anywhere.
-fn function(config: &RunConfig, orders: &mut UnboundedReceiver<Asked>, underway: &Underway) -> Result<PlainEnd, Failure> {
-    let killed = Arc::new(AtomicI32::new(0));
-    let (done, ends) = tokio::sync::oneshot::channel::<()>();
-    let code = thread::scope(|scope| {
-        let obeying: thread::ScopedJoinHandle<'_, ()> = scope.spawn({
-            let killed = Arc::clone(&killed);
-            || obey(orders, ends, killed)
-        });
-        let code = once::run_told(config, underway);
-        drop(done);
-        let _ = obeying.join();
-        code
-    })?;
-    let code = match killed.load(Ordering::Relaxed) {
-        0 => code,
-        signal => ExitCode::from_signal(signal),
-    };
-    Ok(PlainEnd { code, out_of_memory: false })
-}
-
-fn obey(orders: &mut UnboundedReceiver<Asked>, mut ends: tokio::sync::oneshot::Receiver<()>, killed: Arc<AtomicI32>) {
-    let Ok(runtime) = async_runtime() else { return };
-    runtime.block_on(async {
-        loop {
-            let asked = tokio::select! {
-                asked = orders.recv() => asked,
-                _ = &mut ends => None,
-            };
-            let Some(asked) = asked else { return };
-            match asked.order {
-                Order::End(libc::SIGKILL) | Order::Signal(libc::SIGKILL) => {
-                    killed.store(libc::SIGKILL, Ordering::Relaxed);
-                    end_in_time(libc::SIGKILL);
-                    raise(libc::SIGTERM);
-                }
-                Order::End(signal) | Order::Signal(signal) => raise(signal),
-                Order::Pause | Order::Resume | Order::Exec(_) => {
-                    asked.refuse("this container holds a function: what runs in it is started, stopped and continued by events alone");
-                    continue;
-                }
-                Order::Processes => {
-                    asked.answer(&Answer::Processes(Vec::new()));
-                    continue;
-                }
-                Order::StayEnded | Order::Resize(..) | Order::Input => {}
-            }
-            asked.answer(&Answer::Done);
-        }
-    });
-}
-
-/// A signal to ourselves, if it is one that our modes listen to. Others would end this process and leave no word.
-fn raise(signal: i32) {
-    let known = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
-    if let Some(signal) = nix::sys::signal::Signal::try_from(signal).ok().filter(|_| known.contains(&signal)) {
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), signal);
-    }
-}
-
-/// Ends this process if it is still there after a while; the sandbox ends with it.
-fn end_in_time(signal: i32) -> JoinHandle<()> {
-    thread::spawn(move || {
-        thread::sleep(LAST_WORDS);
-        super::terminal::restore();
-        std::process::exit(ExitCode::from_signal(signal).number().into());
-    })
 }
 
 /// The ports as they are.
