@@ -21,7 +21,7 @@ use super::runtime::function_fault;
 use super::task::{Keeping, Start};
 use super::telemetry::{Source, Telemetry};
 use super::variables;
-use super::visit::{Expected, Guest, Stay};
+use super::visit::{Expected, Waiting};
 use super::wires::Wires;
 use crate::api::{Api, Call, Metadata, Ticket};
 use crate::lambda::{Input, LogEvent, PlatformError, Program, RuntimeEnd};
@@ -67,7 +67,7 @@ struct Coming {
     /// What is to be started in it.
     programs: Vec<Program>,
     /// Visitors that wait for it.
-    guests: Vec<(Guest, Stay)>,
+    visitors: Vec<Waiting>,
 }
 
 /// The sandbox of an environment, when there is one, and all around it.
@@ -182,7 +182,7 @@ impl<'a> House<'a> {
             (None, Living::Alone) => self.launch_alone()?,
             (None, Living::Together) => match self.begin_launch()? {
                 Ok(sandbox) => {
-                    self.coming = Some(Coming { sandbox, programs: vec![program], guests: Vec::new() });
+                    self.coming = Some(Coming { sandbox, programs: vec![program], visitors: Vec::new() });
                     return Ok(None);
                 }
                 Err(error) => Err(error),
@@ -193,7 +193,7 @@ impl<'a> House<'a> {
 
     /// Moves into the sandbox that was being started, with the programs that wait for it. What follows from it.
     pub(super) fn launched(&mut self, launched: Result<Sandbox, LaunchError>) -> Result<Vec<Input<Ticket>>, EnvironmentError> {
-        let (programs, guests) = self.coming.take().map(|coming| (coming.programs, coming.guests)).unwrap_or_default();
+        let (programs, visitors) = self.coming.take().map(|coming| (coming.programs, coming.visitors)).unwrap_or_default();
         let mut programs = programs.into_iter();
         let mut inputs = Vec::new();
         match launched {
@@ -202,7 +202,7 @@ impl<'a> House<'a> {
             Err(error) => match programs.next() {
                 Some(program) => inputs.push(not_started(program, error)?),
                 None => {
-                    visits::turn_away(guests, error);
+                    visits::turn_away(visitors, error);
                     return Ok(inputs);
                 }
             },
@@ -210,8 +210,8 @@ impl<'a> House<'a> {
         for program in programs {
             inputs.extend(self.start(program)?);
         }
-        for (guest, stay) in guests {
-            self.enter(guest, stay)?;
+        for visitor in visitors {
+            self.enter(visitor)?;
         }
         Ok(inputs)
     }

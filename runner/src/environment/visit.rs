@@ -20,6 +20,8 @@ pub enum Visit {
     Resume(Done),
     /// The first process of its sandbox, as this machine sees it; nothing if there is none.
     Look(mpsc::UnboundedSender<u32>),
+    /// The same of a sandbox that is started if there is none.
+    Open(mpsc::UnboundedSender<u32>),
 }
 
 /// A command beside a function's programs. It has what they have and no more, and ends with them; its end is nobody's concern but the visitor's.
@@ -72,6 +74,15 @@ pub(super) type Knock = (Visit, Stay);
 #[derive(Debug)]
 pub(super) struct Stay {
     _held: Option<Arc<()>>,
+}
+
+/// Who waits for a sandbox.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// To start a command in it.
+    Guest(Box<Guest>, Stay),
+    /// To hear of its first process.
+    Onlooker(mpsc::UnboundedSender<u32>),
 }
 
 /// Where an environment is visited. It may be gone.

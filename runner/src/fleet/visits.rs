@@ -29,7 +29,7 @@ impl AtWork {
     /// Passes a visit on.
     pub(super) fn visit(&mut self, visit: Visit) {
         match visit {
-            Visit::Enter(_) => self.enter(visit),
+            Visit::Enter(_) | Visit::Open(_) => self.enter(visit),
             Visit::Pause(done) => {
                 self.standing = Standing::Paused;
                 self.to_all(|| Visit::Pause(done.clone()));
@@ -61,13 +61,13 @@ impl AtWork {
         }
     }
 
-    /// A command goes to the oldest environment; to a new one if there is none, which is free for calls.
+    /// Whoever enters goes to the oldest environment; to a new one if there is none, which is free for calls.
     fn enter(&mut self, visit: Visit) {
         let Some(pool) = self.pools.first_mut() else { return };
         let now = Instant::now();
         let opened = pool.open_to_visitors(now);
         if let Some(door) = pool.doors().next() {
-            // Whoever waits for a command whose environment has gone is told by its end.
+            // If it has gone meanwhile, its visitor is told so by what is dropped.
             let _ = door.visit(visit);
         }
         if let (None, Some(idle)) = (self.next_reap, self.options.idle) {

@@ -39,6 +39,8 @@ pub enum Order {
     Resize(u16, u16),
     /// What runs inside, as the host sees it.
     Processes,
+    /// A process that has the root that is seen inside, as the host sees it. A function's sandbox is started if there is none.
+    Root,
 }
 
 /// One more command.

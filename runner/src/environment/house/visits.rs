@@ -2,26 +2,28 @@
 
 use super::{Coming, House, Living, Running};
 use crate::environment::EnvironmentError;
-use crate::environment::visit::{Guest, Stay};
+use crate::environment::visit::Waiting;
 use crate::sandbox::LaunchError;
 
 impl House<'_> {
-    /// Starts a visitor's command, in a sandbox that may have nothing else in it.
-    pub(in crate::environment) fn enter(&mut self, mut guest: Guest, stay: Stay) -> Result<(), EnvironmentError> {
+    /// Lets a visitor into the sandbox; one that has nothing else in it, if there was none.
+    pub(in crate::environment) fn enter(&mut self, visitor: Waiting) -> Result<(), EnvironmentError> {
         if let Some(coming) = &mut self.coming {
-            coming.guests.push((guest, stay));
+            coming.visitors.push(visitor);
             return Ok(());
         }
-        match (&mut self.running, self.living) {
-            (Some(running), _) => {
+        match (&mut self.running, self.living, visitor) {
+            (Some(running), _, Waiting::Guest(mut guest, stay)) => {
                 let program = self.blueprint.guest(&mut guest);
-                running.enter(guest, stay, &program);
+                running.enter(*guest, stay, &program);
             }
+            // Nobody may be looking any more.
+            (Some(running), _, Waiting::Onlooker(to)) => drop(to.send(running.host_pid())),
             // Nobody can come where the sandbox ends with its only program.
-            (None, Living::Alone) => {}
-            (None, Living::Together) => match self.begin_launch()? {
-                Ok(sandbox) => self.coming = Some(Coming { sandbox, programs: Vec::new(), guests: vec![(guest, stay)] }),
-                Err(error) => turn_away(vec![(guest, stay)], error),
+            (None, Living::Alone, _) => {}
+            (None, Living::Together, visitor) => match self.begin_launch()? {
+                Ok(sandbox) => self.coming = Some(Coming { sandbox, programs: Vec::new(), visitors: vec![visitor] }),
+                Err(error) => turn_away(vec![visitor], error),
             },
         }
         Ok(())
@@ -48,9 +50,13 @@ impl House<'_> {
     }
 }
 
-/// Tells visitors that there is no sandbox for them: the first one why.
-pub(super) fn turn_away(guests: Vec<(Guest, Stay)>, error: LaunchError) {
-    if let Some((first, _)) = guests.into_iter().next() {
+/// There is no sandbox for these visitors: the first command is told why, whoever else waits is told nothing.
+pub(super) fn turn_away(visitors: Vec<Waiting>, error: LaunchError) {
+    let first = visitors.into_iter().find_map(|visitor| match visitor {
+        Waiting::Guest(guest, _) => Some(guest),
+        Waiting::Onlooker(_) => None,
+    });
+    if let Some(first) = first {
         let _ = first.started.send(Err(error));
     }
 }

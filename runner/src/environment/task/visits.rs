@@ -5,13 +5,14 @@ use std::pin::Pin;
 
 use super::Environment;
 use crate::environment::EnvironmentError;
-use crate::environment::visit::{Stay, Visit};
+use crate::environment::visit::{Stay, Visit, Waiting};
 
 impl Environment<'_> {
     /// Does what a visitor wants.
     pub(super) fn visit(&mut self, visit: Visit, stay: Stay) -> Result<(), EnvironmentError> {
         match visit {
-            Visit::Enter(guest) => self.house.enter(*guest, stay)?,
+            Visit::Enter(guest) => self.house.enter(Waiting::Guest(guest, stay))?,
+            Visit::Open(to) => self.house.enter(Waiting::Onlooker(to))?,
             Visit::Pause(_done) => {
                 self.house.pause();
                 self.paused = true;

@@ -62,10 +62,9 @@ fn inside(name: &str, path: &str, place: &Place) -> Result<(Side, PathBuf), Fail
         return Ok((Side::below(&source).map_err(|error| failed(format!("{}: {error}", source.display())))?, rest));
     }
     if run.is_held().map_err(of_daemon)? {
-        let Answer::Processes(processes) = ends::order(&run, &Order::Processes)? else { return Err(failed("it has no processes")) };
-        let first = processes.first().ok_or_else(|| failed("files of a function that runs cannot be copied: copy before it is started"))?;
-        let root = PathBuf::from(format!("/proc/{first}/root"));
-        return Ok((Side::below(&root).map_err(|error| failed(format!("{}: {error}", root.display())))?, path));
+        let Answer::Processes(processes) = ends::order(&run, &Order::Root)? else { return Err(failed("it has no processes")) };
+        let first = processes.first().ok_or_else(|| failed("it has no processes"))?;
+        return Ok((Side::of_process(*first).map_err(|error| failed(format!("process {first}: {error}")))?, path));
     }
     let config = config_of(&run.record.spec, place, place.talk)?;
     let rootfs = pull::find(&config.image, &config.images, config.talk)?;

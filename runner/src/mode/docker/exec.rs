@@ -33,7 +33,7 @@ pub(super) fn run(asked: &ExecAsked, place: &Place) -> Result<ExitCode, Failure>
     let mut connection = ends::reach(&run)?;
     let order = Order::Exec(ExecOrder {
         command: asked.command.clone(),
-        variables: asked.variables.clone(),
+        variables: variables(asked),
         working_dir: asked.working_dir.clone(),
         user: asked.user.clone(),
     });
@@ -52,6 +52,12 @@ pub(super) fn run(asked: &ExecAsked, place: &Place) -> Result<ExitCode, Failure>
         Answer::Ended(code) => Ok(ExitCode::from_status(code.into())),
         _ => Ok(ExitCode::from_signal(libc::SIGKILL)),
     }
+}
+
+/// What was given; and of a terminal docker says that it is one of xterm's kind.
+fn variables(asked: &ExecAsked) -> Vec<(String, String)> {
+    let terminal = ("TERM".to_owned(), "xterm".to_owned());
+    asked.tty.then_some(terminal).into_iter().chain(asked.variables.iter().cloned()).collect()
 }
 
 /// The command's standard streams, and our ends of them.

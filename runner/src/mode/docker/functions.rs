@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
 use super::desk::Asked;
@@ -72,7 +72,11 @@ impl Function<'_> {
                         continue;
                     }
                     Order::Processes => {
-                        asked.answer(&Answer::Processes(self.look().await));
+                        asked.answer(&Answer::Processes(self.look(Visit::Look).await));
+                        continue;
+                    }
+                    Order::Root => {
+                        asked.answer(&Answer::Processes(self.look(Visit::Open).await));
                         continue;
                     }
                     Order::StayEnded | Order::Resize(..) | Order::Input => {}
@@ -92,10 +96,10 @@ impl Function<'_> {
     }
 
     /// The first process of each environment, as this machine sees it.
-    async fn look(&self) -> Vec<u32> {
+    async fn look(&self, visit: impl FnOnce(UnboundedSender<u32>) -> Visit) -> Vec<u32> {
         let (to, mut seen) = unbounded_channel();
         let mut first = Vec::new();
-        if self.underway.visit(Visit::Look(to)) {
+        if self.underway.visit(visit(to)) {
             while let Some(pid) = seen.recv().await {
                 first.push(pid);
             }

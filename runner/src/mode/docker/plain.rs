@@ -181,7 +181,7 @@ impl Running {
                 let (wanted, descriptors) = (wanted.clone(), std::mem::take(&mut asked.descriptors));
                 return self.exec(asked, &wanted, descriptors);
             }
-            Order::Processes => return asked.answer(&Answer::Processes(vec![self.first])),
+            Order::Processes | Order::Root => return asked.answer(&Answer::Processes(vec![self.first])),
             Order::StayEnded => Ok(()),
         };
         match done {

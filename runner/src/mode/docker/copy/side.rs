@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::sys::stat::Mode;
-use nix::unistd::UnlinkatFlags;
+use nix::unistd::{Gid, Uid, UnlinkatFlags, setfsgid, setfsuid};
 
 use crate::exit_code::Failure;
 use crate::writable::{WritableError, WritableRoot};
 
 /// Where things are.
 pub(super) enum Side {
-    /// Below this folder, which is the root for all links.
-    Below(OwnedFd),
+    /// Below this folder, which is the root for all links. What is made there belongs to this user, if it is not to be ours.
+    Below(OwnedFd, Option<(Uid, Gid)>),
     /// In a root that no sandbox runs in.
     Root(Box<WritableRoot>),
 }
@@ -39,7 +39,19 @@ impl Side {
 
     pub(super) fn below(folder: &Path) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Self::Below(nix::fcntl::open(folder, flags, Mode::empty())?))
+        Ok(Self::Below(nix::fcntl::open(folder, flags, Mode::empty())?, None))
+    }
+
+    /// What a process sees. Other users than its own may own nothing there (`EOVERFLOW`, user_namespaces(7)).
+    pub(super) fn of_process(pid: u32) -> io::Result<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let id = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
+        let user = Some((id("Uid:").map(Uid::from_raw), id("Gid:").map(Gid::from_raw)));
+        let user = user.and_then(|(uid, gid)| Some((uid?, gid?))).filter(|(uid, _)| Uid::effective().is_root() && !uid.is_root());
+        match Self::below(Path::new(&format!("/proc/{pid}/root")))? {
+            Self::Below(root, _) => Ok(Self::Below(root, user)),
+            other => Ok(other),
+        }
     }
 
     /// The path that it leads to; as it is where nothing is there.
@@ -54,7 +66,7 @@ impl Side {
 
     pub(super) fn look(&self, path: &Path) -> io::Result<Option<Kind>> {
         match self {
-            Self::Below(root) => {
+            Self::Below(root, _) => {
                 let found = match beneath(root, path, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
                     Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
                     found => File::from(found?),
@@ -72,7 +84,7 @@ impl Side {
 
     pub(super) fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
         match self {
-            Self::Below(root) => {
+            Self::Below(root, _) => {
                 let folder = beneath(root, folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
                 let entries = std::fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))?;
                 let mut names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>()?;
@@ -86,15 +98,16 @@ impl Side {
     pub(super) fn open(&self, path: &Path) -> io::Result<File> {
         match self {
             // A fifo must not block us.
-            Self::Below(root) => Ok(beneath(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?.into()),
+            Self::Below(root, _) => Ok(beneath(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?.into()),
             Self::Root(root) => File::open(root.find(path).map_err(as_io)?.ok_or(io::ErrorKind::NotFound)?),
         }
     }
 
     pub(super) fn make_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
         match self {
-            Self::Below(root) => {
+            Self::Below(root, user) => {
                 let Some((parent, name)) = parent(root, path)? else { return Ok(()) };
+                let _user = Acting::as_user(*user);
                 match nix::sys::stat::mkdirat(&parent, name.as_os_str(), Mode::from_bits_truncate(mode | 0o700)) {
                     Err(nix::errno::Errno::EEXIST) => Ok(()),
                     made => Ok(made?),
@@ -106,11 +119,12 @@ impl Side {
 
     pub(super) fn put(&self, path: &Path, contents: &mut dyn Read, mode: u32) -> io::Result<()> {
         match self {
-            Self::Below(root) => {
+            Self::Below(root, user) => {
                 let (parent, name) = parent(root, path)?.ok_or(io::ErrorKind::IsADirectory)?;
                 // In its place, so that whoever shows it sees the new one; a link is replaced.
                 let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
                 let open = || nix::fcntl::openat(parent.as_fd(), name.as_os_str(), flags, Mode::from_bits_truncate(0o600));
+                let acting = Acting::as_user(*user);
                 let file = match open() {
                     Err(nix::errno::Errno::ELOOP) => {
                         nix::unistd::unlinkat(&parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
@@ -118,6 +132,7 @@ impl Side {
                     }
                     opened => opened?,
                 };
+                drop(acting);
                 let mut file = File::from(file);
                 io::copy(contents, &mut file)?;
                 file.set_permissions(std::fs::Permissions::from_mode(mode & 0o7777))
@@ -128,12 +143,34 @@ impl Side {
 
     pub(super) fn put_link(&self, path: &Path, to: &Path) -> io::Result<()> {
         match self {
-            Self::Below(root) => {
+            Self::Below(root, user) => {
                 let (parent, name) = parent(root, path)?.ok_or(io::ErrorKind::IsADirectory)?;
+                let _user = Acting::as_user(*user);
                 let _ = nix::unistd::unlinkat(&parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir);
                 Ok(nix::unistd::symlinkat(to, &parent, name.as_os_str())?)
             }
             Self::Root(root) => root.put_link(path, to).map_err(as_io),
+        }
+    }
+}
+
+/// This thread's file system user is another than ours, until this is dropped (setfsuid(2)).
+struct Acting(Option<(Uid, Gid)>);
+
+impl Acting {
+    fn as_user(user: Option<(Uid, Gid)>) -> Self {
+        Self(user.map(|(uid, gid)| {
+            let gid = setfsgid(gid);
+            (setfsuid(uid), gid)
+        }))
+    }
+}
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        if let Some((uid, gid)) = self.0 {
+            setfsuid(uid);
+            setfsgid(gid);
         }
     }
 }
