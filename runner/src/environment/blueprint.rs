@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::os::fd::{OwnedFd, RawFd};
 
 use super::variables::EnvVars;
-use crate::lambda;
 use super::visit::Guest;
+use crate::lambda;
 use crate::sandbox::{Command, FirstProcess, Input, Output, PlanError, Program, SandboxPlan, SandboxRequest, Stdio, plan};
 
 /// Where runtimes find the descriptor for framed logs on Lambda.

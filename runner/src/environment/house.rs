@@ -2,6 +2,7 @@
 //!
 //! Does what the lifecycle says, knows nothing of why.
 
+mod log;
 mod visits;
 
 use std::io;
@@ -15,19 +16,20 @@ use tokio::sync::mpsc;
 use super::EnvironmentError;
 use super::blueprint::{Blueprint, path_of};
 use super::connections::Connections;
-use super::logs::{Piece, Stream};
+use super::logs::Stream;
 use super::running::{Happened, Running, Wanted};
 use super::runtime::function_fault;
 use super::task::{Keeping, Start};
-use super::telemetry::{Source, Telemetry};
+use super::telemetry::Telemetry;
 use super::variables;
 use super::visit::{Expected, Waiting};
 use super::wires::Wires;
 use crate::api::{Api, Call, Metadata, Ticket};
 use crate::lambda::{Input, LogEvent, PlatformError, Program, RuntimeEnd};
-use crate::report::{OutputStream, Report};
+use crate::report::Report;
 use crate::sandbox::network::Told;
 use crate::sandbox::{LaunchError, Launcher, Launching, ProgramEnd, Sandbox, Volume};
+use log::Log;
 
 /// How the programs of an environment live together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -470,38 +472,6 @@ fn not_started(program: Program, error: LaunchError) -> Result<Input<Ticket>, En
 fn identities(blueprint: &Blueprint) -> Vec<Option<(u64, u64)>> {
     let identity = |volume: &Volume| std::fs::metadata(&volume.source).ok().map(|metadata| (metadata.dev(), metadata.ino()));
     blueprint.request.volumes.iter().map(identity).collect()
-}
-
-/// Where what is written goes.
-struct Log<'a> {
-    report: &'a mut Report,
-    telemetry: &'a mut Telemetry,
-    now: Duration,
-}
-
-impl Log<'_> {
-    fn take(&mut self, program: &Program, piece: Piece) {
-        match piece {
-            Piece::Plain(stream, bytes) => {
-                let source = match program {
-                    Program::Runtime => Source::Function,
-                    Program::Extension(name) => Source::Extension { name: name.clone() },
-                };
-                self.telemetry.output(&source, &bytes, self.now);
-                self.report.output(stream, bytes);
-            }
-            Piece::Record(record) => {
-                self.telemetry.record(&record, self.now);
-                let begins = record.begins;
-                let lines = record.into_lines();
-                if begins {
-                    self.report.record(OutputStream::Stdout, lines)
-                } else {
-                    self.report.more_of_record(OutputStream::Stdout, lines)
-                }
-            }
-        }
-    }
 }
 
 fn watch(source: io::Error) -> EnvironmentError {

@@ -9,9 +9,9 @@ mod events;
 mod options;
 mod pool;
 mod run;
-mod visits;
 #[cfg(test)]
 mod tests;
+mod visits;
 
 use std::sync::Arc;
 

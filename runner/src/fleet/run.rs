@@ -173,7 +173,17 @@ impl AtWork {
         let events = Events::new(options.events.clone(), recipients.collect());
         let directory = Directory::new(options.names, functions.iter().map(|served| &*served.function));
         let pools = functions.into_iter().map(Pool::new).collect();
-        Self { pools, directory, options, running: JoinSet::new(), ending: JoinSet::new(), next_reap: None, events, is_ending: false, standing: Standing::default() }
+        Self {
+            pools,
+            directory,
+            options,
+            running: JoinSet::new(),
+            ending: JoinSet::new(),
+            next_reap: None,
+            events,
+            is_ending: false,
+            standing: Standing::default(),
+        }
     }
 
     fn begin(&mut self) {

@@ -183,6 +183,8 @@ impl Server<'_> {
 
     /// Under the face of docker it says what would be said inside: by docker-lambda's server, or by AWS's emulator, whose users wait for this.
     fn say_hello_as_docker(&self, readies: &[(Ready, &ServedFunction)], report: &mut Report, listening: &[SocketAddr]) {
+        let api = listening.iter().map(|address| (*address, self.port.unwrap_or_default()));
+        self.underway.tell(api.chain(readies.iter().flat_map(|(ready, _)| ready.published())));
         match self.port {
             Some(EMULATOR_PORT) => {
                 let time = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()).format("%d %b %Y %H:%M:%S,%3f");
@@ -190,8 +192,6 @@ impl Server<'_> {
             }
             port => report.green(&format!("Lambda API listening on port {}...", port.unwrap_or_default())),
         }
-        let api = listening.iter().map(|address| (*address, self.port.unwrap_or_default()));
-        self.underway.tell(api.chain(readies.iter().flat_map(|(ready, _)| ready.published())));
     }
 
     async fn serve(&self, readies: Vec<(Ready, &ServedFunction)>, listeners: Listeners, mut signals: Signals) -> Result<ExitCode, Failure> {

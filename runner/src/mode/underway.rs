@@ -1,7 +1,8 @@
 //! Who is told that a run is under way, and where its published ports are; and who visits what runs then.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -12,23 +13,35 @@ use crate::environment::Visit;
 #[derive(Debug, Clone, Default)]
 pub struct Underway(Option<Supervisor>);
 
+/// A run has begun.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// These addresses lead to these ports inside.
+    pub(super) ports: Vec<(SocketAddr, u16)>,
+    /// Dropped as soon as it is noted, and others can see it.
+    pub(super) noted: Sender<Infallible>,
+}
+
 #[derive(Debug, Clone)]
 struct Supervisor {
-    told: Sender<Vec<(SocketAddr, u16)>>,
+    told: Sender<Begun>,
     /// Where its visits go: of several attempts, to the last one.
     visits: Arc<Mutex<Option<UnboundedSender<Visit>>>>,
 }
 
 impl Underway {
-    /// Tells this one. One message a run, and nobody waits for it to be read.
-    pub(super) fn to(told: Sender<Vec<(SocketAddr, u16)>>) -> Self {
+    /// Tells this one. One message a run.
+    pub(super) fn to(told: Sender<Begun>) -> Self {
         Self(Some(Supervisor { told, visits: Arc::default() }))
     }
 
-    /// It is: these addresses lead to these ports inside.
+    /// It is: these addresses lead to these ports inside. Returns once that is noted: who then hears of the run finds it so.
     pub(super) fn tell(&self, ports: impl IntoIterator<Item = (SocketAddr, u16)>) {
         if let Some(Supervisor { told, .. }) = &self.0 {
-            let _ = told.send(ports.into_iter().collect());
+            let (noted, hears) = channel();
+            if told.send(Begun { ports: ports.into_iter().collect(), noted }).is_ok() {
+                let _ = hears.recv();
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::mode::inside::{Inside, NotInside, Userland};
 use crate::mode::once::{self, Lacks, NotRun, with_host_network};
 use crate::mode::signals::Signals;
-use crate::mode::underway::Underway;
+use crate::mode::underway::{Begun, Underway};
 use crate::mode::work::{self, Purpose, Work};
 use crate::mode::{async_runtime, shell};
 use crate::records::log::LogWriter;
@@ -114,10 +114,11 @@ impl Supervised<'_> {
         let ended = thread::scope(|scope| {
             let (state, started) = (&mut *state, &mut *started);
             let noting = scope.spawn(move || {
-                if let Ok(ports) = under_way.recv() {
+                if let Ok(Begun { ports, noted }) = under_way.recv() {
                     state.phase = Phase::Running;
                     state.ports = published(config, ports);
                     let _ = self.run.note(&self.held, state);
+                    drop(noted);
                     started(Ok(()));
                 }
             });
