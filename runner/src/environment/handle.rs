@@ -95,7 +95,7 @@ impl Handle {
     }
 
     /// The same for who has visitors, too.
-    pub(super) fn with_visits() -> (Self, mpsc::Receiver<Order>, mpsc::UnboundedReceiver<Knock>) {
+    pub(crate) fn with_visits() -> (Self, mpsc::Receiver<Order>, mpsc::UnboundedReceiver<Knock>) {
         let (orders, received) = mpsc::channel(2);
         let (guests, visits) = GuestBook::new();
         (Self { orders, guests }, received, visits)

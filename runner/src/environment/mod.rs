@@ -35,4 +35,6 @@ pub use handle::{Answer, Broken, Finished, Handle, Order, Part, Work};
 pub use once::{EnvironmentError, Ran, Run, invocation, run_once};
 pub use serving::{Setup, open};
 pub use task::BetweenEvents;
+#[cfg(test)]
+pub(crate) use visit::Knock;
 pub use visit::{Doing, Done, Door, Guest, Visit};

@@ -68,11 +68,11 @@ impl Doing {
 }
 
 /// A visit on its way, and the visitor's stay: the environment is not left alone as long as somebody holds it.
-pub(super) type Knock = (Visit, Stay);
+pub(crate) type Knock = (Visit, Stay);
 
 /// Held as long as a visitor is there.
 #[derive(Debug)]
-pub(super) struct Stay {
+pub(crate) struct Stay {
     _held: Option<Arc<()>>,
 }
 

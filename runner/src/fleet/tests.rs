@@ -11,6 +11,7 @@ use crate::api::invoke::{Answered, AnsweredBody, InvokeReply, StreamPart};
 use crate::lambda::{AnswerForm, InvocationKind, InvokeRefusal, MAX_PAYLOAD_BYTES, ThrottleReason};
 
 pub(super) mod fake;
+mod visits;
 
 const WAIT: Queue = Queue::Wait { max: 100 };
 const THROTTLED: InvokeRefusal = InvokeRefusal::Throttled(ThrottleReason::ReservedFunctionConcurrentInvocationLimitExceeded);

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use crate::api::invoke::{Answered, AnsweredBody, InvokeCall, InvokeReply};
-use crate::environment::{Answer, Broken, Finished, Handle, Order, Part, Work, ids};
+use crate::environment::{Answer, Broken, Done, Finished, Guest, Handle, Knock, Order, Part, Visit, Work, ids};
 use crate::fleet::{Control, Fleet, FleetOptions, Notice, Open, Served};
 use crate::function::Function;
 use crate::function::events::EventRules;
@@ -20,9 +20,9 @@ use crate::lambda::{
     ReportStatus,
 };
 
-/// What fake environments did, in order: `open 1`, `1 invoke "{}"`, `1 restart`, `1 shut down`, `1 dropped`.
+/// What fake environments did, in order: `open 1`, `1 invoke "{}"`, `1 restart`, `1 shut down`, `1 dropped`, `1 enter`, `1 pause`, `1 resume`; and who visits them.
 #[derive(Debug, Default, Clone)]
-pub struct Diary(Rc<RefCell<Vec<String>>>);
+pub struct Diary(Rc<RefCell<Vec<String>>>, Rc<RefCell<Vec<Knock>>>);
 
 impl Diary {
     fn write(&self, entry: String) {
@@ -37,6 +37,11 @@ impl Diary {
         self.0.borrow().iter().filter(|entry| entry.contains(what)).count()
     }
 
+    /// All visitors leave.
+    pub fn leave(&self) {
+        self.1.take();
+    }
+
     /// The invocations that were run, whole.
     pub fn opener(&self, invocations: &Rc<RefCell<Vec<Invocation>>>) -> Open {
         let (diary, number, invocations) = (self.clone(), RefCell::new(0), invocations.clone());
@@ -44,7 +49,8 @@ impl Diary {
             *number.borrow_mut() += 1;
             let number = *number.borrow();
             diary.write(format!("open {number}"));
-            let (handle, orders) = Handle::new();
+            let (handle, orders, visits) = Handle::with_visits();
+            tokio::task::spawn_local(visited(number, visits, diary.clone()));
             tokio::task::spawn_local(environment(number, orders, diary.clone(), invocations.clone()));
             Ok(handle)
         })
@@ -88,6 +94,22 @@ async fn environment(number: usize, mut orders: mpsc::Receiver<Order>, diary: Di
         }
     }
     diary.write(format!("{number} dropped"));
+}
+
+async fn visited(number: usize, mut visits: mpsc::UnboundedReceiver<Knock>, diary: Diary) {
+    while let Some(knock) = visits.recv().await {
+        let what = match &knock.0 {
+            Visit::Enter(_) => "enter",
+            Visit::Open(_) => "open",
+            Visit::Look(_) => "look",
+            Visit::Pause(_) => "pause",
+            Visit::Resume(_) => "resume",
+        };
+        diary.write(format!("{number} {what}"));
+        if matches!(knock.0, Visit::Enter(_)) {
+            diary.1.borrow_mut().push(knock);
+        }
+    }
 }
 
 enum Told {
@@ -148,6 +170,7 @@ fn figures() -> ReportFigures {
 pub struct AtWork {
     pub calls: mpsc::Sender<InvokeCall>,
     pub control: Control,
+    visits: mpsc::UnboundedSender<Visit>,
     pub diary: Diary,
     pub invocations: Rc<RefCell<Vec<Invocation>>>,
     pub notices: Rc<RefCell<Vec<Notice>>>,
@@ -166,7 +189,8 @@ impl AtWork {
         let notices: Rc<RefCell<Vec<Notice>>> = Rc::default();
         let seen = notices.clone();
         options.notify = Box::new(move |notice| seen.borrow_mut().push(notice));
-        let fleet = Fleet::new(functions, options);
+        let (visits, visited) = mpsc::unbounded_channel();
+        let fleet = Fleet::new(functions, options).with_visits(Some(visited));
         let control = fleet.control();
         let (calls, received) = mpsc::channel(16);
         let (stop, stopped) = oneshot::channel::<()>();
@@ -174,7 +198,7 @@ impl AtWork {
             // Dropping it is a stop, too.
             let _ = stopped.await;
         }));
-        Self { calls, control, diary, invocations, notices, stop, ended }
+        Self { calls, control, visits, diary, invocations, notices, stop, ended }
     }
 
     pub async fn send(&self, request: InvokeRequest) -> oneshot::Receiver<InvokeReply> {
@@ -186,6 +210,28 @@ impl AtWork {
     /// Calls `fn`, and returns when the answer is there.
     pub async fn call(&self, event: &str) -> InvokeReply {
         self.send(request(event)).await.await.unwrap()
+    }
+
+    /// A command for one of its environments.
+    pub fn enter(&self) {
+        let (started, _) = oneshot::channel();
+        let (ended, _) = oneshot::channel();
+        let guest = Guest { command: Vec::new(), variables: Vec::new(), working_dir: None, streams: Vec::new(), started, ended };
+        self.visits.send(Visit::Enter(Box::new(guest))).unwrap();
+    }
+
+    /// Returns when all has stopped.
+    pub async fn pause(&self) {
+        let (done, doing) = Done::new();
+        self.visits.send(Visit::Pause(done)).unwrap();
+        doing.end().await;
+    }
+
+    /// Returns when all goes on.
+    pub async fn resume(&self) {
+        let (done, doing) = Done::new();
+        self.visits.send(Visit::Resume(done)).unwrap();
+        doing.end().await;
     }
 
     /// Ends it as a kill does, but for tasks that know nothing of it.
