@@ -216,38 +216,51 @@ impl Scope {
         match self.all {
             // SAFETY: takes integers and touches no memory.
             All::Namespace | All::MaySignal => drop(unsafe { call(number::KILL, ANYONE, SIGKILL, 0, 0) }),
-            All::Descendants => each_child(|pid| {
-                // SAFETY: as above; a child that we have not reaped is still that process.
-                unsafe { call(number::KILL, pid, SIGKILL, 0, 0) };
-            }),
+            All::Descendants => {
+                Children::read(|children| {
+                    children.each(|pid| {
+                        // SAFETY: as above; a child that we have not reaped is still that process.
+                        unsafe { call(number::KILL, pid, SIGKILL, 0, 0) };
+                    });
+                });
+            }
         }
     }
 }
 
-/// Goes through the list that `/proc` has of our children (proc(5)).
-fn each_child(mut with: impl FnMut(usize)) {
-    const HERE: usize = -100_isize as usize;
-    let path = b"/proc/thread-self/children\0";
-    // SAFETY: the path ends with a zero byte.
-    let file = unsafe { call(number::OPENAT, HERE, path.as_ptr() as usize, CLOEXEC, 0) };
-    if file < 0 {
-        return;
+/// The list that `/proc` has of our children (proc(5)): one that changes meanwhile may be there twice, or not yet.
+struct Children<'a>(&'a [u8]);
+
+impl Children<'_> {
+    /// Reads it. Nothing if there is none.
+    fn read<T>(with: impl FnOnce(Children<'_>) -> T) -> Option<T> {
+        const HERE: usize = -100_isize as usize;
+        let path = b"/proc/thread-self/children\0";
+        // SAFETY: the path ends with a zero byte.
+        let file = unsafe { call(number::OPENAT, HERE, path.as_ptr() as usize, CLOEXEC, 0) };
+        if file < 0 {
+            return None;
+        }
+        // Not filled before it is read into: that would take a library.
+        let mut text = core::mem::MaybeUninit::<[u8; 4096]>::uninit();
+        // SAFETY: the kernel writes at most the bytes of `text`. What does not fit comes next time.
+        let length = unsafe { call(number::READ, file as usize, text.as_mut_ptr() as usize, 4096, 0) };
+        close(file as usize);
+        // SAFETY: the kernel has written that many bytes.
+        let text = unsafe { core::slice::from_raw_parts(text.as_ptr().cast::<u8>(), length.max(0) as usize) };
+        Some(with(Children(text)))
     }
-    // Not filled before it is read into: that would take a library.
-    let mut text = core::mem::MaybeUninit::<[u8; 4096]>::uninit();
-    // SAFETY: the kernel writes at most the bytes of `text`. What does not fit comes next time.
-    let length = unsafe { call(number::READ, file as usize, text.as_mut_ptr() as usize, 4096, 0) };
-    close(file as usize);
-    let mut pid = 0;
-    // Each number has a space behind it; one that was cut off has not.
-    // SAFETY: the kernel has written that many bytes.
-    let text = unsafe { core::slice::from_raw_parts(text.as_ptr().cast::<u8>(), length.max(0) as usize) };
-    for byte in text {
-        if byte.is_ascii_digit() {
-            pid = pid * 10 + usize::from(byte - b'0');
-        } else if pid != 0 {
-            with(pid);
-            pid = 0;
+
+    fn each(&self, mut with: impl FnMut(usize)) {
+        let mut pid = 0;
+        // Each number has a space behind it; one that was cut off has not.
+        for byte in self.0 {
+            if byte.is_ascii_digit() {
+                pid = pid * 10 + usize::from(byte - b'0');
+            } else if pid != 0 {
+                with(pid);
+                pid = 0;
+            }
         }
     }
 }
@@ -431,11 +444,16 @@ struct End {
 
 /// Reaps one child.
 fn next_end(options: usize) -> Option<End> {
+    end_of(ANYONE, options)
+}
+
+/// Reaps this child.
+fn end_of(child: usize, options: usize) -> Option<End> {
     let mut status = 0_i32;
     // `struct rusage`: two times of 16 bytes, then the largest resident set, then 13 words more.
     let mut usage = core::mem::MaybeUninit::<[u64; 18]>::uninit();
     // SAFETY: the kernel writes 4 bytes of status and 144 of usage.
-    let pid = unsafe { call(number::WAIT4, ANYONE, &raw mut status as usize, options, usage.as_mut_ptr() as usize) };
+    let pid = unsafe { call(number::WAIT4, child, &raw mut status as usize, options, usage.as_mut_ptr() as usize) };
     if pid <= 0 {
         return None;
     }

@@ -9,11 +9,11 @@
 
 use core::convert::Infallible;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use super::{
-    ANYONE, All, CLOEXEC, End, F_SETFD, FACTORY, FD_CLOEXEC, POLLNVAL, Poll, SIGCHLD, SIGPWR, STATUS_PIPE, Scope, WNOHANG, call,
-    call_with_six, close, exit, make_socket, next_end, next_signal, number, send,
+    ANYONE, All, CLOEXEC, Children, End, F_SETFD, FACTORY, FD_CLOEXEC, POLLNVAL, Poll, SIGCHLD, SIGPWR, STATUS_PIPE, Scope, WNOHANG, call,
+    call_with_six, close, end_of, exit, make_socket, next_end, next_signal, number, send,
 };
 
 const CONTROL: usize = STATUS_PIPE;
@@ -31,8 +31,8 @@ struct Order {
     kind: u64,
     /// Which program is meant, by undocked's own numbers.
     id: u64,
-    /// For a start: how long the file of strings is, how many candidates there are, at which of its words the environment begins, and whether it is gone
-    /// on after a candidate that cannot be executed. For signals: which. For a socket: domain, type and protocol.
+    /// For a start: how long the file of strings is, how many candidates there are, at which of its words the environment begins, and of the flags below
+    /// those that hold. For signals: which. For a socket: domain, type and protocol.
     numbers: [u64; 4],
     /// The numbers that a program has its descriptors under.
     places: [i32; Order::PLACES],
@@ -44,6 +44,11 @@ impl Order {
     const KILL_ALL: u64 = 3;
     const SIGNAL_ALL: u64 = 4;
     const SOCKET: u64 = 5;
+    const KILL_OTHERS: u64 = 6;
+    /// It is gone on after a candidate that cannot be executed.
+    const GOES_ON: u64 = 1;
+    /// The program is a guest, which is spared when all others are killed.
+    const GUEST: u64 = 2;
     const PLACES: usize = 16;
     /// The file of strings and the pipe to report to, which come before those for the program.
     const DESCRIPTORS: usize = Self::PLACES + 2;
@@ -65,8 +70,9 @@ impl Message {
     const ENDED: u64 = 2;
 }
 
-/// The programs that run: their processes (0: none) and undocked's numbers for them.
-static RUNNING: [(AtomicUsize, AtomicU64); 64] = [const { (AtomicUsize::new(0), AtomicU64::new(0)) }; 64];
+/// The programs that run: their processes (0: none), undocked's numbers for them, and whether they are guests.
+static RUNNING: [(AtomicUsize, AtomicU64, AtomicBool); 64] =
+    [const { (AtomicUsize::new(0), AtomicU64::new(0), AtomicBool::new(false)) }; 64];
 
 /// Does what is ordered, until there is nobody left to order.
 pub(crate) fn serve(scope: Scope, signals: usize) -> ! {
@@ -112,7 +118,7 @@ fn take_signal(signals: usize, scope: Scope) {
 
 /// Tells of a program's end; orphans are nobody's concern.
 fn tell(end: &End) {
-    let Some((pid, id)) = RUNNING.iter().find(|(pid, _)| pid.load(Relaxed) == end.pid) else { return };
+    let Some((pid, id, _)) = RUNNING.iter().find(|(pid, ..)| pid.load(Relaxed) == end.pid) else { return };
     pid.store(0, Relaxed);
     send(CONTROL, &Message { kind: Message::ENDED, id: id.load(Relaxed), value: end.status.into(), largest_kib: end.largest_kib }, -1);
 }
@@ -144,6 +150,7 @@ fn obey(scope: Scope) -> bool {
         Order::START => (start(scope, order, descriptors), -1),
         Order::SIGNAL => (signal(order), -1),
         Order::KILL_ALL => (kill_all(scope), -1),
+        Order::KILL_OTHERS => (kill_others(scope), -1),
         Order::SIGNAL_ALL => (signal_to(ANYONE, order), -1),
         Order::SOCKET => {
             let [domain, kind, protocol, _] = order.numbers.map(|number| number as usize);
@@ -162,8 +169,8 @@ fn obey(scope: Scope) -> bool {
 /// A signal to the process group of a program: to its leader's number, which is nobody else's before we have reaped it. A new process that somebody
 /// inside has stopped may not have a group yet.
 fn signal(order: &Order) -> isize {
-    let program = RUNNING.iter().find(|(pid, id)| pid.load(Relaxed) != 0 && id.load(Relaxed) == order.id);
-    let Some(pid) = program.map(|(pid, _)| pid.load(Relaxed)) else { return -ESRCH };
+    let program = RUNNING.iter().find(|(pid, id, _)| pid.load(Relaxed) != 0 && id.load(Relaxed) == order.id);
+    let Some(pid) = program.map(|(pid, ..)| pid.load(Relaxed)) else { return -ESRCH };
     match signal_to(pid.wrapping_neg(), order) {
         error if error == -ESRCH => signal_to(pid, order),
         sent => sent,
@@ -187,16 +194,59 @@ fn kill_all(scope: Scope) -> isize {
     }
 }
 
+/// Kills everything but us and guests with their descendants, and waits until nothing of it is left. What we kill are our children that are no guests; the
+/// others become so with their parents' ends. Where that cannot be seen, or they multiply faster than we kill, guests are not spared.
+fn kill_others(scope: Scope) -> isize {
+    /// As many as are another's descendants, the last of whom is left when all before have ended.
+    const MOST_ROUNDS: usize = 16;
+    // Such a sandbox's processes may have other parents than us.
+    let rounds = if matches!(scope.all, All::MaySignal) { 0 } else { MOST_ROUNDS };
+    for _ in 0..rounds {
+        match Children::read(|children| kill_children(&children)) {
+            None => break,
+            Some(0) => return 0,
+            Some(_) => {}
+        }
+    }
+    kill_all(scope)
+}
+
+/// Kills and reaps our children that are no guests. How many there were.
+fn kill_children(children: &Children<'_>) -> usize {
+    const SIGKILL: usize = 9;
+    let each_other = |with: &mut dyn FnMut(usize)| {
+        children.each(|child| {
+            if !RUNNING.iter().any(|(pid, _, guest)| pid.load(Relaxed) == child && guest.load(Relaxed)) {
+                with(child);
+            }
+        });
+    };
+    let mut killed = 0;
+    each_other(&mut |child| {
+        killed += 1;
+        // SAFETY: takes integers and touches no memory; a child that we have not reaped is still that process.
+        unsafe { call(number::KILL, child, SIGKILL, 0, 0) };
+    });
+    each_other(&mut |child| {
+        if let Some(end) = end_of(child, 0) {
+            tell(&end);
+        }
+    });
+    killed
+}
+
 /// A new process that becomes a program: its number, or a negative errno.
 fn start(scope: Scope, order: &Order, descriptors: &[i32]) -> isize {
-    let Some((pid, id)) = RUNNING.iter().find(|(pid, _)| pid.load(Relaxed) == 0) else { return -EAGAIN };
+    let Some((pid, id, guest)) = RUNNING.iter().find(|(pid, ..)| pid.load(Relaxed) == 0) else { return -EAGAIN };
     // SAFETY: without flags a copy of this process with a copy of its memory; nothing is written to.
     let born = unsafe { call(number::CLONE, SIGCHLD as usize, 0, 0, 0) };
     if born == 0 {
         become_program(scope, order, descriptors);
     }
     if born > 0 {
+        let [.., flags] = order.numbers;
         id.store(order.id, Relaxed);
+        guest.store(flags & Order::GUEST != 0, Relaxed);
         pid.store(born as usize, Relaxed);
     }
     born
@@ -298,8 +348,8 @@ impl Strings {
 ///
 /// Called `/proc/self/exe`, a program or what interprets it is this file (CVE-2019-5736).
 fn execute(order: &Order, strings: &Strings) -> Result<Infallible, Refusal> {
-    let [_, count, environment, goes_on] = order.numbers.map(|number| number as usize);
-    let (goes_on, environment) = (goes_on != 0, strings.words.wrapping_add(environment));
+    let [_, count, environment, flags] = order.numbers.map(|number| number as usize);
+    let (goes_on, environment) = (flags as u64 & Order::GOES_ON != 0, strings.words.wrapping_add(environment));
     // SAFETY: the word is the address of a string.
     checked(unsafe { call(number::CHDIR, strings.word(1), 0, 0, 0) }, ENTERING)?;
     let none = 0_u64;

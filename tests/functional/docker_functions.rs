@@ -145,19 +145,21 @@ fn it_may_do_what_the_function_may_and_no_more() {
 }
 
 #[test]
-fn it_ends_with_the_runtime_and_the_next_one_finds_the_sandbox() {
+fn it_outlives_the_runtime_and_ends_with_the_sandbox() {
     let Some(function) = Function::new() else { return };
     function.tell("write done /tmp/kept x ; respond null");
-    let waits = function.exec(&[], "out waits\\n ; sleep 60000").start();
-    eventually(Duration::from_secs(5), "it has begun", || waits.stdout_so_far() == "waits\n");
-    // An event does not end it, the end of the runtime does.
+    let waits = function.exec(&[], "out waits\\n ; spawn sleep 60000 ; sleep 60000").start();
+    eventually(Duration::from_secs(5), "it has begun", || waits.stdout_so_far().contains("waits\n"));
+    let processes = || function.docker(&["top", "it"]).lines().filter(|line| line.contains("bootstrap")).count();
+    eventually(Duration::from_secs(5), "it has a child", || processes() == 3);
     function.tell("respond null");
-    let failed = function.tell("exit 3");
+    // What the runtime leaves behind ends with it; a command and its child do not.
+    let failed = function.tell("spawn sleep 60000 ; sleep 50 ; exit 3");
     assert_eq!(failed["errorType"], "Runtime.ExitError");
-    waits.finish().expect_code(137);
+    eventually(Duration::from_secs(5), "the runtime's child is gone", || processes() == 2);
+    assert_eq!(function.tell("note-now now ; respond null"), Value::Null);
     assert_eq!(function.notes(&[], "read text /tmp/kept")["text"], "x");
-    let waits = function.exec(&[], "out waits\\n ; sleep 60000").start();
-    eventually(Duration::from_secs(5), "it has begun", || waits.stdout_so_far() == "waits\n");
+    assert_eq!(processes(), 3);
     function.docker(&["stop", "it"]);
     waits.finish().expect_code(137);
     let gone = function.fixture.docker(&["exec", "it", "true"]).finish().expect_code(1);
@@ -234,7 +236,7 @@ fn its_processes_and_files() {
 #[test]
 fn a_single_execution_under_way() {
     let Some(fixture) = Fixture::new() else { return };
-    fixture.script("next\nwrite done /tmp/mine x\nsleep 1500\nnote-env all\nread text /tmp/its\nrespond-notes");
+    fixture.script("next\nsleep 3000\nnote-env all\nread text /tmp/its\nrespond-notes");
     let volume = format!("{}:/var/task:ro", fixture.task().display());
     let line = ["run", "-d", "--name", "it", "-v", &volume, &fixture.image("provided"), "handler", "{}"];
     fixture.docker(&line).finish().expect_code(0);

@@ -138,8 +138,11 @@ impl Handle {
 
     /// Ends it, and waits until nothing is left.
     pub async fn shut_down(self) {
+        let Self { orders, guests } = self;
+        // Nobody is let in any more.
+        drop(guests);
         let (done, ended) = oneshot::channel();
-        if self.orders.send(Order::ShutDown { done }).await.is_ok() {
+        if orders.send(Order::ShutDown { done }).await.is_ok() {
             let _ = ended.await;
         }
     }

@@ -96,7 +96,7 @@ impl Running {
     pub(super) fn enter(&mut self, guest: Guest, stay: Stay, program: &sandbox::Program) {
         let Some(programs) = &mut self.programs else { return };
         // Who has gone meanwhile need not know; its command ends by itself, or with the sandbox.
-        let _ = guest.started.send(match programs.start(program) {
+        let _ = guest.started.send(match programs.start_guest(program) {
             Ok(started) => {
                 self.guests.push(Inmate { id: started.id, ended: guest.ended, _stay: stay });
                 Ok(())
@@ -190,9 +190,14 @@ impl Running {
         }
     }
 
-    /// Kills all programs. Where there may be several the sandbox stays.
+    /// Kills all programs but visitors'. Where there may be several the sandbox stays.
     pub(super) fn kill_all(&mut self) {
-        let gone = self.programs.as_mut().is_none_or(|programs| programs.kill_all().is_err());
+        let gone = match &mut self.programs {
+            // At once: nobody has to be spared.
+            Some(programs) if self.guests.is_empty() => programs.kill_all().is_err(),
+            Some(programs) => programs.kill_others().is_err(),
+            None => true,
+        };
         if gone {
             self.kill();
         }

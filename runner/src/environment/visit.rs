@@ -85,17 +85,17 @@ pub(super) enum Waiting {
     Onlooker(mpsc::UnboundedSender<u32>),
 }
 
-/// Where an environment is visited. It may be gone.
+/// Where an environment is visited, for as long as its handle is there.
 #[derive(Debug, Clone)]
 pub struct Door {
-    /// Unbounded: who visits waits for what comes of it.
-    knocks: mpsc::UnboundedSender<Knock>,
+    knocks: mpsc::WeakUnboundedSender<Knock>,
     guests: Weak<()>,
 }
 
 /// The guest book of an environment, as its handle has it.
 #[derive(Debug)]
 pub(super) struct GuestBook {
+    /// Unbounded: who visits waits for what comes of it.
     knocks: mpsc::UnboundedSender<Knock>,
     guests: Arc<()>,
 }
@@ -108,7 +108,7 @@ impl GuestBook {
     }
 
     pub(super) fn door(&self) -> Door {
-        Door { knocks: self.knocks.clone(), guests: Arc::downgrade(&self.guests) }
+        Door { knocks: self.knocks.downgrade(), guests: Arc::downgrade(&self.guests) }
     }
 
     /// Whether a visitor is there, or on the way.
@@ -120,12 +120,13 @@ impl GuestBook {
 impl Door {
     /// Visits. If the environment is gone, the visit comes back.
     pub fn visit(&self, visit: Visit) -> Result<(), Visit> {
-        self.knocks.send((visit, Stay { _held: self.guests.upgrade() })).map_err(|refused| refused.0.0)
+        let Some(knocks) = self.knocks.upgrade() else { return Err(visit) };
+        knocks.send((visit, Stay { _held: self.guests.upgrade() })).map_err(|refused| refused.0.0)
     }
 
-    /// Whether nobody is there any more.
+    /// Whether the environment has ended, or is about to.
     pub fn is_gone(&self) -> bool {
-        self.knocks.is_closed()
+        self.knocks.upgrade().is_none_or(|knocks| knocks.is_closed())
     }
 }
 

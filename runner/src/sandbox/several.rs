@@ -53,6 +53,13 @@ impl fmt::Display for ProgramId {
     }
 }
 
+/// What a program is to the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Member,
+    Guest,
+}
+
 /// A program that runs.
 #[derive(Debug)]
 pub struct Started {
@@ -113,6 +120,15 @@ impl Programs {
 
     /// Starts a program, in a session of its own. Returns once it has been executed, or could not be.
     pub fn start(&mut self, program: &Program) -> Result<Started, LaunchError> {
+        self.start_as(program, Standing::Member)
+    }
+
+    /// The same of one that [`Programs::kill_others`] spares.
+    pub fn start_guest(&mut self, program: &Program) -> Result<Started, LaunchError> {
+        self.start_as(program, Standing::Guest)
+    }
+
+    fn start_as(&mut self, program: &Program, standing: Standing) -> Result<Started, LaunchError> {
         let Program { command, environment, working_dir, .. } = program;
         let (command, environment, working_dir) = match &self.place.translation {
             Some(translation) => translation.of(command, environment, working_dir),
@@ -134,7 +150,8 @@ impl Programs {
             places(&streams, program).map_err(prepare("give the program its descriptors"))?.into_iter().unzip();
         let descriptors: Vec<_> = [strings.file.as_fd(), reported.as_fd()].into_iter().chain(given).collect();
         let Strings { length, candidates: count, environment, goes_on, .. } = strings;
-        let order = Order::Start { length, candidates: count, environment, goes_on };
+        let guest = standing == Standing::Guest;
+        let order = Order::Start { length, candidates: count, environment, goes_on, guest };
         self.last += 1;
         let id = self.last;
         self.control.order(order, id, &places, &descriptors).map_err(prepare("start a process in the sandbox"))?;
@@ -185,6 +202,12 @@ impl Programs {
     /// Kills everything inside but PID 1, and waits until it is gone, with its memory, its ports and its locks. The ends are told as any other.
     pub fn kill_all(&mut self) -> io::Result<()> {
         self.control.order(Order::KillAll, 0, &[], &[]).map(drop)
+    }
+
+    /// The same but for guests and what they have started; what a guest has left behind is killed, too. Where there is no list of PID 1's children (an old kernel, no
+    /// `/proc`) or no other way than by user or Landlock domain to tell who is inside, guests are not spared.
+    pub fn kill_others(&mut self) -> io::Result<()> {
+        self.control.order(Order::KillOthers, 0, &[], &[]).map(drop)
     }
 
     /// Stops everything inside but PID 1. A program sees nothing of it but the clock; who waits for a child, or is a debugger, may be told.

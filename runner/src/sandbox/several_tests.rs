@@ -161,6 +161,49 @@ fn all_are_killed_and_tmp_stays() {
 }
 
 #[test]
+fn guests_are_spared_with_what_they_have_started() {
+    let Some((_sandbox, mut programs)) = sandbox() else { return };
+    // Both leave something behind, in sessions of their own.
+    let script = "(setsid sh -c 'trap : TERM HUP; sleep 1000 & echo up; while :; do wait; done' &) ; sleep 1000 & sleep 1000";
+    let member = programs.start(&shell(script)).unwrap();
+    let guest = programs.start_guest(&shell("setsid sleep 1000 & echo up; wait")).unwrap();
+    let ended = programs.start(&shell("(setsid sleep 1000 >/dev/null 2>&1 &); exit 3")).unwrap();
+    assert_eq!(text(ended.stdout), "");
+    File::from(member.stdout.unwrap()).read_exact(&mut [0; 3]).unwrap();
+    let mut output = File::from(guest.stdout.unwrap());
+    output.read_exact(&mut [0; 3]).unwrap();
+    programs.kill_others().unwrap();
+    let mut found = ends(&mut programs, 2);
+    found.sort_by_key(|(id, _)| *id);
+    assert_eq!(found, [(member.id, killed(libc::SIGKILL)), (ended.id, Ended::Exited(3))]);
+    // Nothing is left but PID 1, the guest and its child, and who counts.
+    let after = programs.start(&shell("set -- /proc/[0-9]*; echo $#")).unwrap();
+    assert_eq!((text(after.stdout), ends(&mut programs, 1)), ("4\n".to_owned(), vec![(after.id, Ended::Exited(0))]));
+    programs.kill_others().expect("nobody is there");
+    programs.kill(guest.id).unwrap();
+    assert_eq!(ends(&mut programs, 1), [(guest.id, killed(libc::SIGKILL))]);
+    // What it has left behind is nobody's guest.
+    programs.kill_others().unwrap();
+    let after = programs.start(&shell("set -- /proc/[0-9]*; echo $#")).unwrap();
+    assert_eq!(text(after.stdout), "2\n");
+}
+
+/// Each process of it starts the next one and ends, so that whoever is found in a list is gone by then.
+#[test]
+fn what_runs_away_is_killed_beside_a_guest() {
+    let Some((_sandbox, mut programs)) = sandbox() else { return };
+    let _guest = programs.start_guest(&shell("exec sleep 1000")).unwrap();
+    let script = "printf '#!/bin/sh\\n/tmp/run &\\n' >/tmp/run; chmod +x /tmp/run; /tmp/run; echo up";
+    let runs = programs.start(&shell(script)).unwrap();
+    File::from(runs.stdout.unwrap()).read_exact(&mut [0; 3]).unwrap();
+    programs.kill_others().unwrap();
+    // Whether or not the guest was spared for that.
+    programs.kill_all().unwrap();
+    let after = programs.start(&shell("set -- /proc/[0-9]*; echo $#")).unwrap();
+    assert_eq!(text(after.stdout), "2\n");
+}
+
+#[test]
 fn what_cannot_be_executed_is_told_and_no_end() {
     let Some((_sandbox, mut programs)) = sandbox() else { return };
     let script = "echo text >plain; chmod +x plain; echo text >closed; printf '#!/none\\n' >gone; chmod +x gone";

@@ -25,9 +25,10 @@ pub(super) const PLACES: usize = 16;
 /// What PID 1 is to do.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Order {
-    Start { length: u64, candidates: u64, environment: u64, goes_on: bool },
+    Start { length: u64, candidates: u64, environment: u64, goes_on: bool, guest: bool },
     Signal(i32),
     KillAll,
+    KillOthers,
     SignalAll(i32),
     Socket { domain: i32, kind: i32, protocol: i32 },
 }
@@ -36,9 +37,12 @@ impl Order {
     fn words(self) -> [u64; 5] {
         let signed = |number: i32| i64::from(number).cast_unsigned();
         match self {
-            Self::Start { length, candidates, environment, goes_on } => [1, length, candidates, environment, u64::from(goes_on)],
+            Self::Start { length, candidates, environment, goes_on, guest } => {
+                [1, length, candidates, environment, u64::from(goes_on) | u64::from(guest) << 1]
+            }
             Self::Signal(signal) => [2, signed(signal), 0, 0, 0],
             Self::KillAll => [3, 0, 0, 0, 0],
+            Self::KillOthers => [6, 0, 0, 0, 0],
             Self::SignalAll(signal) => [4, signed(signal), 0, 0, 0],
             Self::Socket { domain, kind, protocol } => [5, signed(domain), signed(kind), signed(protocol), 0],
         }
