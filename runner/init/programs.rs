@@ -199,9 +199,7 @@ fn kill_all(scope: Scope) -> isize {
 fn kill_others(scope: Scope) -> isize {
     /// As many as are another's descendants, the last of whom is left when all before have ended.
     const MOST_ROUNDS: usize = 16;
-    // Such a sandbox's processes may have other parents than us.
-    let rounds = if matches!(scope.all, All::MaySignal) { 0 } else { MOST_ROUNDS };
-    for _ in 0..rounds {
+    for _ in 0..MOST_ROUNDS {
         match Children::read(|children| kill_children(&children)) {
             None => break,
             Some(0) => return 0,

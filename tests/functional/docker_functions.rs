@@ -167,6 +167,41 @@ fn it_outlives_the_runtime_and_ends_with_the_sandbox() {
     function.end();
 }
 
+/// Whatever the isolation is that this machine grants: without user namespaces, without a pid namespace, in a plain chroot.
+#[test]
+fn on_machines_that_grant_less() {
+    let no_namespaces = ["--refuse", "clone-newuser", "--refuse", "mount", "--refuse", "open_tree"];
+    for lacks in [&["--refuse", "pivot_root"][..], &["--mask-proc"], &["--refuse", "clone-newuser"], &no_namespaces] {
+        // An ordinary user has no other way into an image than a user namespace.
+        if !tests::skip::is_root() && lacks.contains(&"clone-newuser") {
+            continue;
+        }
+        let Some(fixture) = Fixture::new() else { return };
+        fixture.script("obey");
+        let volume = format!("{}:/var/task:ro", fixture.task().display());
+        let line = ["docker", "run", "-d", "--name", "it", "-e", "DOCKER_LAMBDA_STAY_OPEN=1", "-p", "127.0.0.1:0:9001", "-v", &volume];
+        fixture.degraded(lacks, &[&line[..], &[&fixture.image("provided"), "handler"]].concat()).finish().expect_code(0);
+        let address = fixture.docker(&["port", "it", "9001"]).finish().expect_code(0).out().trim_end().to_owned();
+        let function = Function { fixture, address };
+        assert_eq!(function.notes(&[], "write done /tmp/shared mine")["done"], "ok");
+        assert_eq!(function.tell("read text /tmp/shared ; respond-notes")["text"], "mine");
+        let waits = function.exec(&[], "out waits\\n ; sleep 60000").start();
+        eventually(Duration::from_secs(5), "it has begun", || waits.stdout_so_far().contains("waits\n"));
+        assert_eq!(function.tell("spawn sleep 60000 ; exit 3")["errorType"], "Runtime.ExitError");
+        assert_eq!(function.tell("respond null"), Value::Null);
+        function.docker(&["pause", "it"]);
+        function.docker(&["unpause", "it"]);
+        assert_eq!(function.tell("respond null"), Value::Null);
+        // Where there is no `/proc` inside the first process cannot tell a guest's processes from others.
+        let is_spared = !lacks.contains(&"--mask-proc") && !lacks.contains(&"mount");
+        let processes = function.docker(&["top", "it"]).lines().filter(|line| line.contains("bootstrap")).count();
+        assert_eq!(processes, if is_spared { 2 } else { 1 }, "{lacks:?}");
+        function.docker(&["stop", "it"]);
+        waits.finish().expect_code(137);
+        function.end();
+    }
+}
+
 /// Nothing but a command has ever been in it.
 #[test]
 fn one_without_events_ends_as_any() {

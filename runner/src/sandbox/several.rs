@@ -204,8 +204,8 @@ impl Programs {
         self.control.order(Order::KillAll, 0, &[], &[]).map(drop)
     }
 
-    /// The same but for guests and what they have started; what a guest has left behind is killed, too. Where there is no list of PID 1's children (an old kernel, no
-    /// `/proc`) or no other way than by user or Landlock domain to tell who is inside, guests are not spared.
+    /// The same but for guests and what they have started; what a guest has left behind is killed, too. Where there is no list of PID 1's children (no `/proc`, or a
+    /// kernel without it in there), or there are descendants of the 16th degree, guests are not spared.
     pub fn kill_others(&mut self) -> io::Result<()> {
         self.control.order(Order::KillOthers, 0, &[], &[]).map(drop)
     }
