@@ -278,6 +278,7 @@ fn a_single_execution_under_way() {
     let exec = |line: &str| fixture.docker(&["exec", "it", "/var/task/bootstrap", "--line", line]);
     exec("write done /tmp/its from-outside ; exit 4").finish().expect_code(4);
     let waits = exec("out waits\\n ; sleep 60000").start();
+    eventually(Duration::from_secs(2), "it has begun", || waits.stdout_so_far() == "waits\n");
     fixture.docker(&["pause", "it"]).finish().expect_code(0);
     fixture.docker(&["unpause", "it"]).finish().expect_code(0);
     fixture.docker(&["wait", "it"]).finish().expect_code(0);
