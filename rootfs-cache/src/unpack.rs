@@ -24,7 +24,9 @@ mod writer;
 
 pub use entry::EntryError;
 use inflate::BlobReader;
-pub(crate) use inflate::{decoder as inflated, sniff};
+use inflate::decoder;
+pub use inflate::is_packed;
+pub(crate) use inflate::{archive_decoder, sniff};
 pub use tar::TarError;
 pub(crate) use writer::timestamps;
 use writer::{Written, write_layer};
@@ -34,6 +36,8 @@ const CHUNK_BYTES: usize = 512 << 10;
 const CHUNKS: usize = 4;
 /// What is read from the blob at a time.
 const READ_BYTES: usize = 256 << 10;
+/// How many bytes tell how something is compressed.
+const START_BYTES: usize = 6;
 /// A layer may inflate to this before its ratio is looked at: small ones may be all zeros.
 const RATIO_FREE_BYTES: u64 = 256 << 20;
 
@@ -73,7 +77,7 @@ pub struct UnpackedLayer {
     pub entries: u64,
     /// Device nodes left out: an ordinary user cannot make them.
     pub skipped_devices: u64,
-    /// How the blob was compressed, from its first bytes.
+    /// How the blob was compressed, from its first bytes; an archive with bzip2 or xz is no layer's form, and told as none.
     pub compression: Compression,
 }
 
@@ -186,9 +190,27 @@ impl UnpackError {
 ///
 /// The blob's digest is checked against the one that the layer was claimed under, before this returns `Ok`. The caller compares the diff ID.
 pub fn unpack_layer(reader: impl Read, staging: &LayerStaging, limits: &Limits) -> Result<UnpackedLayer, UnpackError> {
+    unpack(reader, staging, limits, Content::Layer)
+}
+
+/// The same of an archive that is a user's and no image's layer, and so may be compressed with bzip2 or xz, too.
+pub fn unpack_archive(reader: impl Read, staging: &LayerStaging, limits: &Limits) -> Result<UnpackedLayer, UnpackError> {
+    unpack(reader, staging, limits, Content::Archive)
+}
+
+/// Whose what is unpacked is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    /// An image's, perhaps a stranger's.
+    Layer,
+    /// A user's.
+    Archive,
+}
+
+fn unpack(reader: impl Read, staging: &LayerStaging, limits: &Limits, content: Content) -> Result<UnpackedLayer, UnpackError> {
     let layer = *staging.digest();
     let mut blob = BlobReader::new(reader);
-    let outcome = run(&mut blob, staging, limits);
+    let outcome = run(&mut blob, staging, limits, content);
     if let Some(source) = blob.failed.take() {
         return Err(UnpackError::Read { layer, source });
     }
@@ -205,13 +227,13 @@ pub fn unpack_layer(reader: impl Read, staging: &LayerStaging, limits: &Limits) 
     Ok(UnpackedLayer { blob_digest, diff_id, compressed_bytes, bytes, entries, skipped_devices, compression })
 }
 
-/// What is in a blob, inflated where its first bytes say that it is compressed.
-pub fn inflated_blob<'a>(mut blob: impl Read + 'a) -> Box<dyn Read + 'a> {
-    let mut start = [0; 4];
+/// What is in an archive, inflated where its first bytes say that it is compressed.
+pub fn inflated_archive<'a>(mut archive: impl Read + 'a) -> Box<dyn Read + 'a> {
+    let mut start = [0; START_BYTES];
     // What fails here fails again when the rest is read.
-    let length = fill(&mut blob, &mut start).unwrap_or(0);
+    let length = fill(&mut archive, &mut start).unwrap_or(0);
     let start = io::Cursor::new(start[..length].to_vec());
-    inflated(sniff(start.get_ref()), start.clone().chain(BufReader::with_capacity(READ_BYTES, blob)))
+    archive_decoder(start.clone().get_ref(), start.chain(BufReader::with_capacity(READ_BYTES, archive)))
 }
 
 /// Inflates here, hashes on one thread, parses and writes on another. Inflating is about half of the work; hashing by itself keeps the rest from being more.
@@ -219,6 +241,7 @@ fn run<R: Read>(
     blob: &mut BlobReader<R>,
     staging: &LayerStaging,
     limits: &Limits,
+    content: Content,
 ) -> Result<(Compression, u64, Digest, Written), UnpackError> {
     let layer = *staging.digest();
     // Both bounded, so that a fast blob does not fill the memory.
@@ -231,7 +254,7 @@ fn run<R: Read>(
     thread::scope(|scope| {
         let hasher = thread("layer hasher").spawn_scoped(scope, || hash_chunks(to_hash, hashed)).map_err(no_thread)?;
         let writer = thread("layer writer").spawn_scoped(scope, || write_layer(to_write, recycle, staging, limits)).map_err(no_thread)?;
-        let inflated = inflate_into(blob, layer, limits, (inflated, empty));
+        let inflated = inflate_into(blob, content, layer, limits, (inflated, empty));
         let diff_id = hasher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let written = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         let (compression, bytes) = inflated?;
@@ -257,17 +280,20 @@ fn hash_chunks(chunks: Receiver<Chunk>, hashed: SyncSender<Chunk>) -> Digest {
 /// Sends the blob's tar off chunk by chunk. Ends early, and well, when nobody takes them any more: the writer says why.
 fn inflate_into<R: Read>(
     blob: &mut BlobReader<R>,
+    content: Content,
     layer: Digest,
     limits: &Limits,
     (full, empty): (SyncSender<Chunk>, Receiver<Vec<u8>>),
 ) -> Result<(Compression, u64), UnpackError> {
     let mut bytes = 0;
     let damaged = |bytes| move |source| UnpackError::Inflate { layer, bytes, source };
-    let mut start = [0; 4];
+    let mut start = [0; START_BYTES];
     let length = fill(blob, &mut start).map_err(damaged(0))?;
-    let compression = sniff(&start[..length]);
+    let start = &start[..length];
+    let compression = sniff(start);
     let blob_bytes = blob.counter();
-    let mut tar = inflated(compression, start[..length].chain(BufReader::with_capacity(READ_BYTES, blob)));
+    let blob = start.chain(BufReader::with_capacity(READ_BYTES, blob));
+    let mut tar = if content == Content::Layer { decoder(compression, blob) } else { archive_decoder(start, blob) };
     loop {
         let mut chunk = empty.try_recv().unwrap_or_else(|_| vec![0; CHUNK_BYTES]);
         let length = fill(&mut tar, &mut chunk).map_err(damaged(bytes))?;

@@ -335,7 +335,7 @@ fn a_command_that_fails_fails_the_build() {
 #[test]
 fn refusals_name_file_and_line() {
     let Some(bench) = Bench::new() else { return };
-    bench.file("a", "a").file("d/b", "b").file(".dockerignore", "hidden\n").file("hidden", "x").file("x.tar.xz", b"\xfd7zXZ\0rest");
+    bench.file("a", "a").file("d/b", "b").file(".dockerignore", "hidden\n").file("hidden", "x");
     let table = [
         ("ADD https://example.com/x /x", "`ADD https://example.com/x`: addresses are not supported"),
         ("COPY --from=base --parents a b", "`COPY --parents` is not supported"),
@@ -351,7 +351,6 @@ fn refusals_name_file_and_line() {
         ("COPY --chown=nobody9 a /", "there is no user `nobody9` in the image"),
         ("COPY --chmod=u+x a /", "`--chmod=u+x` is not supported"),
         ("COPY [a /", "a `[` without its `]`, or a `\\` at the end"),
-        ("ADD x.tar.xz /", "`x.tar.xz` is compressed with xz, which is not supported"),
         ("ENV A=${B%x}", "`${B%...}` is not supported"),
         ("ENV A=\"x", "a double quote without its end"),
         ("EXPOSE x", "`EXPOSE x`: `x` is no port"),
@@ -462,6 +461,82 @@ fn archives_are_unpacked_and_read_as_contexts() {
     bench.build(&["-f", "-"]).stdin("FROM base\nCOPY f /f\n").finish().expect_code(0);
     assert_eq!(bench.inside("cat /f"), "of the folder");
     bench.fixture.expect_nothing_left();
+}
+
+/// As the programs themselves write them; AWS's own images are made of such.
+#[test]
+fn archives_of_xz_and_bzip2_are_unpacked() {
+    let Some(bench) = Bench::new() else { return };
+    let tar = Tar::new().folder("in").file("in/a", "of the archive").symlink("in/l", "a").finish();
+    let [xz, bzip2] = ["xz", "bzip2"].map(|program| packed(program, &["-9"], &tar));
+    bench
+        .file("x.tar.xz", &xz)
+        .file("x.tbz", &bzip2)
+        .file("joined.xz", [packed("xz", &[], &tar[..700]), packed("xz", &[], &tar[700..])].concat());
+    bench.file("text.xz", packed("xz", &[], b"no archive")).file("cut", &xz[..20]);
+    bench.file(
+        "Dockerfile",
+        "FROM base\nADD x.tar.xz /xz/\nADD x.tbz /bzip2/\nADD joined.xz /joined/\nADD text.xz cut /plain/\nCOPY x.tbz /copied/\n",
+    );
+    bench.built(&[]);
+    let said = bench.inside("cat /xz/in/l /bzip2/in/a /joined/in/l; ls /plain /copied");
+    assert_eq!(said, format!("{}/copied:\nx.tbz\n\n/plain:\ncut\ntext.xz\n", "of the archive".repeat(3)));
+    for program in ["xz", "bzip2"] {
+        let context = Tar::new().file("Dockerfile", "FROM base\nCOPY f /f\n").file("f", program).finish();
+        let ran = bench.fixture.undocked(&["build", "-t", "made", "-"]).stdin(packed(program, &[], &context)).finish();
+        ran.expect_code(0);
+        assert_eq!(bench.inside("cat /f"), program);
+    }
+    bench.fixture.expect_nothing_left();
+}
+
+/// Cut, damaged, out of all proportion, and with a dictionary that would take all memory: each is told at its line, and nothing stays.
+#[test]
+fn hostile_archives_of_xz_and_bzip2_are_refused() {
+    let Some(bench) = Bench::new() else { return };
+    let noise: Vec<u8> = (0..600_000_u32).flat_map(|number| number.wrapping_mul(number).to_le_bytes()).collect();
+    let tar = Tar::new().file("a", &noise).finish();
+    let [xz, bzip2] = ["xz", "bzip2"].map(|program| packed(program, &[], &tar));
+    let cut = |bytes: &[u8]| bytes[..bytes.len() / 4 * 3].to_vec();
+    let damaged = |mut bytes: Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        bytes
+    };
+    let zeros = Tar::new().file("zeros", vec![0; 300 << 20]).finish();
+    let table = [
+        ("cut xz", cut(&xz), "the compressed data are damaged after"),
+        ("cut bzip2", cut(&bzip2), "the compressed data are damaged after"),
+        ("damaged xz", damaged(xz), "the compressed data are damaged after"),
+        ("damaged bzip2", damaged(bzip2), "the compressed data are damaged after"),
+        ("a bomb of xz", packed("xz", &[], &zeros), "more than 1100 bytes for every compressed one"),
+        ("a bomb of bzip2", packed("bzip2", &[], &zeros), "more than 1100 bytes for every compressed one"),
+    ];
+    for (what, bytes, wanted) in table {
+        bench.file("x", bytes).file("Dockerfile", "FROM base\n\nADD x /\n");
+        let ran = bench.build(&[]).finish();
+        assert!(ran.err().contains("Dockerfile:3: cannot unpack `x`") && ran.err().contains(wanted), "{what}: {}", ran.err());
+        ran.expect_code(125);
+    }
+    bench.file("x", packed("xz", &["--lzma2=dict=512MiB"], &tar));
+    bench.build(&[]).finish().expect_code(125).expect_err("its xz dictionary is larger than the 128 MiB that are taken");
+    bench.fixture.expect_nothing_left();
+}
+
+/// What a program of this machine makes of its input.
+fn packed(program: &str, options: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut running = Command::new(program)
+        .args(options)
+        .arg("-c")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} (packages xz-utils and bzip2): {error}"));
+    let mut pipe = running.stdin.take().expect("piped");
+    std::thread::scope(|scope| {
+        scope.spawn(move || std::io::Write::write_all(&mut pipe, input).expect("it reads"));
+        running.wait_with_output().expect("it ends").stdout
+    })
 }
 
 #[test]

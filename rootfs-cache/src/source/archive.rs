@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::files::LocalError;
 use crate::unpack::tar::{BLOCK, Entry, EntryKind, Event, TarError, TarParser};
-use crate::unpack::{Compression, RATIO_MAX, inflated, sniff};
+use crate::unpack::{RATIO_MAX, archive_decoder, is_packed};
 
 mod docker;
 
@@ -65,7 +65,7 @@ impl TarFile {
         }
         let mut start = [0; 6];
         let length = file.read_at(&mut start, 0)?;
-        if compression(&start[..length])? == Compression::None {
+        if !is_packed(&start[..length]) {
             return Self::index(path, file);
         }
         Self::from_stream(path, file, spool)
@@ -241,21 +241,12 @@ fn shown(name: &str) -> String {
     name.chars().take(200).flat_map(|c| c.escape_debug().collect::<Vec<_>>()).collect()
 }
 
-fn compression(start: &[u8]) -> Result<Compression, LocalError> {
-    match start {
-        [0xfd, b'7', b'z', b'X', b'Z', ..] => Err(LocalError::Compression("xz")),
-        [b'B', b'Z', b'h', ..] => Err(LocalError::Compression("bzip2")),
-        _ => Ok(sniff(start)),
-    }
-}
-
 fn copy_inflated(mut stream: impl Read, copy: &mut File) -> Result<(), LocalError> {
     let mut start = Vec::new();
     stream.by_ref().take(6).read_to_end(&mut start)?;
-    let kind = compression(&start)?;
     let compressed = std::cell::Cell::new(0);
     let counted = Counted { stream: start.chain(stream), bytes: &compressed };
-    let mut content = inflated(kind, BufReader::with_capacity(CHUNK, counted));
+    let mut content = archive_decoder(&start, BufReader::with_capacity(CHUNK, counted));
     let (mut chunk, mut bytes) = (vec![0; CHUNK], 0);
     loop {
         let length = match content.read(&mut chunk) {

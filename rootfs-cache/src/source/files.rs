@@ -28,9 +28,6 @@ pub enum LocalError {
         /// What is wrong there.
         source: TarError,
     },
-    /// A compression that is not read here.
-    #[error("it is compressed with {0}, which is not supported")]
-    Compression(&'static str),
     /// Two files with one name: two readers could see two images.
     #[error("it holds `{0}` twice")]
     Duplicate(String),
@@ -67,7 +64,6 @@ pub enum LocalError {
 impl LocalError {
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            Self::Compression(_) => Some("inflate it first; gzip and zstd are read as they are".to_owned()),
             Self::NoImage => Some(
                 "an archive of `docker save` or of an OCI layout is wanted; `docker export` writes a file system, which is none".to_owned(),
             ),

@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::io::{self, BufRead, Read};
 use std::rc::Rc;
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
+use lzma_rust2::XzReader;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use sha2::{Digest as _, Sha256};
@@ -14,6 +16,9 @@ use crate::digest::Digest;
 
 /// Largest zstd window, as `zstd --long` takes it without more ado.
 const ZSTD_WINDOW_MAX: u64 = 1 << 27;
+
+/// Most memory for an xz dictionary and what goes with it: twice what `xz -9` makes. KiB.
+const XZ_MEMORY_MAX_KIB: u32 = (128 << 10) + 1024;
 
 /// Hashes and counts what is read through it, and keeps the reader's own error apart from those of the decoders above.
 pub(super) struct BlobReader<R> {
@@ -69,6 +74,37 @@ pub(crate) fn sniff(start: &[u8]) -> Compression {
     }
 }
 
+/// Whether an archive that begins like this is compressed. Six bytes are enough.
+pub fn is_packed(start: &[u8]) -> bool {
+    packing(start) != Packing::Layer(Compression::None)
+}
+
+/// How an archive is compressed: a user's may be in more ways than an image's layers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    Layer(Compression),
+    Bzip2,
+    Xz,
+}
+
+fn packing(start: &[u8]) -> Packing {
+    match start {
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Packing::Bzip2,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Xz,
+        _ => Packing::Layer(sniff(start)),
+    }
+}
+
+/// The tar inside an archive that begins with `start`, which `blob` has, too.
+pub(crate) fn archive_decoder<'a>(start: &[u8], blob: impl BufRead + 'a) -> Box<dyn Read + 'a> {
+    match packing(start) {
+        Packing::Layer(compression) => decoder(compression, blob),
+        // Both take several streams, as their programs write them when files are joined.
+        Packing::Bzip2 => Box::new(MultiBzDecoder::new(blob)),
+        Packing::Xz => Box::new(XzStreams(XzReader::new_mem_limit(blob, true, XZ_MEMORY_MAX_KIB))),
+    }
+}
+
 /// The tar inside `blob`.
 pub(crate) fn decoder<'a>(compression: Compression, blob: impl BufRead + 'a) -> Box<dyn Read + 'a> {
     match compression {
@@ -76,6 +112,18 @@ pub(crate) fn decoder<'a>(compression: Compression, blob: impl BufRead + 'a) -> 
         // Garbage after the last member is an error, as it reads like another member's header.
         Compression::Gzip => Box::new(MultiGzDecoder::new(blob)),
         Compression::Zstd => Box::new(ZstdFrames::new(blob)),
+    }
+}
+
+/// All streams of an xz file; says in our words what is wrong with one that wants too much memory.
+struct XzStreams<R: Read>(XzReader<R>);
+
+impl<R: Read> Read for XzStreams<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::OutOfMemory => io::Error::new(error.kind(), "its xz dictionary is larger than the 128 MiB that are taken"),
+            _ => error,
+        })
     }
 }
 

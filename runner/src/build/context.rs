@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rootfs_cache::digest::Digest;
 use rootfs_cache::store::{Cache, LayerClaim, LayerEntry, LayerEntryKind, StoredLayer};
-use rootfs_cache::unpack::{Limits, unpack_layer};
+use rootfs_cache::unpack::{Limits, inflated_archive, is_packed, unpack_archive};
 
 use super::ignore::{Ignore, IgnoreError};
 use super::layer::{Content, Entry, LayerError};
@@ -52,14 +52,6 @@ pub enum ContextError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// An archive of a form that we do not read.
-    #[error("{what} is compressed with {form}, which is not supported")]
-    Compression {
-        /// What it is.
-        what: String,
-        /// With what.
-        form: &'static str,
-    },
     /// Standard input cannot be read, or kept.
     #[error("cannot read the context from standard input")]
     Stdin(#[source] io::Error),
@@ -79,7 +71,6 @@ impl ContextError {
         match self {
             Self::Folder { .. } => Some("the last argument is a folder, or `-` for an archive from standard input".to_owned()),
             Self::Dockerfile { source, .. } if source.kind() == io::ErrorKind::NotFound => Some("`-f FILE` names another one".to_owned()),
-            Self::Compression { .. } => Some("give a plain tar, or one compressed with gzip or zstd".to_owned()),
             Self::Archive { source, .. } => source.hint(),
             _ => None,
         }
@@ -171,7 +162,6 @@ enum Form {
     Plain,
     Tar,
     Compressed,
-    Unsupported(&'static str),
 }
 
 fn form_of(mut file: &File) -> io::Result<Form> {
@@ -186,9 +176,7 @@ fn form_of(mut file: &File) -> io::Result<Form> {
     }
     file.seek(SeekFrom::Start(0))?;
     Ok(match &start[..length] {
-        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] => Form::Compressed,
-        [b'B', b'Z', b'h', ..] => Form::Unsupported("bzip2"),
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Form::Unsupported("xz"),
+        start if is_packed(start) => Form::Compressed,
         [first, ..] if length == start.len() && *first != 0 && is_tar_header(&start) => Form::Tar,
         _ => Form::Plain,
     })
@@ -213,7 +201,6 @@ pub fn archive_entries(path: &Path, cache: &Cache, limits: &Limits) -> Result<Op
     let is_archive = match form_of(&file).map_err(wrong)? {
         Form::Plain => false,
         Form::Tar => true,
-        Form::Unsupported(form) => return Err(ContextError::Compression { what, form }),
         Form::Compressed => holds_tar(&file).map_err(wrong)?,
     };
     if !is_archive {
@@ -236,8 +223,13 @@ pub fn archive_entries(path: &Path, cache: &Cache, limits: &Limits) -> Result<Op
 /// Whether a compressed file holds a tar: any other is copied as it is.
 fn holds_tar(file: &File) -> io::Result<bool> {
     let mut block = [0; 512];
-    let mut inflated = rootfs_cache::unpack::inflated_blob(file);
-    let is_tar = inflated.read_exact(&mut block).is_ok() && is_tar_header(&block);
+    let mut inflated = inflated_archive(file);
+    let is_tar = match inflated.read_exact(&mut block) {
+        Ok(()) => is_tar_header(&block),
+        // Nobody can see what it holds.
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => return Err(error),
+        Err(_) => false,
+    };
     drop(inflated);
     let mut file = file;
     file.seek(SeekFrom::Start(0))?;
@@ -247,15 +239,12 @@ fn holds_tar(file: &File) -> io::Result<bool> {
 /// Unpacks an archive as a layer is unpacked, with all the care that takes.
 fn unpack(mut archive: &File, what: &str, cache: &Cache, limits: &Limits) -> Result<(Vec<LayerEntry>, StoredLayer), ContextError> {
     let wrong = |source| ContextError::Archive { what: what.to_owned(), source };
-    if let Form::Unsupported(form) = form_of(archive).map_err(ContextError::Stdin)? {
-        return Err(ContextError::Compression { what: what.to_owned(), form });
-    }
     let digest = digest_of(archive).map_err(ContextError::Stdin)?;
     let stored = match cache.claim_layer(&digest, &mut || ()).map_err(|error| wrong(LayerError::Cache(error)))? {
         LayerClaim::Present(layer) => layer,
         LayerClaim::Mine(staging) => {
             archive.seek(SeekFrom::Start(0)).map_err(ContextError::Stdin)?;
-            let unpacked = unpack_layer(archive, &staging, limits).map_err(|error| wrong(LayerError::Unpack(error)))?;
+            let unpacked = unpack_archive(archive, &staging, limits).map_err(|error| wrong(LayerError::Unpack(error)))?;
             staging.publish(unpacked).map_err(|error| wrong(LayerError::Cache(error)))?
         }
     };

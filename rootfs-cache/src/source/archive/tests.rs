@@ -17,6 +17,12 @@ fn read(stream: &[u8]) -> Result<TarFile, LocalError> {
     TarFile::from_stream(Path::new("a.tar"), stream, &spool)
 }
 
+fn bzip2(content: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    bzip2::read::BzEncoder::new(content, bzip2::Compression::fast()).read_to_end(&mut packed).unwrap();
+    packed
+}
+
 fn content(archive: &TarFile, name: &str) -> Result<Vec<u8>, LocalError> {
     let mut bytes = Vec::new();
     archive.section(name)?.read_to_end(&mut bytes)?;
@@ -38,7 +44,9 @@ fn files_and_links_by_their_names() {
         .dir("a", 0o755)
         .dir("a", 0o755)
         .end();
-    for stream in [tar.clone(), gzip(&tar), ruzstd::encoding::compress_to_vec(&tar[..], ruzstd::encoding::CompressionLevel::Fastest)] {
+    for stream in
+        [tar.clone(), gzip(&tar), bzip2(&tar), ruzstd::encoding::compress_to_vec(&tar[..], ruzstd::encoding::CompressionLevel::Fastest)]
+    {
         let archive = read(&stream).unwrap();
         for (name, wanted) in [
             ("manifest.json", b"[]".to_vec()),
@@ -81,7 +89,7 @@ fn damaged_and_hostile_archives() {
         bytes[last] ^= 1;
         bytes
     };
-    let table: [(&str, Vec<u8>, &str); 19] = [
+    let table: [(&str, Vec<u8>, &str); 20] = [
         ("cut in a file", whole[..1500].to_vec(), "cut short"),
         ("cut in a header", whole[..300].to_vec(), "cut short"),
         ("cut gzip", gzip(&whole)[..40].to_vec(), ""),
@@ -91,8 +99,9 @@ fn damaged_and_hostile_archives() {
             b"this is no tar at all, whatever else it may be".repeat(30),
             "no tar archive that can be read, at byte 512: no entry header",
         ),
-        ("xz", b"\xfd7zXZ\0rest".to_vec(), "compressed with xz"),
-        ("bzip2", b"BZh91AY&SY".to_vec(), "compressed with bzip2"),
+        ("damaged xz", b"\xfd7zXZ\0rest".to_vec(), ""),
+        ("cut bzip2", bzip2(&whole)[..40].to_vec(), ""),
+        ("a bomb of bzip2", bzip2(&vec![0; 300 << 20]), "more than 1100 times"),
         ("twice", Tar::default().file("a", "1").file("./a", "2").end(), "holds `a` twice"),
         ("a link over a file", Tar::default().file("a", "1").symlink("a", "b").end(), "holds `a` twice"),
         ("up", Tar::default().file("../a", "1").end(), "`../a` leads out of the archive"),

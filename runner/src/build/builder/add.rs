@@ -4,7 +4,7 @@ use rootfs_cache::store::StoredLayer;
 
 use super::stage::StageBuild;
 use super::{Builder, ByNumber, StepError, earlier, start_key};
-use crate::build::context::{ContextError, archive_entries};
+use crate::build::context::archive_entries;
 use crate::build::copy::{self, Destination, Origin, Taken};
 use crate::build::dockerfile::{Addition, ContentSource, CopyStep, Step, Wrong};
 use crate::build::ignore::Ignore;
@@ -127,10 +127,7 @@ impl Builder<'_> {
         let Taken::File(_, Entry { content: Content::File(path), .. }) = &found else { return Ok(found) };
         let unpacked = archive_entries(path, self.cache, self.limits).map_err(|error| {
             let hint = error.hint();
-            match (&error, hint) {
-                (ContextError::Compression { .. }, Some(hint)) => Wrong::hint(error.to_string(), &hint).into(),
-                (_, hint) => StepError::Failed(Failure::could_not_run(error).with_hint(hint)),
-            }
+            StepError::Failed(Failure::could_not_run(error).with_hint(hint))
         })?;
         Ok(match unpacked {
             Some((entries, layer)) => {
