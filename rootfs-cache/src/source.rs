@@ -19,6 +19,7 @@ mod answer;
 mod archive;
 mod challenge;
 mod credentials;
+pub mod download;
 mod endpoint;
 #[cfg(test)]
 pub(crate) mod fake_registry;

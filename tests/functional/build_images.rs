@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use rootfs_cache::store::Cache;
 use runner::writable::{Change, ChangeKind, WritableError, WritableRoot};
 use serde_json::json;
-use tests::building::Build;
+use tests::build_image::Build;
 use tests::image::{Image, Packing};
 use tests::leftovers::everything_below;
 use tests::run::Run;

@@ -2,154 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tests::building::Bench;
 use tests::docker::Docker;
-use tests::image::{Image, ImageLayer, Layout, Packing};
+use tests::image::{ImageLayer, Packing};
 use tests::leftovers::everything_below;
-use tests::run::Run;
 use tests::tar::Tar;
-use tests::{Fixture, Ran, place, skip};
-
-/// A world with images to build upon, and a folder to build in.
-struct Bench {
-    fixture: Fixture,
-}
-
-/// Names that the base has in the cache: the guides' own.
-const NAMES: [&str; 8] = [
-    "public.ecr.aws/lambda/python:3.12",
-    "public.ecr.aws/lambda/nodejs:20",
-    "public.ecr.aws/lambda/ruby:3.3",
-    "public.ecr.aws/lambda/java:21",
-    "public.ecr.aws/lambda/provided:al2023",
-    "golang:1.20",
-    "lambci/lambda:build-python3.8",
-    "lambci/lambda:nodejs12.x",
-];
-
-impl Bench {
-    /// The images are pulled once; each test has a copy of the cache by hard links.
-    fn new() -> Option<Bench> {
-        static PULLED: OnceLock<Option<Fixture>> = OnceLock::new();
-        let fixture = Fixture::new()?;
-        let pulled = PULLED.get_or_init(pulled).as_ref()?;
-        let copied = Command::new("cp").arg("-al").arg(pulled.cache()).arg(fixture.cache()).status().expect("cp starts");
-        assert!(copied.success(), "{copied}");
-        // A lock is a file's, not a name's: through a hard link it would be every test's.
-        for lock in fs::read_dir(fixture.cache().join("v1/locks")).expect("there").flatten() {
-            fs::remove_file(lock.path()).expect("removed");
-        }
-        let bench = Bench { fixture };
-        fs::create_dir(bench.context()).expect("a fresh folder can be filled");
-        Some(bench)
-    }
-
-    fn context(&self) -> PathBuf {
-        self.fixture.path().join("context")
-    }
-
-    fn file(&self, name: &str, text: impl AsRef<[u8]>) -> &Self {
-        let path = self.context().join(name);
-        fs::create_dir_all(path.parent().expect("it is in the context")).expect("folders can be made");
-        fs::write(&path, text).expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set");
-        self
-    }
-
-    /// Builds the context as `made`.
-    fn build(&self, options: &[&str]) -> Run {
-        self.fixture.undocked(&["build", "-t", "made"]).args(options).arg(self.context())
-    }
-
-    fn built(&self, options: &[&str]) -> Ran {
-        let ran = self.build(options).finish().expect_code(0);
-        assert_eq!(ran.out(), "");
-        ran
-    }
-
-    /// What a shell in the image that was built says.
-    fn inside(&self, script: &str) -> String {
-        self.fixture
-            .undocked(&["run", "-q", "--pull", "never", "--entrypoint", "/bin/sh", "made", "-c", script])
-            .finish()
-            .expect_code(0)
-            .out()
-    }
-
-    /// The digest of the image that was built.
-    fn digest(&self) -> String {
-        let list = self.fixture.undocked(&["images", "--json"]).finish().expect_code(0);
-        let list: Value = serde_json::from_str(&list.out()).expect("JSON");
-        let is_it = |image: &&Value| image.to_string().contains("docker.io/library/made:latest");
-        let image = list.as_array().expect("a list").iter().find(is_it).expect("it is in the cache");
-        image["digest"].as_str().expect("a text").to_owned()
-    }
-
-    /// Its documents: the manifest and the config.
-    fn documents(&self) -> (Value, Value) {
-        let folder = self.fixture.cache().join("v1/images").join(self.digest().trim_start_matches("sha256:"));
-        let read = |name: &str| serde_json::from_slice(&fs::read(folder.join(name)).expect("there")).expect("JSON");
-        (read("manifest.json"), read("config.json"))
-    }
-
-    fn config(&self) -> Value {
-        self.documents().1["config"].clone()
-    }
-
-    /// Names, modes and owners in the layer that was made last.
-    fn last_layer(&self) -> String {
-        let manifest = self.documents().0;
-        let digest = manifest["layers"].as_array().expect("a list").last().expect("one")["digest"].as_str().expect("a text").to_owned();
-        let blob = self.fixture.cache().join("v1/blobs").join(digest.trim_start_matches("sha256:"));
-        let list = Command::new("tar").args(["--numeric-owner", "-tvzf"]).arg(blob).env("TZ", "UTC").output().expect("tar starts");
-        String::from_utf8(list.stdout).expect("names are text")
-    }
-}
-
-/// With the images in its cache. Nothing drops a static, but a shell removes the fixture's folder when this process has ended.
-fn pulled() -> Option<Fixture> {
-    const BASE: &str = "lambci/lambda:provided";
-    let fixture = Fixture::new()?;
-    let Some(base) = Layout::at(&place::images_layout()).find(BASE) else {
-        skip::skip(skip::Lack::Providable, &format!("the image {BASE} is not built (tests/images/mkimages.py build @ci)"));
-        return None;
-    };
-    let image =
-        base.layer(programs(), Packing::Gzip).with("Entrypoint", json!(null)).with("Cmd", json!(["inherited"])).with("User", json!(""));
-    fixture.layout().add("base", &image);
-    let base = fixture.image("base");
-    fixture.undocked(&["pull", "--keep-blobs", &base]).finish().expect_code(0);
-    for name in NAMES.into_iter().chain(["base"]) {
-        fixture.undocked(&["tag", &base, name]).finish().expect_code(0);
-    }
-    let triggers = Image {
-        layers: vec![ImageLayer::new(Tar::new().file("x", "x"), Packing::Gzip)],
-        config: json!({"OnBuild": ["COPY a /a", "ENV T=1"]}),
-    };
-    fixture.layout().add("triggers", &triggers);
-    let triggers = fixture.image("triggers");
-    fixture.undocked(&["pull", &triggers]).finish().expect_code(0);
-    fixture.undocked(&["tag", &triggers, "triggers"]).finish().expect_code(0);
-    let sweep = r#"read -r _; chmod -R u+rwX "$0"; rm -rf "$0""#;
-    Command::new("sh").args(["-c", sweep]).arg(fixture.path()).stdin(Stdio::piped()).spawn().map(std::mem::forget).expect("sh starts");
-    Some(fixture)
-}
-
-/// Stand-ins for what the guides call: each notes its arguments in the working directory.
-fn programs() -> Tar {
-    let note = "#!/bin/sh\necho \"$(basename $0) $*\" >> noted\n";
-    let go = "#!/bin/sh\nfor word; do case $last in -o) echo '#!/bin/sh' > $word; chmod 755 $word;; esac; last=$word; done\n";
-    let mut tar = Tar::new();
-    for name in ["pip", "npm", "bundle", "gem", "mvn", "zip", "yum", "dnf"] {
-        tar = tar.program(&format!("usr/bin/{name}"), note);
-    }
-    tar.program("usr/bin/go", go)
-}
+use tests::{Fixture, skip};
 
 #[test]
 fn awss_guide_for_python_as_it_stands() {
@@ -337,7 +199,11 @@ fn refusals_name_file_and_line() {
     let Some(bench) = Bench::new() else { return };
     bench.file("a", "a").file("d/b", "b").file(".dockerignore", "hidden\n").file("hidden", "x");
     let table = [
-        ("ADD https://example.com/x /x", "`ADD https://example.com/x`: addresses are not supported"),
+        ("ADD https://example.com/x.git#main /x", "`ADD https://example.com/x.git#main`: repositories are not supported"),
+        ("ADD https://example.com /x/", "`ADD https://example.com`: the address names no file"),
+        ("ADD --checksum=sha256:12 https://example.com/a /", "`--checksum=sha256:12` is not supported"),
+        ("ADD --checksum=sha256:12 a /x", "`ADD --checksum` is for addresses of HTTP and HTTPS alone"),
+        ("COPY --checksum=sha256:12 a /x", "`COPY --checksum` is not supported"),
         ("COPY --from=base --parents a b", "`COPY --parents` is not supported"),
         ("RUN --mount=type=secret,id=x true", "`RUN --mount=type=secret` is not supported"),
         ("RUN --mount=type=ssh true", "`RUN --mount=type=ssh` is not supported"),
@@ -429,114 +295,6 @@ fn copies_go_where_docker_has_them_go() {
             .filter(|line| !line.starts_with('l'))
             .all(|line| line[1..].starts_with("rwxr-x---") && line.contains("7/8"))
     );
-}
-
-#[test]
-fn archives_are_unpacked_and_read_as_contexts() {
-    let Some(bench) = Bench::new() else { return };
-    let tar = Tar::new().folder("in").file("in/a", "of the archive").symlink("in/l", "a").finish();
-    bench.file("x.tar", &tar).file("x.gz", ImageLayer::of_bytes(b"no archive", Packing::Gzip).blob);
-    bench.file("x.tgz", ImageLayer::of_bytes(&tar, Packing::Gzip).blob).file("x.zst", ImageLayer::of_bytes(&tar, Packing::Zstd).blob);
-    bench.file("Dockerfile", "FROM base\nADD x.tar /tar/\nADD x.tgz x.zst /both/\nADD x.gz /plain/\nCOPY x.tar /copied/\n").built(&[]);
-    let said = bench.inside("cat /tar/in/l /both/in/a; ls /plain /copied");
-    assert_eq!(said, "of the archiveof the archive/copied:\nx.tar\n\n/plain:\nx.gz\n");
-    // A context on standard input, packed or not; a Dockerfile of another name in it; a Dockerfile alone.
-    let context = Tar::new()
-        .file("Dockerfile", "FROM base\nCOPY f /f\nCOPY . /all/\n")
-        .file("Other", "FROM base\nCOPY f /other\n")
-        .file("f", "f")
-        .file(".dockerignore", "O*")
-        .finish();
-    let from =
-        |options: &[&str], bytes: &[u8]| bench.fixture.undocked(&["build", "-t", "made"]).args(options).arg("-").stdin(bytes).finish();
-    from(&[], &context).expect_code(0);
-    assert_eq!(bench.inside("cat /f; ls /all"), "fDockerfile\nf\n");
-    from(&["-f", "Other"], &ImageLayer::of_bytes(&context, Packing::Gzip).blob).expect_code(0);
-    assert_eq!(bench.inside("cat /other"), "f");
-    from(&[], b"FROM base\nRUN echo alone > /alone\n").expect_code(0);
-    assert_eq!(bench.inside("cat /alone"), "alone\n");
-    from(&[], b"FROM base\nCOPY f /f\n").expect_code(1).expect_err("Dockerfile:2: `f` is not there");
-    from(&["-f", "-"], b"").expect_code(2);
-    bench.file("f", "of the folder");
-    bench.build(&["-f", "-"]).stdin("FROM base\nCOPY f /f\n").finish().expect_code(0);
-    assert_eq!(bench.inside("cat /f"), "of the folder");
-    bench.fixture.expect_nothing_left();
-}
-
-/// As the programs themselves write them; AWS's own images are made of such.
-#[test]
-fn archives_of_xz_and_bzip2_are_unpacked() {
-    let Some(bench) = Bench::new() else { return };
-    let tar = Tar::new().folder("in").file("in/a", "of the archive").symlink("in/l", "a").finish();
-    let [xz, bzip2] = ["xz", "bzip2"].map(|program| packed(program, &["-9"], &tar));
-    bench
-        .file("x.tar.xz", &xz)
-        .file("x.tbz", &bzip2)
-        .file("joined.xz", [packed("xz", &[], &tar[..700]), packed("xz", &[], &tar[700..])].concat());
-    bench.file("text.xz", packed("xz", &[], b"no archive")).file("cut", &xz[..20]);
-    bench.file(
-        "Dockerfile",
-        "FROM base\nADD x.tar.xz /xz/\nADD x.tbz /bzip2/\nADD joined.xz /joined/\nADD text.xz cut /plain/\nCOPY x.tbz /copied/\n",
-    );
-    bench.built(&[]);
-    let said = bench.inside("cat /xz/in/l /bzip2/in/a /joined/in/l; ls /plain /copied");
-    assert_eq!(said, format!("{}/copied:\nx.tbz\n\n/plain:\ncut\ntext.xz\n", "of the archive".repeat(3)));
-    for program in ["xz", "bzip2"] {
-        let context = Tar::new().file("Dockerfile", "FROM base\nCOPY f /f\n").file("f", program).finish();
-        let ran = bench.fixture.undocked(&["build", "-t", "made", "-"]).stdin(packed(program, &[], &context)).finish();
-        ran.expect_code(0);
-        assert_eq!(bench.inside("cat /f"), program);
-    }
-    bench.fixture.expect_nothing_left();
-}
-
-/// Cut, damaged, out of all proportion, and with a dictionary that would take all memory: each is told at its line, and nothing stays.
-#[test]
-fn hostile_archives_of_xz_and_bzip2_are_refused() {
-    let Some(bench) = Bench::new() else { return };
-    let noise: Vec<u8> = (0..600_000_u32).flat_map(|number| number.wrapping_mul(number).to_le_bytes()).collect();
-    let tar = Tar::new().file("a", &noise).finish();
-    let [xz, bzip2] = ["xz", "bzip2"].map(|program| packed(program, &[], &tar));
-    let cut = |bytes: &[u8]| bytes[..bytes.len() / 4 * 3].to_vec();
-    let damaged = |mut bytes: Vec<u8>| {
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 0xff;
-        bytes
-    };
-    let zeros = Tar::new().file("zeros", vec![0; 300 << 20]).finish();
-    let table = [
-        ("cut xz", cut(&xz), "the compressed data are damaged after"),
-        ("cut bzip2", cut(&bzip2), "the compressed data are damaged after"),
-        ("damaged xz", damaged(xz), "the compressed data are damaged after"),
-        ("damaged bzip2", damaged(bzip2), "the compressed data are damaged after"),
-        ("a bomb of xz", packed("xz", &[], &zeros), "more than 1100 bytes for every compressed one"),
-        ("a bomb of bzip2", packed("bzip2", &[], &zeros), "more than 1100 bytes for every compressed one"),
-    ];
-    for (what, bytes, wanted) in table {
-        bench.file("x", bytes).file("Dockerfile", "FROM base\n\nADD x /\n");
-        let ran = bench.build(&[]).finish();
-        assert!(ran.err().contains("Dockerfile:3: cannot unpack `x`") && ran.err().contains(wanted), "{what}: {}", ran.err());
-        ran.expect_code(125);
-    }
-    bench.file("x", packed("xz", &["--lzma2=dict=512MiB"], &tar));
-    bench.build(&[]).finish().expect_code(125).expect_err("its xz dictionary is larger than the 128 MiB that are taken");
-    bench.fixture.expect_nothing_left();
-}
-
-/// What a program of this machine makes of its input.
-fn packed(program: &str, options: &[&str], input: &[u8]) -> Vec<u8> {
-    let mut running = Command::new(program)
-        .args(options)
-        .arg("-c")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program} (packages xz-utils and bzip2): {error}"));
-    let mut pipe = running.stdin.take().expect("piped");
-    std::thread::scope(|scope| {
-        scope.spawn(move || std::io::Write::write_all(&mut pipe, input).expect("it reads"));
-        running.wait_with_output().expect("it ends").stdout
-    })
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tests::building::Build;
+use tests::build_image::Build;
 use tests::leftovers::everything_below;
 use tests::{Fixture, Ran, Run, place, skip, skip_for_this_user};
 

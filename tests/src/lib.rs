@@ -5,6 +5,7 @@
 
 pub mod bench;
 pub mod broken_registry;
+pub mod build_image;
 pub mod building;
 pub mod docker;
 pub mod faulty_proxy;

@@ -337,7 +337,8 @@ pub(super) fn shown(url: &Url) -> String {
     format!("{}://{}{}", url.scheme(), url_host(url), url.path())
 }
 
-fn url_host(url: &Url) -> String {
+/// A URL's host, with its port where that is not the usual one.
+pub(super) fn url_host(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}{port}", url.host_str().unwrap_or_default())
 }

@@ -1,7 +1,8 @@
 //! Carries a Dockerfile out: stage by stage, step by step, from the cache where a step was done before.
 //!
-//! Knows neither sandboxes nor registries: [`Hands`] runs commands and finds images.
+//! Knows neither sandboxes nor networks: [`Hands`] runs commands, finds images and downloads files.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -9,6 +10,7 @@ use rootfs_cache::digest::Digest;
 use rootfs_cache::made::MadeImage;
 use rootfs_cache::reference::{Platform, RegistryReference};
 use rootfs_cache::rootfs::Rootfs;
+use rootfs_cache::source::download::Address;
 use rootfs_cache::store::{BuildResult, Cache};
 use rootfs_cache::unpack::Limits;
 
@@ -21,6 +23,7 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::writable::WritableRoot;
 
 mod add;
+mod address;
 mod delta;
 mod run;
 mod scope;
@@ -99,12 +102,23 @@ pub enum Writable {
     No,
 }
 
+/// A file that was downloaded. It has no name and goes with this value.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The file.
+    pub file: File,
+    /// The digest of what it holds.
+    pub digest: Digest,
+}
+
 /// What a build has others do.
 pub struct Hands<'a> {
     /// Runs a command in a root, and gives its exit status.
     pub run: &'a dyn Fn(&mut WritableRoot, BuildCommand) -> Result<i32, Failure>,
     /// Finds an image.
     pub find: &'a dyn Fn(&str, &Platform) -> Result<Rootfs, Failure>,
+    /// Downloads a file.
+    pub fetch: &'a dyn Fn(&Address) -> Result<Fetched, Failure>,
     /// Tells how it goes.
     pub say: &'a dyn Fn(&str),
     /// Whether a signal came.

@@ -147,7 +147,8 @@ pub fn read_input(mut input: impl Read, folder: &Path) -> Result<Input, ContextE
     Ok(Input::Dockerfile(text))
 }
 
-fn unnamed_file(folder: &Path) -> io::Result<File> {
+/// A file without a name, on the file system of `folder` where that has such.
+pub fn unnamed_file(folder: &Path) -> io::Result<File> {
     use rustix::fs::{MemfdFlags, Mode, OFlags};
     match rustix::fs::open(folder, OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
         Ok(file) => Ok(file.into()),

@@ -11,6 +11,7 @@ use std::thread;
 use rootfs_cache::pull::PullEvent;
 use rootfs_cache::reference::{ImageReference, Platform};
 use rootfs_cache::rootfs::Rootfs;
+use rootfs_cache::source::download::{Address, DownloadError, download};
 use rootfs_cache::store::Cache;
 use rootfs_cache::unpack::Limits;
 use tokio::sync::oneshot;
@@ -20,8 +21,8 @@ use super::progress::Progress;
 use super::signals::Signals;
 use super::writable::{PlainCommand, run_in};
 use super::{async_runtime, open_cache, print, pull};
-use crate::build::builder::{BuildCommand, Built, Hands, Recipe, Reuse, Writable, build};
-use crate::build::context::{Context, ContextError, Input, read_input};
+use crate::build::builder::{BuildCommand, Built, Fetched, Hands, Recipe, Reuse, Writable, build};
+use crate::build::context::{Context, ContextError, Input, read_input, unnamed_file};
 use crate::build::dockerfile::{Dockerfile, RunNetwork};
 use crate::config::{BuildConfig, ContextSource, DockerfileSource, KnownSteps, Loudness, RunConfig};
 use crate::environment::variables::EnvVars;
@@ -39,7 +40,8 @@ pub fn run(config: &BuildConfig) -> Result<ExitCode, Failure> {
     let limits = config.run.images.options.limits.clone();
     let (dockerfile, context) = sources(config, &cache, &limits)?;
     let watch = SignalWatch::start()?;
-    let built = with_hands(config, &watch, |hands| {
+    let folder = scratch(&cache)?;
+    let built = with_hands(config, &folder, &watch, |hands| {
         let recipe = Recipe {
             dockerfile: &dockerfile,
             context: &context,
@@ -85,7 +87,12 @@ fn say(text: &str) {
     let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
-fn with_hands<T>(config: &BuildConfig, watch: &SignalWatch, work: impl FnOnce(&Hands<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+fn with_hands<T>(
+    config: &BuildConfig,
+    folder: &Path,
+    watch: &SignalWatch,
+    work: impl FnOnce(&Hands<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
     let talk = config.run.talk;
     let find = |text: &str, platform: &Platform| -> Result<Rootfs, Failure> {
         let image: ImageReference = text.parse().map_err(Failure::usage)?;
@@ -94,12 +101,27 @@ fn with_hands<T>(config: &BuildConfig, watch: &SignalWatch, work: impl FnOnce(&H
         pull::find(&image, &source, talk)
     };
     let run = |root: &mut WritableRoot, command: BuildCommand| run_command(&config.run, root, command);
+    let fetch = |address: &Address| fetch(address, config, folder);
     let say = |text: &str| {
         if talk.loudness == Loudness::Normal {
             say(text);
         }
     };
-    work(&Hands { run: &run, find: &find, say: &say, interrupted: &|| watch.signal().is_some() })
+    work(&Hands { run: &run, find: &find, fetch: &fetch, say: &say, interrupted: &|| watch.signal().is_some() })
+}
+
+/// Downloads a file; what the server says to it is the Dockerfile's fault.
+fn fetch(address: &Address, config: &BuildConfig, folder: &Path) -> Result<Fetched, Failure> {
+    let mut file = unnamed_file(folder).map_err(|error| Failure::could_not_run(format!("cannot use `{}`: {error}", folder.display())))?;
+    let options = &config.run.images.options;
+    let digest = pull::until_signal(async {
+        download(address, &options.access, options.limits.bytes, &mut file).await.map_err(|error| {
+            let (hint, is_answer) = (error.hint(), matches!(error, DownloadError::Answer { .. }));
+            let failure = Failure::could_not_run(error).with_hint(hint);
+            if is_answer { failure.with_code(ExitCode::FUNCTION_FAILED) } else { failure }
+        })
+    })?;
+    Ok(Fetched { file, digest })
 }
 
 /// Runs a command; what it says goes to stderr, or is told only if it fails.

@@ -1,9 +1,11 @@
 //! `COPY` and `ADD`.
 
+use rootfs_cache::digest::Digest;
 use rootfs_cache::store::StoredLayer;
 
+use super::address::{self, Kind};
 use super::stage::StageBuild;
-use super::{Builder, ByNumber, StepError, earlier, start_key};
+use super::{Builder, ByNumber, Fetched, StepError, earlier, start_key};
 use crate::build::context::archive_entries;
 use crate::build::copy::{self, Destination, Origin, Taken};
 use crate::build::dockerfile::{Addition, ContentSource, CopyStep, Step, Wrong};
@@ -21,6 +23,14 @@ struct Wanted<'a> {
     target: String,
     chown: Option<String>,
     mode: Option<u32>,
+    checksum: Option<Digest>,
+}
+
+/// What is there until the layer is made: unpacked archives, and files without names.
+#[derive(Default)]
+struct Held {
+    archives: Vec<StoredLayer>,
+    files: Vec<Fetched>,
 }
 
 impl Builder<'_> {
@@ -28,20 +38,26 @@ impl Builder<'_> {
         let wanted = self.wanted(build, copy)?;
         let key = KeyText::after(&build.key, "copy").and(if copy.addition == Addition::Add { "add" } else { "copy" });
         let key = key.and(&wanted.target).and(wanted.chown.as_deref().unwrap_or_default()).and(format!("{:?}", wanted.mode));
-        // Archives stay in the cache until their layer is made.
-        let mut held = Vec::new();
-        let (key, layer) = match &copy.from {
-            None => {
+        let mut held = Held::default();
+        let (key, layer) = match (&copy.from, &wanted.checksum) {
+            // What comes is known before it is there.
+            (None, Some(checksum)) => {
+                let key = key.and("checksum").and(checksum.hex()).and(&wanted.sources[0]).key();
+                let known = self.known(&key)?;
+                let gathered = |builder: &Self, build: &StageBuild| builder.taken_from_context(build, &wanted, &mut held);
+                (key, self.or_placed(build, &wanted, known, gathered)?)
+            }
+            (None, None) => {
                 let taken = self.taken_from_context(build, &wanted, &mut held)?;
                 let key = key.and(copy::content_key(&taken)?.hex()).key();
                 let known = self.known(&key)?;
-                (key, self.or_placed(build, &wanted, known, move |_| Ok(taken))?)
+                (key, self.or_placed(build, &wanted, known, move |_, _| Ok(taken))?)
             }
-            Some(from) => {
+            (Some(from), _) => {
                 let (origin_key, tree) = self.origin(number, from)?;
                 let key = wanted.sources.iter().fold(key.and(origin_key), |key, source| key.and(source)).key();
                 let known = self.known(&key)?;
-                let gathered = |builder: &Self| builder.taken_from_tree(&tree.open(builder)?, &wanted);
+                let gathered = |builder: &Self, _: &StageBuild| builder.taken_from_tree(&tree.open(builder)?, &wanted);
                 (key, self.or_placed(build, &wanted, known, gathered)?)
             }
         };
@@ -54,12 +70,12 @@ impl Builder<'_> {
         build: &mut StageBuild,
         wanted: &Wanted<'_>,
         known: Option<Option<crate::build::layer::MadeLayer>>,
-        taken: impl FnOnce(&Self) -> Result<Vec<Taken>, StepError>,
+        taken: impl FnOnce(&Self, &StageBuild) -> Result<Vec<Taken>, StepError>,
     ) -> Result<Option<crate::build::layer::MadeLayer>, StepError> {
         if let Some(layer) = known {
             return Ok(layer);
         }
-        let taken = taken(self)?;
+        let taken = taken(self, build)?;
         let working_dir = build.spec.working_dir().to_owned();
         let tree = build.tree(self.cache)?;
         let owner = wanted.chown.as_deref().map(|chown| copy::owner(tree, chown)).transpose()?;
@@ -75,6 +91,8 @@ impl Builder<'_> {
                 sources.push(self.expanded(build, path)?);
             }
         }
+        let checksum = step.checksum.as_ref().map(|checksum| self.expanded(build, checksum)).transpose()?;
+        let checksum = checksum.map(|text| address::checksum(&text, &sources)).transpose()?;
         let chmod = step.chmod.as_ref().map(|mode| self.expanded(build, mode)).transpose()?;
         Ok(Wanted {
             step,
@@ -82,6 +100,7 @@ impl Builder<'_> {
             target: self.expanded(build, &step.target)?,
             chown: step.chown.as_ref().map(|owner| self.expanded(build, owner)).transpose()?,
             mode: chmod.map(|mode| copy::mode(&mode)).transpose()?,
+            checksum,
         })
     }
 
@@ -90,6 +109,7 @@ impl Builder<'_> {
         let mut parts = vec![word.to_owned()];
         parts.extend(wanted.step.chown.as_ref().map(|owner| format!("--chown={owner}")));
         parts.extend(wanted.step.chmod.as_ref().map(|mode| format!("--chmod={mode}")));
+        parts.extend(wanted.checksum.as_ref().map(|checksum| format!("--checksum={checksum}")));
         parts.extend(wanted.step.sources.iter().filter_map(|source| match source {
             ContentSource::Text { name, .. } => Some(format!("<<{name}")),
             ContentSource::Path(_) => None,
@@ -99,7 +119,7 @@ impl Builder<'_> {
         parts.join(" ")
     }
 
-    fn taken_from_context(&self, build: &StageBuild, wanted: &Wanted<'_>, held: &mut Vec<StoredLayer>) -> Result<Vec<Taken>, StepError> {
+    fn taken_from_context(&self, build: &StageBuild, wanted: &Wanted<'_>, held: &mut Held) -> Result<Vec<Taken>, StepError> {
         let mut taken = Vec::new();
         for source in &wanted.step.sources {
             if let ContentSource::Text { name, text, expand } = source {
@@ -112,9 +132,17 @@ impl Builder<'_> {
         let origin = Origin { tree: &self.recipe.context.tree, ignore: &self.recipe.context.ignore };
         for source in &wanted.sources {
             let is_add = wanted.step.addition == Addition::Add;
-            if is_add && is_remote(source) {
-                let hint = "fetch it before the build, or with a `RUN curl`; then `COPY` it";
-                return Err(Wrong::hint(format!("`ADD {source}`: addresses are not supported"), hint).into());
+            match if is_add { address::kind(source)? } else { Kind::Path } {
+                Kind::Path => {}
+                Kind::Address(address) => {
+                    let name = address::name(source, &address, &wanted.target)?;
+                    taken.push(self.downloaded(&address, name, wanted.checksum.as_ref(), &mut held.files)?);
+                    continue;
+                }
+                Kind::Repository => {
+                    let hint = "clone it before the build, or with a `RUN git`; then `COPY` it";
+                    return Err(Wrong::hint(format!("`ADD {source}`: repositories are not supported"), hint).into());
+                }
             }
             for found in copy::gather(origin, source)? {
                 taken.push(if is_add { self.unpacked(found, held)? } else { found });
@@ -123,7 +151,7 @@ impl Builder<'_> {
         Ok(taken)
     }
 
-    fn unpacked(&self, found: Taken, held: &mut Vec<StoredLayer>) -> Result<Taken, StepError> {
+    fn unpacked(&self, found: Taken, held: &mut Held) -> Result<Taken, StepError> {
         let Taken::File(_, Entry { content: Content::File(path), .. }) = &found else { return Ok(found) };
         let unpacked = archive_entries(path, self.cache, self.limits).map_err(|error| {
             let hint = error.hint();
@@ -131,7 +159,7 @@ impl Builder<'_> {
         })?;
         Ok(match unpacked {
             Some((entries, layer)) => {
-                held.push(layer);
+                held.archives.push(layer);
                 Taken::Archive(entries)
             }
             None => found,
@@ -172,8 +200,4 @@ impl FromTree {
             Self::Image(rootfs) => Ok(Tree::over(Some(rootfs.path().to_owned()))),
         }
     }
-}
-
-fn is_remote(source: &str) -> bool {
-    ["http://", "https://", "git@", "git://", "ssh://"].iter().any(|start| source.starts_with(start))
 }

@@ -110,13 +110,21 @@ impl<'a> Reader<'a> {
         target: &grammar::UnescapedString<'_>,
     ) -> Result<CopyStep, Wrong> {
         let word = if addition == Addition::Add { "ADD" } else { "COPY" };
-        let mut step =
-            CopyStep { addition, from: None, chown: None, chmod: None, sources: Vec::new(), target: target.value.clone().into_owned() };
+        let mut step = CopyStep {
+            addition,
+            from: None,
+            chown: None,
+            chmod: None,
+            checksum: None,
+            sources: Vec::new(),
+            target: target.value.clone().into_owned(),
+        };
         for flag in flags {
             match &*flag.name.value {
                 "from" if addition == Addition::Copy => step.from = Some(flag_value(flag)?),
                 "chown" => step.chown = Some(flag_value(flag)?),
                 "chmod" => step.chmod = Some(flag_value(flag)?),
+                "checksum" if addition == Addition::Add => step.checksum = Some(flag_value(flag)?),
                 // Every layer here is made apart from those below it.
                 "link" => {}
                 "keep-git-dir" | "checksum" | "unpack" | "parents" | "exclude" => {

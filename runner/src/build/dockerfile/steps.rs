@@ -74,7 +74,7 @@ pub enum Health {
 pub enum Addition {
     /// `COPY`: as it is.
     Copy,
-    /// `ADD`: archives are unpacked.
+    /// `ADD`: archives are unpacked, addresses downloaded.
     Add,
 }
 
@@ -89,6 +89,8 @@ pub struct CopyStep {
     pub chown: Option<String>,
     /// `--chmod`.
     pub chmod: Option<String>,
+    /// `--checksum`: what an address has to give.
+    pub checksum: Option<String>,
     /// What is copied; at least one.
     pub sources: Vec<ContentSource>,
     /// Where it goes.
@@ -98,7 +100,7 @@ pub struct CopyStep {
 /// What is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContentSource {
-    /// A path, perhaps with wildcards.
+    /// A path, perhaps with wildcards; of `ADD` an address, too.
     Path(String),
     /// A here-document.
     Text {
