@@ -32,7 +32,7 @@ mod trust;
 mod volume;
 
 pub use batch::{BatchConfig, EventSource, ParseShardError, Reuse, Shard};
-pub use build::{BuildConfig, ContextSource, DEFAULT_EPOCH, DockerfileSource, KnownSteps};
+pub use build::{BuildConfig, ContextSource, DEFAULT_EPOCH, Delivery, DockerfileSource, KnownSteps, SecretSource};
 pub use filter::{PolicyError, filter};
 pub use images::{
     Age, ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, LockedImages,

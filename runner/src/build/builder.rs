@@ -16,7 +16,7 @@ use rootfs_cache::unpack::Limits;
 
 use super::config::ImageSpec;
 use super::context::Context;
-use super::dockerfile::{Dockerfile, DockerfileError, Instruction, RunNetwork, Stage, Step, Wrong};
+use super::dockerfile::{Dockerfile, DockerfileError, Instruction, Mount, RunNetwork, Stage, Step, Wrong};
 use super::keys;
 use super::layer::{LayerError, MadeLayer, Maker};
 use crate::exit_code::{ExitCode, Failure};
@@ -25,6 +25,7 @@ use crate::writable::WritableRoot;
 mod add;
 mod address;
 mod delta;
+mod mounts;
 mod run;
 mod scope;
 mod stage;
@@ -34,7 +35,7 @@ use scope::Scope;
 use stage::StageBuild;
 
 /// What is built, of what.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Recipe<'a> {
     /// The Dockerfile.
     pub dockerfile: &'a Dockerfile,
@@ -44,6 +45,8 @@ pub struct Recipe<'a> {
     pub target: Option<&'a str>,
     /// `--build-arg`.
     pub arguments: &'a [(String, String)],
+    /// `--secret`: names with what they are.
+    pub secrets: &'a [(String, Vec<u8>)],
     /// `--label`.
     pub labels: &'a [(String, String)],
     /// What the image is called.
@@ -82,10 +85,10 @@ pub struct BuildCommand {
     pub network: RunNetwork,
 }
 
-/// A folder of this machine that a command sees.
+/// A file or folder of this machine that a command sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownFolder {
-    /// The folder.
+    /// What.
     pub source: PathBuf,
     /// Where it is seen.
     pub target: PathBuf,
@@ -174,9 +177,10 @@ fn needed(dockerfile: &Dockerfile, target: usize) -> Vec<usize> {
     let mut at = 0;
     while let Some(number) = wanted.get(at).copied() {
         let stage = &dockerfile.stages[number];
-        let copied = stage.steps.iter().filter_map(|step| match &step.instruction {
-            Instruction::Copy(copy) => copy.from.as_deref(),
-            _ => None,
+        let copied = stage.steps.iter().flat_map(|step| match &step.instruction {
+            Instruction::Copy(copy) => copy.from.as_deref().into_iter().collect(),
+            Instruction::Run(run) => run.mounts.iter().filter_map(Mount::from).collect(),
+            _ => Vec::new(),
         });
         let from = copied.filter_map(|from| earlier(dockerfile, number, from, ByNumber::Yes)).chain(earlier(
             dockerfile,

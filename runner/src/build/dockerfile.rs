@@ -8,11 +8,13 @@ use std::fmt;
 use parse_dockerfile as grammar;
 
 mod heredoc;
+mod mount;
 mod read;
 mod steps;
 
 pub use steps::{
-    Addition, Arguments, CommandForm, ContentSource, CopyStep, Health, Instruction, Mount, MountKind, RunNetwork, RunStep, ShellText, Step,
+    Addition, Arguments, CommandForm, ContentSource, CopyStep, Health, Instruction, Missing, Mount, MountKind, RunNetwork, RunStep,
+    ShellText, Step, Writes,
 };
 
 /// A Dockerfile, read.

@@ -10,11 +10,11 @@ use rootfs_cache::reference::RegistryReference;
 use super::args::{ColorWhen, CpuChoice, ImageAndArguments, PullWhen, RegistryArgs, SandboxArgs, TalkArgs};
 use super::env::OwnEnvironment;
 use super::run;
-use crate::config::{BuildConfig, ContextSource, DEFAULT_EPOCH, DockerfileSource, KnownSteps, RootAccess};
+use crate::config::{BuildConfig, ContextSource, DEFAULT_EPOCH, Delivery, DockerfileSource, KnownSteps, RootAccess, SecretSource};
 use crate::exit_code::Failure;
 
 const DETAILS: &str = "\
-CONTEXT  a folder; `-` for an archive (tar, gzip, zstd) or a Dockerfile on standard input
+CONTEXT  a folder; `-` for an archive (tar, gzip, zstd, xz, bzip2) or a Dockerfile on standard input
 
 Exit codes: 0; 1 the Dockerfile could not be built; 2 wrong usage; 125 it could not be tried; 128+n signal n.";
 
@@ -52,6 +52,12 @@ pub(super) struct BuildArgs {
     /// Accepted: it is always told step by step, as with `plain`
     #[arg(long, value_name = "KIND")]
     pub progress: Option<String>,
+    /// A secret that commands may see: `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`
+    #[arg(long, value_name = "OPTIONS")]
+    pub secret: Vec<String>,
+    /// Push the image to where its names say
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
+    pub push: Option<bool>,
     /// The network of commands: `default`, `none` or `host`
     #[arg(long, value_name = "NETWORK")]
     pub network: Option<String>,
@@ -92,8 +98,6 @@ pub(super) struct OtherArgs {
     pub cache_from: Vec<String>,
     #[arg(long, value_name = "OPTIONS", hide = true)]
     pub cache_to: Vec<String>,
-    #[arg(long, value_name = "OPTIONS", hide = true)]
-    pub secret: Vec<String>,
     #[arg(long, value_name = "OPTIONS", num_args = 0..=1, default_missing_value = "default", hide = true)]
     pub ssh: Vec<String>,
     #[arg(long, value_name = "NAME=PATH", hide = true)]
@@ -102,8 +106,6 @@ pub(super) struct OtherArgs {
     pub output: Vec<String>,
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     pub squash: Option<bool>,
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
-    pub push: Option<bool>,
 }
 
 /// What a command line comes to.
@@ -119,6 +121,11 @@ pub(super) fn config(args: BuildArgs, own: &OwnEnvironment) -> Result<BuildConfi
     if dockerfile == DockerfileSource::Stdin && context == ContextSource::Stdin {
         return Err(Failure::usage("the Dockerfile and the context cannot both come from standard input"));
     }
+    let secrets = args.secret.iter().map(|text| secret(text, own)).collect::<Result<_, _>>()?;
+    let delivery = if args.push == Some(true) { Delivery::Pushed } else { Delivery::Kept };
+    if delivery == Delivery::Pushed && args.tags.is_empty() {
+        return Err(Failure::usage("a tag is needed when pushing to a registry").with_hint(Some("`-t REGISTRY/NAME:TAG`".to_owned())));
+    }
     let known_steps = if args.no_cache == Some(true) { KnownSteps::Repeated } else { KnownSteps::Taken };
     let (labels, epoch) = (labels.collect(), epoch(&arguments, own)?);
     let sandbox = sandbox(&args.registry, args.quiet == Some(true), (args.network, args.add_host), (args.memory, args.isolation))?;
@@ -126,22 +133,56 @@ pub(super) fn config(args: BuildArgs, own: &OwnEnvironment) -> Result<BuildConfi
     run.root = RootAccess::Writable;
     run.images = run::image_source(args.registry, if args.pull == Some(true) { PullPolicy::Always } else { PullPolicy::Missing }, own)?;
     let (target, id_file) = (args.target, args.iidfile);
-    Ok(BuildConfig { names, dockerfile, context, arguments, labels, target, known_steps, id_file, epoch, run: Box::new(run) })
+    let run = Box::new(run);
+    Ok(BuildConfig { names, dockerfile, context, arguments, secrets, labels, target, known_steps, id_file, delivery, epoch, run })
 }
+
+/// What `--output` asks for that is done anyway.
+const KNOWN_OUTPUTS: [&str; 2] = ["type=docker", "type=image"];
 
 fn refuse(other: &OtherArgs) -> Result<(), Failure> {
     let refused = [
-        ("--secret", !other.secret.is_empty(), "a file that `COPY` puts into an earlier stage stays out of the image"),
         ("--ssh", !other.ssh.is_empty(), "fetch what needs a key before the build, and `COPY` it"),
         ("--build-context", !other.build_context.is_empty(), "`COPY --from=IMAGE` takes files from another image"),
-        ("--output", !other.output.is_empty(), "`undocked save` writes the image to a file"),
+        (
+            "--output",
+            other.output.iter().any(|output| !KNOWN_OUTPUTS.contains(&output.as_str())),
+            "`undocked save` writes the image to a file",
+        ),
         ("--squash", other.squash == Some(true), "`COPY --from` an earlier stage leaves its layers behind"),
-        ("--push", other.push == Some(true), "`undocked push` does that afterwards"),
     ];
     match refused.into_iter().find(|(_, given, _)| *given) {
         Some((option, _, hint)) => Err(Failure::could_not_run(format!("`{option}` is not supported")).with_hint(Some(hint.to_owned()))),
         None => Ok(()),
     }
+}
+
+/// `id=NAME` with `src=FILE` or `env=VARIABLE`; without these a variable of that name, else a file.
+fn secret(text: &str, own: &OwnEnvironment) -> Result<(String, SecretSource), Failure> {
+    let wrong = |what: &str| {
+        let hint = "`--secret id=NAME,src=FILE` or `--secret id=NAME,env=VARIABLE`".to_owned();
+        Failure::usage(format!("`--secret {text}`: {what}")).with_hint(Some(hint))
+    };
+    let (mut id, mut file, mut variable, mut kind) = (None, None, None, None);
+    for option in text.split(',') {
+        match option.split_once('=') {
+            Some(("id", value)) => id = Some(value),
+            Some(("src" | "source", value)) => file = Some(value),
+            Some(("env", value)) => variable = Some(value),
+            Some(("type", value @ ("file" | "env"))) => kind = Some(value),
+            _ => return Err(wrong(&format!("`{option}` is not known"))),
+        }
+    }
+    let id = id.or(file).filter(|id| !id.is_empty()).ok_or_else(|| wrong("it has no name"))?;
+    let is_variable = kind == Some("env") || (kind.is_none() && file.is_none());
+    let name = variable.or(file.filter(|_| kind == Some("env"))).unwrap_or(id);
+    let set = own.get(OsStr::new(name)).filter(|_| is_variable);
+    let source = match (set, variable) {
+        (Some(value), _) => SecretSource::Variable(value.as_encoded_bytes().to_vec()),
+        (None, Some(variable)) => return Err(wrong(&format!("the variable `{variable}` is not set"))),
+        (None, None) => SecretSource::File(file.unwrap_or(id).into()),
+    };
+    Ok((id.to_owned(), source))
 }
 
 /// `NAME=VALUE`, or a variable of our own; one that is not set is not given.

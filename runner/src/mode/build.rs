@@ -1,7 +1,8 @@
 //! `undocked build`: an image from a Dockerfile.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,11 +21,11 @@ use super::images::make_room;
 use super::progress::Progress;
 use super::signals::Signals;
 use super::writable::{PlainCommand, run_in};
-use super::{async_runtime, open_cache, print, pull};
+use super::{async_runtime, open_cache, print, pull, push};
 use crate::build::builder::{BuildCommand, Built, Fetched, Hands, Recipe, Reuse, Writable, build};
 use crate::build::context::{Context, ContextError, Input, read_input, unnamed_file};
 use crate::build::dockerfile::{Dockerfile, RunNetwork};
-use crate::config::{BuildConfig, ContextSource, DockerfileSource, KnownSteps, Loudness, RunConfig};
+use crate::config::{BuildConfig, ContextSource, Delivery, DockerfileSource, KnownSteps, Loudness, PushConfig, RunConfig, SecretSource};
 use crate::environment::variables::EnvVars;
 use crate::exit_code::{ExitCode, Failure};
 use crate::sandbox::{Access, Input as Stdin, Network, Output, Stdio, Volume};
@@ -39,6 +40,7 @@ pub fn run(config: &BuildConfig) -> Result<ExitCode, Failure> {
     let cache = open_cache(&config.run.images)?;
     let limits = config.run.images.options.limits.clone();
     let (dockerfile, context) = sources(config, &cache, &limits)?;
+    let secrets = secrets(&config.secrets)?;
     let watch = SignalWatch::start()?;
     let folder = scratch(&cache)?;
     let built = with_hands(config, &folder, &watch, |hands| {
@@ -47,6 +49,7 @@ pub fn run(config: &BuildConfig) -> Result<ExitCode, Failure> {
             context: &context,
             target: config.target.as_deref(),
             arguments: &config.arguments,
+            secrets: &secrets,
             labels: &config.labels,
             names: &config.names,
             platform: &config.run.images.options.platform,
@@ -73,13 +76,53 @@ fn tell(config: &BuildConfig, built: &Built) -> Result<(), Failure> {
         written.map_err(|error| Failure::could_not_run(format!("cannot write `{}`: {error}", file.display())))?;
     }
     if config.run.talk.loudness == Loudness::Quiet {
+        deliver(config)?;
         return print(format!("{}\n", built.id).as_bytes());
     }
     say(&format!("Successfully built {}", &built.id.hex()[..12]));
     for name in &config.names {
         say(&format!("Successfully tagged {}", name.familiar()));
     }
+    deliver(config)
+}
+
+/// Pushes the image by all its names, where that is wanted.
+fn deliver(config: &BuildConfig) -> Result<(), Failure> {
+    if config.delivery == Delivery::Kept {
+        return Ok(());
+    }
+    for name in &config.names {
+        let name = name.to_string();
+        let (source, talk) = (config.run.images.clone(), config.run.talk);
+        let push = PushConfig { image: name.clone(), destination: Some(name), source, talk };
+        push::pushed(&push, &|text| {
+            if talk.loudness == Loudness::Normal {
+                say(text.trim_end());
+            }
+            Ok(())
+        })?;
+    }
     Ok(())
+}
+
+/// No secret is larger, by docker's word.
+const SECRET_MAX_BYTES: u64 = 500 << 10;
+
+fn secrets(given: &[(String, SecretSource)]) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let secret = |(name, source): &(String, SecretSource)| {
+        let path = match source {
+            SecretSource::Variable(value) => return Ok((name.clone(), value.clone())),
+            SecretSource::File(path) => path,
+        };
+        let wrong = |what: String| Failure::could_not_run(format!("cannot read the secret `{name}` from `{}`: {what}", path.display()));
+        let mut secret = Vec::new();
+        let read = File::open(path).and_then(|file| file.take(SECRET_MAX_BYTES + 1).read_to_end(&mut secret));
+        match read.map_err(|error| wrong(error.to_string()))? as u64 {
+            0..=SECRET_MAX_BYTES => Ok((name.clone(), secret)),
+            _ => Err(wrong(format!("it has more than {SECRET_MAX_BYTES} bytes"))),
+        }
+    };
+    given.iter().map(secret).collect()
 }
 
 /// Nobody may be there to hear it.

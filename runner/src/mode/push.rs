@@ -17,14 +17,22 @@ use crate::exit_code::{ExitCode, Failure};
 
 /// Pushes it; prints what becomes of each layer and the manifest's digest, as docker does. A quiet push prints the reference alone.
 pub fn run(config: &PushConfig) -> Result<ExitCode, Failure> {
+    let is_quiet = config.talk.loudness == Loudness::Quiet;
+    let destination = pushed(config, &|text| if is_quiet { Ok(()) } else { print(text.as_bytes()) })?;
+    if is_quiet {
+        print(format!("{destination}\n").as_bytes())?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Pushes it and gives where to; how that goes is said line by line.
+pub(super) fn pushed(config: &PushConfig, say: &(dyn Fn(String) -> Result<(), Failure> + Sync)) -> Result<RegistryReference, Failure> {
     let given: Option<RegistryReference> = config.destination.as_ref().map(|name| name.parse()).transpose().map_err(Failure::usage)?;
     let (cache, progress) = (Arc::new(open_cache(&config.source)?), Progress::new(config.talk));
     let (image, destination) = subject(&cache, config, given)?;
     if destination.digest().is_some() {
         return Err(Failure::usage(format!("`{destination}` names a digest: an image is pushed by a tag")));
     }
-    let is_quiet = config.talk.loudness == Loudness::Quiet;
-    let say = |text: String| if is_quiet { Ok(()) } else { print(text.as_bytes()) };
     say(format!("The push refers to repository [{}/{}]\n", destination.registry(), destination.repository()))?;
     let note = |text: &str| progress.tell(PullEvent::Note(text));
     let observer = |event: PushEvent| {
@@ -35,10 +43,7 @@ pub fn run(config: &PushConfig) -> Result<ExitCode, Failure> {
     let pushed = until_signal(async { push(&cache, &image, &destination, access, &observer).await.map_err(failed) })?;
     let tag = destination.tag().unwrap_or_default();
     say(format!("{tag}: digest: {} size: {}\n", pushed.digest, pushed.size))?;
-    if is_quiet {
-        print(format!("{destination}\n").as_bytes())?;
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(destination)
 }
 
 /// What is pushed, and where to: by default where its name says.

@@ -176,7 +176,7 @@ impl Builder<'_> {
     }
 
     /// What `--from` names: a stage before, else an image. With what stands for all that it holds.
-    fn origin(&self, number: usize, from: &str) -> Result<(Vec<u8>, FromTree), StepError> {
+    pub(super) fn origin(&self, number: usize, from: &str) -> Result<(Vec<u8>, FromTree), StepError> {
         let stage = earlier(self.recipe.dockerfile, number, from, ByNumber::Yes);
         if let Some(stage) = stage.and_then(|stage| self.done[stage].clone()) {
             return Ok((stage.key.hex().into_bytes(), FromTree::Stage(stage)));
@@ -188,13 +188,13 @@ impl Builder<'_> {
 }
 
 /// What `--from` names.
-enum FromTree {
+pub(super) enum FromTree {
     Stage(std::rc::Rc<StageBuild>),
     Image(Box<rootfs_cache::rootfs::Rootfs>),
 }
 
 impl FromTree {
-    fn open(&self, builder: &Builder<'_>) -> Result<Tree, StepError> {
+    pub(super) fn open(&self, builder: &Builder<'_>) -> Result<Tree, StepError> {
         match self {
             Self::Stage(stage) => Ok(stage.tree_when_done(builder.cache)?),
             Self::Image(rootfs) => Ok(Tree::over(Some(rootfs.path().to_owned()))),

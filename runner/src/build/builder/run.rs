@@ -3,13 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use super::delta::{DeltaError, Snapshot};
+use super::mounts;
 use super::stage::{RootError, StageBuild};
-use super::{BuildCommand, Builder, ShownFolder, StepError, Writable};
-use crate::build::config::clean;
-use crate::build::copy::{self, Origin};
-use crate::build::dockerfile::{CommandForm, MountKind, RunStep, ShellText, Wrong};
+use super::{BuildCommand, Builder, StepError};
+use crate::build::dockerfile::{CommandForm, RunStep, ShellText, Wrong};
 use crate::build::keys::KeyText;
-use crate::build::layer::LayerError;
 use crate::exit_code::{ExitCode, Failure};
 use crate::writable::WritableError;
 
@@ -17,7 +15,7 @@ use crate::writable::WritableError;
 const SCRIPT: &str = ".undocked-run";
 
 impl Builder<'_> {
-    pub(super) fn run(&mut self, build: &mut StageBuild, run: &RunStep) -> Result<(), StepError> {
+    pub(super) fn run(&mut self, build: &mut StageBuild, number: usize, run: &RunStep) -> Result<(), StepError> {
         let words = match &run.command {
             ShellText::Command(command) => build.spec.words(command),
             ShellText::Script(_) => vec![format!("/{SCRIPT}")],
@@ -29,19 +27,22 @@ impl Builder<'_> {
         let arguments: Vec<(String, String)> =
             self.scope.values().into_iter().filter(|(name, _)| build.spec.variable(name).is_none()).collect();
         let told = told(run, &words, &arguments);
-        let key = self.run_key(build, run, &words, &arguments)?;
+        let key = self.run_key((build, number), run, &words, &arguments)?;
         if let Some(layer) = self.known(&key)? {
             return self.keep(build, key, &told, layer);
         }
-        let folders = self.folders(build, run)?;
+        let mounts = self.mounts(build, number, &run.mounts)?;
+        let mut variables = self.run_variables(build, arguments);
+        variables.extend(mounts.variables);
         let command = BuildCommand {
-            variables: self.run_variables(build, arguments),
+            variables,
             user: build.spec.user().map(str::to_owned),
             working_dir: build.spec.working_dir().into(),
             network: run.network,
             words,
-            folders: folders.0,
+            folders: mounts.shown,
         };
+        let targets: Vec<PathBuf> = command.folders.iter().map(|folder| folder.target.clone()).collect();
         (self.hands.say)(&format!(" ---> Running in {}", &key.hex()[..12]));
         let before = build.tree(self.cache)?.clone();
         let Some(root) = build.root(self.cache)? else {
@@ -62,6 +63,7 @@ impl Builder<'_> {
         if let ShellText::Script(_) = &run.command {
             root.remove_path(Path::new(SCRIPT)).map_err(of_root)?;
         }
+        mounts::remove_places(root, &before, &targets)?;
         let entries = Snapshot::take(root)?.since(&snapshot, &before)?;
         let layer = if entries.is_empty() { None } else { Some(self.maker().make(&entries)?) };
         self.keep(build, key, &told, layer)?;
@@ -71,7 +73,7 @@ impl Builder<'_> {
 
     fn run_key(
         &self,
-        build: &StageBuild,
+        (build, number): (&StageBuild, usize),
         run: &RunStep,
         words: &[String],
         arguments: &[(String, String)],
@@ -84,16 +86,7 @@ impl Builder<'_> {
         sorted.sort();
         key = sorted.iter().fold(key.and("arguments"), |key, (name, value)| key.and(name).and(value));
         for mount in &run.mounts {
-            key = key.and("mount").and(self.expanded(build, &mount.target)?);
-            key = match &mount.kind {
-                MountKind::Cache { id } => key.and("cache").and(id),
-                MountKind::Empty => key.and("empty"),
-                MountKind::Context { source } => {
-                    let origin = Origin { tree: &self.recipe.context.tree, ignore: &self.recipe.context.ignore };
-                    let taken = copy::gather(origin, &self.expanded(build, source)?)?;
-                    key.and("context").and(copy::content_key(&taken)?.hex())
-                }
-            };
+            key = self.mount_key(key.and("mount"), build, number, mount)?;
         }
         Ok(key.key())
     }
@@ -108,44 +101,6 @@ impl Builder<'_> {
             variables.push((name, value));
         }
         variables
-    }
-
-    /// The folders that mounts show, and what removes those that go with the command.
-    fn folders(
-        &self,
-        build: &StageBuild,
-        run: &RunStep,
-    ) -> Result<(Vec<ShownFolder>, Vec<crate::sandbox::run_folder::RunFolder>), StepError> {
-        let mut folders = Vec::new();
-        let mut held = Vec::new();
-        for mount in &run.mounts {
-            let target = self.expanded(build, &mount.target)?;
-            let target = if target.starts_with('/') { target } else { format!("{}/{target}", build.spec.working_dir()) };
-            let (source, writable) = match &mount.kind {
-                MountKind::Cache { id } => (self.cache.build_folder(id).map_err(LayerError::Cache)?, Writable::Yes),
-                MountKind::Empty => {
-                    let folder = crate::sandbox::run_folder::RunFolder::create(&crate::sandbox::run_folder::parent(self.cache.root()));
-                    let folder = folder.map_err(|error| StepError::Failed(Failure::could_not_run(error)))?;
-                    let path = folder.path().to_owned();
-                    held.push(folder);
-                    (path, Writable::Yes)
-                }
-                MountKind::Context { source } => (self.in_context(&self.expanded(build, source)?)?, Writable::No),
-            };
-            folders.push(ShownFolder { source, target: PathBuf::from(clean(&target)), writable });
-        }
-        Ok((folders, held))
-    }
-
-    fn in_context(&self, source: &str) -> Result<PathBuf, StepError> {
-        let Some(folder) = &self.recipe.context.folder else {
-            return Err(Wrong::hint("`RUN --mount=type=bind` needs a folder as the context", "`COPY` is").into());
-        };
-        let path = clean(source);
-        let relative = Path::new(path.trim_start_matches('/'));
-        let resolved = self.recipe.context.tree.resolve(relative);
-        let resolved = resolved.map_err(|source| LayerError::Read { path: relative.to_owned(), source })?;
-        Ok(folder.join(resolved))
     }
 }
 
@@ -162,7 +117,7 @@ fn told(run: &RunStep, words: &[String], arguments: &[(String, String)]) -> Stri
     }
 }
 
-fn of_root(error: WritableError) -> StepError {
+pub(super) fn of_root(error: WritableError) -> StepError {
     let hint = error.hint();
     StepError::Failed(Failure::could_not_run(error).with_hint(hint))
 }

@@ -16,7 +16,7 @@ impl Builder<'_> {
     pub(super) fn step_of(&mut self, build: &mut StageBuild, number: usize, step: &Step) -> Result<(), StepError> {
         match &step.instruction {
             Instruction::Copy(copy) => return self.copy(build, number, step, copy),
-            Instruction::Run(run) => return self.run(build, run),
+            Instruction::Run(run) => return self.run(build, number, run),
             Instruction::Workdir(path) => {
                 let path = self.expanded(build, path)?;
                 return self.workdir(build, &path);

@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use parse_dockerfile as grammar;
 
 use super::heredoc::RunDocuments;
-use super::steps::{
-    Addition, Arguments, CommandForm, ContentSource, CopyStep, Health, Instruction, Mount, MountKind, RunNetwork, RunStep, ShellText, Step,
-};
-use super::{DockerfileError, Stage, Wrong};
+use super::steps::{Addition, Arguments, CommandForm, ContentSource, CopyStep, Health, Instruction, RunNetwork, RunStep, ShellText, Step};
+use super::{DockerfileError, Stage, Wrong, mount};
 
 /// What is needed to read instructions of one text.
 pub(super) struct Reader<'a> {
@@ -155,7 +153,7 @@ impl<'a> Reader<'a> {
             RunStep { command: ShellText::Command(self.command(&run.arguments)), mounts: Vec::new(), network: RunNetwork::Default };
         for flag in &run.options {
             match &*flag.name.value {
-                "mount" => step.mounts.push(mount(&flag_value(flag)?)?),
+                "mount" => step.mounts.push(mount::read(&flag_value(flag)?)?),
                 "network" => {
                     step.network = match &*flag_value(flag)? {
                         "default" => RunNetwork::Default,
@@ -352,31 +350,4 @@ fn join_lines(text: &str, escape: char) -> String {
         }
     }
     joined.trim_end().to_owned()
-}
-
-fn mount(text: &str) -> Result<Mount, Wrong> {
-    let options: Vec<(&str, &str)> = text.split(',').map(|option| option.split_once('=').unwrap_or((option, "true"))).collect();
-    let get = |names: &[&str]| options.iter().find(|(name, _)| names.contains(name)).map(|(_, value)| (*value).to_owned());
-    let kind = get(&["type"]).unwrap_or_else(|| "bind".to_owned());
-    let target = get(&["target", "dst", "destination"]);
-    if let (Some(from), true) = (get(&["from"]), kind != "tmpfs") {
-        let hint = "`COPY --from` into the stage is";
-        return Err(Wrong::hint(format!("`RUN --mount` with `from={from}` is not supported"), hint));
-    }
-    let wanted = || target.clone().ok_or_else(|| Wrong::new(format!("`RUN --mount=type={kind}` has no target")));
-    match &*kind {
-        "cache" => {
-            let target = wanted()?;
-            let id = get(&["id"]).unwrap_or_else(|| target.clone());
-            Ok(Mount { target, kind: MountKind::Cache { id } })
-        }
-        "bind" => Ok(Mount { target: wanted()?, kind: MountKind::Context { source: get(&["source", "src"]).unwrap_or_default() } }),
-        "tmpfs" => Ok(Mount { target: wanted()?, kind: MountKind::Empty }),
-        "secret" => Err(Wrong::hint(
-            "`RUN --mount=type=secret` is not supported",
-            "a file that `COPY` puts into an earlier stage stays out of the image",
-        )),
-        "ssh" => Err(Wrong::hint("`RUN --mount=type=ssh` is not supported", "fetch what needs a key before the build, and `COPY` it")),
-        other => Err(Wrong::new(format!("`RUN --mount=type={other}` is not known"))),
-    }
 }

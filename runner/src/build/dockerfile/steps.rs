@@ -147,10 +147,20 @@ pub enum RunNetwork {
 /// `--mount` of a `RUN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// Where it is shown; variables are not expanded.
-    pub target: String,
+    /// Where it is shown; variables are not expanded. A secret may be a variable alone.
+    pub target: Option<String>,
     /// What is shown there.
     pub kind: MountKind,
+}
+
+impl Mount {
+    /// The stage or image that it takes from.
+    pub fn from(&self) -> Option<&str> {
+        match &self.kind {
+            MountKind::Bind { from, .. } => from.as_deref(),
+            _ => None,
+        }
+    }
 }
 
 /// What a mount shows.
@@ -161,11 +171,42 @@ pub enum MountKind {
         /// By this name.
         id: String,
     },
-    /// A part of the context.
-    Context {
+    /// A file or folder.
+    Bind {
+        /// Of a stage or an image; of the context where none is named.
+        from: Option<String>,
         /// Which; the whole when empty.
         source: String,
+        /// What becomes of what a command writes there.
+        writes: Writes,
     },
     /// An empty folder that goes with the command.
     Empty,
+    /// A secret of whoever builds.
+    Secret {
+        /// By this name.
+        id: String,
+        /// The variable that holds it, where one does.
+        variable: Option<String>,
+        /// What is done where it was not given.
+        missing: Missing,
+    },
+}
+
+/// What becomes of what a command writes into a bind mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writes {
+    /// It is refused.
+    Refused,
+    /// It is there until the command ends.
+    Forgotten,
+}
+
+/// What is done where a secret was not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// The command runs without it.
+    Left,
+    /// The build ends.
+    Refused,
 }
