@@ -166,9 +166,12 @@ impl ImageSpec {
         self.has_own_cmd = true;
     }
 
-    /// `ENTRYPOINT`; arguments that the parent had for its own go.
+    /// `ENTRYPOINT`, none if it is empty; arguments that the parent had for its own go.
     pub fn set_entrypoint(&mut self, command: &CommandForm) {
-        self.set("Entrypoint", json!(self.words(command)));
+        match self.words(command) {
+            words if words.is_empty() => drop(self.config.remove("Entrypoint")),
+            words => self.set("Entrypoint", json!(words)),
+        }
         if !self.has_own_cmd {
             self.config.remove("Cmd");
         }

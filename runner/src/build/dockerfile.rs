@@ -7,6 +7,7 @@ use std::fmt;
 
 use parse_dockerfile as grammar;
 
+mod empty;
 mod heredoc;
 mod mount;
 mod read;
@@ -98,7 +99,7 @@ impl Wrong {
 impl Dockerfile {
     /// Reads a Dockerfile that is called `name` in messages.
     pub fn parse(name: &str, text: &str) -> Result<Self, DockerfileError> {
-        let (text, heredocs) = heredoc::take_out(text);
+        let (text, heredocs) = heredoc::take_out(&empty::mark(text));
         let wrong = |error: &grammar::Error| {
             let (what, hint) = (format!("{error:#}"), unknown(&format!("{error:#}")));
             Wrong { what, hint }.at(name, error.line())

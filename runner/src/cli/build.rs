@@ -94,6 +94,35 @@ pub(super) struct OtherArgs {
     pub provenance: Option<String>,
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     pub sbom: Option<String>,
+    #[arg(long, value_name = "OPTIONS", hide = true)]
+    pub attest: Vec<String>,
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub builder: Option<String>,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    pub disable_content_trust: Option<String>,
+    #[arg(long, alias = "shm-size", alias = "memory-swap", alias = "cgroup-parent", value_name = "LIMIT", hide = true)]
+    pub ulimit: Vec<String>,
+    #[arg(
+        short = 'c',
+        long,
+        alias = "cpu-period",
+        alias = "cpu-quota",
+        alias = "cpuset-cpus",
+        alias = "cpuset-mems",
+        value_name = "SHARE",
+        hide = true
+    )]
+    pub cpu_shares: Vec<String>,
+    #[arg(long, value_name = "OPTIONS", hide = true)]
+    pub annotation: Vec<String>,
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub metadata_file: Option<String>,
+    #[arg(long, value_name = "STAGE", hide = true)]
+    pub no_cache_filter: Vec<String>,
+    #[arg(long, value_name = "RIGHT", hide = true)]
+    pub allow: Vec<String>,
+    #[arg(long, value_name = "OPTIONS", hide = true)]
+    pub security_opt: Vec<String>,
     #[arg(long, value_name = "IMAGE", hide = true)]
     pub cache_from: Vec<String>,
     #[arg(long, value_name = "OPTIONS", hide = true)]
@@ -149,6 +178,11 @@ fn refuse(other: &OtherArgs) -> Result<(), Failure> {
             other.output.iter().any(|output| !KNOWN_OUTPUTS.contains(&output.as_str())),
             "`undocked save` writes the image to a file",
         ),
+        ("--annotation", !other.annotation.is_empty(), "`--label` gives the image a label"),
+        ("--metadata-file", other.metadata_file.is_some(), "`--iidfile` writes the image's id"),
+        ("--no-cache-filter", !other.no_cache_filter.is_empty(), "`--no-cache` does every step again"),
+        ("--allow", !other.allow.is_empty(), "leave it out: a command has no more rights here than the user who builds"),
+        ("--security-opt", !other.security_opt.is_empty(), "leave it out: commands are run as `undocked run` runs them"),
         ("--squash", other.squash == Some(true), "`COPY --from` an earlier stage leaves its layers behind"),
     ];
     match refused.into_iter().find(|(_, given, _)| *given) {

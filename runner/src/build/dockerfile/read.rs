@@ -6,7 +6,7 @@ use parse_dockerfile as grammar;
 
 use super::heredoc::RunDocuments;
 use super::steps::{Addition, Arguments, CommandForm, ContentSource, CopyStep, Health, Instruction, RunNetwork, RunStep, ShellText, Step};
-use super::{DockerfileError, Stage, Wrong, mount};
+use super::{DockerfileError, Stage, Wrong, empty, mount};
 
 /// What is needed to read instructions of one text.
 pub(super) struct Reader<'a> {
@@ -145,7 +145,7 @@ impl<'a> Reader<'a> {
     fn here_text(&self, document: &grammar::HereDoc<'_>) -> ContentSource {
         // Its end follows what it holds.
         let name = self.text[document.span.end..].lines().next().unwrap_or_default().trim().to_owned();
-        ContentSource::Text { name, text: document.value.clone().into_owned(), expand: document.expand }
+        ContentSource::Text { name, text: empty::unmark(&document.value), expand: document.expand }
     }
 
     fn run(&self, run: &grammar::RunInstruction<'_>) -> Result<RunStep, Wrong> {
@@ -197,7 +197,8 @@ impl<'a> Reader<'a> {
     fn command(&self, command: &grammar::Command<'_>) -> CommandForm {
         match command {
             grammar::Command::Exec(words) => CommandForm::Exec(owned(&words.value)),
-            grammar::Command::Shell(text) => CommandForm::Shell(join_lines(text.value, self.escape)),
+            grammar::Command::Shell(text) if empty::is_marked(text.value) => CommandForm::Exec(Vec::new()),
+            grammar::Command::Shell(text) => CommandForm::Shell(empty::unmark(&join_lines(text.value, self.escape))),
             _ => CommandForm::Shell(String::new()),
         }
     }
@@ -235,7 +236,7 @@ impl<'a> Reader<'a> {
     }
 
     fn one_line(&self, start: usize, end: usize) -> String {
-        let joined = join_lines(&self.text[start..end], self.escape);
+        let joined = empty::unmark(&join_lines(&self.text[start..end], self.escape));
         joined.split('\n').next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
     }
 }
@@ -245,13 +246,13 @@ fn with_documents(RunDocuments { line, documents }: &RunDocuments, escape: char)
     if let [document] = &documents[..] {
         let operator: String = line.chars().filter(|c| !matches!(c, '"' | '\'' | '\\')).collect();
         if operator.strip_prefix("<<").map(|rest| rest.strip_prefix('-').unwrap_or(rest)) == Some(&document.name) {
-            let text = document.text.clone();
+            let text = empty::unmark(&document.text);
             let is_program = text.starts_with("#!");
             return if is_program { ShellText::Script(text) } else { ShellText::Command(CommandForm::Shell(text)) };
         }
     }
     let text = documents.iter().fold(join_lines(line, escape) + "\n", |text, document| text + &document.raw);
-    ShellText::Command(CommandForm::Shell(text))
+    ShellText::Command(CommandForm::Shell(empty::unmark(&text)))
 }
 
 fn start(instruction: &grammar::Instruction<'_>) -> usize {

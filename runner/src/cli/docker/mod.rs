@@ -40,6 +40,10 @@ const OURS: [&str; 5] = ["build", "login", "logout", "push", "trust"];
 pub(super) fn as_ours(words: &[OsString]) -> Option<Vec<OsString>> {
     let grouped = words.first().is_some_and(|group| ["image", "builder", "buildx"].iter().any(|own| group == own));
     let words = if grouped { &words[1..] } else { words };
+    // Buildx has a short name for it.
+    if grouped && words.first().is_some_and(|verb| verb == "b") {
+        return Some([OsString::from("undocked"), "build".into()].into_iter().chain(words[1..].iter().cloned()).collect());
+    }
     let verb = words.first().filter(|verb| OURS.iter().any(|own| verb == own))?;
     Some([OsString::from("undocked"), verb.clone()].into_iter().chain(words[1..].iter().cloned()).collect())
 }
