@@ -169,6 +169,11 @@ impl Inside {
         layers::merge(layers, target, &AtomicBool::new(false)).map_err(Failure::could_not_run)
     }
 
+    /// Where its command starts.
+    pub(super) fn working_dir(&self) -> &Path {
+        &self.working_dir
+    }
+
     /// The host name inside.
     pub(super) fn hostname(&self) -> &'static str {
         HOSTNAME

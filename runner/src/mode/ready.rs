@@ -1,7 +1,7 @@
 //! A function made ready for any number of execution environments: its image found, what is inside put together, its variables known.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -114,6 +114,21 @@ impl Ready {
     /// The function.
     pub(super) fn function(&self) -> &Arc<Function> {
         &self.0.function
+    }
+
+    /// What AWS's emulator says that it executes: the program, where, and what it takes for the handler. The entrypoint of AWS's images gives it the runtime,
+    /// and the handler in a variable. <https://github.com/aws/aws-lambda-runtime-interface-emulator/blob/main/cmd/aws-lambda-rie/main.go>
+    pub(super) fn executed(&self) -> (&str, &Path, &str) {
+        let (program, handler) = match &self.0.command {
+            Command::Line(argv) => match argv.as_slice() {
+                [program, ..] if program.ends_with("/lambda-entrypoint.sh") => ("/var/runtime/bootstrap", ""),
+                [program, .., handler] => (program.as_str(), handler.as_str()),
+                [program] => (program.as_str(), ""),
+                [] => ("", ""),
+            },
+            Command::FirstOf { candidates, .. } => (candidates.first().map_or("", String::as_str), ""),
+        };
+        (program, self.0.inside.working_dir(), handler)
     }
 
     /// What happens to carriage returns in its log.

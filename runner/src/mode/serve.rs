@@ -188,7 +188,9 @@ impl Server<'_> {
         match self.port {
             Some(EMULATOR_PORT) => {
                 let time = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()).format("%d %b %Y %H:%M:%S,%3f");
-                report.note(&format!("{time} [INFO] (rapid) exec '/var/runtime/bootstrap' (cwd=/var/task, handler=)"));
+                if let Some((program, folder, handler)) = readies.first().map(|(ready, _)| ready.executed()) {
+                    report.note(&format!("{time} [INFO] (rapid) exec '{program}' (cwd={}, handler={handler})", folder.display()));
+                }
             }
             port => report.green(&format!("Lambda API listening on port {}...", port.unwrap_or_default())),
         }
