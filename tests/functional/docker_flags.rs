@@ -359,7 +359,9 @@ fn networks_that_were_made() {
     fixture.docker(&["network", "rm", "made"]).finish().expect_code(1);
     out(&fixture, &["network", "rm", "--force", "made"]);
     let gone = fixture.docker_probe(&["run", "--rm", "--network", "made"], "exit 0").finish().expect_code(125);
-    assert!(gone.err().contains("made"), "{}", gone.err());
+    assert!(gone.err().starts_with("docker: Error response from daemon: network made not found.\n"), "{}", gone.err());
+    let gone = fixture.docker_probe(&["create", "--network", "made"], "exit 0").finish().expect_code(125);
+    assert!(gone.err().starts_with("Error response from daemon: network made not found.\n"), "{}", gone.err());
     out(&fixture, &["network", "create", "made"]);
     out(&fixture, &["network", "prune", "-f"]);
     assert_eq!(out(&fixture, &["network", "ls", "--format", "{{.Name}}"]), "bridge\nhost\nnone\n");

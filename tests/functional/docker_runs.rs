@@ -105,6 +105,11 @@ fn in_the_background_with_a_name() {
     assert!(in_use.err().contains("stop the container before removing or force remove"), "{}", in_use.err());
     assert_eq!(out(&fixture, &["stop", "-t", "5", "web"]), "web\n");
     assert_eq!(out(&fixture, &["inspect", "--format", "{{.State.ExitCode}} {{.State.Status}}", "web"]), "143 exited\n");
+    // No check of health was asked for: there is none, and what asks whether there is one hears no error.
+    let guarded = "{{if .State.Health}}{{.State.Health.Status}}{{else}}none{{end}} {{json .State.Health}}";
+    assert_eq!(out(&fixture, &["inspect", "--format", guarded, "web"]), "none null\n");
+    assert!(!out(&fixture, &["inspect", "web"]).contains("Health"));
+    fixture.docker(&["inspect", "--format", "{{.State.Health.Status}}", "web"]).finish().expect_code(1);
     assert_eq!(out(&fixture, &["wait", "web"]), "143\n");
     assert_eq!(out(&fixture, &["logs", "web"]), "begun\n");
     assert_eq!(out(&fixture, &["rm", "web"]), "web\n");

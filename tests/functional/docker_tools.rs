@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tests::leftovers::eventually;
 use tests::real::{self, RealFunction};
+use tests::real_registry::RealRegistry;
 use tests::run::Run;
 use tests::{place, skip};
 
@@ -105,6 +106,51 @@ fn the_guide_of_awss_images() {
         .out(r#"curl -s "http://localhost:$(docker port base 8080 | sed 's/.*://')/2015-03-31/functions/function/invocations" -d '{}'"#);
     assert_eq!(called, r#"{"got": {}}"#);
     tools.out("docker rm -f base");
+}
+
+/// From a folder to a registry that wants a login, as the guide has it for ECR: its lines, with the registry's name and a free port in them.
+#[test]
+fn the_guide_from_the_build_to_the_push() {
+    let Some(tools) = Tools::new(PYTHON.0, PYTHON.1) else { return };
+    let Some(plain) = RealRegistry::start() else { return };
+    let registry = plain.with_tokens();
+    let to = format!("{}/hello-world", registry.address());
+    tools.file("lambda_function.py", "def handler(event, context):\n    return {'built': event}\n");
+    tools.file(
+        "Dockerfile",
+        "FROM public.ecr.aws/lambda/python:3.11\n\n# Copy function code\nCOPY lambda_function.py ${LAMBDA_TASK_ROOT}\n\n# Set the CMD to your handler (could \
+         also be done as a parameter override outside of the Dockerfile)\nCMD [ \"lambda_function.handler\" ]\n",
+    );
+    assert_eq!(tools.out("docker buildx build --platform linux/amd64 --provenance=false -t docker-image:test ."), "");
+    let call = |name: &str| {
+        tools.out(&format!(
+            r#"curl -s "http://localhost:$(docker port {name} 8080 | sed 's/.*://')/2015-03-31/functions/function/invocations" -d '{{}}'"#
+        ))
+    };
+    tools.out("docker run --platform linux/amd64 -d --name image -p 8080 docker-image:test");
+    assert_eq!(call("image"), r#"{"built": {}}"#);
+    assert!(tools.out("docker logs image 2>&1").contains("(rapid) exec '/var/runtime/bootstrap' (cwd=/var/task, handler=)\n"));
+    // With the emulator of the image itself, which we are, and a client that is told by its command line.
+    let line = "docker run -d --name client -p 8080 -e PYTHONPATH=/var/runtime --entrypoint /usr/local/bin/aws-lambda-rie docker-image:test /var/lang/bin/python3.11 \
+                -m awslambdaric lambda_function.handler";
+    tools.out(line);
+    assert_eq!(call("client"), r#"{"built": {}}"#);
+    let said = "(rapid) exec '/var/lang/bin/python3.11' (cwd=/var/task, handler=lambda_function.handler)\n";
+    assert!(tools.out("docker logs client 2>&1").contains(said));
+    tools.out("docker kill $(docker ps -q); docker rm image client");
+    tools.out(&format!("docker tag docker-image:test {to}:latest"));
+    tools.sh(&format!("docker push {to}:latest")).finish().expect_code(125);
+    let login = format!("echo secret | docker login --username test --password-stdin {}", registry.address());
+    assert!(tools.out(&login).ends_with("Login Succeeded\n"));
+    assert!(tools.out(&format!("docker push {to}:latest")).contains("latest: digest: sha256:"));
+    // In one go, by two names; then it is there for whoever has nothing of it.
+    assert_eq!(tools.out(&format!("docker buildx build --push --provenance=false -t {to}:1 -t {to}:2 .")), "");
+    tools.out(&format!("docker rmi {to}:latest {to}:1 {to}:2 docker-image:test"));
+    let line = format!("docker run --rm -d --name pulled -p 8080 {to}:2");
+    tools.out(&line);
+    assert_eq!(call("pulled"), r#"{"built": {}}"#);
+    tools.out("docker rm -f pulled");
+    tools.sh("docker buildx build --push .").finish().expect_code(2).expect_err("a tag is needed when pushing to a registry");
 }
 
 /// The module as it is on npm, which knows nothing of us.

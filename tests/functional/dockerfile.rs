@@ -114,6 +114,94 @@ fn the_other_guides_as_they_stand() {
     bench.fixture.expect_nothing_left();
 }
 
+/// Python upon an image of Python's own, with the runtime client.
+const PYTHON: &str = "# Define custom function directory\nARG FUNCTION_DIR=\"/function\"\n\nFROM python:3.12 AS build-image\n\n# Include global arg in this stage of \
+             the build\nARG FUNCTION_DIR\n\n# Copy function code\nRUN mkdir -p ${FUNCTION_DIR}\nCOPY . ${FUNCTION_DIR}\n\n# Install the function's \
+             dependencies\nRUN pip install \\\n    --target ${FUNCTION_DIR} \\\n        awslambdaric\n\n# Use a slim version of the base Python image to \
+             reduce the final image size\nFROM python:3.12-slim\n\n# Include global arg in this stage of the build\nARG FUNCTION_DIR\n# Set working \
+             directory to function root directory\nWORKDIR ${FUNCTION_DIR}\n\n# Copy in the built dependencies\nCOPY --from=build-image ${FUNCTION_DIR} \
+             ${FUNCTION_DIR}\n\n# Set runtime interface client as default command for the container runtime\nENTRYPOINT [ \"/usr/local/bin/python\", \
+             \"-m\", \"awslambdaric\" ]\n# Pass the name of the function handler as an argument to the runtime\nCMD [ \"lambda_function.handler\" ]\n";
+
+/// Node.js in the same way.
+const NODE: &str = "# Define custom function directory\nARG FUNCTION_DIR=\"/function\"\n\nFROM node:20-buster as build-image\n\n# Include global arg in this stage \
+             of the build\nARG FUNCTION_DIR\n\n# Install build dependencies\nRUN apt-get update && \\\n    apt-get install -y \\\n    g++ \\\n    make \
+             \\\n    cmake \\\n    unzip \\\n    libcurl4-openssl-dev\n\n# Copy function code\nRUN mkdir -p ${FUNCTION_DIR}\nCOPY . ${FUNCTION_DIR}\n\n\
+             WORKDIR ${FUNCTION_DIR}\n\n# Install Node.js dependencies\nRUN npm install\n\n# Install the runtime interface client\nRUN npm install \
+             aws-lambda-ric\n\n# Grab a fresh slim copy of the image to reduce the final size\nFROM node:20-buster-slim\n\n# Required for Node runtimes \
+             which use npm@8.6.0+ because\n# by default npm writes logs under /home/.npm and Lambda fs is read-only\nENV NPM_CONFIG_CACHE=/tmp/.npm\n\n\
+             # Include global arg in this stage of the build\nARG FUNCTION_DIR\n\n# Set working directory to function root directory\nWORKDIR \
+             ${FUNCTION_DIR}\n\n# Copy in the built dependencies\nCOPY --from=build-image ${FUNCTION_DIR} ${FUNCTION_DIR}\n\n# Set runtime interface \
+             client as default command for the container runtime\nENTRYPOINT [\"/usr/local/bin/npx\", \"aws-lambda-ric\"]\n# Pass the name of the \
+             function handler as an argument to the runtime\nCMD [\"index.handler\"]\n";
+
+/// Ruby in the same way.
+const RUBY: &str = "FROM ruby:2.7\n\n# Install the runtime interface client for Ruby\nRUN gem install aws_lambda_ric\n\n# Add the runtime interface client to the \
+             PATH\nENV PATH=\"/usr/local/bundle/bin:${PATH}\"\n\n# Create a directory for the Lambda function\nENV LAMBDA_TASK_ROOT=/var/task\nRUN mkdir \
+             -p ${LAMBDA_TASK_ROOT}\nWORKDIR ${LAMBDA_TASK_ROOT}\n\n# Copy Gemfile and Gemfile.lock\nCOPY Gemfile Gemfile.lock ${LAMBDA_TASK_ROOT}/\n\n\
+             # Install Bundler and the specified gems\nRUN gem install bundler:2.4.20 && \\\n    bundle config set --local path 'vendor/bundle' && \\\n    \
+             bundle install\n\n# Copy function code\nCOPY lambda_function.rb ${LAMBDA_TASK_ROOT}/    \n\n# Set runtime interface client as default command \
+             for the container runtime\nENTRYPOINT [ \"aws_lambda_ric\" ]\n\n# Set the CMD to your handler (could also be done as a parameter override \
+             outside of the Dockerfile)\nCMD [ \"lambda_function.LambdaFunction::Handler.process\" ]\n";
+
+/// Java, compiled in a stage.
+const JAVA: &str = "FROM public.ecr.aws/amazoncorretto/amazoncorretto:21 as base\n\n# Configure the build environment\nFROM base as build\nRUN yum install -y \
+             maven\nWORKDIR /src\n\n# Cache and copy dependencies\nADD pom.xml .\nRUN mvn dependency:go-offline dependency:copy-dependencies\n\n# Compile \
+             the function\nADD . .\nRUN mvn package \n\n# Copy the function artifact and dependencies onto a clean base\nFROM base\nWORKDIR /function\n\n\
+             COPY --from=build /src/target/dependency/*.jar ./\nCOPY --from=build /src/target/*.jar ./\n\n# Set runtime interface client as default command \
+             for the container runtime\nENTRYPOINT [ \"/usr/bin/java\", \"-cp\", \"./*\", \
+             \"com.amazonaws.services.lambda.runtime.api.client.AWSLambda\" ]\n# Pass the name of the function handler as an argument to the runtime\nCMD \
+             [ \"example.App::sayHello\" ]\n";
+
+/// Go upon Alpine.
+const GO: &str = "FROM golang:1.20.2-alpine3.16 as build\nWORKDIR /helloworld\n# Build\nCOPY main.go .\nRUN go build -o main main.go\n# Copy artifacts to a clean \
+             image\nFROM alpine:3.16\nCOPY --from=build /helloworld/main /main\nENTRYPOINT [ \"/main\" ]\n";
+
+/// .NET, published before, and with no entrypoint, as nobody's guide has it.
+const DOTNET: &str = "FROM public.ecr.aws/lambda/dotnet:8\n\nWORKDIR /var/task\n\nCOPY \"bin/Release/lambda-publish\"  .\nENTRYPOINT []\n";
+
+/// Upon images that are not AWS's: with the runtime client, global arguments, several stages.
+#[test]
+fn the_guides_for_other_images_as_they_stand() {
+    let Some(bench) = Bench::new() else { return };
+    let table = [
+        (
+            PYTHON,
+            "test $PWD = /function && test -f lambda_function.py && test -d target/classes",
+            json!(["/usr/local/bin/python", "-m", "awslambdaric"]),
+        ),
+        (
+            NODE,
+            "test $PWD = /function && test \"$(tail -n 2 noted)\" = \"$(printf 'npm install\\nnpm install aws-lambda-ric')\" && test $NPM_CONFIG_CACHE = /tmp/.npm",
+            json!(["/usr/local/bin/npx", "aws-lambda-ric"]),
+        ),
+        (
+            RUBY,
+            "test ${PATH%%:*} = /usr/local/bundle/bin && grep -q 'bundler:2.4.20' noted && test -f lambda_function.rb",
+            json!(["aws_lambda_ric"]),
+        ),
+        (
+            JAVA,
+            "test \"$(echo *)\" = 'a.jar b.jar d.jar f.jar'",
+            json!(["/usr/bin/java", "-cp", "./*", "com.amazonaws.services.lambda.runtime.api.client.AWSLambda"]),
+        ),
+        (GO, "test -x /main", json!(["/main"])),
+        (DOTNET, "test -f /var/task/F.dll", json!(null)),
+    ];
+    for name in ["index.js", "package.json", "Gemfile", "Gemfile.lock", "lambda_function.rb", "lambda_function.py", "main.go", "pom.xml"] {
+        bench.file(name, name);
+    }
+    bench.file("target/classes/L.class", "x").file("target/dependency/a.jar", "x").file("target/dependency/b.jar", "x");
+    bench.file("bin/Release/lambda-publish/F.dll", "x");
+    let platform = format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" });
+    for (text, check, entrypoint) in table {
+        bench.file("Dockerfile", text).built(&["--platform", &platform, "--provenance=false"]);
+        assert_eq!(bench.inside(&format!("{check} && echo yes")), "yes\n", "{text}");
+        assert_eq!(bench.config()["Entrypoint"], entrypoint, "{text}");
+    }
+    bench.fixture.expect_nothing_left();
+}
+
 #[test]
 fn every_instruction_finds_its_way_into_the_config() {
     let Some(bench) = Bench::new() else { return };

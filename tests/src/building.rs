@@ -20,13 +20,22 @@ pub struct Bench {
 }
 
 /// Names that the base has in the cache: the guides' own.
-const NAMES: [&str; 8] = [
+const NAMES: [&str; 17] = [
     "public.ecr.aws/lambda/python:3.12",
     "public.ecr.aws/lambda/nodejs:20",
     "public.ecr.aws/lambda/ruby:3.3",
     "public.ecr.aws/lambda/java:21",
     "public.ecr.aws/lambda/provided:al2023",
     "golang:1.20",
+    "golang:1.20.2-alpine3.16",
+    "alpine:3.16",
+    "python:3.12",
+    "python:3.12-slim",
+    "node:20-buster",
+    "node:20-buster-slim",
+    "ruby:2.7",
+    "public.ecr.aws/amazoncorretto/amazoncorretto:21",
+    "public.ecr.aws/lambda/dotnet:8",
     "lambci/lambda:build-python3.8",
     "lambci/lambda:nodejs12.x",
 ];
@@ -169,8 +178,9 @@ fn programs() -> Tar {
     let note = "#!/bin/sh\necho \"$(basename $0) $*\" >> noted\n";
     let go = "#!/bin/sh\nfor word; do case $last in -o) echo '#!/bin/sh' > $word; chmod 755 $word;; esac; last=$word; done\n";
     let mut tar = Tar::new();
-    for name in ["pip", "npm", "bundle", "gem", "mvn", "zip", "yum", "dnf"] {
+    for name in ["pip", "npm", "bundle", "gem", "zip", "yum", "dnf", "apt-get"] {
         tar = tar.program(&format!("usr/bin/{name}"), note);
     }
-    tar.program("usr/bin/go", go)
+    let mvn = "#!/bin/sh\necho \"mvn $*\" >> noted\nmkdir -p target/dependency && touch target/dependency/d.jar\ncase $1 in package) touch target/f.jar;; esac\n";
+    tar.program("usr/bin/go", go).program("usr/bin/mvn", mvn)
 }

@@ -22,8 +22,8 @@ mod volumes;
 
 use std::io::Write as _;
 
-use crate::config::docker::{DockerCommand, Place, RunSpec};
-use crate::config::{RunConfig, Talk};
+use crate::config::docker::{DockerCommand, Place, RunSpec, SpecError};
+use crate::config::{NetworkError, RunConfig, Talk};
 use crate::exit_code::{ExitCode, Failure};
 use crate::records::{Records, RecordsError, Run};
 
@@ -99,9 +99,15 @@ fn find(name: &str, place: &Place) -> Result<Run, Failure> {
 
 /// The run that a spec asks for.
 fn config_of(spec: &RunSpec, place: &Place, talk: Talk) -> Result<RunConfig, Failure> {
-    spec.config(place, talk).map_err(|error| {
-        let hint = error.hint();
-        Failure::could_not_run(error).with_hint(hint)
+    spec.config(place, talk).map_err(|error| match error {
+        SpecError::Network(NetworkError::Network { network }) => {
+            let hint = format!("`docker network create {network}` makes it");
+            Failure::could_not_run(format!("Error response from daemon: network {network} not found.")).with_hint(Some(hint))
+        }
+        error => {
+            let hint = error.hint();
+            Failure::could_not_run(error).with_hint(hint)
+        }
     })
 }
 

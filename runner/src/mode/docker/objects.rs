@@ -44,6 +44,11 @@ pub(super) fn inspect(names: &[String], kind: Option<ObjectKind>, format: Option
         None => serde_json::to_string_pretty(&found).map(|text| text.replace("\n  ", "\n    ") + "\n").map_err(Failure::could_not_run)?,
         Some(format) => {
             let format = if format == "json" { "{{json .}}" } else { format };
+            if asks_for_health(format) {
+                found.iter_mut().filter_map(|object| object.get_mut("State")?.as_object_mut()).for_each(|state| {
+                    state.insert("Health".to_owned(), Value::Null);
+                });
+            }
             let rendered = found.iter().map(|object| template::render(format, object).map(|line| line + "\n"));
             rendered.collect::<Result<String, _>>().map_err(|error| Failure::could_not_run(error).with_code(ExitCode::FUNCTION_FAILED))?
         }
@@ -58,6 +63,11 @@ pub(super) fn inspect(names: &[String], kind: Option<ObjectKind>, format: Option
         Some(ObjectKind::Network) => format!("Error response from daemon: network {name} not found"),
     };
     Err(Failure::could_not_run(error).with_code(ExitCode::FUNCTION_FAILED))
+}
+
+/// Whether a template asks whether there is health at all, which docker does not show where no check of it was asked for: it is nothing then, and no error.
+fn asks_for_health(format: &str) -> bool {
+    format.split(".State.Health").skip(1).any(|rest| !rest.starts_with('.'))
 }
 
 fn object(name: &str, kind: Option<ObjectKind>, place: &Place) -> Result<Option<Value>, Failure> {
