@@ -1,10 +1,10 @@
 //! Where a build takes things from beside files of its context: archives and addresses for `ADD`, mounts and secrets for `RUN`.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tests::building::Bench;
+use tests::building::{Bench, packed};
 use tests::image::{ImageLayer, Packing, sha256};
 use tests::real_registry::RealRegistry;
 use tests::skip;
@@ -102,22 +102,6 @@ fn hostile_archives_of_xz_and_bzip2_are_refused() {
     bench.file("x", packed("xz", &["--lzma2=dict=512MiB"], &tar));
     bench.build(&[]).finish().expect_code(125).expect_err("its xz dictionary is larger than the 128 MiB that are taken");
     bench.fixture.expect_nothing_left();
-}
-
-/// What a program of this machine makes of its input.
-fn packed(program: &str, options: &[&str], input: &[u8]) -> Vec<u8> {
-    let mut running = Command::new(program)
-        .args(options)
-        .arg("-c")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{program} (packages xz-utils and bzip2): {error}"));
-    let mut pipe = running.stdin.take().expect("piped");
-    std::thread::scope(|scope| {
-        scope.spawn(move || std::io::Write::write_all(&mut pipe, input).expect("it reads"));
-        running.wait_with_output().expect("it ends").stdout
-    })
 }
 
 /// A server of files. How often it was asked is counted.

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
-use tests::building::Bench;
+use tests::building::{Bench, packed};
 use tests::docker::Docker;
 use tests::image::{ImageLayer, Packing};
 use tests::leftovers::everything_below;
 use tests::tar::Tar;
+use tests::wire::{Reply, Server};
 use tests::{Fixture, skip};
 
 #[test]
@@ -567,13 +568,18 @@ fn docker_builds_the_same_and_runs_ours() {
         .file("node_modules/z", "x")
         .file("s/keep", "x")
         .file("s/no", "x");
+    for (program, name) in [("xz", "x.txz"), ("bzip2", "x.tbz")] {
+        bench.file(name, packed(program, &[], &tar));
+    }
+    let files = Server::start(|_| Reply::new(200, "downloaded"));
     std::os::unix::fs::symlink("a", bench.context().join("link")).expect("made");
     bench.file(".dockerignore", "# said\n**/*.md\n!m/README.md\n**/node_modules\ns\n!s/keep\n*.none\n");
+    let downloads = format!("ADD http://{0}/of/a.txt /c14/\nADD http://{0}/of/a.txt /c15\n", files.address());
     let text = "ARG V=1\nFROM base AS first\nARG V\nENV E=${V:-2} F='a b'\nCOPY a /c0/dir/\nCOPY a /c0/file\nCOPY d /c1\nCOPY d/ a /c2/\nCOPY x?.txt /c3/\n\
-                COPY */b /c4/\nCOPY link /c5/\nCOPY . /c6\nADD x.tar /c7/\nADD x.tgz /c8/\nADD x.gz /c9/\nCOPY --chown=7:8 d /c10\nWORKDIR /c11/w\n\
+                COPY */b /c4/\nCOPY link /c5/\nCOPY . /c6\nADD x.tar /c7/\nADD x.tgz /c8/\nADD x.gz /c9/\nADD x.txz /c16/\nADD x.tbz /c17/\nDOWNLOADS\nCOPY --chown=7:8 d /c10\nWORKDIR /c11/w\n\
                 RUN echo $E > run && rm /c2/a && mkdir -p /c12/x && ln run /c12/hard && ln -s /c1 /c12/soft && chmod 711 /c12\nENTRYPOINT [\"/bin/sh\", \"-c\"]\n\
                 FROM first\nCOPY --from=first /c1 /c7/in/a /c13/\nLABEL l=m\n";
-    bench.file("Dockerfile", text).built(&[]);
+    bench.file("Dockerfile", text.replace("DOWNLOADS\n", &downloads)).built(&[]);
     let image = |name: &str| bench.fixture.path().join(format!("{name}.tar")).display().to_string();
     for name in ["base", "made"] {
         bench.fixture.undocked(&["save", "-q", "-o", &image(name), name]).finish().expect_code(0);
@@ -581,7 +587,7 @@ fn docker_builds_the_same_and_runs_ours() {
     }
     let context = bench.context().display().to_string();
     docker.said(&["build", "--network", "host", "-q", "-t", "theirs", &context]);
-    let list = "for f in $(ls -d /c*); do ls -lRn --time-style=+ $f; done; cat /c11/w/run /c9/* /c13/* 2>/dev/null; true";
+    let list = "for f in $(ls -d /c*); do ls -lRn --time-style=+ $f; done; cat /c14/* /c15 /c11/w/run /c9/* /c13/* 2>/dev/null; true";
     let [theirs, ours] =
         ["theirs", "made"].map(|name| docker.said(&["run", "--rm", "--network", "host", "--entrypoint", "/bin/sh", name, "-c", list]));
     assert_eq!(ours, theirs, "docker sees the same in both");

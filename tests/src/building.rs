@@ -184,3 +184,22 @@ fn programs() -> Tar {
     let mvn = "#!/bin/sh\necho \"mvn $*\" >> noted\nmkdir -p target/dependency && touch target/dependency/d.jar\ncase $1 in package) touch target/f.jar;; esac\n";
     tar.program("usr/bin/go", go).program("usr/bin/mvn", mvn)
 }
+
+/// What a program of this machine makes of its input.
+///
+/// # Panics
+/// When it is not there, or fails.
+pub fn packed(program: &str, options: &[&str], input: &[u8]) -> Vec<u8> {
+    let mut running = Command::new(program)
+        .args(options)
+        .arg("-c")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program} (packages xz-utils and bzip2): {error}"));
+    let mut pipe = running.stdin.take().expect("piped");
+    std::thread::scope(|scope| {
+        scope.spawn(move || std::io::Write::write_all(&mut pipe, input).expect("it reads"));
+        running.wait_with_output().expect("it ends").stdout
+    })
+}
