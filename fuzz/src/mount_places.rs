@@ -157,6 +157,7 @@ fn isolation_on(root: RootSource, volumes: Vec<Volume>) -> Option<Isolation> {
         volumes,
         identity: InnerIdentity { uid: 993, gid: 990 },
         ids: IdMap::Single,
+        terminal: None,
         hostname: "fuzz".into(),
         tmp_size_bytes: 1 << 20,
         files: Vec::new(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tests::Fixture;
+use tests::build_image::Build;
 use tests::image::Image;
 use tests::leftovers::eventually;
 
@@ -75,6 +76,21 @@ fn a_plain_command_keeps_its_streams_and_code() {
     missing("/none/such").expect_code(127);
     missing("/var/task").expect_code(126);
     expect_nothing_left(&fixture);
+}
+
+/// Inside, the terminal has a name, as `tty`, `script` and their like ask for it. Its folder of terminals is the sandbox's own.
+#[test]
+fn a_terminal_has_a_name_inside() {
+    let Some(build) = Build::new() else { return };
+    let run = |options: &[&str], script: &str| {
+        let words = [&["run", "--rm"], options, &[&build.reference, "bash", "-c", script]].concat();
+        build.fixture.docker(&words).finish().expect_code(0)
+    };
+    let named = run(&["-t"], "tty; test /dev/console -ef /proc/self/fd/0 && echo same; echo opened > /dev/console; ls /dev/pts");
+    assert_eq!(named.out(), "/dev/console\r\nsame\r\nopened\r\nptmx\r\n");
+    let none = run(&["-i"], "tty; test -e /dev/console || echo none");
+    assert_eq!(none.out(), "not a tty\nnone\n");
+    expect_nothing_left(&build.fixture);
 }
 
 #[test]

@@ -31,6 +31,7 @@ fn request(root: &Path, results: &Path, number: u32) -> SandboxRequest {
         volumes: vec![Volume { source: results.to_owned(), target: "/mnt".into(), access: Access::ReadWrite }],
         identity: InnerIdentity { uid: 993, gid: 990 },
         ids: runner::sandbox::IdMap::Single,
+        terminal: None,
         hostname: "storm".to_owned(),
         tmp_size_bytes: 1 << 20,
         files: Vec::new(),

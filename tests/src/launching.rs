@@ -80,6 +80,7 @@ impl Scene {
             volumes: vec![volume(&self.task, "/var/task"), volume(&self.layer, "/opt")],
             identity: InnerIdentity { uid: 993, gid: 990 },
             ids: sandbox::IdMap::Single,
+            terminal: None,
             hostname: "lambda".to_owned(),
             tmp_size_bytes: 512 << 20,
             files: Vec::new(),

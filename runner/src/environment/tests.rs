@@ -149,6 +149,7 @@ fn blueprint(command: Command) -> Blueprint {
         volumes: Vec::new(),
         identity: InnerIdentity { uid: 993, gid: 990 },
         ids: crate::sandbox::IdMap::Single,
+        terminal: None,
         hostname: "sandbox".into(),
         tmp_size_bytes: 1 << 20,
         files: Vec::new(),

@@ -25,7 +25,7 @@ use crate::exit_code::Failure;
 use crate::function::INNER_API_PORT;
 use crate::sandbox::run_folder::{self, RunFolder};
 use crate::sandbox::{
-    Access, Command, Filter, FirstProcess, HostRoot, IdMap, InnerIdentity, IsolationChoice, Limits, MadeFile, Network, RootSource,
+    Access, Command, Filter, FirstProcess, HostRoot, IdMap, InnerIdentity, Input, IsolationChoice, Limits, MadeFile, Network, RootSource,
     SandboxRequest, Stdio, Volume,
 };
 use crate::writable::WritableRoot;
@@ -202,6 +202,7 @@ impl Inside {
             files: self.files.clone(),
             identity: self.identity,
             ids: self.ids,
+            terminal: terminal_of(stdio),
             hostname: HOSTNAME.to_owned(),
             tmp_size_bytes: self.tmp_size_bytes,
             limits: self.limits,
@@ -213,6 +214,13 @@ impl Inside {
             filter: self.filter.clone(),
         }
     }
+}
+
+/// The device of the terminal that a program is given as its standard input: of a pseudoterminal, since others are this machine's own.
+fn terminal_of(stdio: Stdio) -> Option<PathBuf> {
+    let own = std::io::stdin();
+    let name = (stdio.input == Input::Inherit).then(|| nix::unistd::ttyname(own)).and_then(Result::ok);
+    name.filter(|name| name.starts_with("/dev/pts"))
 }
 
 fn no_place(error: PlaceError) -> Failure {

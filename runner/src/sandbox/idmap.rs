@@ -13,7 +13,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::plan::{Owner, Source};
+use super::isolation::Standing;
+use super::plan::{Owner, Privilege, Source};
 use super::subids::{COUNT, IdMap};
 use super::sys::{self, MountAttr};
 use super::{Degradation, InnerIdentity};
@@ -24,6 +25,14 @@ pub(super) fn host_id() -> u32 {
     const FIRST: u32 = 0x7000_0000;
     // A process id has at most 22 bits (proc(5): pid_max).
     FIRST + std::process::id()
+}
+
+/// Gives a terminal of ours to the sandboxes of this process, which under real root are somebody else: they open it by its name.
+pub fn give_terminal(terminal: impl AsFd) -> io::Result<()> {
+    match Standing::here().with_userns() {
+        Ok(Privilege::Root) => Ok(rustix::fs::fchown(terminal, Some(rustix::fs::Uid::from_raw(host_id())), None)?),
+        _ => Ok(()),
+    }
 }
 
 /// The ids that a program runs as without a user namespace of its own: on the machine itself the one above, in an outer container's the last that it has.

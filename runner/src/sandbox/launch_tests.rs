@@ -39,6 +39,7 @@ fn request(script: &str) -> SandboxRequest {
         volumes: Vec::new(),
         identity: InnerIdentity { uid: 993, gid: 990 },
         ids: IdMap::Single,
+        terminal: None,
         hostname: "sandbox".into(),
         tmp_size_bytes: 1 << 20,
         files: Vec::new(),

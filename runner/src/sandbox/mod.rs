@@ -49,6 +49,7 @@ pub use bare::{BareError, ClosedPath};
 pub use enforcement::{Degradation, Enforcement, Protection};
 pub use filter::{Filter, FilterError, build_filter, compile_filter, shipped_filter};
 pub use handed_out::{NetworkDescriptors, Outbound, SocketFactory};
+pub use idmap::give_terminal;
 pub use isolation::{Isolation, IsolationChoice, ParseIsolationError};
 pub use launcher::{Launcher, Launching};
 pub use limits::{CpuShare, Limits};
@@ -83,6 +84,9 @@ pub struct SandboxRequest {
     pub identity: InnerIdentity,
     /// Whose ids there are inside; a range in a root that may be written to alone.
     pub ids: IdMap,
+    /// The device of the terminal that standard input is, shown as `/dev/console` where the root may be written to: who asks for the terminal's name finds
+    /// that (ttyname(3)).
+    pub terminal: Option<PathBuf>,
     /// The host name inside; not granted everywhere.
     pub hostname: String,
     /// The size of `/tmp` in bytes.

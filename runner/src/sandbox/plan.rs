@@ -127,6 +127,9 @@ impl PlanError {
 /// The device nodes of a sandbox, below `/dev`.
 pub(crate) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
+/// The name below `/dev` of the terminal that standard input is.
+const CONSOLE: &str = "console";
+
 /// Symbolic links below `/dev`, as (name, target).
 pub(crate) const DEVICE_LINKS: [(&str, &str); 4] =
     [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
@@ -197,7 +200,7 @@ pub(crate) fn plan_on(request: SandboxRequest, ground: Ground) -> Result<Sandbox
     // Nothing of the host's can be named once its root is gone, and a mount of ours may lie over a source's path: so all sources are opened first.
     planner.steps.push(Step::MakePrivate);
     let root = Root::of(&request.root);
-    let contents = planner.sources(&root, &request.volumes, privilege)?;
+    let contents = planner.sources(&root, &request, privilege)?;
     if privilege == Privilege::RootWithoutMounts {
         // As root, who may look into any folder of its own, until here. Other ids clear the parent-death signal.
         planner.steps.extend([Step::Become(request.identity), Step::DieWithParent]);
@@ -347,7 +350,8 @@ impl Planner {
         self.steps.push(Step::AttachProc(ground.proc_from()));
         if writable {
             let in_dev = request.files.iter().filter_map(|file| file.path.strip_prefix("/dev").ok());
-            let files = in_dev.map(|name| text(name.as_os_str().as_bytes())).collect::<Result<_, _>>()?;
+            let names = in_dev.map(Path::as_os_str).chain(request.terminal.as_ref().map(|_| CONSOLE.as_ref()));
+            let files = names.map(|name| text(name.as_bytes())).collect::<Result<_, _>>()?;
             self.steps.extend([Step::MakeDev { files }, Step::MakeTerminals]);
         }
         self.attach(contents.devices);

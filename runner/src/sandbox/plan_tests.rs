@@ -18,6 +18,7 @@ fn request(root: RootSource) -> SandboxRequest {
         ],
         identity: InnerIdentity { uid: 993, gid: 990 },
         ids: IdMap::Single,
+        terminal: None,
         hostname: "h".into(),
         tmp_size_bytes: 7,
         files: Vec::new(),
@@ -202,6 +203,22 @@ fn nobody_may_kill_everyone_without_the_step_that_bounds_it() {
 
 fn writable() -> RootSource {
     RootSource::Writable(WritableSource::Overlay { lower: "/rootfs".into(), folder: "/run".into() })
+}
+
+/// Only there is a `/dev` with a place for it.
+#[test]
+fn a_terminal_is_shown_where_the_root_may_be_written_to() {
+    let devices = |root: RootSource, terminal: Option<&str>| {
+        let request = SandboxRequest { terminal: terminal.map(PathBuf::from), volumes: Vec::new(), ..request(root) };
+        let plan = plan_as(request, Privilege::Ordinary { uid: 1000, gid: 1000 }).unwrap();
+        let shown = plan.sources.iter().filter(|source| source.flags.devices).map(|source| source.path.display().to_string());
+        let made = plan.steps.iter().find_map(|step| if let Step::MakeDev { files } = step { Some(files.clone()) } else { None });
+        (shown.skip(DEVICES.len()).collect::<Vec<_>>(), made)
+    };
+    let console = CString::from(c"console");
+    assert_eq!(devices(writable(), Some("/dev/pts/7")), (vec!["/dev/pts/7".to_owned()], Some(vec![console])));
+    assert_eq!(devices(writable(), None), (Vec::new(), Some(Vec::new())));
+    assert_eq!(devices(image(), Some("/dev/pts/7")), (Vec::new(), None));
 }
 
 /// The layers are there before the overlay, files before what comes over their place, and root inside keeps no more than it must.

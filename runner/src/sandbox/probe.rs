@@ -167,6 +167,7 @@ fn request(filter: Arc<Filter>) -> SandboxRequest {
         volumes: Vec::new(),
         identity: InnerIdentity { uid: 993, gid: 990 },
         ids: super::IdMap::Single,
+        terminal: None,
         hostname: "lambda".into(),
         tmp_size_bytes: 1 << 20,
         files: Vec::new(),

@@ -31,6 +31,7 @@ fn request() -> SandboxRequest {
         volumes: Vec::new(),
         identity: InnerIdentity { uid: 993, gid: 990 },
         ids: crate::sandbox::IdMap::Single,
+        terminal: None,
         hostname: "sandbox".into(),
         tmp_size_bytes: 16 << 20,
         files: Vec::new(),

@@ -158,6 +158,7 @@ fn request() -> SandboxRequest {
         volumes: Vec::new(),
         identity: InnerIdentity { uid: 993, gid: 990 },
         ids: runner::sandbox::IdMap::Single,
+        terminal: None,
         hostname: "weakened".to_owned(),
         tmp_size_bytes: 16 << 20,
         files: Vec::new(),

@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use super::terminal::{self, Raw};
 use crate::config::docker::{Attached, Stream};
 use crate::records::log::LogWriter;
+use crate::sandbox::give_terminal;
 
 /// So much is read at once.
 const PIECE: usize = 64 << 10;
@@ -91,6 +92,7 @@ impl Capture {
     fn terminal(&mut self, wanted: Wanted, attached: &Attached, log: &LogWriter, own: &[OwnedFd; 3]) -> io::Result<()> {
         let [stdin, stdout, _] = own;
         let (master, slave) = terminal::open(Some(stdout.as_fd()))?;
+        give_terminal(&slave)?;
         let master = Arc::new(master);
         let out = if attached.has(Stream::Stdout) { Some(File::from(stdout.try_clone()?)) } else { None };
         let (read, log) = (File::from(master.try_clone()?), log.clone());

@@ -4,9 +4,9 @@ use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::{DEVICES, PlanError, Planner, Privilege, Step, TreeFlags, constant, inside, text};
+use super::{CONSOLE, DEVICES, PlanError, Planner, Privilege, Step, TreeFlags, constant, inside, text};
 use crate::sandbox::root::Root;
-use crate::sandbox::{Access, MadeFile, Volume, WritableSource};
+use crate::sandbox::{Access, MadeFile, SandboxRequest, Volume, WritableSource};
 
 /// A host path that is mounted inside.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct Contents {
 }
 
 impl Planner {
-    pub(super) fn sources(&mut self, root: &Root, volumes: &[Volume], privilege: Privilege) -> Result<Contents, PlanError> {
+    pub(super) fn sources(&mut self, root: &Root, request: &SandboxRequest, privilege: Privilege) -> Result<Contents, PlanError> {
         let tree = TreeFlags { read_only: true, recursive: false, devices: false };
         let mut contents = Contents { root: None, folder: None, binds: Vec::new(), devices: Vec::new(), volumes: Vec::new() };
         match root {
@@ -59,16 +59,13 @@ impl Planner {
                 }
             }
         }
-        for name in DEVICES {
-            let slot = self.open(
-                &Path::new("/dev").join(name),
-                TreeFlags { read_only: false, devices: true, ..tree },
-                Owner::AsOnHost,
-                privilege,
-            )?;
+        let devices = DEVICES.iter().map(|name| (Path::new("/dev").join(name), *name));
+        let terminal = request.terminal.iter().filter(|_| matches!(root, Root::Writable(_))).map(|path| (path.clone(), CONSOLE));
+        for (path, name) in devices.chain(terminal) {
+            let slot = self.open(&path, TreeFlags { read_only: false, devices: true, ..tree }, Owner::AsOnHost, privilege)?;
             contents.devices.push((slot, constant(&format!("dev/{name}"))));
         }
-        for volume in sorted_by_depth(volumes) {
+        for volume in sorted_by_depth(&request.volumes) {
             let read_only = volume.access == Access::ReadOnly;
             let slot = self.open(&volume.source, TreeFlags { read_only, recursive: true, devices: false }, Owner::Shown, privilege)?;
             contents.volumes.push((slot, inside(&volume.target)?));
