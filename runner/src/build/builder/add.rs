@@ -92,7 +92,7 @@ impl Builder<'_> {
             }
         }
         let checksum = step.checksum.as_ref().map(|checksum| self.expanded(build, checksum)).transpose()?;
-        let checksum = checksum.map(|text| address::checksum(&text, &sources)).transpose()?;
+        let checksum = checksum.map(|text| address::checksum(&text, step.sources.len(), &sources)).transpose()?;
         let chmod = step.chmod.as_ref().map(|mode| self.expanded(build, mode)).transpose()?;
         Ok(Wanted {
             step,

@@ -36,12 +36,12 @@ pub(super) fn kind(source: &str) -> Result<Kind, Wrong> {
     source.parse().map(Kind::Address).map_err(|error: rootfs_cache::source::download::ParseAddressError| Wrong::new(error.to_string()))
 }
 
-/// `--checksum`, of the one address that it is for.
-pub(super) fn checksum(text: &str, sources: &[String]) -> Result<Digest, Wrong> {
+/// `--checksum`, of the one address that it is for: `count` are all sources, here-documents among them.
+pub(super) fn checksum(text: &str, count: usize, sources: &[String]) -> Result<Digest, Wrong> {
     let hint = "`ADD --checksum=sha256:DIGEST ADDRESS TARGET`";
     match sources {
-        [source] if matches!(kind(source)?, Kind::Address(_)) => {}
-        [_] => return Err(Wrong::hint("`ADD --checksum` is for addresses of HTTP and HTTPS alone", hint)),
+        [source] if count == 1 && matches!(kind(source)?, Kind::Address(_)) => {}
+        [_] if count == 1 => return Err(Wrong::hint("`ADD --checksum` is for addresses of HTTP and HTTPS alone", hint)),
         _ => return Err(Wrong::hint("`ADD --checksum` is for one source alone", hint)),
     }
     text.parse().map_err(|_| Wrong::hint(format!("`--checksum={text}` is not supported"), hint))
@@ -102,5 +102,16 @@ mod tests {
             assert_eq!(kind(source), Ok(Kind::Path), "{source}");
         }
         assert!(kind("https://").is_err());
+    }
+
+    #[test]
+    fn a_checksum_is_for_one_address() {
+        let digest = Digest::of(b"x").to_string();
+        let of = |count, source: &str| checksum(&digest, count, &[source.to_owned()]).map_err(|wrong| wrong.what);
+        assert_eq!(of(1, "https://example.com/x"), Ok(Digest::of(b"x")));
+        // A here-document beside it.
+        assert_eq!(of(2, "https://example.com/x"), Err("`ADD --checksum` is for one source alone".to_owned()));
+        assert!(of(1, "x").is_err() && of(1, "https://example.com/x.git").is_err());
+        assert!(checksum("md5:1", 1, &["https://example.com/x".to_owned()]).is_err());
     }
 }
