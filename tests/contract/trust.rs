@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io::Read as _;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use chrono::{DateTime, Duration, Utc};
 use rootfs_cache::digest::Digest;
@@ -418,4 +421,22 @@ fn inspect_reads_a_saved_copy_too_and_says_what_that_proves() {
     show(&flat, &["--trust-mode", "off"]).expect_code(2);
     show(&flat, &["--trust-mode", "later"]).expect_code(2);
     show(&flat, &["--trust-root", "short"]).expect_code(2);
+}
+
+/// What is signed is asked for by TLS alone, on this machine too, as docker's client does.
+#[test]
+fn a_trust_server_is_spoken_to_by_tls_wherever_it_is() {
+    let fixture = Fixture::without_sandbox();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let server = format!("https://{}", listener.local_addr().expect("it is bound"));
+    let first = thread::spawn(move || {
+        let mut byte = [0];
+        let (mut connection, _) = listener.accept().expect("somebody connects");
+        connection.read_exact(&mut byte).expect("something is said");
+        byte[0]
+    });
+    let arguments = ["pull", "--require-trust", "dct", "--trust-server", &server, "127.0.0.1:9/team/app:1"];
+    fixture.undocked(&arguments).finish().expect_code(125);
+    // A handshake, where plain HTTP begins with `G` (RFC 8446, 5.1).
+    assert_eq!(first.join().expect("it was asked"), 22);
 }

@@ -88,6 +88,8 @@ pub enum Transport {
     Usual,
     /// Plain HTTP, too.
     Insecure,
+    /// TLS, whatever the host.
+    Tls,
 }
 
 /// A place that has copies of a registry's images.

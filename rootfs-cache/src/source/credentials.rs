@@ -65,27 +65,41 @@ struct Auth {
     auth: String,
     #[serde(default)]
     identitytoken: String,
+    /// As people write them by hand, in place of `auth`.
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
 }
 
 impl Logins<'_> {
     /// The login for a repository: from the first file that has one. What is wrong with a file before it is told.
     pub(super) async fn find(&self, reference: &RegistryReference, note: &(dyn Fn(&str) + Send + Sync)) -> Option<Credentials> {
         for file in self.files {
-            match self.of_file(file, reference).await {
+            let without = |error: &CredentialsError| note(&format!("`{}` {error}: going on without it", file.display()));
+            match self.of_file(file, reference, &without).await {
                 Ok(None) => {}
                 Ok(found) => return found,
-                Err(error) => note(&format!("`{}` {error}: going on without it", file.display())),
+                Err(error) => without(&error),
             }
         }
         None
     }
 
-    async fn of_file(&self, file: &Path, reference: &RegistryReference) -> Result<Option<Credentials>, CredentialsError> {
+    /// A helper that is of no help hides nothing of what the file itself holds.
+    async fn of_file(
+        &self,
+        file: &Path,
+        reference: &RegistryReference,
+        without: &(dyn Fn(&CredentialsError) + Send + Sync),
+    ) -> Result<Option<Credentials>, CredentialsError> {
         let config = read(file)?;
         for name in config.helpers(reference.registry()) {
             let helper = Helper { name, search_path: self.search_path, limit: self.helper_limit };
-            if let Some(found) = helper.get(&server(reference.registry())).await.map_err(CredentialsError::Helper)? {
-                return Ok(Some(found));
+            match helper.get(&server(reference.registry())).await {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(error) => without(&CredentialsError::Helper(error)),
             }
         }
         config.stored(reference)
@@ -126,6 +140,9 @@ impl Config {
         if !auth.identitytoken.is_empty() {
             return Ok(Some(Credentials::IdentityToken(auth.identitytoken.clone())));
         }
+        if auth.auth.is_empty() {
+            return Ok(Some(Credentials::Password { user: auth.username.clone(), password: auth.password.clone() }));
+        }
         let login = STANDARD.decode(auth.auth.trim()).ok().and_then(|login| String::from_utf8(login).ok());
         let login = login.as_deref().and_then(|login| login.split_once(':'));
         // Docker pads passwords with NUL bytes in some versions.
@@ -137,7 +154,7 @@ impl Config {
 
 impl Auth {
     fn is_some(&self) -> bool {
-        !self.auth.is_empty() || !self.identitytoken.is_empty()
+        !self.auth.is_empty() || !self.identitytoken.is_empty() || !self.username.is_empty()
     }
 }
 

@@ -35,6 +35,8 @@ pub enum HttpError {
     Request {
         /// Where to, without its query.
         url: String,
+        /// The proxy that it went through, if that is known.
+        proxy: Option<String>,
         /// Why.
         source: reqwest::Error,
     },
@@ -117,7 +119,7 @@ impl HttpError {
     /// What may help.
     pub(super) fn hint(&self, registry: &str) -> Option<String> {
         match self {
-            Self::Request { source, .. } => connection_hint(registry, source),
+            Self::Request { source, proxy, .. } => connection_hint(registry, proxy.as_deref(), source),
             Self::SetUp { .. } => Some("install the package `ca-certificates`, or name a file with `--ca`".to_owned()),
             Self::Proxy { .. } => Some("`HTTP_PROXY` and `HTTPS_PROXY` are wanted as `http://HOST:PORT`".to_owned()),
             Self::Refused { to, reason: RefusedTarget::PlainHttp, .. } => {
@@ -131,7 +133,7 @@ impl HttpError {
 }
 
 /// What may help when no connection comes about.
-fn connection_hint(registry: &str, error: &reqwest::Error) -> Option<String> {
+fn connection_hint(registry: &str, proxy: Option<&str>, error: &reqwest::Error) -> Option<String> {
     let mut causes = vec![error.to_string()];
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -141,7 +143,12 @@ fn connection_hint(registry: &str, error: &reqwest::Error) -> Option<String> {
     let causes = causes.join("\n");
     let clock = || format!("this machine's clock says {}: is that right?", Utc::now().format("%Y-%m-%d %H:%M UTC"));
     let table: [(&str, &dyn Fn() -> String); 8] = [
-        ("Connection refused", &|| format!("nothing listens there: is the registry running, and is the port in `{registry}` right?")),
+        ("Connection refused", &|| match proxy {
+            Some(proxy) => format!(
+                "nothing listens there; connections go through the proxy `{proxy}`: check `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`"
+            ),
+            None => format!("nothing listens there: is the registry running, and is the port in `{registry}` right?"),
+        }),
         ("InvalidContentType", &|| format!("it does not speak TLS; to allow plain HTTP: `--insecure-registry {registry}`")),
         ("NotValidYet", &clock),
         ("Expired", &clock),
@@ -234,7 +241,10 @@ impl Http {
             if names::is_refused(&error) {
                 return HttpError::Refused { from: self.host.clone(), to: shown(url), reason: RefusedTarget::Local };
             }
-            failed(url, error)
+            match failed(url, error) {
+                HttpError::Request { url: shown, source, .. } => HttpError::Request { url: shown, proxy: self.proxy_of(url), source },
+                other => other,
+            }
         })
     }
 
@@ -284,6 +294,14 @@ impl Http {
         Ok(builder)
     }
 
+    /// The proxy for a URL, without what may be secret in it, where one was named and nothing was to be reached directly.
+    fn proxy_of(&self, url: &Url) -> Option<String> {
+        let proxies = &self.access.proxies;
+        let proxy = if url.scheme() == "http" { &proxies.http } else { &proxies.https };
+        let goes_by_it = proxies.direct.as_deref().unwrap_or_default().is_empty() && !url.host_str().is_some_and(is_loopback);
+        proxy.as_deref().filter(|_| goes_by_it).and_then(proxy_url).map(|proxy| url_host(&proxy))
+    }
+
     /// The names under which proxies are looked up.
     fn proxy_hosts(&self) -> Vec<String> {
         let proxies = [&self.access.proxies.http, &self.access.proxies.https].into_iter().flatten();
@@ -329,7 +347,7 @@ fn target(request: &Outgoing<'_>, response: &Response) -> Option<Url> {
 
 /// An error of a request, with what was asked for but without its query, which may hold a signature or a token.
 pub(super) fn failed(url: &Url, error: reqwest::Error) -> HttpError {
-    HttpError::Request { url: shown(url), source: error.without_url() }
+    HttpError::Request { url: shown(url), proxy: None, source: error.without_url() }
 }
 
 /// A URL without what may be secret in it.

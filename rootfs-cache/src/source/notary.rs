@@ -24,7 +24,8 @@ impl<'a> NotaryServer<'a> {
     pub(crate) async fn open(server: &str, image: &RegistryReference, access: &RegistryAccess, notes: Notes<'a>) -> Self {
         let repository = format!("{}/{}", image.registry(), image.repository());
         let reference = RegistryReference::at_trust_server(server, &repository);
-        let place = Place { reference, transport: Transport::Usual, asked_for: AskedFor::All };
+        // As docker's client: there are no trust servers without TLS.
+        let place = Place { reference, transport: Transport::Tls, asked_for: AskedFor::All };
         let endpoint = Endpoint::new(place, &Arc::new(access.clone()), Purpose::Pull, notes);
         // Who may read the image may read what is signed of it: the login is the registry's.
         let logins = Logins { files: &access.logins, search_path: &access.search_path, helper_limit: access.patience.helper };

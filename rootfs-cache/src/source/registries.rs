@@ -110,9 +110,11 @@ impl Place {
     /// Plain HTTP is for loopback, and for hosts the user declared insecure.
     pub(super) fn is_plain(&self, insecure: &[String]) -> bool {
         let (registry, host) = (self.reference.registry(), self.reference.host());
-        self.transport == Transport::Insecure
-            || is_loopback(host)
-            || insecure.iter().any(|declared| declared == registry || declared == host)
+        match self.transport {
+            Transport::Insecure => true,
+            Transport::Tls => false,
+            Transport::Usual => is_loopback(host) || insecure.iter().any(|declared| declared == registry || declared == host),
+        }
     }
 }
 

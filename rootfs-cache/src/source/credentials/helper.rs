@@ -50,7 +50,7 @@ pub enum HelperError {
         limit: Duration,
     },
     /// It failed.
-    #[error("`docker-credential-{name}` failed: {said}")]
+    #[error("`docker-credential-{name}` failed{}{said}", if said.is_empty() { "" } else { ": " })]
     Failed {
         /// The helper.
         name: String,

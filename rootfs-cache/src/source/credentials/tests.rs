@@ -71,6 +71,7 @@ async fn the_longest_key_wins() {
         "http://old.example/v1/": login("old:p"),
         "token.example": {"auth": STANDARD.encode("x:y"), "identitytoken": "t"},
         "helper.example": {},
+        "plain.example": {"username": "by", "password": "hand"},
         "bad.example": login("nocolon"),
     });
     let file = bench.file("config.json", json!({"auths": auths}));
@@ -82,6 +83,7 @@ async fn the_longest_key_wins() {
         ("old.example/a", Some("old:p")),
         ("token.example/a", Some("token t")),
         ("helper.example/a", None),
+        ("plain.example/a", Some("by:hand")),
     ] {
         assert_eq!(bench.find(std::slice::from_ref(&file), reference).await.as_deref(), wanted, "{reference}");
         assert!(bench.notes().is_empty());
@@ -144,7 +146,7 @@ async fn helpers_before_what_the_file_holds() {
     }
 }
 
-/// What a helper cannot do is told, and the next file is asked.
+/// What a helper cannot do is told, and what the file itself holds counts, else the next file.
 #[tokio::test]
 async fn helpers_that_do_not_help() {
     for (name, script, said) in [
@@ -162,8 +164,10 @@ async fn helpers_that_do_not_help() {
         }
         let one = bench.file("one", json!({"credsStore": name, "auths": {"a.example": login("one:p")}}));
         let two = bench.file("two", json!({"auths": {"a.example": login("two:p")}}));
-        assert_eq!(bench.find(&[one, two], "a.example/x").await.as_deref(), Some("two:p"), "{name}");
+        assert_eq!(bench.find(&[one.clone(), two.clone()], "a.example/x").await.as_deref(), Some("one:p"), "{name}");
         let notes = bench.notes();
+        bench.file("one", json!({"credsStore": name}));
+        assert_eq!(bench.find(&[one, two], "a.example/x").await.as_deref(), Some("two:p"), "{name}");
         assert!(notes.len() == 1 && notes[0].contains(said), "{name}: {notes:?}");
     }
 }

@@ -79,6 +79,11 @@ impl<'s, 'a> Resumed<'s, 'a> {
                 },
             };
             self.body = None;
+            // Others pass in a moment; this one has cost the patience of a whole connection.
+            if broken.as_ref().is_some_and(reqwest::Error::is_timeout) {
+                let (received, size) = (self.received, self.blob.size);
+                (self.endpoint.notes)(&format!("{} fell silent after {received} of {size} bytes: trying again", self.endpoint.name()));
+            }
             if self.brought >= PROGRESS_BYTES {
                 self.failures.forget();
             }

@@ -153,7 +153,10 @@ async fn a_registry_that_falls_silent_is_asked_for_the_rest() {
     let digest = put_image(&registry);
     let mut access = RegistryAccess::default();
     access.patience.silence = std::time::Duration::from_millis(300);
-    assert_eq!(pull(&registry, &access, &|note| panic!("{note}")).await.unwrap(), digest);
+    let told = std::sync::Mutex::new(Vec::new());
+    assert_eq!(pull(&registry, &access, &|note| told.lock().unwrap().push(note.to_owned())).await.unwrap(), digest);
+    let told = told.into_inner().unwrap();
+    assert!(told.len() == 1 && told[0].contains(&format!("fell silent after 5 of {} bytes", LAYER.len())), "{told:?}");
     let asked = registry.asked(&Digest::of(LAYER).to_string());
     assert_eq!(asked.iter().map(|asked| asked.range.as_deref()).collect::<Vec<_>>(), [None, Some("bytes=5-")]);
 }

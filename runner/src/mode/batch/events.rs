@@ -147,7 +147,9 @@ fn check(event: &[u8]) -> Result<(), String> {
     if event.len() > MAX_PAYLOAD_BYTES {
         return Err(format!("larger than {MAX_PAYLOAD_BYTES} bytes, the most that Lambda takes"));
     }
-    serde_json::from_slice::<IgnoredAny>(event).map(drop).map_err(|error| format!("not JSON: {error}"))
+    // What is skipped is not looked at byte by byte.
+    let event = std::str::from_utf8(event).map_err(|error| format!("not JSON: {error}"))?;
+    serde_json::from_str::<IgnoredAny>(event).map(drop).map_err(|error| format!("not JSON: {error}"))
 }
 
 #[cfg(test)]
@@ -172,6 +174,8 @@ mod tests {
         assert_eq!(events[1], ok(1, "x.jsonl:4", b"[2]\r"));
         assert!(matches!(&events[2], (2, id, Err(error)) if id == "x.jsonl:5" && error.starts_with("not JSON: ")), "{events:?}");
         assert_eq!(events[3], ok(3, "x.jsonl:6", b"\"last\""));
+        let no_text = of_lines(b"\"\xff\"\n");
+        assert!(matches!(&no_text[0].2, Err(error) if error.starts_with("not JSON: invalid utf-8")), "{no_text:?}");
         assert_eq!((events.len(), of_lines(b"")), (4, Vec::new()));
     }
 
