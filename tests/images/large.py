@@ -79,6 +79,6 @@ def make(lay, tools):
     entry = [("file", "lambda-entrypoint.sh", b"#!/bin/bash\nexec /var/runtime/bootstrap\n", 0o755),
              ("file", "var/runtime/bootstrap", ANSWER_ONCE, 0o755)]
     layers = [lay.layer("large base 2 " + tools.FORMAT, base), lay.layer("large everything 2 " + tools.FORMAT, everything),
-              lay.layer("large hides 1", hides), lay.layer("large entry 1", entry)]
+              lay.layer("large hides 1", hides), lay.layer("large entry 2", entry)]
     return lay.image("test/large:latest", layers, {"WorkingDir": "/var/task", "Entrypoint": ["/lambda-entrypoint.sh"], "Cmd": ["index.handler"],
                                                    "Env": ["PATH=/var/lang/bin:/usr/bin:/bin"]})

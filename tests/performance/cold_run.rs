@@ -106,7 +106,7 @@ fn by_podman(disk: &Disk, reference: &str) -> Result<Duration, String> {
         command
     };
     disk.sync();
-    let mut run = podman(&["run", "--rm", "-q", "--tls-verify=false", "--network", "none", "--cgroups", "disabled"]);
+    let mut run = podman(&["run", "--rm", "-q", "--tls-verify=false", "--network", "none", "--cgroups", "disabled", "--ulimit", "host"]);
     run.args(["--entrypoint", "/bin/echo", reference, "answer"]);
     let time = first_answer(run);
     let _ = podman(&["rmi", "-f", reference]).stdout(Stdio::null()).stderr(Stdio::null()).status();
