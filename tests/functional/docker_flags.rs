@@ -223,6 +223,13 @@ fn lists_of_runs() {
     assert_eq!(out(&fixture, &["container", "inspect", "--format", "{{.Name}}", "first"]), "/first\n");
     out(&fixture, &["container", "prune", "-f"]);
     assert_eq!(names(&["-a"]), "");
+    // One below a function's `/tmp` has its place there, and one in a task folder that may be written to is made in it.
+    fixture.script("write kept /tmp/kept/x y\nread file /var/task/new/place/script\nnext\nrespond-notes\nnext");
+    let (task, image) = (fixture.task().display().to_string(), fixture.image("provided"));
+    let [around, new] = ["", "/new/place"].map(|below| format!("{task}:/var/task{below}"));
+    let ran = fixture.docker(&["run", "--rm", "-v", "/tmp/kept", "-v", &new, "-v", &around, &image, "h", "1"]).finish().expect_code(0);
+    assert_eq!(ran.json()["kept"], "ok");
+    assert!(ran.json()["file"].as_str().is_some_and(|text| text.contains("respond-notes")) && fixture.task().join("new/place").is_dir());
     // An anonymous volume goes with its run where that is asked for.
     for (option, left) in [(&["rm", "it"][..], 1), (&["rm", "--force", "--volumes", "it"], 1)] {
         fixture.docker_probe(&["create", "--name", "it", "--volume", "/kept"], "exit 0").finish().expect_code(0);

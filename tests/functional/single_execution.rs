@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tests::image::{Image, Packing};
@@ -457,4 +458,59 @@ fn the_log_tail_of_json_is_the_last_4096_bytes() {
     let tail = object["logTail"].as_str().expect("text");
     assert_eq!(tail.len(), 4096);
     assert!(tail.contains("line 1999\nEND RequestId: ") && !tail.contains("line 0\n"), "{tail}");
+}
+
+/// As docker makes them: below `/tmp`, which is the sandbox's own, and in volumes that may be written to, where they stay.
+#[test]
+fn places_are_made_below_tmp_and_in_volumes() {
+    skip_in_isolation!(["chroot", "in-place"], "no `/tmp` of its own");
+    let Some(fixture) = Fixture::new() else { return };
+    let [shown, around] = ["shown", "around"].map(|name| fixture.path().join(name));
+    for folder in [&shown, &around] {
+        fs::create_dir(folder).expect("made");
+    }
+    fs::write(shown.join("file"), "shown").expect("written");
+    let volume = |source: &Path, rest: &str| format!("{}:{rest}", source.display());
+    let [deep, file, data, second] = [
+        volume(&shown, "/tmp/some/deep:ro"),
+        volume(&shown.join("file"), "/tmp/some/file:ro"),
+        volume(&shown, "/around/new/data:ro"),
+        volume(&shown.join("file"), "/around/file:ro"),
+    ];
+    let around_it = volume(&around, "/around");
+    fixture.script(
+        "read deep /tmp/some/deep/file\nread file /tmp/some/file\nread data /around/new/data/file\nread second /around/file\nstat some /tmp/some\n\
+         write refused /tmp/some/deep/new x\nwrite beside /tmp/some/new x\nwrite own /tmp/new x\nnext\nrespond-notes\nnext",
+    );
+    let options = ["-v", &deep, "-v", &file, "-v", &data, "-v", &second, "-v", &around_it];
+    let notes = fixture.run(&options, &[]).finish().expect_code(0).json();
+    for name in ["deep", "file", "data", "second"] {
+        assert_eq!(notes[name], "shown", "{name}");
+    }
+    assert_eq!((&notes["refused"], &notes["beside"], &notes["own"]), (&json!("EROFS"), &json!("ok"), &json!("ok")));
+    assert_eq!(notes["some"]["mode"], "755");
+    assert!(around.join("new/data").is_dir() && around.join("file").is_file());
+    assert_eq!(fs::read_dir(&shown).expect("there").count(), 1);
+    // One that may not be written to is left as it is.
+    let none = volume(&shown, "/var/task/none:ro");
+    let refused = fixture.run(&["-v", &none], &[]).finish().expect_code(125);
+    let said = "there is no `/var/task/none` to show a volume at, and `/var/task` is read-only";
+    assert!(refused.err().contains(said) && refused.err().contains("hint: make it yourself: `mkdir -p "), "{}", refused.err());
+    assert!(!fixture.task().join("none").exists());
+    fixture.expect_nothing_left();
+}
+
+/// Where nothing is mounted, `/tmp` may be written to with all that lies in it.
+#[test]
+fn without_mounts_no_volume_is_shown_below_tmp() {
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.script("next\nrespond 1\nnext");
+    let volume = format!("{}:/tmp/in:ro", fixture.task().display());
+    let image = fixture.image("provided");
+    // `chroot` is root's alone.
+    for (isolation, image) in [("chroot", image.as_str()), ("in-place", "host")].into_iter().skip(usize::from(!is_root())) {
+        let ran = fixture.undocked(&["run", "--isolation", isolation, "-v", &volume, image]).finish().expect_code(125);
+        let said = format!("no volume can be shown at `/tmp/in`: `{isolation}` has no `/tmp` of the sandbox's own");
+        assert!(ran.err().contains(&said), "{}", ran.err());
+    }
 }

@@ -55,10 +55,17 @@ fn state(folder: &Path) -> Vec<(String, u32, u64, Vec<u8>)> {
 
 /// Runs an image whose path `place` is each trap in turn.
 fn each_trap(place: &str) {
+    each_trap_with(place, false);
+}
+
+/// The same, with volumes below `/tmp` if that is asked for.
+fn each_trap_with(place: &str, below_tmp: bool) {
     let Some(fixture) = Fixture::new() else { return };
     let outside = fixture.path().join("outside");
     fs::create_dir(&outside).expect("made");
     fs::create_dir(outside.join("task")).expect("made");
+    fs::create_dir_all(outside.join("in/deep")).expect("made");
+    fs::write(outside.join("file"), "shown").expect("written");
     fs::write(outside.join("canary"), "untouched").expect("written");
     let before = state(&outside);
     let probe = fs::read(place::probe()).expect("the probe is there");
@@ -72,7 +79,9 @@ fn each_trap(place: &str) {
         let image = Image { layers: vec![ImageLayer::new(base, Packing::Plain)], config: lambci_config() }
             .layer(trap(place, kind, &outside), Packing::Plain);
         fixture.layout().add(&name, &image.with("User", json!("")));
-        let ran = fixture.run_image(&fixture.image(&name), &[], &[]).finish();
+        let [folder, file] = ["in/deep", "file"].map(|place| format!("{}:/tmp/{place}", outside.join(place).display()));
+        let options = if below_tmp { &["-v", &folder, "-v", &file][..] } else { &[] };
+        let ran = fixture.run_image(&fixture.image(&name), options, &[]).finish();
         match ran.code() {
             0 => {}
             1 => assert!(ran.json()["errorType"].is_string(), "{place} as {kind:?}"),
@@ -143,6 +152,65 @@ fn t3_a_link_at_proc_or_dev_shows_nothing_of_the_host() {
 #[test]
 fn t3_tmp_is_a_trap() {
     each_trap("tmp");
+}
+
+#[test]
+fn t3_tmp_is_a_trap_for_volumes_below_it() {
+    each_trap_with("tmp", true);
+}
+
+/// The image's `/tmp` leads into a folder of the host's that is shown and may be written to: no place is made in that.
+#[test]
+fn t3_tmp_leads_into_a_volume() {
+    let Some(fixture) = Fixture::new() else { return };
+    let outside = fixture.path().join("outside");
+    fs::create_dir(&outside).expect("made");
+    fixture.script("next\nrespond 1\nnext");
+    let probe = fs::read(place::probe()).expect("the probe is there");
+    for (name, target) in [("to-task", "/var/task"), ("to-root", "/"), ("up", "..")] {
+        let base = Tar::new().program("opt-probe", &probe).folder("var").folder("var/task");
+        let image = Image { layers: vec![ImageLayer::new(base, Packing::Plain)], config: lambci_config() }
+            .layer(Tar::new().symlink("tmp", target), Packing::Plain);
+        fixture.layout().add(name, &image.with("User", json!("")));
+        let before = state(&fixture.task());
+        let [task, below] = ["/var/task", "/tmp/in/deep"].map(|place| {
+            let source = if place == "/var/task" { fixture.task() } else { outside.clone() };
+            format!("{}:{place}", source.display())
+        });
+        for volumes in [[&task, &below], [&below, &task]] {
+            let ran = fixture.undocked(&["run", "-v", volumes[0], "-v", volumes[1], &fixture.image(name)]).finish();
+            assert!(matches!(ran.code(), 0 | 1 | 125) && !ran.err().contains("panicked"), "{name}: {}: {}", ran.code(), ran.err());
+            assert_eq!((state(&fixture.task()), state(&outside)), (before.clone(), Vec::new()), "{name}: {}", ran.err());
+        }
+        fixture.expect_nothing_left();
+    }
+}
+
+/// A link in the task folder, which a function may have put there: what is made on its way would lie where it leads on the host.
+#[test]
+fn t3_a_link_in_a_volume_is_the_way_to_a_place() {
+    let Some(fixture) = Fixture::new() else { return };
+    let [outside, shown] = ["outside", "shown"].map(|name| fixture.path().join(name));
+    for folder in [&outside, &shown] {
+        fs::create_dir(folder).expect("made");
+    }
+    fs::write(shown.join("file"), "").expect("written");
+    fixture.script("next\nrespond 1\nnext");
+    let task = format!("{}:/var/task", fixture.task().display());
+    let up = "../outside".to_owned();
+    for target in [outside.display().to_string(), up, "/opt".to_owned(), "/proc/self/root".to_owned(), "link".to_owned()] {
+        let link = fixture.task().join("link");
+        std::os::unix::fs::symlink(&target, &link).expect("made");
+        let before = state(&fixture.task());
+        for (source, place) in [(&shown, "new"), (&shown, "new/deep"), (&shown.join("file"), "new"), (&shown.join("file"), "new/file")] {
+            let volume = format!("{}:/var/task/link/{place}", source.display());
+            let ran = fixture.undocked(&["run", "-v", &task, "-v", &volume, &fixture.provided()]).finish().expect_code(125);
+            assert!(ran.err().contains("is a link") && ran.err().contains("hint: "), "{target}: {}", ran.err());
+            assert_eq!((state(&fixture.task()), state(&outside)), (before.clone(), Vec::new()), "{target} {place}");
+        }
+        fs::remove_file(link).expect("removed");
+    }
+    fixture.expect_nothing_left();
 }
 
 #[test]

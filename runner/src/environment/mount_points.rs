@@ -52,7 +52,8 @@ pub fn root(rootfs: &Path, volumes: &[Volume]) -> Result<(RootSource, Vec<Volume
     for volume in volumes {
         let in_another = volumes.iter().any(|other| other.target != volume.target && volume.target.starts_with(&other.target));
         let failed = |source| PlaceError::Read { path: volume.target.clone(), source };
-        if in_another {
+        if in_another || volume.target.starts_with("/tmp") && volume.target != Path::new("/tmp") {
+            // The sandbox makes it in a `/tmp` of its own.
             continue;
         }
         let Place { there: folder, missing: rest } = links::resolve(rootfs, &volume.target).map_err(failed)?;

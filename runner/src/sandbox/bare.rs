@@ -101,6 +101,9 @@ pub(super) fn plan(request: SandboxRequest, ground: Ground) -> Result<SandboxPla
     if request.network != Network::Host {
         return Err(PlanError::NoNetwork { isolation: ground.isolation });
     }
+    if let Some(volume) = request.volumes.iter().find(|volume| plan::place_in_tmp(volume, &request.volumes).is_some()) {
+        return Err(PlanError::InTmp { isolation: ground.isolation, target: volume.target.clone() });
+    }
     let (request, bare) = if ground.isolation == Isolation::Chroot {
         let (root, bare) = copied(&request).map_err(PlanError::Bare)?;
         steps.push(Step::ChangeRoot(text(root.as_os_str().as_encoded_bytes())?));

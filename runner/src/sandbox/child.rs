@@ -182,6 +182,7 @@ impl Child {
             Step::MakeLink { path, target } => call!(SYS_symlinkat, target.as_ptr(), self.root, path.as_ptr()).map(drop),
             Step::MakeFile { path, contents, mode } => self.make_file(path, contents, *mode),
             Step::AttachTmpfs { target, options } => self.mount_tmpfs(target, options),
+            Step::MakePlace { slot, names, owner } => self.make_place(slot_fd(orders, *slot)?, names, *owner),
             Step::StageFiles { place, options } => self.mount_tmpfs(place, options),
             Step::StageFile { place, slot, name, contents, mode } => {
                 self.stage_file(orders.slots.get_mut(*slot), (*place, name), contents, *mode)

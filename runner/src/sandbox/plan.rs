@@ -29,6 +29,7 @@ mod contents;
 mod held;
 
 use contents::Contents;
+pub(super) use contents::place_in_tmp;
 pub(crate) use contents::{Owner, Source};
 
 /// A sandbox ready to be launched.
@@ -102,6 +103,14 @@ pub enum PlanError {
         /// What was asked for, or was left.
         isolation: Isolation,
     },
+    /// What stands in for mounts has no file system of its own at `/tmp`: what is shown there could be written to.
+    #[error("no volume can be shown at `{}`: `{isolation}` has no `/tmp` of the sandbox's own", target.display())]
+    InTmp {
+        /// The isolation that was asked for, or was left.
+        isolation: Isolation,
+        /// The path inside.
+        target: PathBuf,
+    },
     /// What root's function needs is root's alone.
     #[error(transparent)]
     Closed(ClosedPath),
@@ -117,6 +126,7 @@ impl PlanError {
         match self {
             Self::Isolation { .. } | Self::NoNetwork { .. } => Some(doctor.to_owned()),
             Self::NotWritable { .. } => Some("`--read-only` does without".to_owned()),
+            Self::InTmp { .. } => Some("any place outside of `/tmp` will do".to_owned()),
             Self::Closed(closed) => Some(closed.hint()),
             Self::Bare(BareError::Folder(error)) => error.hint(),
             _ => None,
@@ -363,6 +373,9 @@ impl Planner {
         let options = constant(&format!("mode=1777,size={}", request.tmp_size_bytes));
         let target = constant(if writable { "dev/shm" } else { "tmp" });
         self.steps.push(Step::AttachTmpfs { target, options });
+        if !writable {
+            self.places_in_tmp(request, &contents.volumes, ground.privilege)?;
+        }
         self.attach(contents.volumes);
         self.attach(made);
         if matches!(root, Root::Assembled(_)) {

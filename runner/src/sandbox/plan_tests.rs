@@ -99,6 +99,28 @@ fn every_source_is_opened_before_anything_lies_over_it() {
     assert_eq!(plan.sources.len(), 1 + DEVICES.len() + 2);
 }
 
+/// Before anything is shown in it. What lies in another volume is that volume's matter.
+#[test]
+fn places_below_tmp_are_made_while_it_is_empty() {
+    let below = |target: &str| Volume { source: "/v".into(), target: target.into(), access: Access::ReadOnly };
+    let ids = InnerIdentity { uid: 7, gid: 8 };
+    for (privilege, given_to) in [(Privilege::Root, None), (Privilege::WithoutUserns(ids), Some(ids))] {
+        let volumes = ["/tmp/a/b/c", "/tmp/a", "/tmp/x/y", "/opt"].map(below).to_vec();
+        let plan = plan_as(SandboxRequest { volumes, ..request(image()) }, privilege).unwrap();
+        let names = names(&plan);
+        let made: Vec<_> = names.iter().filter(|name| name.starts_with("make a place")).collect();
+        assert_eq!(made, ["make a place at /tmp/a", "make a place at /tmp/x/y"]);
+        let order = ["mount a tmpfs on /tmp", "make a place at /tmp/a", "make a place at /tmp/x/y", "mount on /opt", "mount on /tmp/a/b/c"];
+        let places: Vec<_> = order.iter().map(|name| place(&names, name)).collect();
+        assert!(places.is_sorted(), "{names:#?}");
+        let mut owners = plan.steps.iter().filter_map(|step| if let Step::MakePlace { owner, .. } = step { Some(*owner) } else { None });
+        assert!(owners.all(|owner| owner == given_to));
+    }
+    let volumes = vec![below("/tmp"), below("/tmp/x")];
+    let names = names(&plan_as(SandboxRequest { volumes, ..request(image()) }, Privilege::Root).unwrap());
+    assert!(!names.iter().any(|name| name.starts_with("make a place")));
+}
+
 /// They are made where `/tmp` will be, and come last: over what a volume shows of the image's own folder.
 #[test]
 fn files_are_made_before_tmp_and_shown_after_volumes() {

@@ -59,6 +59,14 @@ pub(crate) enum Step {
         target: CString,
         options: CString,
     },
+    /// A folder or file in the `/tmp` that was just mounted, for what is in the slot to be shown at.
+    MakePlace {
+        slot: usize,
+        /// The names of the way, from `/tmp` on.
+        names: Vec<CString>,
+        /// Who it is given to, where the sandbox is set up as another.
+        owner: Option<InnerIdentity>,
+    },
     /// Keep hold of the outer `/proc`, which the new root will lie over.
     KeepOuterProc,
     /// A memory file system for files that are made; something else comes over it.
@@ -182,6 +190,7 @@ impl Step {
             Self::MakeRoot { .. } => "mount a tmpfs as root".into(),
             Self::MakeDir { path, .. } | Self::MakeLink { path, .. } | Self::MakeFile { path, .. } => format!("make /{}", show(path)),
             Self::AttachTmpfs { target, .. } => format!("mount a tmpfs on /{}", show(target)),
+            Self::MakePlace { names, .. } => format!("make a place at /tmp/{}", names.iter().map(show).collect::<Vec<_>>().join("/")),
             Self::KeepOuterProc => "keep the outer /proc".into(),
             Self::StageFiles { .. } => "mount a tmpfs for files of the sandbox".into(),
             Self::StageFile { name, .. } => format!("make the sandbox's {}", show(name)),

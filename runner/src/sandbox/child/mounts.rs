@@ -1,5 +1,7 @@
 //! Mounts: the new root and what lies on it.
 
+use std::ffi::CString;
+
 use super::*;
 use crate::sandbox::isolation::is_refusal;
 
@@ -86,6 +88,19 @@ impl Child {
 
     pub(super) fn mount_tmpfs(&self, target: &CStr, options: &CStr) -> Kernel<()> {
         self.mount_at(target, c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV, options.as_ptr())
+    }
+
+    /// Makes the way to a place in the sandbox's own `/tmp`, which is empty but for other places: level by level, through no link and into no other mount.
+    pub(super) fn make_place(&self, tree: c_int, names: &[CString], owner: Option<InnerIdentity>) -> Kernel<()> {
+        let is_folder = status_of(tree, c"".as_ptr(), libc::AT_EMPTY_PATH)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+        let mut folder = self.target(c"tmp")?;
+        for (index, name) in names.iter().enumerate() {
+            let made = make_level(folder, name, is_folder || index + 1 < names.len(), owner);
+            close(folder);
+            folder = made?;
+        }
+        close(folder);
+        Ok(())
     }
 
     /// Makes a file in the memory file system that lies on a place until something else comes over it, and keeps a mount of the file.
@@ -218,6 +233,32 @@ pub(super) fn mount(source: *const c_char, target: &CStr, kind: *const c_char, f
 fn clone_tree(place: c_int) -> Kernel<c_int> {
     let flags = sys::OPEN_TREE_CLONE | sys::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32;
     Ok(call!(SYS_open_tree, place, c"".as_ptr(), flags)? as c_int)
+}
+
+/// A folder or an empty file in a folder, if it is not there yet; open.
+fn make_level(folder: c_int, name: &CStr, is_folder: bool, owner: Option<InnerIdentity>) -> Kernel<c_int> {
+    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS | libc::RESOLVE_NO_XDEV;
+    let (made, mode) = if is_folder {
+        (call!(SYS_mkdirat, folder, name.as_ptr(), 0o755), 0o755)
+    } else {
+        (call!(SYS_mknodat, folder, name.as_ptr(), libc::S_IFREG | 0o644, 0), 0o644)
+    };
+    let is_new = match made {
+        Ok(_) => true,
+        Err(libc::EEXIST) => false,
+        Err(errno) => return Err(errno),
+    };
+    let flags = if is_folder { libc::O_RDONLY | libc::O_DIRECTORY } else { libc::O_RDONLY };
+    let place = open_path(folder, name, flags, resolve)?;
+    if is_new {
+        let given = owner.map_or(Ok(0), |owner| call!(SYS_fchown, place, owner.uid, owner.gid));
+        // The creation mode was cut by the umask that we inherited.
+        if let Err(errno) = given.and_then(|_| call!(SYS_fchmod, place, mode)) {
+            close(place);
+            return Err(errno);
+        }
+    }
+    Ok(place)
 }
 
 pub(super) fn set_attributes(tree: c_int, attributes: &MountAttr, recursive: bool) -> Kernel<()> {
