@@ -160,6 +160,7 @@ fn isolation_on(root: RootSource, volumes: Vec<Volume>) -> Option<Isolation> {
         terminal: None,
         hostname: "fuzz".into(),
         tmp_size_bytes: 1 << 20,
+        tmp_in_memory: None,
         files: Vec::new(),
         limits: runner::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },

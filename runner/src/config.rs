@@ -17,7 +17,7 @@ pub use crate::function::UnknownEntrypoint;
 pub use crate::function::events::{Destination, ParseDestinationError};
 pub use crate::sandbox::REMOVE;
 pub use crate::sandbox::network::Networking;
-use crate::sandbox::{Filter, IsolationChoice, Volume};
+use crate::sandbox::{Filter, IsolationChoice, TmpSize, Volume};
 
 mod batch;
 mod build;
@@ -84,6 +84,8 @@ pub struct RunConfig {
     pub memory: Option<MemorySize>,
     /// How large `/tmp` is.
     pub tmp_size: MemorySize,
+    /// How large it is in memory where plain commands may write to the root, of which it is a folder if nothing is said.
+    pub tmp_in_memory: Option<TmpSize>,
     /// How much processor time there is.
     pub cpu: CpuRule,
     /// The function's timeout, if asked for.

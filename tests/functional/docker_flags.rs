@@ -48,7 +48,32 @@ fn run_variables_and_places() {
     let mount = format!("type=bind,src={},dst=/shown,readonly", shown.display());
     assert_eq!(found(&fixture, &["--mount", &mount], "/shown/file"), "shown");
     assert_eq!(found(&fixture, &["--volume", &format!("{}:/shown", shown.display())], "/shown/file"), "shown");
-    assert!(found(&fixture, &["--tmpfs", "/tmp:size=8m"], "/proc/self/mounts").contains("size=8192k"));
+    let tmp = |options: &[&str]| {
+        let mounts = found(&fixture, options, "/proc/self/mounts");
+        // The last one covers what was there before.
+        mounts.lines().rfind(|line| line.split(' ').nth(1) == Some("/tmp")).map(str::to_owned)
+    };
+    // In a root that may be written to as in one that may not.
+    let by_mount = ["--mount", "type=tmpfs,dst=/tmp,tmpfs-size=9437184"];
+    for options in [&["--tmpfs", "/tmp:rw,size=9216k"][..], &by_mount, &["--read-only", "--tmpfs", "/tmp:size=9m"]] {
+        assert!(
+            tmp(options).is_some_and(|line| line.contains(" tmpfs ") && line.contains("size=9216k")),
+            "{options:?}: {:?}",
+            tmp(options)
+        );
+    }
+    assert!(tmp(&["--tmpfs", "/tmp"]).is_some_and(|line| line.contains(" tmpfs ")) && tmp(&[]).is_none());
+    // What is shown below it lies in it.
+    let below = format!("{}:/tmp/deep/shown", shown.display());
+    assert_eq!(found(&fixture, &["--tmpfs", "/tmp:size=1m", "-v", &below], "/tmp/deep/shown/file"), "shown");
+    assert_eq!(found(&fixture, &["-v", &below], "/tmp/deep/shown/file"), "shown");
+    let large = "x".repeat(3 << 19);
+    fs::write(shown.join("large"), &large).expect("written");
+    let ran = fixture.docker_probe(
+        &["run", "--rm", "--tmpfs", "/tmp:size=1m", "-v", &below],
+        "copy full /tmp/deep/shown/large /tmp/large ; print-notes",
+    );
+    assert_eq!(notes(&ran.finish().expect_code(0))["full"], "ENOSPC");
     let write = |options: &[&str]| {
         let ran = fixture.docker_probe(&[&["run", "--rm"], options].concat(), "write done /etc/of-ours text ; print-notes").finish();
         notes(&ran.expect_code(0))["done"].clone()

@@ -34,6 +34,7 @@ fn request(root: &Path, results: &Path, number: u32) -> SandboxRequest {
         terminal: None,
         hostname: "storm".to_owned(),
         tmp_size_bytes: 1 << 20,
+        tmp_in_memory: None,
         files: Vec::new(),
         limits: runner::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },

@@ -83,6 +83,7 @@ impl Scene {
             terminal: None,
             hostname: "lambda".to_owned(),
             tmp_size_bytes: 512 << 20,
+            tmp_in_memory: None,
             files: Vec::new(),
             limits: sandbox::Limits::default(),
             stdio: sandbox::Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },

@@ -85,6 +85,7 @@ pub(super) fn sandbox(args: SandboxArgs, image: Option<ImageAndArguments>, own: 
         volumes,
         memory: config::memory(size("--memory", args.memory)?).map_err(bad_config)?,
         tmp_size: config::tmp_size(size("--tmp-size", args.tmp_size)?),
+        tmp_in_memory: None,
         cpu: match args.cpu {
             CpuChoice::Unlimited => CpuRule::Unlimited,
             CpuChoice::Lambda => CpuRule::Lambda,

@@ -26,7 +26,7 @@ use crate::function::INNER_API_PORT;
 use crate::sandbox::run_folder::{self, RunFolder};
 use crate::sandbox::{
     Access, Command, Filter, FirstProcess, HostRoot, IdMap, InnerIdentity, Input, IsolationChoice, Limits, MadeFile, Network, RootSource,
-    SandboxRequest, Stdio, Volume,
+    SandboxRequest, Stdio, TmpSize, Volume,
 };
 use crate::writable::WritableRoot;
 
@@ -47,6 +47,7 @@ pub(super) struct Inside {
     isolation: IsolationChoice,
     scratch: Option<PathBuf>,
     tmp_size_bytes: u64,
+    tmp_in_memory: Option<TmpSize>,
     limits: Limits,
     extensions: Vec<String>,
     /// While it is held, the image stays in the cache.
@@ -144,6 +145,7 @@ impl Inside {
             network: config.networking.network,
             working_dir,
             tmp_size_bytes,
+            tmp_in_memory: config.tmp_in_memory,
             limits,
             extensions,
             filter,
@@ -205,6 +207,7 @@ impl Inside {
             terminal: terminal_of(stdio),
             hostname: HOSTNAME.to_owned(),
             tmp_size_bytes: self.tmp_size_bytes,
+            tmp_in_memory: self.tmp_in_memory,
             limits: self.limits,
             stdio,
             network: self.network,

@@ -33,11 +33,13 @@ pub(crate) enum Handed {
     Proc,
     Tmp,
     Segments,
+    /// Its `/dev/shm`, likewise.
+    SharedMemory,
 }
 
 impl Handed {
     /// How many there are.
-    pub(super) const COUNT: usize = 9;
+    pub(super) const COUNT: usize = 10;
 }
 
 /// What came out of the sandbox.
@@ -69,8 +71,9 @@ impl HandedOut {
 
     /// What the memory watcher needs; `None` if it was not handed out.
     pub(super) fn inside(&mut self) -> Option<Inside> {
-        let (proc, tmp, segments) = (self.take(Handed::Proc)?, self.take(Handed::Tmp), self.take(Handed::Segments));
-        Some(Inside { proc, first: None, tmp, segments: segments.map(File::from) })
+        let (proc, segments) = (self.take(Handed::Proc)?, self.take(Handed::Segments));
+        let in_memory = [Handed::Tmp, Handed::SharedMemory].into_iter().filter_map(|what| self.take(what)).collect();
+        Some(Inside { proc, first: None, in_memory, segments: segments.map(File::from) })
     }
 
     pub(super) fn take(&mut self, what: Handed) -> Option<OwnedFd> {

@@ -42,6 +42,7 @@ fn request(script: &str) -> SandboxRequest {
         terminal: None,
         hostname: "sandbox".into(),
         tmp_size_bytes: 1 << 20,
+        tmp_in_memory: None,
         files: Vec::new(),
         limits: crate::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },

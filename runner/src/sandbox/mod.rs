@@ -89,8 +89,10 @@ pub struct SandboxRequest {
     pub terminal: Option<PathBuf>,
     /// The host name inside; not granted everywhere.
     pub hostname: String,
-    /// The size of `/tmp` in bytes.
+    /// The size of `/tmp` in bytes; of `/dev/shm` where the root may be written to.
     pub tmp_size_bytes: u64,
+    /// How large a `/tmp` in memory is where the root may be written to, whose own it is if nothing is said.
+    pub tmp_in_memory: Option<TmpSize>,
     /// What it may use of memory and processors.
     pub limits: Limits,
     /// Standard input, output and error.
@@ -103,6 +105,15 @@ pub struct SandboxRequest {
     pub first_process: FirstProcess,
     /// The compiled seccomp filter; none only where the user wants none, which is said as a degradation.
     pub filter: Option<std::sync::Arc<Filter>>,
+}
+
+/// How large a `/tmp` in memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TmpSize {
+    /// So many bytes.
+    Bytes(u64),
+    /// What the kernel takes if nothing is said (tmpfs(5)).
+    HalfOfMemory,
 }
 
 /// Where the root file system comes from.

@@ -21,7 +21,7 @@ use super::subids::IdMap;
 use super::weaken::Omitted;
 use super::{
     Access, BareError, ClosedPath, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, Network, RootSource,
-    SandboxRequest, Stdio,
+    SandboxRequest, Stdio, TmpSize,
 };
 
 mod assembly;
@@ -314,9 +314,13 @@ impl Planner {
         let open = |handed, path, flags| Step::OpenForWatch { handed, path: constant(path), flags };
         self.steps.push(open(Handed::Proc, "proc", libc::O_PATH | libc::O_DIRECTORY));
         self.steps.push(open(Handed::Segments, "proc/sysvipc/shm", libc::O_RDONLY));
-        let memory = if matches!(request.root, RootSource::Writable(_)) { "dev/shm" } else { "tmp" };
-        if request.volumes.iter().all(|volume| volume.target != Path::new("/").join(memory)) {
-            self.steps.push(open(Handed::Tmp, memory, libc::O_PATH | libc::O_DIRECTORY));
+        let writable = matches!(request.root, RootSource::Writable(_));
+        let tmp = (!writable || request.tmp_in_memory.is_some()).then_some((Handed::Tmp, "tmp"));
+        let in_memory = tmp.into_iter().chain(writable.then_some((Handed::SharedMemory, "dev/shm")));
+        for (handed, place) in in_memory {
+            if request.volumes.iter().all(|volume| volume.target != Path::new("/").join(place)) {
+                self.steps.push(open(handed, place, libc::O_PATH | libc::O_DIRECTORY));
+            }
         }
     }
 
@@ -373,7 +377,14 @@ impl Planner {
         let options = constant(&format!("mode=1777,size={}", request.tmp_size_bytes));
         let target = constant(if writable { "dev/shm" } else { "tmp" });
         self.steps.push(Step::AttachTmpfs { target, options });
-        if !writable {
+        if let Some(size) = request.tmp_in_memory.filter(|_| writable) {
+            let options = match size {
+                TmpSize::Bytes(bytes) => format!("mode=1777,size={bytes}"),
+                TmpSize::HalfOfMemory => "mode=1777".to_owned(),
+            };
+            self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options: constant(&options) });
+        }
+        if !writable || request.tmp_in_memory.is_some() {
             self.places_in_tmp(request, &contents.volumes, ground.privilege)?;
         }
         self.attach(contents.volumes);

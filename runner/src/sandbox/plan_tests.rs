@@ -21,6 +21,7 @@ fn request(root: RootSource) -> SandboxRequest {
         terminal: None,
         hostname: "h".into(),
         tmp_size_bytes: 7,
+        tmp_in_memory: None,
         files: Vec::new(),
         limits: Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Pipe, error: Output::Pipe },
@@ -119,6 +120,32 @@ fn places_below_tmp_are_made_while_it_is_empty() {
     let volumes = vec![below("/tmp"), below("/tmp/x")];
     let names = names(&plan_as(SandboxRequest { volumes, ..request(image()) }, Privilege::Root).unwrap());
     assert!(!names.iter().any(|name| name.starts_with("make a place")));
+}
+
+/// Only where that is asked for; elsewhere `/tmp` is in memory in any case.
+#[test]
+fn a_tmp_in_memory_over_a_root_that_may_be_written_to() {
+    let below = Volume { source: "/v".into(), target: "/tmp/x".into(), access: Access::ReadOnly };
+    for (size, options) in [(TmpSize::Bytes(9), "mode=1777,size=9"), (TmpSize::HalfOfMemory, "mode=1777")] {
+        let limits = Limits { memory_bytes: Some(1 << 30), cpu: None };
+        let wanted = SandboxRequest { tmp_in_memory: Some(size), volumes: vec![below.clone()], limits, ..request(writable()) };
+        let plan = plan_as(wanted, Privilege::Root).unwrap();
+        let given: Vec<_> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::AttachTmpfs { target, options } if **target == *c"tmp" => Some(options.to_string_lossy().into_owned()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(given, [options]);
+        let names = names(&plan);
+        let order = ["mount a tmpfs on /tmp", "make a place at /tmp/x", "mount on /tmp/x", "show the host /tmp"];
+        let places: Vec<_> = order.iter().map(|name| place(&names, name)).collect();
+        assert!(places.is_sorted() && names.contains(&"show the host /dev/shm".to_owned()), "{names:#?}");
+    }
+    let without = names(&plan_as(SandboxRequest { volumes: vec![below], ..request(writable()) }, Privilege::Root).unwrap());
+    assert!(!without.iter().any(|name| name.contains("/tmp") && !name.starts_with("mount on")), "{without:#?}");
 }
 
 /// They are made where `/tmp` will be, and come last: over what a volume shows of the image's own folder.

@@ -170,6 +170,7 @@ fn request(filter: Arc<Filter>) -> SandboxRequest {
         terminal: None,
         hostname: "lambda".into(),
         tmp_size_bytes: 1 << 20,
+        tmp_in_memory: None,
         files: Vec::new(),
         limits: super::Limits::default(),
         stdio: Stdio { input: Input::Null, output: Output::Inherit, error: Output::Inherit },

@@ -34,6 +34,7 @@ fn request() -> SandboxRequest {
         terminal: None,
         hostname: "sandbox".into(),
         tmp_size_bytes: 16 << 20,
+        tmp_in_memory: None,
         files: Vec::new(),
         limits: Limits::default(),
         stdio: PIPES,

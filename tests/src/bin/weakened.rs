@@ -161,6 +161,7 @@ fn request() -> SandboxRequest {
         terminal: None,
         hostname: "weakened".to_owned(),
         tmp_size_bytes: 16 << 20,
+        tmp_in_memory: None,
         files: Vec::new(),
         limits: runner::sandbox::Limits::default(),
         stdio: Stdio { input: Input::Inherit, output: Output::Inherit, error: Output::Inherit },

@@ -10,7 +10,9 @@ use crate::exit_code::Failure;
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     pub(super) mounts: Vec<MountSpec>,
-    /// The size of `/tmp`, which is in memory in any case.
+    /// Whether `/tmp` is asked for in memory: of a function it is in any case.
+    pub(super) tmp_in_memory: bool,
+    /// The size of `/tmp`.
     pub(super) tmp_size: Option<String>,
 }
 
@@ -35,10 +37,10 @@ pub(super) fn read(given: &Given, current_dir: &Path) -> Result<Shown, Failure> 
     Ok(shown)
 }
 
-/// `/tmp` is one already; its size may be another.
+/// One at `/tmp` alone.
 fn tmpfs(target: &str, size: Option<String>, shown: &mut Shown) -> Result<(), Failure> {
     if target.trim_end_matches('/') == "/tmp" {
-        shown.tmp_size = size;
+        (shown.tmp_in_memory, shown.tmp_size) = (true, size);
         return Ok(());
     }
     let error = format!("a file system in memory at `{target}` is not supported: `/tmp` is the one there is");

@@ -75,6 +75,7 @@ fn spec(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Result<RunSpec, End
         resolver: resolver(given),
         memory: size(verb, given, "memory")?,
         tmp_size: shown.tmp_size,
+        tmp_in_memory: shown.tmp_in_memory,
         cpu_micros: cpus(verb, given)?,
         ulimits: ulimits(verb, given)?,
         labels: labels(given)?,

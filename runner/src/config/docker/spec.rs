@@ -14,7 +14,7 @@ use crate::config::{
     self, BetweenEvents, Changes, ConfigError, CpuRule, EventsConfig, Keeping, MemorySize, NetworkError, NetworkOptions,
     ParseMemorySizeError, PolicyError, ResultFormat, RootAccess, RunConfig, Stdin, Talk, UnknownEntrypoint, UserNamespace, VolumeError,
 };
-use crate::sandbox::{Access, Volume};
+use crate::sandbox::{Access, TmpSize, Volume};
 
 /// How long an environment stays without work.
 const STAYS: Duration = Duration::from_secs(600);
@@ -55,6 +55,8 @@ pub struct RunSpec {
     pub memory: Option<String>,
     /// The size of `/tmp`, likewise.
     pub tmp_size: Option<String>,
+    /// Whether `--tmpfs` asks for a `/tmp` in memory, which functions have in any case.
+    pub tmp_in_memory: bool,
     /// `--cpus`, in microseconds of 100 ms.
     pub cpu_micros: Option<u64>,
     /// `--ulimit`.
@@ -267,6 +269,10 @@ impl RunSpec {
             volumes: self.volumes(place)?,
             memory: config::memory(size(&self.memory)?).map_err(SpecError::Config)?,
             tmp_size: config::tmp_size(size(&self.tmp_size)?),
+            tmp_in_memory: match size(&self.tmp_size)? {
+                Some(size) if self.tmp_in_memory => Some(TmpSize::Bytes(size.bytes())),
+                _ => self.tmp_in_memory.then_some(TmpSize::HalfOfMemory),
+            },
             cpu: self.cpu_micros.map_or(CpuRule::Unlimited, |micros_per_100_ms| CpuRule::Share { micros_per_100_ms }),
             timeout: None,
             filter: config::filter(None::<&OsStr>, &security).map_err(SpecError::Policy)?,

@@ -43,7 +43,7 @@ pub(super) fn on_host(root: HostRoot, volumes: &[Volume]) -> HostRoot {
 }
 
 /// The sandbox makes it, in a `/tmp` of its own.
-fn is_in_tmp(target: &Path) -> bool {
+pub(super) fn is_in_tmp(target: &Path) -> bool {
     target.starts_with("/tmp") && target != Path::new("/tmp")
 }
 

@@ -52,10 +52,14 @@ pub(super) fn show(
         for file in &*files {
             place(root, &file.path, false)?;
         }
+        if config.tmp_in_memory.is_some() {
+            place(root, Path::new("/tmp"), true)?;
+        }
+        let is_made_in_memory = |target: &Path| config.tmp_in_memory.is_some() && super::places::is_in_tmp(target);
         // Shallow before deep: a place in another volume is that volume's matter.
         for volume in &*volumes {
             let in_another = volumes.iter().any(|other| other.target != volume.target && volume.target.starts_with(&other.target));
-            if !in_another {
+            if !in_another && !is_made_in_memory(&volume.target) {
                 place(root, &volume.target, volume.source.is_dir())?;
             }
         }

@@ -26,8 +26,8 @@ pub(in crate::sandbox) struct Inside {
     pub(in crate::sandbox) proc: OwnedFd,
     /// Its first process, where that `/proc` is not its own: then its descendants alone are looked at.
     pub(in crate::sandbox) first: Option<libc::pid_t>,
-    /// Its `/tmp`, if that is a memory file system of its own.
-    pub(in crate::sandbox) tmp: Option<OwnedFd>,
+    /// Its `/tmp` and `/dev/shm`, each if it is a memory file system of its own.
+    pub(in crate::sandbox) in_memory: Vec<OwnedFd>,
     /// `/proc/sysvipc/shm`, opened inside: it shows the segments of whoever opened it.
     pub(in crate::sandbox) segments: Option<File>,
 }
@@ -35,7 +35,7 @@ pub(in crate::sandbox) struct Inside {
 impl Inside {
     /// From our own `/proc`, for a sandbox that has none of its own.
     pub(in crate::sandbox) fn from_outside(first: libc::pid_t) -> Option<Self> {
-        Some(Self { proc: File::open("/proc").ok()?.into(), first: Some(first), tmp: None, segments: None })
+        Some(Self { proc: File::open("/proc").ok()?.into(), first: Some(first), in_memory: Vec::new(), segments: None })
     }
 
     /// Where `/proc` inside is the one outside, everybody would be seen.
@@ -205,7 +205,7 @@ struct Process {
 
 impl Quick {
     fn of(inside: &mut Inside, growth: &mut Growth) -> io::Result<Self> {
-        let systems = inside.tmp.as_ref().map_or(0, used_of_file_system) + inside.segments.as_mut().map_or(0, segments);
+        let systems = inside.in_memory.iter().map(used_of_file_system).sum::<u64>() + inside.segments.as_mut().map_or(0, segments);
         let mut seen = Self { systems, growth: growth.bytes(), ..Self::default() };
         let page = rustix::param::page_size() as u64;
         for id in inside.processes()? {

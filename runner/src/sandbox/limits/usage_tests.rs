@@ -9,7 +9,7 @@ fn folder(path: &str) -> OwnedFd {
 }
 
 fn everybody() -> Inside {
-    Inside { proc: folder("/proc"), first: None, tmp: None, segments: None }
+    Inside { proc: folder("/proc"), first: None, in_memory: Vec::new(), segments: None }
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn segments_are_summed() {
 
 #[test]
 fn looks_come_closer_together_near_the_limit() {
-    let inside = Inside { proc: folder("/proc"), first: None, tmp: None, segments: None };
+    let inside = Inside { proc: folder("/proc"), first: None, in_memory: Vec::new(), segments: None };
     let usage = inside.gauge(100 << 20);
     for (used, pause) in [(0, 25), (60 << 20, 10), (99 << 20, 5), (200 << 20, 5)] {
         assert_eq!(usage.within(used).verdict, Verdict::Within(Duration::from_millis(pause)), "{used}");
@@ -92,7 +92,8 @@ fn looks_come_closer_together_near_the_limit() {
 #[test]
 fn where_proc_shows_everybody_the_sandbox_alone_is_looked_at() {
     let mut shell = Command::new("sh").args(["-c", "sleep 60 & wait"]).process_group(0).spawn().unwrap();
-    let inside = Inside { proc: folder("/proc"), first: None, tmp: None, segments: None }.narrowed(shell.id() as libc::pid_t).unwrap();
+    let inside =
+        Inside { proc: folder("/proc"), first: None, in_memory: Vec::new(), segments: None }.narrowed(shell.id() as libc::pid_t).unwrap();
     let end = Instant::now() + Duration::from_secs(20);
     while inside.processes().unwrap().len() < 2 {
         assert!(Instant::now() < end, "{:?}", inside.processes().unwrap());
