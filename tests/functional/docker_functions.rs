@@ -249,6 +249,52 @@ fn calls_wait_while_it_is_paused() {
     function.end();
 }
 
+/// `docker` at a terminal of its own, into which a line is typed once there is a file `line`, and an interrupt once there is a file `interrupt`.
+fn at_terminal(fixture: &Fixture, arguments: &[&str]) -> Run {
+    let script = "words=\"$0 docker $*\"; await() { until test -e $1; do sleep 0.1; done; }; \
+                  (await line; echo typed; await interrupt; printf '\\003') | script -qec \"exec $words\" /dev/null";
+    fixture.undocked_by_shell(script, arguments)
+}
+
+/// Nobody inside reads a function's terminal: keys end it as without one, and what is typed is shown once.
+#[test]
+fn an_interrupt_at_a_terminal_ends_it() {
+    if !tests::skip::has_program("script") {
+        tests::skip!("script is not installed (Debian package bsdutils)");
+    }
+    let Some(fixture) = Fixture::new() else { return };
+    let (volume, image) = (format!("{}:/var/task:ro", fixture.task().display()), fixture.image("provided"));
+    fixture.script("next\nout begun\nsleep 60000");
+    let there = |fixture: &Fixture, name: &str| fs::write(fixture.path().join(name), "").expect("a file");
+    for (options, code) in [(&["-e", "DOCKER_LAMBDA_STAY_OPEN=1", "-p", "127.0.0.1:0:9001"][..], 0), (&["-e", "A=b"], 130)] {
+        let line = [&["run", "-it", "--rm", "-v", &volume], options, &[&image, "handler", "{}"]].concat();
+        let run = at_terminal(&fixture, &line).start();
+        let said = || run.stdout_so_far();
+        eventually(Duration::from_secs(20), "it runs", || said().contains("begun") || said().contains("listening on port"));
+        there(&fixture, "line");
+        eventually(Duration::from_secs(20), "what is typed is shown", || said().contains("typed"));
+        there(&fixture, "interrupt");
+        let ran = run.finish().expect_code(code);
+        assert_eq!(ran.out().matches("typed").count(), 1, "{}", ran.out());
+        for name in ["line", "interrupt"] {
+            fs::remove_file(fixture.path().join(name)).expect("ours");
+        }
+    }
+    let _ = fs::remove_dir_all(fixture.path().join("run/undocked"));
+    fixture.expect_nothing_left();
+    let Some(function) = Function::with("obey", &["-it"]) else { return };
+    let attached = at_terminal(&function.fixture, &["attach", "it"]).start();
+    eventually(Duration::from_secs(20), "its output comes", || {
+        function.tell("out mark\\n ; respond null");
+        attached.stdout_so_far().contains("mark")
+    });
+    there(&function.fixture, "line");
+    there(&function.fixture, "interrupt");
+    attached.finish().expect_code(0);
+    assert_eq!(function.docker(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "it"]), "exited 0\n");
+    function.end();
+}
+
 #[test]
 fn its_processes_and_files() {
     let Some(function) = Function::new() else { return };

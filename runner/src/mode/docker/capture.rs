@@ -118,6 +118,13 @@ impl Capture {
         Ok(())
     }
 
+    /// Nobody inside reads the run's terminal: what is typed stays with ours, where keys end us as without one. It is shown there, and only there.
+    pub(super) fn nobody_reads(&self) -> io::Result<()> {
+        let Some(master) = &self.master else { return Ok(()) };
+        terminal::restore();
+        terminal::show_nothing_typed(master.as_fd())
+    }
+
     /// Makes the run's terminal as large as ours.
     pub(super) fn resized(&self) {
         if let (Some(master), Some([_, stdout, _])) = (&self.master, &self.own) {

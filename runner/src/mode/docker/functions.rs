@@ -79,7 +79,11 @@ impl Function<'_> {
                         asked.answer(&Answer::Processes(self.look(Visit::Open).await));
                         continue;
                     }
-                    Order::StayEnded | Order::Resize(..) | Order::Input => {}
+                    Order::Input => {
+                        asked.refuse("a function reads no input");
+                        continue;
+                    }
+                    Order::StayEnded | Order::Resize(..) => {}
                 }
                 asked.answer(&Answer::Done);
             }

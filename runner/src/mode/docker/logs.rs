@@ -15,7 +15,7 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::mode::async_runtime;
 use crate::mode::signals::Signals;
 use crate::records::Run;
-use crate::records::control::Order;
+use crate::records::control::{Answer, Order};
 use crate::records::log::{LogLine, LogReader};
 
 /// Between two looks at a log that grows.
@@ -82,12 +82,14 @@ pub(super) fn attach(name: &str, pass_signals: bool, input: bool, place: &Place)
     Ok(ExitCode::from_status(run.state().map_or(0, |state| state.exit_code).into()))
 }
 
-/// Hands our input to it, through a pipe that ends with us. What is given back ends the terminal's raw mode.
+/// Hands our input to it, through a pipe that ends with us. What is given back ends the terminal's raw mode. A function takes none: then keys are signals.
 fn type_into(run: &Run) -> Result<Option<Raw>, Failure> {
     let (read, mut write) = std::io::pipe().map_err(Failure::could_not_run)?;
     let mut connection = ends::reach(run)?;
     connection.order(&Order::Input, &[read.as_fd()]).map_err(Failure::could_not_run)?;
-    connection.answer().map_err(Failure::could_not_run)?;
+    if let Answer::Refused(..) = connection.answer().map_err(Failure::could_not_run)? {
+        return Ok(None);
+    }
     let is_raw = run.record.spec.tty && terminal::is_one(std::io::stdin());
     let raw = if is_raw { Some(Raw::of(std::io::stdin()).map_err(Failure::could_not_run)?) } else { None };
     thread::spawn(move || std::io::copy(&mut std::io::stdin(), &mut write));

@@ -147,6 +147,7 @@ impl Supervised<'_> {
                 let error = "`--ulimit` is not supported for functions: each has Lambda's limits, 1024 processes and 1024 descriptors";
                 return Err(Failure::could_not_run(error));
             }
+            capture.nobody_reads().map_err(Failure::could_not_run)?;
             let note = |phase| drop(self.run.note_phase(&self.held, phase));
             return Function { underway: &underway, note: &note }.run(config, orders);
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
-use rustix::termios::{OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{LocalModes, OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 /// The terminal that is not as it was, and how it was. One process has one.
 static CHANGED: Mutex<Option<(OwnedFd, Termios)>> = Mutex::new(None);
@@ -47,6 +47,13 @@ pub(super) fn open(like: Option<BorrowedFd<'_>>) -> io::Result<(OwnedFd, OwnedFd
         resize(like, pair.master.as_fd());
     }
     Ok((pair.master, pair.slave))
+}
+
+/// What is typed into `terminal` is not written to it.
+pub(super) fn show_nothing_typed(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    let mut modes = tcgetattr(terminal)?;
+    modes.local_modes.remove(LocalModes::ECHO);
+    Ok(tcsetattr(terminal, OptionalActions::Now, &modes)?)
 }
 
 /// Makes `terminal` as large as `like`.
