@@ -295,6 +295,47 @@ fn an_interrupt_at_a_terminal_ends_it() {
     function.end();
 }
 
+/// The end of a terminal is no wish to reload.
+#[test]
+fn a_dead_terminal_ends_one_that_stays_open() {
+    if !tests::skip::has_program("script") {
+        tests::skip!("script is not installed (Debian package bsdutils)");
+    }
+    for options in [&["-it"][..], &["-i"], &[]] {
+        let Some(fixture) = Fixture::new() else { return };
+        fixture.script("obey");
+        let (volume, image) = (format!("{}:/var/task:ro", fixture.task().display()), fixture.image("provided"));
+        let line = ["run", "--name", "it", "-e", "DOCKER_LAMBDA_STAY_OPEN=1", "-p", "127.0.0.1:0:9001", "-v", &volume];
+        let line = [&line[..], options, &[&image, "handler"]].concat();
+        let terminal = fixture.undocked_by_shell("exec script -qec \"exec $0 docker $*\" /dev/null", &line).start();
+        let docker = |arguments: &[&str]| fixture.docker(arguments).finish().out();
+        let said = |text: &str| docker(&["logs", "it"]).contains(text) || fixture.docker(&["logs", "it"]).finish().err().contains(text);
+        eventually(Duration::from_secs(20), "it listens", || said("listening on port"));
+        docker(&["kill", "-s", "HUP", "it"]);
+        eventually(Duration::from_secs(20), "it starts anew as long as there is a terminal", || said("SIGHUP received"));
+        assert_eq!(docker(&["inspect", "-f", "{{.State.Status}}", "it"]), "running\n");
+        terminal.signal(nix::sys::signal::Signal::SIGKILL);
+        eventually(Duration::from_secs(10), "it has ended", || docker(&["ps", "-q"]).is_empty());
+        assert_eq!(docker(&["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "it"]), "exited 129\n", "{options:?}");
+        docker(&["rm", "it"]);
+        let _ = fs::remove_dir_all(fixture.path().join("run/undocked"));
+        fixture.expect_nothing_left();
+    }
+}
+
+/// As docker-lambda's server, which fails then.
+#[test]
+fn a_result_that_nobody_takes() {
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.script("next\nrespond-size 5000000");
+    let volume = format!("{}:/var/task:ro", fixture.task().display());
+    let line = ["docker", "run", "--rm", "-v", &volume, &fixture.image("provided"), "handler", "{}"];
+    let ran = fixture.undocked_by_shell("\"$0\" \"$@\" | head -c 5 > /dev/null; echo ${PIPESTATUS[0]}", &line).finish();
+    assert_eq!(ran.out(), "1\n", "{}", ran.err());
+    let _ = fs::remove_dir_all(fixture.path().join("run/undocked"));
+    fixture.expect_nothing_left();
+}
+
 #[test]
 fn its_processes_and_files() {
     let Some(function) = Function::new() else { return };

@@ -177,7 +177,9 @@ fn attempt(config: &RunConfig, known: &mut Option<Bytes>, said: Option<&str>, un
                 underway.tell(Vec::new());
                 let run = Run { function: &function, event, networking: Rc::new(config.networking.clone()), api_port, visits };
                 let ran = start.function(run, &mut report, signals).await.map_err(not_run)?;
-                Ok(finish(&ran, &report, config.result)?)
+                // Docker-lambda's server fails when nobody takes its result.
+                let finished = finish(&ran, &report, config.result);
+                Ok(finished.map_err(|failure| if underway.is_told() { failure.with_code(ExitCode::FUNCTION_FAILED) } else { failure })?)
             }
         }
     })

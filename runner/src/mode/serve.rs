@@ -16,7 +16,7 @@ use super::async_runtime;
 use super::inside::NotInside;
 use super::once::color;
 use super::ready::Ready;
-use super::signals::Signals;
+use super::signals::{Signals, Terminal};
 use super::stay_open::{EMULATOR_PORT, Listen};
 use super::underway::Underway;
 use super::work::{self, Work};
@@ -213,12 +213,14 @@ impl Server<'_> {
         self.say_hello(&readies, &mut report, &listening);
         let mut watcher = self.watcher(&readies, &mut report);
         let mut stdin = std::pin::pin!(stdin_ends(self.config.ending));
+        let terminal = Terminal::now();
         let code = loop {
             tokio::select! {
                 () = &mut fleet => break ExitCode::SUCCESS,
                 () = &mut api => break ExitCode::SUCCESS,
                 () = &mut stdin => break ExitCode::SUCCESS,
                 signal = signals.next() => match signal {
+                    libc::SIGHUP if terminal.is_dead() => break ExitCode::from_signal(libc::SIGHUP),
                     libc::SIGHUP => {
                         report.green("SIGHUP received, restarting bootstrap...");
                         take_up(readies.iter().map(|(ready, _)| ready), &mut report);

@@ -1,6 +1,8 @@
 //! The signals that end a run: once they are listened to, they no longer kill this process, and the run is cleared away first.
 
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -47,6 +49,30 @@ async fn comes(signal: &mut Option<Signal>) {
         }
         None => std::future::pending().await,
     }
+}
+
+/// Whether a terminal controls this process, as it was at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Terminal {
+    was_there: bool,
+}
+
+impl Terminal {
+    /// What there is now.
+    pub(super) fn now() -> Self {
+        Self { was_there: open_terminal().is_ok() }
+    }
+
+    /// Whether there was one, and it is dead: a hang-up tells of that then. Who was started without one (`setsid`, a service) is never told.
+    pub(super) fn is_dead(self) -> bool {
+        let dead = [Some(libc::ENXIO), Some(libc::EIO)];
+        self.was_there && open_terminal().is_err_and(|error| dead.contains(&error.raw_os_error()))
+    }
+}
+
+/// The one that controls us: ENXIO if there is none (tty(4)).
+fn open_terminal() -> io::Result<File> {
+    File::options().read(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK).open("/dev/tty")
 }
 
 /// The mask of ignored signals in `/proc/self/status`: bit 0 is signal 1 (proc_pid_status(5)).
