@@ -29,6 +29,9 @@ pub(super) fn run(asked: &ExecAsked, place: &Place) -> Result<ExitCode, Failure>
             return Err(Failure::could_not_run(error).in_front("Error response from daemon").with_code(ExitCode::FUNCTION_FAILED));
         }
     }
+    if asked.interactive && asked.tty && !asked.detach {
+        terminal::expect()?;
+    }
     let streams = Streams::open(asked).map_err(Failure::could_not_run)?;
     let mut connection = ends::reach(&run)?;
     let order = Order::Exec(ExecOrder {

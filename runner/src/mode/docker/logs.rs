@@ -108,7 +108,7 @@ fn pass_on(run: &Run, ready: &mpsc::Sender<()>) {
     });
 }
 
-/// A reader that went away has seen enough.
+/// A reader that went away has seen enough: as docker's client, which a signal ends then, we say nothing of it.
 fn write(line: &LogLine, timestamps: bool) -> Result<(), Failure> {
     let text = if timestamps { format!("{} {}", line.time, line.log) } else { line.log.clone() };
     let written = match line.stream.as_str() {
@@ -118,6 +118,10 @@ fn write(line: &LogLine, timestamps: bool) -> Result<(), Failure> {
             stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
         }
     };
+    if written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        terminal::restore();
+        std::process::exit(ExitCode::from_signal(libc::SIGPIPE).number().into());
+    }
     written.map_err(|error| Failure::could_not_run(format!("cannot write a log: {error}")).with_code(ExitCode::FUNCTION_FAILED))
 }
 

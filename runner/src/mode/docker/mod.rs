@@ -22,7 +22,7 @@ mod volumes;
 
 use std::io::Write as _;
 
-use crate::config::docker::{DockerCommand, Place, RunSpec, SpecError};
+use crate::config::docker::{DockerCommand, Place, RunSpec, SpecError, Stream};
 use crate::config::{NetworkError, RunConfig, Talk};
 use crate::exit_code::{ExitCode, Failure};
 use crate::records::{Records, RecordsError, Run};
@@ -31,6 +31,9 @@ use crate::records::{Records, RecordsError, Run};
 pub fn run(command: &DockerCommand, place: &Place) -> Result<ExitCode, Failure> {
     match command {
         DockerCommand::Run { spec, name, id_file, attached, quiet, volumes_from } => {
+            if spec.tty && attached.as_ref().is_some_and(|attached| attached.has(Stream::Stdin)) {
+                terminal::expect()?;
+            }
             let new = start::New { spec, name: name.as_deref(), id_file: id_file.as_deref(), quiet: *quiet, volumes_from };
             start::run(&new, attached.as_ref(), place).map_err(|failure| failure.in_front("docker"))
         }

@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
+use crate::exit_code::{ExitCode, Failure};
+
 /// The terminal that is not as it was, and how it was. One process has one.
 static CHANGED: Mutex<Option<(OwnedFd, Termios)>> = Mutex::new(None);
 
@@ -66,6 +68,14 @@ pub(super) fn resize(like: BorrowedFd<'_>, terminal: BorrowedFd<'_>) {
 /// Gives a terminal a size.
 pub(super) fn set_size(terminal: BorrowedFd<'_>, rows: u16, columns: u16) {
     let _ = tcsetwinsize(terminal, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 });
+}
+
+/// Docker's words where our input has to be a terminal and is none.
+pub(super) fn expect() -> Result<(), Failure> {
+    if is_one(io::stdin()) {
+        return Ok(());
+    }
+    Err(Failure::could_not_run("the input device is not a TTY").with_code(ExitCode::FUNCTION_FAILED))
 }
 
 /// Whether this is one.
