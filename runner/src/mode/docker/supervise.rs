@@ -142,6 +142,12 @@ impl Supervised<'_> {
         underway: Underway,
     ) -> Result<PlainEnd, Failure> {
         let work = work::of(config)?;
+        // Docker's own; the image's and one that was given come before it.
+        if self.run.record.spec.tty && work.variables.get("TERM").is_none() {
+            let mut config = config.clone();
+            config.variables.push(("TERM".to_owned(), "xterm".into()));
+            return self.in_this_process(&config, orders, capture, underway);
+        }
         if matches!(work.purpose, Purpose::Function { .. }) {
             if !self.run.record.spec.ulimits.is_empty() {
                 let error = "`--ulimit` is not supported for functions: each has Lambda's limits, 1024 processes and 1024 descriptors";
