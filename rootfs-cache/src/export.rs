@@ -157,8 +157,8 @@ pub(crate) struct Blobs<'a> {
     pub(crate) cache: &'a Arc<Cache>,
     pub(crate) access: &'a RegistryAccess,
     pub(crate) notes: Notes<'a>,
-    /// What was said to be fetched: once is enough.
-    told: BTreeSet<Digest>,
+    /// From where which image was said to be fetched: once is enough.
+    told: BTreeSet<(Digest, String)>,
 }
 
 impl<'a> Blobs<'a> {
@@ -173,19 +173,27 @@ impl<'a> Blobs<'a> {
             return Ok(kept);
         }
         let mut failure = ExportError::NotKept { layer: layer.digest };
-        // A layer of an image that was built here comes from the image it was built upon.
-        let others = self.cache.names_with_layer(&layer.digest).map_err(in_cache)?;
-        let others: Vec<&String> = others.iter().filter(|name| !image.origins.contains(name)).collect();
-        for origin in others.into_iter().chain(&image.origins) {
-            if self.told.insert(image.manifest) {
+        for origin in self.origins(image, layer).map_err(in_cache)? {
+            if self.told.insert((image.manifest, origin.clone())) {
                 (self.notes)(&format!("the blobs of image {} were not kept: fetching them from `{origin}`", image.manifest));
             }
-            match self.fetch(origin, layer).await {
+            match self.fetch(&origin, layer).await {
                 Ok(copy) => return Ok(copy),
                 Err(error) => failure = error,
             }
         }
         Err(failure)
+    }
+
+    /// Where a layer may be had, in the order of asking: from the places of the image's own names, those on this machine first, then from those of other images
+    /// that have the layer. An image that was built here is nowhere else, but what it was built upon may be.
+    fn origins(&self, image: &ExportedImage, layer: &Descriptor) -> Result<Vec<String>, CacheError> {
+        let mut own = image.origins.clone();
+        own.sort_by_key(|name| !matches!(name.parse(), Ok(ImageReference::Layout(_))));
+        let mut others = self.cache.names_with_layer(&layer.digest)?;
+        others.retain(|name| !own.contains(name));
+        let (first, last) = if self.cache.was_built_here(&image.manifest)? { (others, own) } else { (own, others) };
+        Ok([first, last].concat())
     }
 
     async fn fetch(&self, origin: &str, layer: &Descriptor) -> Result<File, ExportError> {

@@ -230,6 +230,23 @@ fn blobs_that_were_not_kept_are_fetched_again() {
     away.expect_nothing_left();
 }
 
+/// Layers that images share are fetched from where the image that is saved came from, whatever else has them.
+#[test]
+fn shared_blobs_are_fetched_from_the_images_own_place() {
+    let fixture = Fixture::without_sandbox();
+    let base = image("a");
+    let above = image("a").layer(Tar::new().folder("more"), Packing::Gzip);
+    fixture.layout().add("base", &base);
+    fixture.layout().add("above", &above);
+    for name in ["base", "above"] {
+        fixture.docker(&["pull", "-q", &fixture.image(name)]).finish().expect_code(0);
+        fixture.docker(&["tag", &fixture.image(name), &format!("lambci/lambda:{name}")]).finish().expect_code(0);
+    }
+    let told = fixture.docker(&["save", "lambci/lambda:above"]).finish().expect_code(0).err();
+    let lines: Vec<&str> = told.lines().filter(|line| line.contains("fetching them from")).collect();
+    assert!(lines.len() == 1 && lines[0].ends_with(&format!("`{}`", fixture.image("above"))), "{told}");
+}
+
 #[test]
 fn a_kept_blob_that_was_damaged_is_not_saved() {
     let Some(fixture) = Fixture::new() else { return };

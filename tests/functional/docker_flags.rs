@@ -162,6 +162,28 @@ fn run_ports() {
     out(&fixture, &["rm", "it"]);
 }
 
+/// A port without an address is open on all of both families; who cuts the first line wants the IPv4 one.
+#[test]
+fn run_ports_of_both_families() {
+    let Some(fixture) = Fixture::new() else { return };
+    start(&fixture, &["--publish", "7000"], "sleep 60000");
+    let lines = out(&fixture, &["port", "it", "7000"]);
+    let port = lines.lines().next().and_then(|line| line.strip_prefix("0.0.0.0:")).unwrap_or_else(|| panic!("{lines}"));
+    if std::net::TcpListener::bind("[::]:0").is_err() {
+        assert_eq!(lines, format!("0.0.0.0:{port}\n"));
+        return;
+    }
+    assert_eq!(lines, format!("0.0.0.0:{port}\n[::]:{port}\n"));
+    assert_eq!(out(&fixture, &["port", "it"]), format!("7000/tcp -> 0.0.0.0:{port}\n7000/tcp -> [::]:{port}\n"));
+    assert_eq!(out(&fixture, &["ps", "--format", "{{.Ports}}"]), format!("0.0.0.0:{port}->7000/tcp, [::]:{port}->7000/tcp\n"));
+    let found = inspected(&fixture, "{{json .NetworkSettings.Ports}}", "it");
+    assert_eq!(found, format!(r#"{{"7000/tcp":[{{"HostIp":"0.0.0.0","HostPort":"{port}"}},{{"HostIp":"::","HostPort":"{port}"}}]}}"#));
+    for address in ["127.0.0.1", "[::1]"] {
+        std::net::TcpStream::connect(format!("{address}:{port}")).expect(address);
+    }
+    out(&fixture, &["rm", "-f", "it"]);
+}
+
 #[test]
 fn run_names_and_ends() {
     let Some(fixture) = Fixture::new() else { return };

@@ -54,6 +54,27 @@ fn wrong_words() {
     }
 }
 
+/// Several images at once: the others are done, and what is missing is said.
+#[test]
+fn images_that_are_not_there() {
+    let fixture = Fixture::without_sandbox();
+    fixture.layout().add("made", &Image::provided());
+    fixture.docker(&["pull", "-q", &fixture.image("made")]).finish().expect_code(0);
+    let missing = |name: &str| format!("Error response from daemon: No such image: {name}\n");
+    for (options, code) in [(&[][..], 1), (&["-f"], 0)] {
+        fixture.docker(&["tag", &fixture.image("made"), "b1:one"]).finish().expect_code(0);
+        let line = [&["rmi"], options, &["nope", "b1:one", "host:5000/no:tag"]].concat();
+        let ran = fixture.docker(&line).finish().expect_code(code);
+        assert_eq!(ran.out(), "Untagged: b1:one\n");
+        assert_eq!(ran.err(), missing("nope:latest") + &missing("host:5000/no:tag"));
+    }
+    for (line, name) in
+        [(&["tag", "nope", "a"][..], "nope:latest"), (&["save", "nope"], "nope"), (&["save", "-o", "x", "nope:1"], "nope:1")]
+    {
+        assert_eq!(fixture.docker(line).finish().expect_code(1).err(), missing(name), "{line:?}");
+    }
+}
+
 #[test]
 fn what_is_not_carried_out_is_refused_by_name() {
     let fixture = Fixture::without_sandbox();

@@ -192,6 +192,23 @@ impl Cache {
         Ok(found.into_iter().map(|(_, name)| name).collect())
     }
 
+    /// Whether an image seems to have been made by a build here: its last layer's blob is kept, or another image with a name has the very same layers.
+    pub(crate) fn was_built_here(&self, manifest: &Digest) -> Result<bool, CacheError> {
+        let Some(layers) = self.layers_of(manifest)? else { return Ok(false) };
+        if let Some(last) = layers.last()
+            && self.blob(&last.digest)?.is_some()
+        {
+            return Ok(true);
+        }
+        let digests = |layers: &[LayerRecord]| layers.iter().map(|layer| layer.digest).collect::<Vec<_>>();
+        for (_, name) in self.names()?.into_iter().filter(|(_, name)| name.manifest != *manifest) {
+            if self.layers_of(&name.manifest)?.is_some_and(|own| digests(&own) == digests(&layers)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The layers of an image; `None` if it is not, or no longer, there.
     pub(super) fn layers_of(&self, manifest: &Digest) -> Result<Option<Vec<LayerRecord>>, CacheError> {
         let name = format!("{}/layers.json", image_name(manifest));

@@ -7,8 +7,9 @@ use rootfs_cache::reference::{ImageReference, RegistryReference};
 use rootfs_cache::store::PruneScope;
 use serde_json::{Value, json};
 
+use super::say;
 use crate::config::docker::Place;
-use crate::config::{LockedImages, Loudness, PruneConfig, Talk};
+use crate::config::{Force, ImageSource, LockedImages, Loudness, PruneConfig, RemoveConfig, SaveConfig, TagConfig, Talk};
 use crate::exit_code::{ExitCode, Failure};
 use crate::mode::{open_cache, print, pull};
 
@@ -37,6 +38,64 @@ pub(super) fn pull_images(images: &[String], (platform, quiet): (Option<&str>, b
 /// Docker's exit code for whatever fails there.
 pub(super) fn of_docker(failure: Failure) -> Failure {
     failure.with_code(ExitCode::FUNCTION_FAILED)
+}
+
+/// There is no such image, in the daemon's words.
+fn no_such_image(name: &str) -> Failure {
+    Failure::could_not_run(format!("No such image: {name}")).in_front("Error response from daemon").with_code(ExitCode::FUNCTION_FAILED)
+}
+
+/// A name with the tag that it stands for, as the daemon repeats it. IDs are no names to it.
+fn tagged(name: &str) -> String {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if last.contains([':', '@']) { name.to_owned() } else { format!("{name}:latest") }
+}
+
+fn is_there(name: &str, source: &ImageSource) -> Result<bool, Failure> {
+    let found = open_cache(source)?.find(name).map_err(Failure::could_not_run)?;
+    Ok(!found.is_empty())
+}
+
+/// `docker rmi`: one after the other; one that is not there is said, and with `--force` is no failure.
+pub(super) fn remove(config: &RemoveConfig) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    for name in &config.images {
+        if !is_there(name, &config.source)? {
+            say(&no_such_image(&tagged(name)));
+            if config.force == Force::No {
+                code = ExitCode::FUNCTION_FAILED;
+            }
+            continue;
+        }
+        let one = RemoveConfig { images: vec![name.clone()], ..config.clone() };
+        match crate::mode::images::remove(&one) {
+            Ok(ExitCode::SUCCESS) => {}
+            Ok(_) => code = ExitCode::FUNCTION_FAILED,
+            Err(failure) => {
+                say(&failure);
+                code = ExitCode::FUNCTION_FAILED;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// `docker tag`.
+pub(super) fn tag(config: &TagConfig) -> Result<ExitCode, Failure> {
+    if !is_there(&config.image, &config.source)? {
+        return Err(no_such_image(&tagged(&config.image)));
+    }
+    crate::mode::tag::run(config).map_err(of_docker)
+}
+
+/// `docker save`: nothing is written where one is not there.
+pub(super) fn save(config: &SaveConfig) -> Result<ExitCode, Failure> {
+    for name in &config.images {
+        if !is_there(name, &config.source)? {
+            return Err(no_such_image(name));
+        }
+    }
+    crate::mode::save::run(config).map_err(of_docker)
 }
 
 /// `docker image prune`.

@@ -72,9 +72,9 @@ pub fn run(command: &DockerCommand, place: &Place) -> Result<ExitCode, Failure> 
         DockerCommand::PruneImages { all } => images::prune(*all, place),
         DockerCommand::PruneSystem { all } => ends::prune(place).and_then(|_| images::prune(*all, place)),
         DockerCommand::Images(config) => super::images::list(config).map_err(images::of_docker),
-        DockerCommand::RemoveImages(config) => super::images::remove(config).map_err(images::of_docker),
-        DockerCommand::Tag(config) => super::tag::run(config).map_err(images::of_docker),
-        DockerCommand::Save(config) => super::save::run(config).map_err(images::of_docker),
+        DockerCommand::RemoveImages(config) => images::remove(config),
+        DockerCommand::Tag(config) => images::tag(config),
+        DockerCommand::Save(config) => images::save(config),
         DockerCommand::Load(config) => super::load::run(config).map_err(images::of_docker),
     }
 }

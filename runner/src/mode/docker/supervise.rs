@@ -1,6 +1,6 @@
 //! One run under the face of docker, from its start to its end: in this process, whether that is the user's command or one in the background.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
@@ -253,21 +253,30 @@ impl Supervised<'_> {
     }
 }
 
-/// The ports as they are.
+/// The ports as they are, as docker lists them: one that is open on all addresses of both families once for each, IPv4 first.
 fn published(config: &RunConfig, ports: Vec<(SocketAddr, u16)>) -> Vec<Published> {
     let protocol = |inside: u16| match config.networking.published.iter().find(|port| port.inside == inside).map(|port| port.protocol) {
         Some(Protocol::Udp) => "udp",
         _ => "tcp",
     };
+    let takes_both = ipv6_takes_both();
     let mut ports: Vec<Published> = ports
         .into_iter()
-        .map(|(outside, inside)| Published {
-            inside,
-            protocol: protocol(inside).to_owned(),
-            ip: outside.ip().to_string(),
-            outside: outside.port(),
+        .flat_map(|(outside, inside)| {
+            let of_ipv4 = (takes_both && outside.ip() == Ipv6Addr::UNSPECIFIED).then_some(IpAddr::from(Ipv4Addr::UNSPECIFIED));
+            of_ipv4.into_iter().chain([outside.ip()]).map(move |ip| Published {
+                inside,
+                protocol: protocol(inside).to_owned(),
+                ip: ip.to_string(),
+                outside: outside.port(),
+            })
         })
         .collect();
     ports.sort();
     ports
+}
+
+/// Whether a socket on all addresses of IPv6 takes what comes by IPv4, as ipv6(7) has it where nobody says otherwise.
+fn ipv6_takes_both() -> bool {
+    std::fs::read_to_string("/proc/sys/net/ipv6/bindv6only").map_or(true, |text| text.trim() != "1")
 }
