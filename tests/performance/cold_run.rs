@@ -106,7 +106,20 @@ fn by_podman(disk: &Disk, reference: &str) -> Result<Duration, String> {
         command
     };
     disk.sync();
-    let mut run = podman(&["run", "--rm", "-q", "--tls-verify=false", "--network", "none", "--cgroups", "disabled", "--ulimit", "host"]);
+    let mut run = podman(&[
+        "run",
+        "--rm",
+        "-q",
+        "--tls-verify=false",
+        "--network",
+        "none",
+        "--cgroups",
+        "disabled",
+        "--ulimit",
+        "nofile=1024:1024",
+        "--ulimit",
+        "nproc=4096:4096",
+    ]);
     run.args(["--entrypoint", "/bin/echo", reference, "answer"]);
     let time = first_answer(run);
     let _ = podman(&["rmi", "-f", reference]).stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -130,5 +143,5 @@ fn first_answer(mut command: Command) -> Result<Duration, String> {
         return Ok(time);
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    Err(format!("{}: {}", output.status, said.lines().last().unwrap_or_default()))
+    Err(format!("{}: {}", output.status, said.trim_end()))
 }
