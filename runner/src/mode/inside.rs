@@ -122,8 +122,7 @@ impl Inside {
             Userland::Writable(root, ids) => {
                 extensions = Vec::new();
                 id_map = writable::show(root, config, &working_dir, (&mut files, &mut volumes))?;
-                filter = writable::filter(config, ids, id_map);
-                tmp_size_bytes = writable::SHARED_MEMORY_BYTES;
+                (filter, tmp_size_bytes) = (writable::filter(config, ids, id_map), writable::SHARED_MEMORY_BYTES);
                 (root.source(), ids, None)
             }
             Userland::Image(rootfs, image) => {

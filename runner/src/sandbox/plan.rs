@@ -21,16 +21,17 @@ use super::subids::IdMap;
 use super::weaken::Omitted;
 use super::{
     Access, BareError, ClosedPath, Filter, FirstProcess, InnerIdentity, Isolation, IsolationChoice, Limits, Network, RootSource,
-    SandboxRequest, Stdio, TmpSize,
+    SandboxRequest, Stdio,
 };
 
 mod assembly;
 mod contents;
 mod held;
+mod in_memory;
 
 use contents::Contents;
-pub(super) use contents::place_in_tmp;
 pub(crate) use contents::{Owner, Source};
+pub(super) use in_memory::place_in_tmp;
 
 /// A sandbox ready to be launched.
 #[derive(Debug)]
@@ -306,24 +307,6 @@ impl Planner {
         self.steps.extend(join_cgroups(limits));
     }
 
-    /// For the watcher. Only a `/tmp` of the sandbox's own is its memory, not a folder of the host that is shown there.
-    fn watch(&mut self, request: &SandboxRequest) {
-        if request.limits.memory_bytes.is_none() {
-            return;
-        }
-        let open = |handed, path, flags| Step::OpenForWatch { handed, path: constant(path), flags };
-        self.steps.push(open(Handed::Proc, "proc", libc::O_PATH | libc::O_DIRECTORY));
-        self.steps.push(open(Handed::Segments, "proc/sysvipc/shm", libc::O_RDONLY));
-        let writable = matches!(request.root, RootSource::Writable(_));
-        let tmp = (!writable || request.tmp_in_memory.is_some()).then_some((Handed::Tmp, "tmp"));
-        let in_memory = tmp.into_iter().chain(writable.then_some((Handed::SharedMemory, "dev/shm")));
-        for (handed, place) in in_memory {
-            if request.volumes.iter().all(|volume| volume.target != Path::new("/").join(place)) {
-                self.steps.push(open(handed, place, libc::O_PATH | libc::O_DIRECTORY));
-            }
-        }
-    }
-
     /// While there are capabilities: the loopback device, addresses, and the sockets that the host will use.
     fn network(&mut self, network: Network, listen_inside: Option<u16>) {
         if network == Network::Host {
@@ -374,19 +357,7 @@ impl Planner {
         self.steps.extend(PROC_HIDDEN.map(|path| Step::MaskNull { path: constant(path) }));
         self.steps.extend(PROC_EMPTIED.map(|path| Step::MaskEmpty { path: constant(path) }));
         let made = if writable { early } else { self.stage(&request.files, c"tmp")? };
-        let options = constant(&format!("mode=1777,size={}", request.tmp_size_bytes));
-        let target = constant(if writable { "dev/shm" } else { "tmp" });
-        self.steps.push(Step::AttachTmpfs { target, options });
-        if let Some(size) = request.tmp_in_memory.filter(|_| writable) {
-            let options = match size {
-                TmpSize::Bytes(bytes) => format!("mode=1777,size={bytes}"),
-                TmpSize::HalfOfMemory => "mode=1777".to_owned(),
-            };
-            self.steps.push(Step::AttachTmpfs { target: constant("tmp"), options: constant(&options) });
-        }
-        if !writable || request.tmp_in_memory.is_some() {
-            self.places_in_tmp(request, &contents.volumes, ground.privilege)?;
-        }
+        self.in_memory(request, &contents.volumes, ground.privilege)?;
         self.attach(contents.volumes);
         self.attach(made);
         if matches!(root, Root::Assembled(_)) {

@@ -73,24 +73,6 @@ impl Planner {
         Ok(contents)
     }
 
-    /// While nothing but the sandbox's own empty file system lies at `/tmp`.
-    pub(super) fn places_in_tmp(
-        &mut self,
-        request: &SandboxRequest,
-        volumes: &[(usize, CString)],
-        privilege: Privilege,
-    ) -> Result<(), PlanError> {
-        // What is set up as root is given to whom the program will be.
-        let owner = if let Privilege::WithoutUserns(ids) = privilege { Some(ids) } else { None };
-        for (volume, (slot, _)) in sorted_by_depth(&request.volumes).into_iter().zip(volumes) {
-            if let Some(below) = place_in_tmp(volume, &request.volumes) {
-                let names = below.iter().map(|name| text(name.as_bytes())).collect::<Result<_, _>>()?;
-                self.steps.push(Step::MakePlace { slot: *slot, names, owner });
-            }
-        }
-        Ok(())
-    }
-
     /// Files are made where something else will be, and shown at their places when the volumes are.
     pub(super) fn stage(&mut self, files: &[MadeFile], place: &'static CStr) -> Result<Vec<(usize, CString)>, PlanError> {
         if !files.is_empty() {
@@ -118,14 +100,7 @@ impl Planner {
     }
 }
 
-/// The way from `/tmp` to a volume below it, unless that lies in another volume.
-pub(in crate::sandbox) fn place_in_tmp<'a>(volume: &'a Volume, volumes: &[Volume]) -> Option<&'a Path> {
-    let below = volume.target.strip_prefix("/tmp").ok().filter(|below| !below.as_os_str().is_empty())?;
-    let in_another = volumes.iter().any(|other| other.target != volume.target && volume.target.starts_with(&other.target));
-    (!in_another).then_some(below)
-}
-
-fn sorted_by_depth(volumes: &[Volume]) -> Vec<&Volume> {
+pub(super) fn sorted_by_depth(volumes: &[Volume]) -> Vec<&Volume> {
     let mut sorted: Vec<_> = volumes.iter().collect();
     sorted.sort_by_key(|volume| volume.target.components().count());
     sorted
