@@ -1,7 +1,7 @@
 use super::*;
 use crate::sandbox::landlock::Ruleset;
 use crate::sandbox::process::Reach;
-use crate::sandbox::{Access, Command, HostRoot, Input, MadeFile, Output, Volume, WritableSource, shipped_filter};
+use crate::sandbox::{Access, Command, HostRoot, Input, MadeFile, Output, TmpSize, Volume, WritableSource, shipped_filter};
 
 fn request(root: RootSource) -> SandboxRequest {
     let filter = shipped_filter();
