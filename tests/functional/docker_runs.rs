@@ -88,9 +88,40 @@ fn a_terminal_has_a_name_inside() {
     };
     let named = run(&["-t"], "tty; test /dev/console -ef /proc/self/fd/0 && echo same; echo opened > /dev/console; ls /dev/pts");
     assert_eq!(named.out(), "/dev/console\r\nsame\r\nopened\r\nptmx\r\n");
+    // Of xterm's kind, if nobody says another.
+    assert_eq!(run(&["-t"], "env | grep ^TERM=").out(), "TERM=xterm\r\n");
+    assert_eq!(run(&["-t", "-e", "TERM=vt100"], "env | grep ^TERM=").out(), "TERM=vt100\r\n");
+    assert_eq!(run(&["-i"], "env | grep ^TERM= || echo none").out(), "none\n");
+    for user in ["root", "1000", "nobody"] {
+        let opened = run(&["-t", "-u", user], "echo out > /dev/stdout; echo err > /dev/stderr; echo tty > /dev/tty; : < /dev/stdin");
+        assert_eq!(opened.out(), "out\r\nerr\r\ntty\r\n", "{user}");
+    }
     let none = run(&["-i"], "tty; test -e /dev/console || echo none");
     assert_eq!(none.out(), "not a tty\nnone\n");
     expect_nothing_left(&build.fixture);
+}
+
+#[test]
+fn input_that_is_no_terminal_is_refused_as_one() {
+    let Some(fixture) = Fixture::new() else { return };
+    let run = |options: &[&str]| fixture.docker_probe(&[&["run", "--rm"], options].concat(), "out ran\\n").finish();
+    for options in [&["-it"][..], &["-i", "-t"], &["-t", "-a", "stdin"]] {
+        let refused = run(options).expect_code(1);
+        assert_eq!((refused.out(), refused.err()), (String::new(), "the input device is not a TTY\n".to_owned()));
+    }
+    for options in [&["-t"][..], &["-i"], &["-it=false"], &["-it", "-a", "stdout"]] {
+        assert!(run(options).expect_code(0).out().starts_with("ran"), "{options:?}");
+    }
+    fixture.docker_probe(&["run", "-dit", "--rm", "--name", "it"], "sleep 60000").finish().expect_code(0);
+    let exec = |options: &str, code| {
+        fixture.docker(&["exec", options, "it", "/var/task/bootstrap", "--line", "out in"]).finish().expect_code(code)
+    };
+    assert_eq!(exec("-it", 1).err(), "the input device is not a TTY\n");
+    for options in ["-t", "-i", "-dit"] {
+        exec(options, 0);
+    }
+    out(&fixture, &["rm", "-f", "it"]);
+    expect_nothing_left(&fixture);
 }
 
 #[test]
@@ -206,6 +237,10 @@ fn logs_are_followed_to_the_end() {
     assert!(stamped.lines().all(|line| line.len() > 30 && line.as_bytes()[10] == b'T'), "{stamped}");
     assert_eq!(out(&fixture, &["logs", "--since", "1h", "it"]), "one\nthree\n");
     assert_eq!(out(&fixture, &["logs", "--until", "1h", "it"]), "");
+    // Who has seen enough is told nothing.
+    let line = ["docker", "logs", "it"];
+    let closed = fixture.undocked_by_shell("(sleep 0.5; exec \"$0\" \"$@\") | true; echo ${PIPESTATUS[0]}", &line).finish();
+    assert!(closed.out() == "141\n" && !closed.err().contains("cannot write"), "{}{}", closed.out(), closed.err());
     out(&fixture, &["rm", "it"]);
     expect_nothing_left(&fixture);
 }

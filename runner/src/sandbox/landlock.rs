@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -57,6 +58,15 @@ pub(super) enum Tcp {
 }
 
 impl Ruleset {
+    /// With a rule for the terminal that a sandbox is given: it is not beneath its root, and `/dev/stdout` leads there.
+    pub(super) fn with_terminal(self, terminal: Option<&Path>) -> io::Result<Self> {
+        // One that is not there any more needs no rule.
+        if let Some(path) = terminal.and_then(|path| nix::fcntl::open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).ok()) {
+            sys::landlock_allow_beneath(self.fd.as_fd(), path.as_fd(), self.allowed & rights(Rights::Device))?;
+        }
+        Ok(self)
+    }
+
     /// With rules for the paths of a sandbox without mounts, if it is one: then nothing else is allowed. A path that is not there needs no rule.
     pub(super) fn with_rules(mut self, bare: Option<&Bare>) -> io::Result<Self> {
         let Some(bare) = bare else { return Ok(self) };

@@ -375,7 +375,8 @@ fn filter_program(filter: Option<&Filter>) -> libc::sock_fprog {
 /// The ruleset of a sandbox, and the one of a sandbox whose network is supervised.
 fn rulesets(plan: &SandboxPlan) -> Result<(Option<Ruleset>, Option<Ruleset>), LaunchError> {
     let ruleset = |tcp| {
-        let made = landlock::ruleset(tcp).and_then(|made| made.map(|made| made.with_rules(plan.bare.as_ref())).transpose());
+        let with_rules = |made: Ruleset| made.with_terminal(plan.terminal.as_deref())?.with_rules(plan.bare.as_ref());
+        let made = landlock::ruleset(tcp).and_then(|made| made.map(with_rules).transpose());
         made.map_err(prepare("make a Landlock ruleset"))
     };
     let free = ruleset(Tcp::Free)?;

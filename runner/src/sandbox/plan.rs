@@ -62,6 +62,8 @@ pub struct SandboxPlan {
     pub(crate) omitted: Omitted,
     /// What a sandbox without namespaces is made of.
     pub(crate) bare: Option<Bare>,
+    /// The device of the terminal that standard input is, which may be opened.
+    pub(crate) terminal: Option<PathBuf>,
     /// The request, where a lower isolation will do if this one is refused.
     pub(crate) spare: Option<Box<SandboxRequest>>,
 }
@@ -258,6 +260,7 @@ pub(super) fn finish(
         lenience: if strict { Lenience::Strict } else { Lenience::Usual },
         omitted: Omitted::default(),
         bare,
+        terminal: request.terminal,
         spare: None,
     })
 }
