@@ -89,6 +89,11 @@ impl Failure {
         Self { error: format!("{about}: {self}").into(), ..self }
     }
 
+    /// The error, where it is of this kind and nothing was put in front of it.
+    pub fn cause<E: Error + 'static>(&self) -> Option<&E> {
+        self.error.downcast_ref()
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()

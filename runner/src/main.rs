@@ -18,6 +18,9 @@ fn main() -> ExitCode {
         Ok(Command::Docker { command, place }) => {
             mode::docker::run(&command, &place).unwrap_or_else(|failure| tell_as(&failure, "")).into()
         }
+        Ok(Command::UnderDockersName(command)) => {
+            carry_out(*command).unwrap_or_else(|failure| tell_as(&mode::docker::as_docker_tells(failure), "")).into()
+        }
         Ok(command) => carry_out(command).unwrap_or_else(|failure| tell(&failure)).into(),
         Err(Ended::Text(text)) => {
             // A reader that has seen enough of the help may go.
@@ -71,6 +74,7 @@ fn carry_out(command: Command) -> Result<exit_code::ExitCode, Failure> {
         Command::Trust(config) => mode::trust::run(&config),
         Command::Login(config) => mode::login::run_login(&config),
         Command::Logout(config) => mode::login::run_logout(&config),
+        Command::UnderDockersName(command) => carry_out(*command),
         Command::Docker { command, place } => mode::docker::run(&command, &place),
         Command::Manual { pages, directory } => mode::manual::run(&pages, &directory),
         Command::Doctor { subject, source, variables } => mode::doctor::run(subject, &source, &variables),

@@ -387,8 +387,92 @@ fn files_are_copied_both_ways() {
     out(&fixture, &["cp", "it:/data/.", "home"]);
     assert!(fixture.path().join("home/out").exists());
     let missing = fixture.docker(&["cp", "it:/none/such", "x"]).finish().expect_code(1);
-    assert!(missing.err().contains("Could not find the file /none/such"), "{}", missing.err());
+    assert_eq!(missing.err(), "Error response from daemon: Could not find the file /none/such in container it\n");
+    for (from, to, said) in [
+        ("no-local", "it:/tmp", format!("lstat {}/no-local: no such file or directory\n", fixture.path().display())),
+        ("no-local", "no-run:/tmp", format!("lstat {}/no-local: no such file or directory\n", fixture.path().display())),
+        ("data", "it:/none/such", "Error response from daemon: Could not find the file /none in container it\n".to_owned()),
+        ("it:/data/in", "/none/such", "invalid output path: directory \"/none\" does not exist\n".to_owned()),
+        ("it:/none", "-", "Error response from daemon: Could not find the file /none in container it\n".to_owned()),
+    ] {
+        assert_eq!(fixture.docker(&["cp", from, to]).finish().expect_code(1).err(), said, "{from} {to}");
+    }
     out(&fixture, &["rm", "it"]);
+    expect_nothing_left(&fixture);
+}
+
+/// An archive tells when its files were changed, and whose they are inside.
+#[test]
+fn what_is_copied_has_its_time_and_owner() {
+    let Some(fixture) = Fixture::new() else { return };
+    // The image's user, unless another is named.
+    for (options, owner) in [(&["run", "-d", "--name", "it"][..], (496, 495)), (&["run", "-d", "--name", "it", "-u", "0"], (0, 0))] {
+        owner_of_what_was_made(&fixture, options, owner);
+    }
+    expect_nothing_left(&fixture);
+}
+
+fn owner_of_what_was_made(fixture: &Fixture, options: &[&str], owner: (u64, u64)) {
+    fixture.docker_probe(options, "write done /tmp/made ; sleep 60000").finish().expect_code(0);
+    let archive = || fixture.docker(&["cp", "it:/tmp/made", "-"]).finish();
+    eventually(Duration::from_secs(5), "it has made the file", || archive().code() == 0);
+    let header = archive().expect_code(0).stdout;
+    let field = |from: usize, to: usize| {
+        let text = String::from_utf8_lossy(&header[from..to]);
+        u64::from_str_radix(text.trim_matches(['\0', ' ']), 8).unwrap_or_else(|_| panic!("{text:?}"))
+    };
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs();
+    assert!(now - field(136, 148) < 600, "{}", field(136, 148));
+    assert_eq!((field(108, 116), field(116, 124)), owner);
+    out(fixture, &["rm", "-f", "it"]);
+}
+
+/// Scripts look for docker's words, and know nothing of ours.
+#[test]
+fn what_cannot_be_started_is_told_as_docker_tells_it() {
+    let Some(fixture) = Fixture::new() else { return };
+    let image = fixture.image("provided");
+    out(&fixture, &["pull", "-q", &image]);
+    for (program, code, why) in [
+        ("nope", 127, "exec: \"nope\": executable file not found in $PATH: unknown\n"),
+        ("/none/such", 127, "exec: \"/none/such\": no such file or directory: unknown\n"),
+        ("/", 126, "exec: \"/\": permission denied: unknown\n"),
+    ] {
+        let ran = fixture.docker(&["run", "--rm", "--entrypoint", program, &image]).finish().expect_code(code);
+        let start = "docker: Error response from daemon: failed to create task for container: ";
+        assert!(ran.err().starts_with(start) && ran.err().ends_with(why), "{}", ran.err());
+    }
+    fixture.docker_probe(&["run", "-d", "--name", "it", "-p", "7000"], "sleep 60000").finish().expect_code(0);
+    let refused = fixture.docker(&["exec", "it", "nope"]).finish().expect_code(127);
+    assert!(refused.err().starts_with("OCI runtime exec failed: exec failed: "), "{}", refused.err());
+    assert!(refused.err().ends_with("exec: \"nope\": executable file not found in $PATH: unknown\n"), "{}", refused.err());
+    let port = out(&fixture, &["port", "it", "7000"]).lines().next().and_then(|line| line.rsplit(':').next()).expect("a port").to_owned();
+    let taken = format!("Bind for 0.0.0.0:{port} failed: port is already allocated\n");
+    let again = fixture.docker_probe(&["run", "--rm", "-p", &format!("{port}:70")], "exit 0").finish().expect_code(125);
+    assert!(again.err().starts_with("docker: Error response from daemon: ") && again.err().ends_with(&taken), "{}", again.err());
+    // A function's port leads to its API, on this machine alone.
+    let function = ["run", "--rm", "-e", "DOCKER_LAMBDA_STAY_OPEN=1", "-p", &format!("{port}:9001"), &image, "handler"];
+    let again = fixture.docker(&function).finish().expect_code(125);
+    assert!(again.err().ends_with("failed: port is already allocated\n"), "{}", again.err());
+    out(&fixture, &["rm", "-f", "it"]);
+    expect_nothing_left(&fixture);
+}
+
+/// Nobody else would remove it, and its name would be taken.
+#[test]
+fn who_was_killed_and_was_to_be_removed_is_gone() {
+    let Some(fixture) = Fixture::new() else { return };
+    for look in [&["ps", "-aq"][..], &["create", "--name", "it", &fixture.image("provided")]] {
+        fixture.docker_probe(&["run", "-d", "--rm", "--name", "it", "-v", "/anonymous"], "sleep 60000").finish().expect_code(0);
+        let supervisor: i32 = out(&fixture, &["inspect", "-f", "{{.State.Pid}}", "it"]).trim().parse().expect("a number");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), Signal::SIGKILL).expect("it runs");
+        eventually(Duration::from_secs(5), "it is gone", || {
+            let looked = fixture.docker(look).finish();
+            looked.code() == 0 && (look[0] == "create" || looked.out().is_empty())
+        });
+    }
+    out(&fixture, &["rm", "it"]);
+    assert_eq!(out(&fixture, &["volume", "ls", "-q"]), "");
     expect_nothing_left(&fixture);
 }
 

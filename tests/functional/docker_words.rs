@@ -46,12 +46,64 @@ fn wrong_words() {
         (&["run", "--rm", "--restart", "always", "x"], 125, "docker: conflicting options: cannot specify both --restart and --rm\n"),
         (&["logs", "none"], 1, "Error response from daemon: No such container: none\n"),
         (&["inspect", "no-such"], 1, "Error: No such object: no-such\n"),
+        (&["load", "-i", "/none/such"], 1, "open /none/such: no such file or directory\n"),
+        (&["load", "-i", "/proc/self/status"], 1, "Error processing tar file: "),
+        (&["build"], 1, "docker: 'docker build' requires 1 argument\n\nUsage:  docker build [OPTIONS] PATH | -\n"),
+        (&["build", ".", "x"], 1, "docker: 'docker build' requires 1 argument\n"),
+        (&["build", "--foo", "."], 125, "unknown flag: --foo\n\nUsage:  docker build "),
+        (&["build", "no-folder"], 1, "unable to prepare context: path \"no-folder\" not found\n"),
+        (
+            &["build", "-f", "/none/such", "."],
+            1,
+            "unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat /none/such: no such file or directory\n",
+        ),
+        (&["push"], 1, "docker: 'docker push' requires 1 argument\n"),
+        (&["help", "nope"], 1, "unknown help topic: nope\n"),
+        (&["--context", "other", "ps"], 125, "docker: `docker --context` is not supported: there is no daemon"),
+        (
+            &["run", "--network", "container:x", "x"],
+            125,
+            "docker: `--network container:x` is not supported: each run has a network of its own\n",
+        ),
         (&["network", "inspect", "none-such"], 1, "Error response from daemon: network none-such not found\n"),
         (&["-H", "tcp://x", "ps"], 125, "docker: `docker -H` is not supported: there is no daemon"),
     ] {
         let ran = fixture.docker(line).finish();
         assert_eq!((ran.code(), ran.err().starts_with(text)), (code, true), "{line:?}: {}", ran.err());
     }
+}
+
+/// What is in front of a verb, and the help.
+#[test]
+fn help_and_the_default_context() {
+    let fixture = Fixture::without_sandbox();
+    let out = |line: &[&str]| fixture.docker(line).finish().expect_code(0).out();
+    let all = out(&["help"]);
+    assert_eq!(all, out(&[]));
+    for verb in ["build", "push", "login", "logout", "trust", "run", "ps"] {
+        assert!(all.contains(&format!("\n  {verb} ")), "{verb}: {all}");
+        assert_eq!(out(&["help", verb]), out(&[verb, "--help"]), "{verb}");
+    }
+    assert_eq!(out(&["help", "volume", "ls"]), out(&["volume", "ls", "--help"]));
+    for context in [&["--context", "default"][..], &["--context=default"], &["-c", "default", "-D"]] {
+        assert_eq!(out(&[context, &["ps", "-q"]].concat()), "");
+        assert_eq!(out(&[context, &["build", "--help"]].concat()), out(&["build", "--help"]));
+    }
+}
+
+/// One sum stands at the end.
+#[test]
+fn pruning_in_dockers_words() {
+    let fixture = Fixture::without_sandbox();
+    assert_eq!(fixture.docker(&["system", "prune", "-f"]).finish().expect_code(0).out(), "Total reclaimed space: 0B\n");
+    let manifest = fixture.layout().add("made", &Image::provided());
+    fixture.docker(&["pull", "-q", &fixture.image("made")]).finish().expect_code(0);
+    fixture.docker(&["network", "create", "mine"]).finish().expect_code(0);
+    let pruned = fixture.docker(&["system", "prune", "-af"]).finish().expect_code(0).out();
+    let start = format!("Deleted Networks:\nmine\n\nDeleted Images:\ndeleted: {manifest}\n\nTotal reclaimed space: ");
+    assert!(pruned.starts_with(&start) && pruned.lines().count() == 7, "{pruned}");
+    assert_eq!(fixture.docker(&["image", "prune", "-f"]).finish().expect_code(0).out(), "Total reclaimed space: 0B\n");
+    assert_eq!(fixture.docker(&["container", "prune", "-f"]).finish().expect_code(0).out(), "Total reclaimed space: 0B\n");
 }
 
 /// Several images at once: the others are done, and what is missing is said.
@@ -73,6 +125,31 @@ fn images_that_are_not_there() {
     {
         assert_eq!(fixture.docker(line).finish().expect_code(1).err(), missing(name), "{line:?}");
     }
+}
+
+/// What is wrong with a template or a filter is said whether there is a run or not.
+#[test]
+fn wrong_templates_and_filters_of_lists() {
+    let fixture = Fixture::without_sandbox();
+    for (line, text) in [
+        (&["ps", "--format", "{{.Names"][..], "failed to parse template: template: :1: unclosed action\n"),
+        (&["ps", "--format", "{{nope .Names}}"], "failed to parse template: template: :1: function \"nope\" not defined\n"),
+        (&["network", "ls", "--format", "{{.Nope}}"], "failed to execute template: template: executing \"\" at <.Nope>: "),
+        (&["ps", "--filter", "status=bogus"], "Error response from daemon: invalid filter 'status=bogus'\n"),
+        (&["ps", "--filter", "exited=x"], "Error response from daemon: invalid filter 'exited=x'\n"),
+        (&["ps", "--filter", "bogus=1"], "Error response from daemon: invalid filter 'bogus'\n"),
+    ] {
+        let ran = fixture.docker(line).finish().expect_code(1);
+        assert!(ran.err().starts_with(text), "{line:?}: {}", ran.err());
+    }
+    fixture.docker(&["ps", "-q", "--filter", "status=dead", "--filter", "exited=1"]).finish().expect_code(0);
+    let heading = fixture.docker(&["ps", "--format", "table {{.Label \"com.my-app\"}}"]).finish().expect_code(0);
+    assert_eq!(heading.out(), "my app\n");
+    fixture.layout().add("made", &Image::provided());
+    fixture.docker(&["pull", "-q", &fixture.image("made")]).finish().expect_code(0);
+    fixture.docker(&["tag", &fixture.image("made"), "made:latest"]).finish().expect_code(0);
+    let shown = fixture.docker(&["images", "--format", r#"{{slice .Tag 0 4}} {{printf "%s:%s" .Repository .Tag}}"#, "made"]).finish();
+    assert_eq!(shown.expect_code(0).out(), "late made:latest\n");
 }
 
 #[test]

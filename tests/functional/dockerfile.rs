@@ -338,6 +338,28 @@ fn refusals_name_file_and_line() {
     bench.fixture.expect_nothing_left();
 }
 
+/// What the Dockerfile names and the image lacks is its fault, and so is a Dockerfile that is not there under docker's name.
+#[test]
+fn what_a_dockerfile_names_and_is_not_there() {
+    let Some(bench) = Bench::new() else { return };
+    for (text, wanted) in
+        [("RUN [\"nope\"]", "nope"), ("RUN [\"/etc/passwd\"]", "/etc/passwd"), ("USER no-such\nRUN true", "has no user `no-such`")]
+    {
+        bench.file("Dockerfile", format!("FROM base\n{text}\n"));
+        bench.build(&[]).finish().expect_code(1).expect_err(wanted);
+    }
+    fs::remove_file(bench.context().join("Dockerfile")).expect("ours");
+    let missing = bench.context().join("Dockerfile").display().to_string();
+    let said = format!("undocked: cannot read the Dockerfile `{missing}`: No such file or directory\n");
+    bench.build(&[]).finish().expect_code(125).expect_err(&said);
+    let context = bench.context().display().to_string();
+    let under_dockers_name = bench.fixture.docker(&["build", &context]).finish().expect_code(1);
+    let said =
+        format!("unable to prepare context: unable to evaluate symlinks in Dockerfile path: lstat {missing}: no such file or directory\n");
+    assert_eq!(under_dockers_name.err(), said);
+    bench.fixture.expect_nothing_left();
+}
+
 #[test]
 fn copies_go_where_docker_has_them_go() {
     let Some(bench) = Bench::new() else { return };

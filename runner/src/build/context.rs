@@ -99,8 +99,10 @@ impl Context {
 
     /// The text of a Dockerfile in it.
     pub fn dockerfile(&self, name: &str) -> Result<String, ContextError> {
-        let wrong = |source| ContextError::Dockerfile { name: name.to_owned(), source };
-        let bytes = self.tree.read(Path::new(name)).map_err(wrong)?.ok_or_else(|| wrong(io::ErrorKind::NotFound.into()))?;
+        let shown = self.folder.as_ref().map_or_else(|| name.to_owned(), |folder| folder.join(name).display().to_string());
+        let wrong = |source| ContextError::Dockerfile { name: shown.clone(), source };
+        let missing = || wrong(io::Error::from_raw_os_error(libc::ENOENT));
+        let bytes = self.tree.read(Path::new(name)).map_err(wrong)?.ok_or_else(missing)?;
         String::from_utf8(bytes).map_err(|_| wrong(io::Error::new(io::ErrorKind::InvalidData, "it is no text")))
     }
 

@@ -101,6 +101,8 @@ pub enum Command {
         /// Where.
         place: Box<Place>,
     },
+    /// A command of ours that docker has, too, under docker's name.
+    UnderDockersName(Box<Command>),
     /// Write the manual.
     Manual {
         /// The pages: the name of a file, and what is in it (roff).
@@ -126,6 +128,10 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         return Ok(command);
     }
     if let Some(ours) = docker::words(&line).and_then(docker::as_ours) {
+        let verb = ours.get(1).and_then(|verb| verb.to_str()).unwrap_or_default().to_owned();
+        if docker::tells_of(&verb) {
+            return under_dockers_name(&verb, ours, own);
+        }
         line = ours;
     } else if let Some(words) = docker::words(&line) {
         let (command, place) = docker::read(words, own).map_err(docker::as_docker_says)?;
@@ -178,6 +184,15 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
         CliCommand::Man(ManArgs { directory: Some(directory) }) => Command::Manual { pages: manual::pages()?, directory },
         CliCommand::Doctor(args) => Command::Doctor { subject: subject(&args), source: cache_only(own)?, variables: own.services() },
     })
+}
+
+/// A verb of ours that docker has, too: what is wrong with its words is told as docker tells it.
+fn under_dockers_name(verb: &str, line: Vec<OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
+    if let Err(error) = Cli::command().try_get_matches_from(&line) {
+        docker::wrong_words_of_ours(verb, &error)?;
+    }
+    let command = read(line, own).map_err(docker::as_docker_says)?;
+    Ok(Command::UnderDockersName(Box::new(command)))
 }
 
 /// What a run starts this program for again.

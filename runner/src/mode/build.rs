@@ -26,6 +26,7 @@ use crate::build::builder::{BuildCommand, Built, Fetched, Hands, Recipe, Reuse, 
 use crate::build::context::{Context, ContextError, Input, read_input, unnamed_file};
 use crate::build::dockerfile::{Dockerfile, RunNetwork};
 use crate::config::{BuildConfig, ContextSource, Delivery, DockerfileSource, KnownSteps, Loudness, PushConfig, RunConfig, SecretSource};
+use crate::environment::user::UserError;
 use crate::environment::variables::EnvVars;
 use crate::exit_code::{ExitCode, Failure};
 use crate::sandbox::{Access, Input as Stdin, Network, Output, Stdio, Volume};
@@ -194,7 +195,12 @@ fn run_command(config: &RunConfig, root: &mut WritableRoot, command: BuildComman
         Diverted::begin(config.talk.loudness).map_err(|error| Failure::could_not_run(format!("cannot divert output: {error}")))?;
     let ran = run_in(&config, root, &command);
     diverted.end(ran.as_ref().is_ok_and(|code| *code == ExitCode::SUCCESS));
-    ran.map(|code| code.number().into())
+    ran.map(|code| code.number().into()).map_err(|failure| {
+        // What the Dockerfile names is not there, or cannot be executed.
+        let is_its_fault =
+            failure.cause::<UserError>().is_some() || matches!(failure.code(), ExitCode::NOT_FOUND | ExitCode::NOT_EXECUTABLE);
+        if is_its_fault { failure.with_code(ExitCode::FUNCTION_FAILED) } else { failure }
+    })
 }
 
 /// The Dockerfile and the context.

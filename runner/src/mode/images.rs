@@ -23,7 +23,7 @@ pub mod verify;
 
 pub use docker::ImageRow;
 use docker::Named;
-pub(super) use docker::human_duration;
+pub(super) use docker::{human_duration, human_size};
 
 /// One image with one of its names.
 #[derive(Debug, Serialize)]
@@ -213,6 +213,12 @@ fn shown(name: &str) -> String {
 
 /// Removes what no image needs, and images as far as that is asked for.
 pub fn prune(config: &PruneConfig) -> Result<ExitCode, Failure> {
+    tell(&pruned(config)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same, for others to tell; what stays is said.
+pub(super) fn pruned(config: &PruneConfig) -> Result<Pruned, Failure> {
     let cache: Cache = open_cache(&config.source)?;
     run_folder::sweep(&run_folder::parent(cache.root()));
     let mut scope = config.scope.clone();
@@ -225,9 +231,8 @@ pub fn prune(config: &PruneConfig) -> Result<ExitCode, Failure> {
         };
     }
     let pruned = cache.prune(scope).map_err(failed)?;
-    tell(&pruned)?;
     tell_what_stays(&pruned);
-    Ok(ExitCode::SUCCESS)
+    Ok(pruned)
 }
 
 /// The images of the cache that lock files name or pin.

@@ -312,6 +312,16 @@ fn enough_descriptors() -> Result<(), Failure> {
     Err(Failure::could_not_run(error).with_hint(Some(hint.to_owned())))
 }
 
+/// An address that clients cannot be waited for at.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}")]
+pub(super) struct ListenError {
+    /// Which.
+    pub(super) address: SocketAddr,
+    /// What the kernel said.
+    pub(super) source: std::io::Error,
+}
+
 fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
     bound.map_err(|error| {
@@ -322,7 +332,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
             }
             _ => "give an address of this machine, or none",
         };
-        Failure::could_not_run(format!("cannot listen on {address}: {error}")).with_hint(Some(hint.to_owned()))
+        Failure::could_not_run(ListenError { address, source: error }).with_hint(Some(hint.to_owned()))
     })
 }
 

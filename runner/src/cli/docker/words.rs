@@ -280,9 +280,10 @@ fn refuse(name: &str) -> Result<(), Failure> {
 
 /// What there is.
 pub(super) fn help() -> String {
+    let ours: String = super::OURS.iter().map(|(name, usage)| format!("  {name} {usage}\n")).collect();
     let verbs: String =
         VERBS.iter().map(|verb| format!("  {} {}\n", verb.name, verb.usage.split('\n').next().unwrap_or_default())).collect();
     format!(
-        "Usage:  docker [OPTIONS] COMMAND\n\nThis is undocked under docker's name: functions and builds run without a daemon.\n\nCommands:\n{verbs}"
+        "Usage:  docker [OPTIONS] COMMAND\n\nThis is undocked under docker's name: functions and builds run without a daemon.\n\nCommands:\n{ours}{verbs}\nRun 'docker COMMAND --help' for more information on a command.\n"
     )
 }

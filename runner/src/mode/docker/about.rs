@@ -129,7 +129,7 @@ pub(super) fn listed(
     table: &str,
     quiet: &str,
     headings: &[(&str, &str)],
-    rows: impl Iterator<Item = Value>,
+    rows: impl Iterator<Item = impl Into<template::Row>>,
 ) -> Result<ExitCode, Failure> {
     let format = match show {
         Show::Table => table,

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 mod side;
 
+use Where::{Here, Inside};
 use side::{Kind, Side};
 
 use super::{config_of, ends, find, of_daemon, roots};
@@ -21,20 +22,27 @@ pub(super) fn run((from, to): (&Copied, &Copied), follow: bool, place: &Place) -
     match (from, to) {
         (Copied::Inside { run, path }, Copied::Stream) => {
             let (side, path) = inside(run, path, place)?;
-            pack(&side, &path, follow)?;
+            pack(&side, &path, (follow, run))?;
         }
         (Copied::Stream, Copied::Inside { run, path }) => {
             let (side, path) = inside(run, path, place)?;
-            unpack(&side, &path)?;
+            unpack(&side, &path, run)?;
         }
         (Copied::Inside { run, path }, Copied::Host(host)) => {
             let (side, from) = inside(run, path, place)?;
-            copy((&side, &from, path), (&Side::of_host()?, &here(host)?, &host.to_string_lossy()), follow)?;
+            let (source, target) = (Inside(run), Here);
+            copy((&side, &from, path, source), (&Side::of_host()?, &here(host)?, &host.to_string_lossy(), target), follow)?;
             told(&format!("{run}:{path}"), &host.display().to_string());
         }
         (Copied::Host(host), Copied::Inside { run, path }) => {
+            let from = here(host)?;
+            // Looked for before the run, as by docker's client.
+            if let Err(error) = from.symlink_metadata() {
+                let why = crate::exit_code::chain(&error).to_lowercase();
+                return Err(failed(format!("lstat {}: {why}", normal(&from).display())));
+            }
             let (side, to) = inside(run, path, place)?;
-            copy((&Side::of_host()?, &here(host)?, &host.to_string_lossy()), (&side, &to, path), follow)?;
+            copy((&Side::of_host()?, &from, &host.to_string_lossy(), Here), (&side, &to, path, Inside(run)), follow)?;
             told(&host.display().to_string(), &format!("{run}:{path}"));
         }
         _ => return Err(failed("must specify at least one container source")),
@@ -57,7 +65,7 @@ fn here(path: &Path) -> Result<PathBuf, Failure> {
 /// Where a path of a run is: in what is shown there, in its root, or in what runs.
 fn inside(name: &str, path: &str, place: &Place) -> Result<(Side, PathBuf), Failure> {
     let run = find(name, place)?;
-    let path = normal(path);
+    let path = normal(path.as_ref());
     if let Some((source, rest)) = shown(&run.record.spec, &path, place) {
         return Ok((Side::below(&source).map_err(|error| failed(format!("{}: {error}", source.display())))?, rest));
     }
@@ -72,9 +80,9 @@ fn inside(name: &str, path: &str, place: &Place) -> Result<(Side, PathBuf), Fail
 }
 
 /// An absolute path without `.` and `..`; `DIR/.` is DIR.
-fn normal(path: &str) -> PathBuf {
+pub(super) fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::from("/");
-    for component in Path::new(path).components() {
+    for component in path.components() {
         match component {
             Component::Normal(name) => normal.push(name),
             Component::ParentDir => drop(normal.pop()),
@@ -102,14 +110,14 @@ fn is_contents(given: &str) -> bool {
 
 /// As docker says: into a folder that is there, else under the name that was given.
 fn copy(
-    (source, from, from_given): (&Side, &Path, &str),
-    (target, to, to_given): (&Side, &Path, &str),
+    (source, from, from_given, from_where): (&Side, &Path, &str, Where<'_>),
+    (target, to, to_given, to_where): (&Side, &Path, &str, Where<'_>),
     follow: bool,
 ) -> Result<(), Failure> {
     let from =
         if follow || is_contents(from_given) { source.followed(from).map_err(|error| failed(error.to_string()))? } else { from.to_owned() };
     let from_io = |error: std::io::Error| failed(format!("{from_given}: {error}"));
-    let kind = source.look(&from).map_err(from_io)?.ok_or_else(|| not_there(from_given))?;
+    let kind = source.look(&from).map_err(from_io)?.ok_or_else(|| from_where.lacks(from_given.as_ref()))?;
     let is_folder = matches!(kind, Kind::Folder { .. });
     let to_io = |error: std::io::Error| failed(format!("{to_given}: {error}"));
     let to = target.followed(to).map_err(to_io)?;
@@ -125,7 +133,7 @@ fn copy(
         None => {
             let parent = to.parent().unwrap_or(Path::new("/"));
             if !matches!(target.look(parent).map_err(to_io)?, Some(Kind::Folder { .. })) {
-                return Err(not_there(to_given));
+                return Err(to_where.lacks_folder(parent));
             }
             to
         }
@@ -133,8 +141,31 @@ fn copy(
     all((source, &from), (target, &to)).map_err(to_io)
 }
 
-fn not_there(path: &str) -> Failure {
-    failed(format!("Error response from daemon: Could not find the file {path} in container or on this machine"))
+/// Where a path is looked for.
+#[derive(Clone, Copy)]
+enum Where<'a> {
+    /// On this machine.
+    Here,
+    /// In the run that was named so.
+    Inside(&'a str),
+}
+
+impl Where<'_> {
+    /// There is no such thing.
+    fn lacks(self, path: &Path) -> Failure {
+        match self {
+            Here => failed(format!("lstat {}: no such file or directory", path.display())),
+            Inside(run) => failed(format!("Error response from daemon: Could not find the file {} in container {run}", path.display())),
+        }
+    }
+
+    /// There is no such folder for something to be put into.
+    fn lacks_folder(self, path: &Path) -> Failure {
+        match self {
+            Here => failed(format!("invalid output path: directory \"{}\" does not exist", path.display())),
+            Inside(_) => self.lacks(path),
+        }
+    }
 }
 
 /// Everything at a path, to another path.
@@ -153,10 +184,10 @@ fn all((source, from): (&Side, &Path), (target, to): (&Side, &Path)) -> std::io:
 }
 
 /// A tar archive on our standard output.
-fn pack(source: &Side, path: &Path, follow: bool) -> Result<(), Failure> {
+fn pack(source: &Side, path: &Path, (follow, run): (bool, &str)) -> Result<(), Failure> {
     let path = if follow { source.followed(path).map_err(Failure::could_not_run)? } else { path.to_owned() };
     if source.look(&path).map_err(Failure::could_not_run)?.is_none() {
-        return Err(not_there(&path.display().to_string()));
+        return Err(Inside(run).lacks(&path));
     }
     let mut tar = tar::Builder::new(std::io::stdout().lock());
     let name = path.file_name().map_or_else(|| OsString::from("."), OsStr::to_owned);
@@ -165,6 +196,10 @@ fn pack(source: &Side, path: &Path, follow: bool) -> Result<(), Failure> {
 
 fn add(tar: &mut tar::Builder<impl std::io::Write>, source: &Side, path: &Path, name: &Path) -> std::io::Result<()> {
     let mut header = tar::Header::new_gnu();
+    let (modified, (user, group)) = source.time_and_owner(path)?;
+    header.set_mtime(modified);
+    header.set_uid(user.into());
+    header.set_gid(group.into());
     match source.look(path)? {
         Some(Kind::File { mode }) => {
             let mut file = source.open(path)?;
@@ -191,15 +226,15 @@ fn add(tar: &mut tar::Builder<impl std::io::Write>, source: &Side, path: &Path, 
 }
 
 /// A tar archive from our standard input into a folder that is there.
-fn unpack(target: &Side, path: &Path) -> Result<(), Failure> {
+fn unpack(target: &Side, path: &Path, run: &str) -> Result<(), Failure> {
     let wrong = |error: std::io::Error| failed(format!("cannot unpack the archive: {error}"));
     if !matches!(target.look(&target.followed(path).map_err(wrong)?).map_err(wrong)?, Some(Kind::Folder { .. })) {
-        return Err(not_there(&path.display().to_string()));
+        return Err(Inside(run).lacks(path));
     }
     let mut archive = tar::Archive::new(std::io::stdin().lock());
     for entry in archive.entries().map_err(wrong)? {
         let mut entry = entry.map_err(wrong)?;
-        let name = normal(&entry.path().map_err(wrong)?.to_string_lossy());
+        let name = normal(&entry.path().map_err(wrong)?);
         let to = path.join(name.strip_prefix("/").unwrap_or(&name));
         let mode = entry.header().mode().unwrap_or(0o644);
         let done = match entry.header().entry_type() {
@@ -210,7 +245,7 @@ fn unpack(target: &Side, path: &Path) -> Result<(), Failure> {
             },
             tar::EntryType::Link => match entry.link_name().map_err(wrong)? {
                 Some(link) => {
-                    let first = path.join(normal(&link.to_string_lossy()).strip_prefix("/").unwrap_or(Path::new("")));
+                    let first = path.join(normal(&link).strip_prefix("/").unwrap_or(Path::new("")));
                     target.open(&first).and_then(|mut first| target.put(&to, &mut first, mode))
                 }
                 None => Ok(()),

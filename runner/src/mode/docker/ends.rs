@@ -184,8 +184,20 @@ fn remove_one(run: &Run, with_volumes: bool, place: &Place) -> Result<(), Failur
     Ok(())
 }
 
+/// Takes away what was to be removed at its end (`--rm`), and whose supervisor was killed before that.
+pub(super) fn sweep(place: &Place) -> Result<(), Failure> {
+    for run in records(place)?.list().map_err(of_daemon)? {
+        // One that goes meanwhile has been removed.
+        let was_started = run.state().is_ok_and(|state| state.phase != Phase::Created);
+        if run.record.spec.remove && was_started && !run.is_held().unwrap_or(true) {
+            remove_one(&run, true, place)?;
+        }
+    }
+    Ok(())
+}
+
 /// `docker container prune`: all that do not run.
-pub(super) fn prune(place: &Place) -> Result<ExitCode, Failure> {
+pub(super) fn prune(place: &Place) -> Result<(), Failure> {
     let mut text = String::new();
     for run in records(place)?.list().map_err(of_daemon)? {
         if !run.is_held().map_err(of_daemon)? {
@@ -196,8 +208,7 @@ pub(super) fn prune(place: &Place) -> Result<ExitCode, Failure> {
     if !text.is_empty() {
         text = format!("Deleted Containers:\n{text}\n");
     }
-    print(format!("{text}Total reclaimed space: 0B\n").as_bytes())?;
-    Ok(ExitCode::SUCCESS)
+    print(text.as_bytes())
 }
 
 /// `docker wait`.

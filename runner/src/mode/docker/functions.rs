@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 
+use super::daemon::exec_refused;
 use super::desk::Asked;
 use super::plain::{PlainEnd, code, refusal};
 use crate::config::RunConfig;
@@ -118,6 +119,7 @@ impl Function<'_> {
             return asked.answer(&Answer::Refused(why, ExitCode::NOT_EXECUTABLE.number()));
         }
         let ExecOrder { command, variables, working_dir, .. } = wanted;
+        let named = command.clone();
         let ((started, has_started), (ended, end)) = (oneshot::channel(), oneshot::channel());
         let guest = Guest { command, variables, working_dir: working_dir.map(Into::into), streams, started, ended };
         if !self.underway.visit(Visit::Enter(Box::new(guest))) {
@@ -128,7 +130,7 @@ impl Function<'_> {
                 Ok(Ok(())) => asked.answer(&Answer::Done),
                 Ok(Err(error)) => {
                     let code = refusal(&error).number();
-                    return asked.answer(&Answer::Refused(Failure::could_not_run(error).to_string(), code));
+                    return asked.answer(&Answer::Refused(exec_refused(error, &named), code));
                 }
                 Err(_) => return asked.refuse("the function's sandbox has ended"),
             }

@@ -2,14 +2,16 @@
 
 use rootfs_cache::digest::Digest;
 use rootfs_cache::local::FoundImage;
-use rootfs_cache::pull::PullPolicy;
+use rootfs_cache::pull::{PullError, PullPolicy};
 use rootfs_cache::reference::{ImageReference, RegistryReference};
 use rootfs_cache::store::PruneScope;
 use serde_json::{Value, json};
 
 use super::say;
 use crate::config::docker::Place;
-use crate::config::{Force, ImageSource, LockedImages, Loudness, PruneConfig, RemoveConfig, SaveConfig, TagConfig, Talk};
+use crate::config::{
+    Force, ImageSource, LoadConfig, LoadInput, LockedImages, Loudness, PruneConfig, RemoveConfig, SaveConfig, TagConfig, Talk,
+};
 use crate::exit_code::{ExitCode, Failure};
 use crate::mode::{open_cache, print, pull};
 
@@ -98,10 +100,34 @@ pub(super) fn save(config: &SaveConfig) -> Result<ExitCode, Failure> {
     crate::mode::save::run(config).map_err(of_docker)
 }
 
-/// `docker image prune`.
-pub(super) fn prune(all: bool, place: &Place) -> Result<ExitCode, Failure> {
+/// `docker load`. What is no archive is told as the daemon tells it.
+pub(super) fn load(config: &LoadConfig) -> Result<ExitCode, Failure> {
+    if let LoadInput::File(path) = &config.input
+        && let Err(error) = std::fs::File::open(path)
+    {
+        let why = crate::exit_code::chain(&error).to_lowercase();
+        return Err(of_docker(Failure::could_not_run(format!("open {}: {why}", path.display()))));
+    }
+    crate::mode::load::run(config).map_err(|failure| match failure.cause::<PullError>() {
+        // Its name is what was given, or no more than `stdin`.
+        Some(error) => {
+            let why = std::error::Error::source(error).map_or_else(|| failure.to_string(), crate::exit_code::chain);
+            of_docker(Failure::could_not_run(format!("Error processing tar file: {why}")))
+        }
+        None => of_docker(failure),
+    })
+}
+
+/// `docker image prune`: prints what goes; gives the bytes that it took.
+pub(super) fn prune(all: bool, place: &Place) -> Result<u64, Failure> {
     let scope = if all { PruneScope::Everything } else { PruneScope::Unreferenced };
-    crate::mode::images::prune(&PruneConfig { scope, locked: LockedImages::AsOthers, source: place.images.clone() })
+    let config = PruneConfig { scope, locked: LockedImages::AsOthers, source: place.images.clone() };
+    let pruned = crate::mode::images::pruned(&config)?;
+    if !pruned.images.is_empty() {
+        let lines: String = pruned.images.iter().map(|image| format!("deleted: {image}\n")).collect();
+        print(format!("Deleted Images:\n{lines}\n").as_bytes())?;
+    }
+    Ok(pruned.bytes + pruned.blob_bytes)
 }
 
 /// An image of the cache in docker's shape, by any of its names or the first digits of its id.

@@ -3,10 +3,11 @@
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{ends, find, of_daemon, records, template};
-use crate::config::docker::{Place, PsAsked, Show};
+use super::template::{self, Row};
+use super::{ends, find, of_daemon, records};
+use crate::config::docker::{Place, PsAsked, Show, VolumeSource};
 use crate::exit_code::{ExitCode, Failure};
 use crate::mode::images::human_duration;
 use crate::mode::print;
@@ -18,6 +19,8 @@ const COMMAND: usize = 20;
 
 /// `docker ps`.
 pub(super) fn run(asked: &PsAsked, place: &Place) -> Result<ExitCode, Failure> {
+    asked.filters.iter().try_for_each(|(key, value)| known_filter(key, value))?;
+    ends::sweep(place)?;
     let mut runs = Vec::new();
     for run in records(place)?.list().map_err(of_daemon)? {
         // One that goes meanwhile is not there.
@@ -30,7 +33,7 @@ pub(super) fn run(asked: &PsAsked, place: &Place) -> Result<ExitCode, Failure> {
     runs.retain(|(_, state)| all || matches!(state.phase, Phase::Running | Phase::Paused | Phase::Restarting));
     let mut kept = Vec::new();
     for (run, state) in runs {
-        if matches(&run, &state, &asked.filters)? {
+        if matches(&run, &state, &asked.filters) {
             kept.push((run, state));
         }
     }
@@ -39,7 +42,7 @@ pub(super) fn run(asked: &PsAsked, place: &Place) -> Result<ExitCode, Failure> {
     let text = match &asked.show {
         Show::Quiet => kept.iter().map(|(run, _)| format!("{}\n", id(run, asked.whole))).collect(),
         Show::Table => template::table(
-            "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedAgo}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
+            "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
             &HEADINGS,
             rows,
         )?,
@@ -49,11 +52,10 @@ pub(super) fn run(asked: &PsAsked, place: &Place) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-const HEADINGS: [(&str, &str); 13] = [
+const HEADINGS: [(&str, &str); 12] = [
     ("ID", "CONTAINER ID"),
     ("Image", "IMAGE"),
     ("Command", "COMMAND"),
-    ("CreatedAgo", "CREATED"),
     ("RunningFor", "CREATED"),
     ("CreatedAt", "CREATED AT"),
     ("Status", "STATUS"),
@@ -69,7 +71,7 @@ fn id(run: &Run, whole: bool) -> &str {
     if whole { &run.record.id } else { &run.record.id[..12] }
 }
 
-fn row(run: &Run, state: &State, whole: bool) -> Value {
+fn row(run: &Run, state: &State, whole: bool) -> Row {
     let record = &run.record;
     let command = record.command.join(" ");
     let command =
@@ -77,11 +79,11 @@ fn row(run: &Run, state: &State, whole: bool) -> Value {
     let ago = format!("{} ago", ago(&record.created));
     let labels: Vec<String> = record.spec.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let mounts: Vec<String> = record.spec.mounts.iter().map(|mount| super::objects::mount_name(&mount.source)).collect();
-    json!({
+    let volumes = record.spec.mounts.iter().filter(|mount| !matches!(mount.source, VolumeSource::Bind(_))).count();
+    let fields = json!({
         "ID": id(run, whole),
         "Image": record.spec.image,
         "Command": format!("\"{command}\""),
-        "CreatedAgo": ago,
         "RunningFor": ago,
         "CreatedAt": created_at(&record.created),
         "Status": status(state),
@@ -91,9 +93,10 @@ fn row(run: &Run, state: &State, whole: bool) -> Value {
         "Labels": labels.join(","),
         "Mounts": mounts.join(","),
         "Networks": record.spec.network.as_deref().unwrap_or("bridge"),
-        "LocalVolumes": record.spec.mounts.len().to_string(),
+        "LocalVolumes": volumes.to_string(),
         "Size": "0B",
-    })
+    });
+    Row { fields, labels: record.spec.labels.clone() }
 }
 
 fn created_at(text: &str) -> String {
@@ -126,7 +129,7 @@ fn bracketed(ip: &str) -> String {
 }
 
 /// Conditions with one key are alternatives, labels excepted; those with different keys must all hold.
-fn matches(run: &Run, state: &State, filters: &[(String, String)]) -> Result<bool, Failure> {
+fn matches(run: &Run, state: &State, filters: &[(String, String)]) -> bool {
     let (record, mut keys) = (&run.record, Vec::<&str>::new());
     for (key, _) in filters {
         if !keys.contains(&key.as_str()) {
@@ -153,16 +156,27 @@ fn matches(run: &Run, state: &State, filters: &[(String, String)]) -> Result<boo
                 let port = wanted.split('/').next().unwrap_or_default();
                 state.ports.iter().any(|own| own.outside.to_string() == port || own.inside.to_string() == port)
             }),
-            _ => {
-                let error = format!("invalid filter '{key}'");
-                return Err(Failure::could_not_run(error).in_front("Error response from daemon").with_code(ExitCode::FUNCTION_FAILED));
-            }
+            // None that is known.
+            _ => false,
         };
         if !holds {
-            return Ok(false);
+            return false;
         }
     }
-    Ok(true)
+    true
+}
+
+/// What runs can be chosen by.
+fn known_filter(key: &str, value: &str) -> Result<(), Failure> {
+    const STATES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+    let wrong = match key {
+        "label" | "name" | "id" | "ancestor" | "network" | "volume" | "publish" | "expose" => return Ok(()),
+        "status" if STATES.contains(&value) => return Ok(()),
+        "exited" if value.parse::<i64>().is_ok() => return Ok(()),
+        "status" | "exited" => format!("invalid filter '{key}={value}'"),
+        _ => format!("invalid filter '{key}'"),
+    };
+    Err(Failure::could_not_run(wrong).in_front("Error response from daemon").with_code(ExitCode::FUNCTION_FAILED))
 }
 
 fn is_of(run: &Run, image: &str) -> bool {

@@ -3,6 +3,7 @@
 mod about;
 mod capture;
 mod copy;
+mod daemon;
 mod desk;
 mod ends;
 mod exec;
@@ -16,9 +17,11 @@ mod plain;
 mod roots;
 mod start;
 mod supervise;
-mod template;
+pub(in crate::mode) mod template;
 pub mod terminal;
 mod volumes;
+
+pub use daemon::as_docker_tells;
 
 use std::io::Write as _;
 
@@ -68,15 +71,28 @@ pub fn run(command: &DockerCommand, place: &Place) -> Result<ExitCode, Failure> 
         DockerCommand::NetworkRemove { names, force } => networks::remove(names, *force, place),
         DockerCommand::NetworkPrune => networks::prune(place),
         DockerCommand::NetworkList { show, filters, whole } => networks::list(show, filters, *whole, place),
-        DockerCommand::Prune => ends::prune(place),
-        DockerCommand::PruneImages { all } => images::prune(*all, place),
-        DockerCommand::PruneSystem { all } => ends::prune(place).and_then(|_| images::prune(*all, place)),
+        DockerCommand::Prune => ends::prune(place).and_then(|()| reclaimed(0)),
+        DockerCommand::PruneImages { all } => images::prune(*all, place).and_then(reclaimed),
+        DockerCommand::PruneSystem { all } => prune(*all, place),
         DockerCommand::Images(config) => super::images::list(config).map_err(images::of_docker),
         DockerCommand::RemoveImages(config) => images::remove(config),
         DockerCommand::Tag(config) => images::tag(config),
         DockerCommand::Save(config) => images::save(config),
-        DockerCommand::Load(config) => super::load::run(config).map_err(images::of_docker),
+        DockerCommand::Load(config) => images::load(config),
     }
+}
+
+/// `docker system prune`: runs that have ended, networks that none asks for, images.
+fn prune(all: bool, place: &Place) -> Result<ExitCode, Failure> {
+    ends::prune(place)?;
+    networks::prune(place)?;
+    reclaimed(images::prune(all, place)?)
+}
+
+/// The last line of what prunes.
+fn reclaimed(bytes: u64) -> Result<ExitCode, Failure> {
+    super::print(format!("Total reclaimed space: {}\n", super::images::human_size(bytes)).as_bytes())?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The records of this user.
@@ -103,6 +119,9 @@ fn find(name: &str, place: &Place) -> Result<Run, Failure> {
 /// The run that a spec asks for.
 fn config_of(spec: &RunSpec, place: &Place, talk: Talk) -> Result<RunConfig, Failure> {
     spec.config(place, talk).map_err(|error| match error {
+        SpecError::Network(NetworkError::Network { network }) if network.starts_with("container:") => {
+            Failure::could_not_run(format!("`--network {network}` is not supported: each run has a network of its own"))
+        }
         SpecError::Network(NetworkError::Network { network }) => {
             let hint = format!("`docker network create {network}` makes it");
             Failure::could_not_run(format!("Error response from daemon: network {network} not found.")).with_hint(Some(hint))

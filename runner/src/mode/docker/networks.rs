@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::about::listed;
+use super::template::Row;
 use super::{each, of_daemon, records};
 use crate::config::docker::{Filters, Place, Show};
 use crate::exit_code::{ExitCode, Failure};
@@ -154,8 +155,10 @@ pub(super) fn list(show: &Show, filters: &Filters, whole: bool, place: &Place) -
     let row = |network: Network| {
         let id = id(&network.name);
         let id = if whole { id.as_str() } else { &id[..12] };
-        let labels: Vec<String> = labels(&network).iter().map(|(key, value)| format!("{key}={value}")).collect();
-        json!({ "ID": id, "Name": network.name, "Driver": network.driver, "Scope": "local", "Labels": labels.join(",") })
+        let labels = labels(&network);
+        let shown: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let fields = json!({ "ID": id, "Name": network.name, "Driver": network.driver, "Scope": "local", "Labels": shown.join(",") });
+        Row { fields, labels }
     };
     let headings = [("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE"), ("Labels", "LABELS")];
     let rows = all(place).into_iter().filter(wanted).map(row);

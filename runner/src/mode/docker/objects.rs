@@ -5,6 +5,7 @@ use std::net::Ipv6Addr;
 use rootfs_cache::digest::Digest;
 use serde_json::{Map, Value, json};
 
+use super::copy::normal;
 use super::{find, networks, template, volumes};
 use crate::config::docker::{ObjectKind, Place, Restart, RunSpec, VolumeSource};
 use crate::config::{ImageSource, published_ports};
@@ -16,7 +17,7 @@ use crate::sandbox::HOST_GATEWAY;
 /// How a mount is called in lists.
 pub(super) fn mount_name(source: &VolumeSource) -> String {
     match source {
-        VolumeSource::Bind(path) => path.display().to_string(),
+        VolumeSource::Bind(path) => normal(path).display().to_string(),
         VolumeSource::Named(name) | VolumeSource::Anonymous(name) => name.clone(),
     }
 }
@@ -208,13 +209,13 @@ fn host_config(run: &Run, network: &str) -> Value {
 fn mounts(run: &Run, place: &Place) -> Vec<Value> {
     let shown = |mount: &crate::config::docker::MountSpec| {
         let (kind, source) = match &mount.source {
-            VolumeSource::Bind(path) => ("bind", path.clone()),
+            VolumeSource::Bind(path) => ("bind", normal(path)),
             VolumeSource::Named(name) | VolumeSource::Anonymous(name) => {
                 ("volume", place.volumes.clone().unwrap_or_default().join(name).join("_data"))
             }
         };
         let name = if kind == "volume" { mount_name(&mount.source) } else { String::new() };
-        json!({ "Type": kind, "Name": name, "Source": source, "Destination": mount.target, "Mode": "", "RW": !mount.read_only, "Propagation": "rprivate" })
+        json!({ "Type": kind, "Name": name, "Source": source, "Destination": normal(mount.target.as_ref()), "Mode": "", "RW": !mount.read_only, "Propagation": "rprivate" })
     };
     run.record.spec.mounts.iter().map(shown).collect()
 }

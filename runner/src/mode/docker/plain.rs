@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::capture::Capture;
+use super::daemon::exec_refused;
 use super::desk::Asked;
 use super::terminal;
 use crate::config::docker::Ulimit;
@@ -210,7 +211,7 @@ impl Running {
             }
             Err(error) => {
                 let code = refusal(&error).number();
-                asked.answer(&Answer::Refused(Failure::could_not_run(error).to_string(), code));
+                asked.answer(&Answer::Refused(exec_refused(error, &wanted.command), code));
             }
         }
     }

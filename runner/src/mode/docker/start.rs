@@ -12,7 +12,7 @@ use rootfs_cache::rootfs::Rootfs;
 use serde::{Deserialize, Serialize};
 
 use super::supervise::Supervised;
-use super::{config_of, each, find, objects, of_daemon, records, volumes};
+use super::{config_of, each, ends, find, objects, of_daemon, records, volumes};
 use crate::config::docker::{Attached, Place, RunSpec, SUPERVISE, Stream};
 use crate::config::{Loudness, RunConfig, Talk};
 use crate::exit_code::{ExitCode, Failure};
@@ -44,6 +44,8 @@ impl New<'_> {
     }
 
     fn record(&self, place: &Place) -> Result<(Run, Held), Failure> {
+        // What is left of others must not keep a name.
+        ends::sweep(place)?;
         let mut spec = self.spec.clone();
         // By its id, an image of the cache is known by one of its names.
         if let [found] = open_cache(&place.images)?.find(&spec.image).map_err(Failure::could_not_run)?.as_slice()

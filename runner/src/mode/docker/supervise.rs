@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::capture::{Capture, Wanted};
 use super::copy;
+use super::daemon;
 use super::desk::{Asked, Desk};
 use super::functions::Function;
 use super::plain::{Asking, Plain, PlainEnd};
@@ -123,6 +124,7 @@ impl Supervised<'_> {
                 }
             });
             let ended = self.in_this_process(config, &mut orders, capture, Underway::to(told));
+            let ended = ended.map_err(|failure| daemon::not_started(failure, &self.run.record));
             let _ = noting.join();
             ended
         });

@@ -1,6 +1,6 @@
 //! `--format`: the part of Go's text/template that tools use, over JSON. What is not here is refused by name.
 //!
-//! Fields, variables, `json`, `index`, `range`, `if`, `with`, `join`, `split`, `upper`, `lower`, `title`, `len`, `print`, `println`, `eq`, `ne`, `and`, `or`, `not`.
+//! Fields, variables, `json`, `index`, `range`, `if`, `with`, `join`, `split`, `upper`, `lower`, `title`, `len`, `slice`, `truncate`, `print`, `println`, `printf`, `eq`, `ne`, `and`, `or`, `not`.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,14 @@ use serde_json::Value;
 
 mod functions;
 mod parse;
+mod printf;
 
 use crate::exit_code::{ExitCode, Failure};
 use parse::{Command, Node, Operand, Pipeline, parse};
 
 /// Why a template cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TemplateError {
+pub(in crate::mode) enum TemplateError {
     /// Not the form of one.
     #[error("template parsing error: template: {what}")]
     Form { what: String },
@@ -31,21 +32,71 @@ pub(super) enum TemplateError {
 
 /// What a template makes of a value.
 pub(super) fn render(format: &str, value: &Value) -> Result<String, TemplateError> {
-    let nodes = parse(&unescaped(format))?;
+    rendered(&parse(&unescaped(format))?, value, Labels::None)
+}
+
+fn rendered(nodes: &[Node], value: &Value, labels: Labels<'_>) -> Result<String, TemplateError> {
     let mut text = String::new();
-    Scope { root: value, variables: BTreeMap::new() }.nodes(&nodes, value, &mut text)?;
+    Scope { root: value, labels, variables: BTreeMap::new() }.nodes(nodes, value, &mut text)?;
     Ok(text)
 }
 
-/// Rows by a template, one line each; with `table ` in front, columns below headings. A template that is `json` alone gives objects.
-pub(super) fn table(format: &str, headings: &[(&str, &str)], rows: impl Iterator<Item = Value>) -> Result<String, Failure> {
-    let wrong = |error: TemplateError| Failure::could_not_run(error).with_code(ExitCode::FUNCTION_FAILED);
+/// What `.Label NAME` gives.
+#[derive(Clone, Copy)]
+enum Labels<'a> {
+    /// No row of a list.
+    None,
+    /// The heading of a column, which is the last part of the name.
+    Heading,
+    /// The labels of what the row shows.
+    Of(&'a BTreeMap<String, String>),
+}
+
+/// A row of a list.
+#[derive(Debug, Default)]
+pub(in crate::mode) struct Row {
+    /// Its fields.
+    pub(in crate::mode) fields: Value,
+    /// Labels, each to be had by `.Label NAME`.
+    pub(in crate::mode) labels: BTreeMap<String, String>,
+}
+
+impl From<Value> for Row {
+    fn from(fields: Value) -> Self {
+        Self { fields, labels: BTreeMap::new() }
+    }
+}
+
+/// Rows by a template, one line each; with `table` in front, columns below headings. A template that is `json` alone gives objects.
+pub(super) fn table(format: &str, headings: &[(&str, &str)], rows: impl Iterator<Item = impl Into<Row>>) -> Result<String, Failure> {
+    lines(format, headings, rows).map_err(|error| {
+        let text = match &error {
+            // Lists and objects differ in docker, too.
+            TemplateError::Form { what } => format!("failed to parse template: template: :1: {what}"),
+            TemplateError::Function { name } => format!("failed to parse template: template: :1: function \"{name}\" not defined"),
+            other => format!("failed to execute template: {other}"),
+        };
+        Failure::could_not_run(text).with_code(ExitCode::FUNCTION_FAILED)
+    })
+}
+
+/// The same, with the error for others to tell.
+pub(in crate::mode) fn lines(
+    format: &str,
+    headings: &[(&str, &str)],
+    rows: impl Iterator<Item = impl Into<Row>>,
+) -> Result<String, TemplateError> {
     let format = if format == "json" { "{{json .}}" } else { format };
-    let Some(columns) = format.strip_prefix("table ") else {
-        return rows.map(|row| render(format, &row).map(|line| line + "\n")).collect::<Result<String, _>>().map_err(wrong);
-    };
+    let (columns, is_table) = format.strip_prefix("table").map_or((format, false), |columns| (columns.trim_start_matches(' '), true));
+    // Whether there is a row or not, the template is one.
+    let nodes = parse(&unescaped(columns))?;
+    let of_row = |row: Row| rendered(&nodes, &row.fields, Labels::Of(&row.labels));
+    if !is_table {
+        return rows.map(|row| of_row(row.into()).map(|line| line + "\n")).collect();
+    }
     let heading = Value::Object(headings.iter().map(|(field, heading)| ((*field).to_owned(), Value::from(*heading))).collect());
-    let lines = std::iter::once(heading).chain(rows).map(|row| render(columns, &row)).collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    let heading = rendered(&nodes, &heading, Labels::Heading);
+    let lines = std::iter::once(heading).chain(rows.map(|row| of_row(row.into()))).collect::<Result<Vec<_>, _>>()?;
     Ok(aligned(&lines))
 }
 
@@ -73,6 +124,7 @@ fn unescaped(format: &str) -> String {
 
 struct Scope<'a> {
     root: &'a Value,
+    labels: Labels<'a>,
     variables: BTreeMap<String, Value>,
 }
 
@@ -143,8 +195,19 @@ impl Scope<'_> {
                 functions::call(name, &arguments)
             }
             [single] => self.operand(single, dot),
+            [Operand::Field(names), name] if names.as_slice() == ["Label"] && !matches!(self.labels, Labels::None) => {
+                Ok(self.label(&shown(&self.operand(name, dot)?)).into())
+            }
             [first, ..] => Err(TemplateError::Form { what: format!("can't give argument to non-function {first:?}") }),
             [] => Err(TemplateError::Form { what: "missing value for command".to_owned() }),
+        }
+    }
+
+    fn label(&self, name: &str) -> String {
+        match self.labels {
+            Labels::None => String::new(),
+            Labels::Heading => name.rsplit('.').next().unwrap_or_default().replace(['-', '_'], " "),
+            Labels::Of(labels) => labels.get(name).cloned().unwrap_or_default(),
         }
     }
 
@@ -234,12 +297,25 @@ mod tests {
             ("a {{- .Id -}} b", "aabcb"),
             (r#"{{$x := .Id}}{{$x}}{{"lit"}}{{/* gone */}}"#, "abclit"),
             (r"{{.Id}}\t{{.Id}}", "abc\tabc"),
+            ("{{slice .Id 1}} {{slice .Id 0 2}} {{slice .Config.Env 1}}", "bc ab [B=2]"),
+            ("{{truncate .Id 2}} {{truncate .Id 9}}", "ab abc"),
+            (r#"{{printf "%s-%d %v" .Id .State.ExitCode .State.Running}}"#, "abc-0 true"),
+            (r#"{{printf "%.2s|%-5s|%5s|%05d|%q|%%|%x" .Id .Id .Id 42 .Id .Id}}"#, "ab|abc  |  abc|00042|\"abc\"|%|616263"),
+            (
+                r#"{{.Id | printf "%s"}} {{printf "%d" .Id}} {{printf "%s"}} {{printf "x" 1}}"#,
+                "abc %!d(string=abc) %!s(MISSING) x%!(EXTRA int=1)",
+            ),
+            (r#"{{printf "%t %5t %v" true false .Config.Env}}"#, "true false [A=1 B=2]"),
         ] {
             assert_eq!(render(template, &value).unwrap(), text, "{template}");
         }
         for (template, error) in [
             ("{{.Nope}}", "map has no entry for key \"Nope\""),
-            ("{{printf \"%s\" .Id}}", "function \"printf\" not defined"),
+            ("{{html .Id}}", "function \"html\" not defined"),
+            ("{{slice .Id 0 4}}", "index out of range: 4"),
+            ("{{slice .Id 2 1}}", "invalid slice index: 2 > 1"),
+            ("{{printf}}", "wrong number of args"),
+            ("{{.Label \"a\"}}", "can't give argument to non-function"),
             ("{{.Id", "unclosed action"),
             ("{{range .Config.Env}}", "unexpected EOF"),
             ("{{end}}", "unexpected {{end}}"),

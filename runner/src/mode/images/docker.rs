@@ -8,6 +8,7 @@ use rootfs_cache::store::ImageSummary;
 use serde::Serialize;
 
 use crate::config::{Digests, DockerListing, DockerShow, Length};
+use crate::mode::docker::template::{self, TemplateError};
 
 /// What stands where there is nothing.
 const NONE: &str = "<none>";
@@ -39,24 +40,6 @@ pub struct ImageRow {
     pub unique_size: &'static str,
     /// As `size`.
     pub virtual_size: String,
-}
-
-impl ImageRow {
-    /// A field by its name in templates.
-    fn field(&self, name: &str) -> Option<&str> {
-        Some(match name {
-            "ID" => &self.id,
-            "Repository" => &self.repository,
-            "Tag" => &self.tag,
-            "Digest" => &self.digest,
-            "CreatedSince" => &self.created_since,
-            "CreatedAt" => &self.created_at,
-            "Size" => &self.size,
-            "VirtualSize" => &self.virtual_size,
-            "Containers" | "SharedSize" | "UniqueSize" => "N/A",
-            _ => return None,
-        })
-    }
 }
 
 /// The rows of these images, newest first.
@@ -142,8 +125,8 @@ impl Named {
     }
 }
 
-/// The list as docker prints it; `Err` says which part of a template is not known.
-pub(super) fn text(rows: &[ImageRow], listing: &DockerListing) -> Result<String, String> {
+/// The list as docker prints it.
+pub(super) fn text(rows: &[ImageRow], listing: &DockerListing) -> Result<String, TemplateError> {
     match &listing.show {
         DockerShow::Ids => {
             // An image of several names is one image.
@@ -162,79 +145,26 @@ pub(super) fn text(rows: &[ImageRow], listing: &DockerListing) -> Result<String,
     }
 }
 
-/// The part of Go's templates that lists need: `{{.Field}}`, `{{json .}}`, `{{json .Field}}`, and docker's `table` in front of them.
-fn by_template(rows: &[ImageRow], template: &str) -> Result<String, String> {
-    let template = if template == "json" { "{{json .}}" } else { template };
-    let template = template.replace("\\t", "\t").replace("\\n", "\n");
-    match template.strip_prefix("table") {
-        Some(columns) => {
-            let columns = columns.trim_start();
-            let mut lines = vec![render(columns, &|name| header(name).map(str::to_owned))?];
-            for row in rows {
-                lines.push(render(columns, &|name| field(row, name))?);
-            }
-            Ok(aligned(&lines))
-        }
-        None => rows.iter().map(|row| Ok(render(&template, &|name| field(row, name))? + "\n")).collect(),
-    }
+fn by_template(rows: &[ImageRow], template: &str) -> Result<String, TemplateError> {
+    template::lines(template, &HEADINGS, rows.iter().map(|row| serde_json::to_value(row).unwrap_or_default()))
 }
 
-fn render(template: &str, value: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
-    let mut text = String::new();
-    let mut rest = template;
-    while let Some((before, after)) = rest.split_once("{{") {
-        let (action, after) = after.split_once("}}").ok_or_else(|| "`{{` without `}}`".to_owned())?;
-        text += before;
-        text += &value(action.trim()).ok_or_else(|| format!("`{{{{{action}}}}}` is not known"))?;
-        rest = after;
-    }
-    Ok(text + rest)
-}
-
-fn field(row: &ImageRow, action: &str) -> Option<String> {
-    match action.strip_prefix("json ").map(str::trim) {
-        Some(".") => serde_json::to_string(row).ok(),
-        Some(field) => serde_json::to_string(row.field(field.strip_prefix('.')?)?).ok(),
-        None => row.field(action.strip_prefix('.')?).map(str::to_owned),
-    }
-}
-
-fn header(action: &str) -> Option<&'static str> {
-    Some(match action.strip_prefix('.')? {
-        "ID" => "IMAGE ID",
-        "Repository" => "REPOSITORY",
-        "Tag" => "TAG",
-        "Digest" => "DIGEST",
-        "CreatedSince" => "CREATED",
-        "CreatedAt" => "CREATED AT",
-        "Size" => "SIZE",
-        "VirtualSize" => "VIRTUAL SIZE",
-        "Containers" => "CONTAINERS",
-        "SharedSize" => "SHARED SIZE",
-        "UniqueSize" => "UNIQUE SIZE",
-        _ => return None,
-    })
-}
-
-/// Columns of at least ten, with three blanks between them; the last is not filled up.
-fn aligned(lines: &[String]) -> String {
-    let cells: Vec<Vec<&str>> = lines.iter().map(|line| line.split('\t').collect()).collect();
-    let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        let widest = cells.iter().filter(|line| line.len() > column + 1).map(|line| line[column].chars().count() + 3).max();
-        widest.unwrap_or(0).max(10)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let line = |cells: &Vec<&str>| {
-        let (last, first) = cells.split_last().unwrap_or((&"", &[]));
-        let padded: String = first.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("{padded}{last}\n")
-    };
-    cells.iter().map(line).collect()
-}
+const HEADINGS: [(&str, &str); 11] = [
+    ("ID", "IMAGE ID"),
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("Digest", "DIGEST"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("Size", "SIZE"),
+    ("VirtualSize", "VIRTUAL SIZE"),
+    ("Containers", "CONTAINERS"),
+    ("SharedSize", "SHARED SIZE"),
+    ("UniqueSize", "UNIQUE SIZE"),
+];
 
 /// Decimal units, three digits.
-fn human_size(bytes: u64) -> String {
+pub fn human_size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let (mut size, mut unit) = (bytes as f64, 0);
     while size >= 1000.0 && unit + 1 < UNITS.len() {
@@ -299,7 +229,7 @@ mod tests {
         }
     }
 
-    fn listed(show: DockerShow, keep: &dyn Fn(&Named) -> bool) -> Result<String, String> {
+    fn listed(show: DockerShow, keep: &dyn Fn(&Named) -> bool) -> Result<String, TemplateError> {
         let images = [
             image("a", Some("2026-01-01T00:00:00.5Z"), &["docker.io/library/old:latest"]),
             image("b", Some("2026-02-27T12:00:00+01:00"), &["docker.io/lambci/lambda:build-nodejs12.x", "host:5000/a/b:c"]),
@@ -334,8 +264,9 @@ mod tests {
                 .starts_with(r#"{"Containers":"N/A","CreatedAt":"2026-01-01 00:00:00 +0000 UTC","CreatedSince":"8 weeks ago""#)
         );
         assert_eq!(by("table {{.Tag}}\t{{.Size}}").unwrap(), "TAG       SIZE\nlatest    1.24MB\n");
-        assert!(by("{{.Nope}}").unwrap_err().contains(".Nope"));
+        assert!(by("{{.Nope}}").unwrap_err().to_string().contains(".Nope"));
         assert!(by("{{.ID").is_err());
+        assert_eq!(by(r#"{{slice .Tag 0 3}} {{printf "%-5s|" .Tag}} {{if eq .Tag "latest"}}x{{end}}"#).unwrap(), "lat latest| x\n");
         assert_eq!(listed(DockerShow::Ids, &|_| true).unwrap().lines().count(), 3);
         assert_eq!(listed(DockerShow::Ids, &Named::is_dangling).unwrap().lines().count(), 1);
     }

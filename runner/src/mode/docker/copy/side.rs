@@ -17,9 +17,37 @@ use crate::writable::{WritableError, WritableRoot};
 /// Where things are.
 pub(super) enum Side {
     /// Below this folder, which is the root for all links. What is made there belongs to this user, if it is not to be ours.
-    Below(OwnedFd, Option<(Uid, Gid)>),
+    Below(OwnedFd, Option<(Uid, Gid)>, Ids),
     /// In a root that no sandbox runs in.
     Root(Box<WritableRoot>),
+}
+
+/// How ids inside are to be told by those outside: none where they are the same.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    users: Vec<[u32; 3]>,
+    groups: Vec<[u32; 3]>,
+}
+
+impl Ids {
+    /// Those of a process (user_namespaces(7)).
+    fn of_process(pid: u32) -> Self {
+        let map = |file: &str| {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            let line = |line: &str| {
+                let mut numbers = line.split_whitespace().map_while(|number| number.parse().ok());
+                Some([numbers.next()?, numbers.next()?, numbers.next()?])
+            };
+            text.lines().filter_map(line).collect()
+        };
+        Self { users: map("uid_map"), groups: map("gid_map") }
+    }
+}
+
+/// An id of this machine's, as it is seen through a map of ranges: first inside, first outside, how many.
+fn inside(map: &[[u32; 3]], id: u32) -> u32 {
+    let found = map.iter().find(|[_, outside, count]| id.checked_sub(*outside).is_some_and(|at| at < *count));
+    found.map_or(id, |[inside, outside, _]| inside + (id - outside))
 }
 
 /// What is at a path; a link is not followed.
@@ -39,7 +67,7 @@ impl Side {
 
     pub(super) fn below(folder: &Path) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Self::Below(nix::fcntl::open(folder, flags, Mode::empty())?, None))
+        Ok(Self::Below(nix::fcntl::open(folder, flags, Mode::empty())?, None, Ids::default()))
     }
 
     /// What a process sees. Other users than its own may own nothing there (`EOVERFLOW`, user_namespaces(7)).
@@ -49,7 +77,7 @@ impl Side {
         let user = Some((id("Uid:").map(Uid::from_raw), id("Gid:").map(Gid::from_raw)));
         let user = user.and_then(|(uid, gid)| Some((uid?, gid?))).filter(|(uid, _)| Uid::effective().is_root() && !uid.is_root());
         match Self::below(Path::new(&format!("/proc/{pid}/root")))? {
-            Self::Below(root, _) => Ok(Self::Below(root, user)),
+            Self::Below(root, ..) => Ok(Self::Below(root, user, Ids::of_process(pid))),
             other => Ok(other),
         }
     }
@@ -66,7 +94,7 @@ impl Side {
 
     pub(super) fn look(&self, path: &Path) -> io::Result<Option<Kind>> {
         match self {
-            Self::Below(root, _) => {
+            Self::Below(root, ..) => {
                 let found = match beneath(root, path, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
                     Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
                     found => File::from(found?),
@@ -82,9 +110,23 @@ impl Side {
         }
     }
 
+    /// When it was changed last, in seconds since 1970, and the user and group that it belongs to inside; a link is not followed.
+    pub(super) fn time_and_owner(&self, path: &Path) -> io::Result<(u64, (u32, u32))> {
+        let (metadata, owner) = match self {
+            Self::Below(root, _, ids) => {
+                let metadata = File::from(beneath(root, path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?).metadata()?;
+                let owner = (inside(&ids.users, metadata.uid()), inside(&ids.groups, metadata.gid()));
+                (metadata, owner)
+            }
+            // Whoever that is outside, to a plain command it is root.
+            Self::Root(root) => (root.look(path).map_err(as_io)?.ok_or(io::ErrorKind::NotFound)?.symlink_metadata()?, (0, 0)),
+        };
+        Ok((u64::try_from(metadata.mtime()).unwrap_or(0), owner))
+    }
+
     pub(super) fn names(&self, folder: &Path) -> io::Result<Vec<OsString>> {
         match self {
-            Self::Below(root, _) => {
+            Self::Below(root, ..) => {
                 let folder = beneath(root, folder, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
                 let entries = std::fs::read_dir(format!("/proc/self/fd/{}", folder.as_raw_fd()))?;
                 let mut names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>()?;
@@ -98,14 +140,14 @@ impl Side {
     pub(super) fn open(&self, path: &Path) -> io::Result<File> {
         match self {
             // A fifo must not block us.
-            Self::Below(root, _) => Ok(beneath(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?.into()),
+            Self::Below(root, ..) => Ok(beneath(root, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?.into()),
             Self::Root(root) => File::open(root.find(path).map_err(as_io)?.ok_or(io::ErrorKind::NotFound)?),
         }
     }
 
     pub(super) fn make_dir(&self, path: &Path, mode: u32) -> io::Result<()> {
         match self {
-            Self::Below(root, user) => {
+            Self::Below(root, user, _) => {
                 let Some((parent, name)) = parent(root, path)? else { return Ok(()) };
                 let _user = Acting::as_user(*user);
                 match nix::sys::stat::mkdirat(&parent, name.as_os_str(), Mode::from_bits_truncate(mode | 0o700)) {
@@ -119,7 +161,7 @@ impl Side {
 
     pub(super) fn put(&self, path: &Path, contents: &mut dyn Read, mode: u32) -> io::Result<()> {
         match self {
-            Self::Below(root, user) => {
+            Self::Below(root, user, _) => {
                 let (parent, name) = parent(root, path)?.ok_or(io::ErrorKind::IsADirectory)?;
                 // In its place, so that whoever shows it sees the new one; a link is replaced.
                 let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
@@ -143,7 +185,7 @@ impl Side {
 
     pub(super) fn put_link(&self, path: &Path, to: &Path) -> io::Result<()> {
         match self {
-            Self::Below(root, user) => {
+            Self::Below(root, user, _) => {
                 let (parent, name) = parent(root, path)?.ok_or(io::ErrorKind::IsADirectory)?;
                 let _user = Acting::as_user(*user);
                 let _ = nix::unistd::unlinkat(&parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir);

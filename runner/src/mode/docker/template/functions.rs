@@ -2,7 +2,13 @@
 
 use serde_json::Value;
 
-use super::{TemplateError, is_true, shown};
+use super::{TemplateError, is_true, printf, shown};
+
+/// Every function that there is.
+pub(super) const KNOWN: [&str; 18] = [
+    "json", "index", "len", "join", "split", "upper", "lower", "title", "print", "println", "printf", "slice", "truncate", "eq", "ne",
+    "not", "and", "or",
+];
 
 pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
     let wrong = |what: &str| TemplateError::Call { function: name.to_owned(), what: what.to_owned() };
@@ -33,6 +39,14 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateErr
         "title" => title(&text(0)?).into(),
         "print" => arguments.iter().map(shown).collect::<String>().into(),
         "println" => (arguments.iter().map(shown).collect::<Vec<_>>().join(" ") + "\n").into(),
+        "printf" => printf::formatted(&text(0)?, &arguments[1..]).into(),
+        "slice" => {
+            let (first, ends) = arguments.split_first().ok_or_else(|| wrong("wrong number of args"))?;
+            slice(first, ends).map_err(|what| wrong(&what))?
+        }
+        "truncate" => {
+            text(0)?.chars().take(place(arguments.get(1)).ok_or_else(|| wrong("wrong number of args"))?).collect::<String>().into()
+        }
         "eq" => {
             let (first, others) = arguments.split_first().ok_or_else(|| wrong("missing argument for comparison"))?;
             others.contains(first).into()
@@ -52,6 +66,34 @@ fn index(value: &Value, key: &Value) -> Option<Value> {
         Value::Array(items) => items.get(usize::try_from(key.as_i64()?).ok()?).cloned(),
         _ => None,
     }
+}
+
+fn place(value: Option<&Value>) -> Option<usize> {
+    usize::try_from(value?.as_i64()?).ok()
+}
+
+/// Go's `x[1:2]`, of a list or of a text's bytes.
+fn slice(value: &Value, ends: &[Value]) -> Result<Value, String> {
+    let length = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.len(),
+        other => return Err(format!("can't slice item of type {other}")),
+    };
+    let end = |at: usize, usual: usize| match ends.get(at) {
+        None => Ok(usual),
+        Some(given) => place(Some(given)).filter(|end| *end <= length).ok_or_else(|| format!("index out of range: {}", shown(given))),
+    };
+    let (from, to) = (end(0, 0)?, end(1, length)?);
+    if ends.len() > 2 {
+        return Err(format!("too many slice indexes: {}", ends.len()));
+    }
+    if from > to {
+        return Err(format!("invalid slice index: {from} > {to}"));
+    }
+    Ok(match value {
+        Value::Array(items) => items[from..to].to_vec().into(),
+        other => String::from_utf8_lossy(&shown(other).as_bytes()[from..to]).into_owned().into(),
+    })
 }
 
 fn title(text: &str) -> String {

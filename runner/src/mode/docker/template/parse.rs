@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::TemplateError;
+use super::{TemplateError, functions};
 
 /// A piece of a template.
 #[derive(Debug)]
@@ -201,7 +201,8 @@ fn operand(rest: &mut &str) -> Result<Operand, TemplateError> {
             "true" => Ok(Operand::Literal(true.into())),
             "false" => Ok(Operand::Literal(false.into())),
             "nil" => Ok(Operand::Literal(Value::Null)),
-            name => Ok(Operand::Function(name.to_owned())),
+            name if functions::KNOWN.contains(&name) => Ok(Operand::Function(name.to_owned())),
+            name => Err(TemplateError::Function { name: name.to_owned() }),
         },
     }
 }
