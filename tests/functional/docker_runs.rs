@@ -105,11 +105,11 @@ fn a_terminal_has_a_name_inside() {
 fn input_that_is_no_terminal_is_refused_as_one() {
     let Some(fixture) = Fixture::new() else { return };
     let run = |options: &[&str]| fixture.docker_probe(&[&["run", "--rm"], options].concat(), "out ran\\n").finish();
-    for options in [&["-it"][..], &["-i", "-t"], &["-t", "-a", "stdin"]] {
+    for options in [&["-it"][..], &["-i", "-t"], &["-t", "-a", "stdin"], &["-it", "-a", "stdout"]] {
         let refused = run(options).expect_code(1);
         assert_eq!((refused.out(), refused.err()), (String::new(), "the input device is not a TTY\n".to_owned()));
     }
-    for options in [&["-t"][..], &["-i"], &["-it=false"], &["-it", "-a", "stdout"]] {
+    for options in [&["-t"][..], &["-i"], &["-it=false"], &["-t", "-a", "stdout"]] {
         assert!(run(options).expect_code(0).out().starts_with("ran"), "{options:?}");
     }
     fixture.docker_probe(&["run", "-dit", "--rm", "--name", "it"], "sleep 60000").finish().expect_code(0);
@@ -224,6 +224,24 @@ fn another_command_in_it() {
     eventually(Duration::from_secs(5), "it is gone", || out(&fixture, &["ps", "-aq"]).is_empty());
     let gone = fixture.docker(&["exec", "it", "true"]).finish().expect_code(1);
     assert_eq!(gone.err(), "Error response from daemon: No such container: it\n");
+    expect_nothing_left(&fixture);
+}
+
+/// `^P^Q`, docker's keys: who has attached leaves, and it goes on.
+#[test]
+fn who_has_attached_leaves_by_keys() {
+    if !tests::skip::has_program("script") {
+        tests::skip!("script is not installed (Debian package bsdutils)");
+    }
+    let Some(fixture) = Fixture::new() else { return };
+    fixture.docker_probe(&["run", "-dit", "--name", "it"], "sleep 60000").finish().expect_code(0);
+    let script = "(until grep -q typed shown; do echo typed; sleep 0.1; done; printf 'x\\020'; sleep 0.2; printf '\\021') \
+                  | script -qefc \"exec $0 docker attach it\" shown > /dev/null; echo ${PIPESTATUS[1]}; cat shown";
+    fs::write(fixture.path().join("shown"), "").expect("a file");
+    let left = fixture.undocked_by_shell(script, &[]).finish();
+    assert!(left.out().starts_with("1\n") && left.out().contains("read escape sequence\r\n"), "{}{}", left.out(), left.err());
+    assert_eq!(out(&fixture, &["inspect", "-f", "{{.State.Status}}", "it"]), "running\n");
+    out(&fixture, &["rm", "-f", "it"]);
     expect_nothing_left(&fixture);
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 
+use super::detach_keys::{self, Typed};
 use super::terminal::{self, Raw};
 use super::{ends, find, of_daemon};
 use crate::config::docker::{Lines, LogsAsked, Place};
@@ -92,7 +93,15 @@ fn type_into(run: &Run) -> Result<Option<Raw>, Failure> {
     }
     let is_raw = run.record.spec.tty && terminal::is_one(std::io::stdin());
     let raw = if is_raw { Some(Raw::of(std::io::stdin()).map_err(Failure::could_not_run)?) } else { None };
-    thread::spawn(move || std::io::copy(&mut std::io::stdin(), &mut write));
+    thread::spawn(move || {
+        if !is_raw {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut write);
+        } else if matches!(detach_keys::copy(std::io::stdin(), write), Ok(Typed::Keys)) {
+            terminal::restore();
+            let _ = std::io::stderr().write_all(b"read escape sequence\n");
+            std::process::exit(ExitCode::FUNCTION_FAILED.number().into());
+        }
+    });
     Ok(raw)
 }
 

@@ -5,6 +5,7 @@ mod capture;
 mod copy;
 mod daemon;
 mod desk;
+mod detach_keys;
 mod ends;
 mod exec;
 mod functions;
@@ -25,7 +26,7 @@ pub use daemon::as_docker_tells;
 
 use std::io::Write as _;
 
-use crate::config::docker::{DockerCommand, Place, RunSpec, SpecError, Stream};
+use crate::config::docker::{DockerCommand, Place, RunSpec, SpecError};
 use crate::config::{NetworkError, RunConfig, Talk};
 use crate::exit_code::{ExitCode, Failure};
 use crate::records::{Records, RecordsError, Run};
@@ -34,7 +35,7 @@ use crate::records::{Records, RecordsError, Run};
 pub fn run(command: &DockerCommand, place: &Place) -> Result<ExitCode, Failure> {
     match command {
         DockerCommand::Run { spec, name, id_file, attached, quiet, volumes_from } => {
-            if spec.tty && attached.as_ref().is_some_and(|attached| attached.has(Stream::Stdin)) {
+            if spec.tty && spec.interactive && attached.is_some() {
                 terminal::expect()?;
             }
             let new = start::New { spec, name: name.as_deref(), id_file: id_file.as_deref(), quiet: *quiet, volumes_from };
