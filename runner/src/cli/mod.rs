@@ -123,16 +123,12 @@ pub enum Command {
 
 /// Reads a command line (its first word is the program's name).
 pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
-    let mut line: Vec<OsString> = line.into_iter().collect();
+    let line: Vec<OsString> = line.into_iter().collect();
     if let Some(command) = by_a_run_of_ours(&line) {
         return Ok(command);
     }
     if let Some(ours) = docker::words(&line).and_then(docker::as_ours) {
-        let verb = ours.get(1).and_then(|verb| verb.to_str()).unwrap_or_default().to_owned();
-        if docker::tells_of(&verb) {
-            return under_dockers_name(&verb, ours, own);
-        }
-        line = ours;
+        return under_dockers_name(ours, own);
     } else if let Some(words) = docker::words(&line) {
         let (command, place) = docker::read(words, own).map_err(docker::as_docker_says)?;
         return Ok(Command::Docker { command: Box::new(command), place: Box::new(place) });
@@ -187,9 +183,13 @@ pub fn read(line: impl IntoIterator<Item = OsString>, own: &OwnEnvironment) -> R
 }
 
 /// A verb of ours that docker has, too: what is wrong with its words is told as docker tells it.
-fn under_dockers_name(verb: &str, line: Vec<OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
+fn under_dockers_name(line: Vec<OsString>, own: &OwnEnvironment) -> Result<Command, Ended> {
+    let verb = line.get(1).and_then(|verb| verb.to_str()).unwrap_or_default().to_owned();
+    if !docker::tells_of(&verb) {
+        return read(line, own);
+    }
     if let Err(error) = Cli::command().try_get_matches_from(&line) {
-        docker::wrong_words_of_ours(verb, &error)?;
+        docker::wrong_words_of_ours(&verb, &error)?;
     }
     let command = read(line, own).map_err(docker::as_docker_says)?;
     Ok(Command::UnderDockersName(Box::new(command)))
