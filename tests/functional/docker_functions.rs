@@ -102,8 +102,8 @@ fn its_own_variables_folder_input_and_codes() {
     assert!(fed.out().contains("\"typed\""), "{}", fed.out());
     assert_eq!(function.notes(&[], "open-write done /dev/stdout ; open-write other /dev/stderr"), json!({"done": "ok", "other": "ok"}));
     for (options, command, code, said) in [
-        (&[][..], "/none/such", 127, "No such file or directory"),
-        (&[], "/var/task", 126, "Permission denied"),
+        (&[][..], "/none/such", 127, "no such file or directory"),
+        (&[], "/var/task", 126, "permission denied"),
         (&["-w", "/none"], "/var/task/bootstrap", 126, "working directory"),
         (&["-u", "root"], "/var/task/bootstrap", 126, "there is one user inside"),
     ] {
