@@ -68,6 +68,19 @@ impl Policy {
         volumes.before(Policy::build_with_ids())
     }
 
+    /// All that are shipped.
+    #[cfg(test)]
+    pub(crate) fn shipped() -> [Policy; 6] {
+        [
+            Policy::lambda(),
+            Policy::network(),
+            Policy::build(),
+            Policy::build_with_volumes(),
+            Policy::build_with_ids(),
+            Policy::build_with_ids_and_volumes(),
+        ]
+    }
+
     fn before_build(text: &str) -> Policy {
         let first: Policy = text.parse().expect("the text is part of the program, and a test parses it");
         first.before(Policy::build())

@@ -228,7 +228,7 @@ fn mounts_of_the_context_of_stages_and_of_images() {
     let Some(bench) = Bench::new() else { return };
     bench.file("package.json", "{}").file("src/x", "code").file("hidden/k", "k").file(".dockerignore", "hidden\n");
     let text = "# syntax=docker/dockerfile:1\nFROM base AS deps\nWORKDIR /usr/src/app\n\
-        RUN --mount=type=bind,source=package.json,target=package.json \\\n    --mount=type=cache,target=/root/.npm,sharing=locked \\\n    cat package.json > /out\n\
+        RUN --mount=type=bind,source=package.json,target=package.json \\\n    --mount=type=cache,target=/var/npm,sharing=locked \\\n    cat package.json > /out\n\
         RUN --mount=type=cache,target=/go/pkg/mod/ --mount=type=bind,target=. cat src/x >> /out; ls hidden 2>/dev/null; ! touch src/y 2>/dev/null\n\
         RUN --mount=type=bind,target=.,rw echo written > src/y; cat src/y >> /out; rm src/x\n\
         FROM base\nRUN --mount=type=bind,from=deps,source=/out,target=/tmp/out cp /tmp/out /final\n\
@@ -242,7 +242,7 @@ fn mounts_of_the_context_of_stages_and_of_images() {
     );
     assert!(bench.context().join("src/x").exists() && !bench.context().join("src/y").exists(), "the context stays as it is");
     bench.built(&["--target", "deps"]);
-    assert_eq!(bench.inside("find /usr/src /root/.npm /go 2>/dev/null; true"), "/usr/src\n/usr/src/app\n");
+    assert_eq!(bench.inside("find /usr/src /var/npm /go 2>/dev/null; true"), "/usr/src\n/usr/src/app\n");
     // A context that is an archive has them, too; another content is another step.
     let context = Tar::new().file("Dockerfile", "FROM base\nRUN --mount=target=/c cat /c/f > /got\n").file("f", "packed").finish();
     bench.fixture.undocked(&["build", "-t", "made", "-"]).stdin(context).finish().expect_code(0);
@@ -258,12 +258,12 @@ fn secrets_are_seen_by_their_command_alone() {
     let file = bench.fixture.path().join("token");
     std::fs::write(&file, "hush-of-a-file").expect("written");
     let text = "FROM base\nRUN --mount=type=secret,id=token stat -c %a /run/secrets/token > /seen; wc -c < /run/secrets/token >> /seen\n\
-        RUN --mount=type=secret,id=token,target=/root/.npmrc,required=true wc -c < /root/.npmrc >> /seen\n\
+        RUN --mount=type=secret,id=token,target=/etc/npmrc,required=true wc -c < /etc/npmrc >> /seen\n\
         RUN --mount=type=secret,id=word,env=WORD --mount=type=secret,id=none printf ${#WORD} >> /seen; ls /run/secrets >> /seen 2>/dev/null; true\n";
     let options = [format!("id=token,src={}", file.display()), "id=word,env=MY_WORD".to_owned()];
     let options: Vec<&str> = options.iter().flat_map(|option| ["--secret", option]).collect();
     let ran = bench.file("Dockerfile", text).build(&options).env("MY_WORD", "hush-of-a-variable").finish().expect_code(0);
-    assert_eq!(bench.inside("cat /seen; ls -A /root/.npmrc /run/secrets 2>/dev/null; true"), "400\n14\n14\n18");
+    assert_eq!(bench.inside("cat /seen; ls -A /etc/npmrc /run/secrets 2>/dev/null; true"), "400\n14\n14\n18");
     let documents = bench.documents();
     for told in [ran.err(), documents.0.to_string(), documents.1.to_string()] {
         assert!(!told.contains("hush-of"), "{told}");

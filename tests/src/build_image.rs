@@ -32,8 +32,7 @@ impl Build {
         static PULLED: OnceLock<Option<Fixture>> = OnceLock::new();
         let fixture = Fixture::new()?;
         let pulled = PULLED.get_or_init(pulled).as_ref()?;
-        let copied = Command::new("cp").arg("-al").arg(pulled.cache()).arg(fixture.cache()).status().expect("cp starts");
-        assert!(copied.success(), "{copied}");
+        fixture.take_cache_of(pulled);
         Some(Build { fixture, reference: pulled.image("build") })
     }
 

@@ -49,12 +49,7 @@ impl Bench {
         static PULLED: OnceLock<Option<Fixture>> = OnceLock::new();
         let fixture = Fixture::new()?;
         let pulled = PULLED.get_or_init(pulled).as_ref()?;
-        let copied = Command::new("cp").arg("-al").arg(pulled.cache()).arg(fixture.cache()).status().expect("cp starts");
-        assert!(copied.success(), "{copied}");
-        // A lock is a file's, not a name's: through a hard link it would be every test's.
-        for lock in fs::read_dir(fixture.cache().join("v1/locks")).expect("there").flatten() {
-            fs::remove_file(lock.path()).expect("removed");
-        }
+        fixture.take_cache_of(pulled);
         let bench = Bench { fixture };
         fs::create_dir(bench.context()).expect("a fresh folder can be filled");
         Some(bench)

@@ -125,6 +125,19 @@ impl Fixture {
         self.start_with(Run::new(place::undocked()).arg("docker"), arguments)
     }
 
+    /// Makes its cache a copy of another's, by hard links.
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn take_cache_of(&self, other: &Fixture) {
+        let copied = Command::new("cp").arg("-al").arg(other.cache()).arg(self.cache()).status().expect("cp starts");
+        assert!(copied.success(), "{copied}");
+        // A lock is a file's, not a name's: through a hard link it would be every test's.
+        for lock in fs::read_dir(self.cache().join("v1/locks")).expect("there").flatten() {
+            fs::remove_file(lock.path()).expect("removed");
+        }
+    }
+
     /// `docker VERB` with the task folder shown, and the probe as a plain command that does what `line` says.
     pub fn docker_probe(&self, verb_and_options: &[&str], line: &str) -> Run {
         let volume = format!("{}:/var/task:ro", self.task().display());

@@ -241,10 +241,7 @@ impl Http {
             if names::is_refused(&error) {
                 return HttpError::Refused { from: self.host.clone(), to: shown(url), reason: RefusedTarget::Local };
             }
-            match failed(url, error) {
-                HttpError::Request { url: shown, source, .. } => HttpError::Request { url: shown, proxy: self.proxy_of(url), source },
-                other => other,
-            }
+            HttpError::Request { url: shown(url), proxy: self.proxy_of(url), source: error.without_url() }
         })
     }
 

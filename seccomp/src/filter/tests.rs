@@ -47,20 +47,9 @@ fn assert_same(policy: &Policy, architecture: Architecture, filter: &Filter, arg
     }
 }
 
-fn shipped() -> [Policy; 6] {
-    [
-        Policy::lambda(),
-        Policy::network(),
-        Policy::build(),
-        Policy::build_with_volumes(),
-        Policy::build_with_ids(),
-        Policy::build_with_ids_and_volumes(),
-    ]
-}
-
 #[test]
 fn t23_the_shipped_filters_are_the_shipped_policies() {
-    for policy in shipped() {
+    for policy in Policy::shipped() {
         for architecture in Architecture::ALL {
             let filter = Filter::compile(&policy, architecture).unwrap();
             assert_same(&policy, architecture, &filter, &[[u64::MAX; 6], [0x5412; 6], [38; 6], [6; 6], [0x2000_0000; 6]]);
@@ -71,7 +60,7 @@ fn t23_the_shipped_filters_are_the_shipped_policies() {
 /// The test above would see it: whichever instruction of a shipped filter is another one, so is some verdict.
 #[test]
 fn t23_every_instruction_of_the_shipped_filters_matters() {
-    for (policy, architecture) in shipped().iter().flat_map(|policy| Architecture::ALL.map(|each| (policy, each))) {
+    for (policy, architecture) in Policy::shipped().iter().flat_map(|policy| Architecture::ALL.map(|each| (policy, each))) {
         let filter = Filter::compile(policy, architecture).unwrap();
         let mut calls = vec![Call { audit_architecture: 0, number: 0, arguments: [0; 6] }];
         for number in numbers() {

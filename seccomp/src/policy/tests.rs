@@ -131,14 +131,7 @@ fn the_shipped_policy_decides_every_known_call_for_good() {
 
 #[test]
 fn every_shipped_rule_has_a_reason_and_an_effect_on_each_of_its_calls() {
-    for policy in [
-        Policy::lambda(),
-        Policy::network(),
-        Policy::build(),
-        Policy::build_with_volumes(),
-        Policy::build_with_ids(),
-        Policy::build_with_ids_and_volumes(),
-    ] {
+    for policy in Policy::shipped() {
         for (place, rule) in policy.rules().iter().enumerate() {
             assert!(rule.reason().contains(char::is_alphabetic), "line {}", rule.line());
             for call in rule.system_calls() {

@@ -94,7 +94,7 @@ mod tests {
             ("from=deps,target=/d,readwrite=true", Some("/d"), bind(Some("deps"), "", Writes::Forgotten)),
             ("type=secret,id=t", Some("/run/secrets/t"), secret("t", None, Missing::Left)),
             ("type=secret,id=t,target=/k,mode=0444", Some("/k"), secret("t", None, Missing::Left)),
-            ("type=secret,target=/root/.npmrc,required", Some("/root/.npmrc"), secret(".npmrc", None, Missing::Refused)),
+            ("type=secret,target=/etc/npmrc,required", Some("/etc/npmrc"), secret("npmrc", None, Missing::Refused)),
             ("type=secret,id=t,env=T,required=true", None, secret("t", Some("T"), Missing::Refused)),
         ] {
             assert_eq!(read(text), Ok(Mount { target: target.map(str::to_owned), kind }), "{text}");
