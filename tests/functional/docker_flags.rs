@@ -364,6 +364,10 @@ fn typed_into_it() {
     // Its input stays open when who typed goes.
     start(&fixture, &["--interactive"], "note-line text ; print-notes");
     let unheard = fixture.docker(&["attach", "--no-stdin", "it"]).stdin("unheard\n").start();
+    // The other one's line ends the run, and nobody can attach to it any more.
+    let opened = |file: fs::DirEntry| fs::read_link(file.path()).is_ok_and(|file| file.ends_with("log"));
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", unheard.id())).expect("it runs");
+    eventually(Duration::from_secs(10), "it is attached", || descriptors().flatten().any(opened));
     let heard = fixture.docker(&["attach", "it"]).stdin("typed\n").start().finish().expect_code(0);
     unheard.finish().expect_code(0);
     assert_eq!(heard.code(), 0);
