@@ -17,6 +17,7 @@ const MOST_REFUSALS: u32 = 3;
 pub(super) struct Job {
     pub(super) invocation: Invocation,
     pub(super) caller: Caller,
+    pub(super) came: Instant,
     /// Until when it waits for an environment that has answered and will soon be free, before a new one is opened for it or it is refused.
     pub(super) patient_until: Option<Instant>,
     /// How many environments had ended before they could take it.
@@ -25,7 +26,7 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new(invocation: Invocation, caller: Caller) -> Self {
-        Self { invocation, caller, patient_until: None, refusals: 0 }
+        Self { invocation, caller, came: Instant::now(), patient_until: None, refusals: 0 }
     }
 
     /// Whether nobody waits for the answer any more.
@@ -53,11 +54,11 @@ pub(super) enum AttemptEnd {
 
 /// Runs a job. The environment comes back if it can take another invocation.
 pub(super) async fn attempt(warm: Warm, job: Job) -> (Option<Warm>, AttemptEnd) {
-    let Job { invocation, caller, refusals, .. } = job;
+    let Job { invocation, caller, came, refusals, .. } = job;
     let (request_id, trace_id) = (invocation.request_id.clone(), invocation.trace_id.clone());
     match hand_over(&warm, invocation).await {
         Err(invocation) if refusals < MOST_REFUSALS => {
-            (None, AttemptEnd::NotBegun(Box::new(Job { invocation, caller, patient_until: None, refusals: refusals + 1 })))
+            (None, AttemptEnd::NotBegun(Box::new(Job { invocation, caller, came, patient_until: None, refusals: refusals + 1 })))
         }
         Err(_) => (None, broken(caller, ended_unanswered())),
         Ok((Ok(answer), finished)) => {

@@ -213,7 +213,8 @@ impl Pool {
 
     /// Has a job wait for an environment that will soon be free.
     pub(super) fn wait_patiently(&mut self, job: Job) {
-        self.patient.push_back(job);
+        let place = self.patient.partition_point(|other| other.came <= job.came);
+        self.patient.insert(place, job);
     }
 
     /// A job that could not be begun after all waits again, before all others.

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The same where another one is free: what a client's last call left in an environment, its next one should find.
 const SHORT_PATIENCE: Duration = Duration::from_millis(3);
-/// The same where no other may be opened, and it would be refused.
+/// The same where no other may be opened, and it would be refused: from when it came.
 const LONG_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Functions and their environments.
@@ -279,11 +279,20 @@ impl AtWork {
         }
     }
 
-    /// Those who waited for an environment to be free in vain get a new one, or what everybody gets where there is no room.
+    /// Those who waited for an environment to be free in vain get a new one. Where others took the last room meanwhile, they go on waiting, or get what
+    /// everybody gets.
     fn lose_patience(&mut self) {
+        let now = Instant::now();
         for function in 0..self.pools.len() {
-            for job in self.pools[function].impatient(Instant::now()) {
-                if self.pools[function].has_room() { self.start(function, job) } else { self.run_or_refuse(function, job) }
+            for job in self.pools[function].impatient(now) {
+                let (pool, last) = (&mut self.pools[function], job.came + LONG_PATIENCE);
+                if pool.has_room() {
+                    self.start(function, job);
+                } else if self.options.queue == Queue::Refuse && pool.is_about_to_have_free() && now < last {
+                    pool.wait_patiently(Job { patient_until: Some(last), ..job });
+                } else {
+                    self.run_or_refuse(function, job);
+                }
             }
         }
     }

@@ -93,6 +93,28 @@ async fn calls_beyond_the_concurrency_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn as_many_callers_as_there_is_concurrency_are_never_refused_however_long_environments_settle() {
+    LocalSet::new()
+        .run_until(async {
+            let fleet = AtWork::new(2, options());
+            assert_eq!(text(fleet.call("settle 500").await), "settle 500");
+            // It waits for the environment that has answered; the other caller takes the last room.
+            let (again, other) = (fleet.send(request("again")).await, fleet.send(request("sleep 1000")).await);
+            assert_eq!((text(again.await.unwrap()), text(other.await.unwrap())), ("again".to_owned(), "sleep 1000".to_owned()));
+            assert_eq!(fleet.diary.count("open"), 2);
+            sleep(Duration::from_secs(1)).await;
+            // One that settles for ever is waited for, and then no more.
+            let start = Instant::now();
+            assert_eq!(text(fleet.call("settle 9000").await), "settle 9000");
+            let (in_vain, other) = (fleet.send(request("in vain")).await, fleet.send(request("sleep 5000")).await);
+            assert!(is_throttled(&in_vain.await.unwrap()));
+            assert_eq!(start.elapsed(), Duration::from_secs(3));
+            assert_eq!(text(other.await.unwrap()), "sleep 5000");
+        })
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_wait_in_order_and_those_whose_callers_left_are_not_run() {
     LocalSet::new()
         .run_until(async {

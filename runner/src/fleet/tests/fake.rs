@@ -57,7 +57,7 @@ impl Diary {
     }
 }
 
-/// Does what events say: `sleep MS`, `fail`, `broken`, `die`, `stream N`, `streamfail`, `large`, `fail N` (the first N times); anything else is
+/// Does what events say: `sleep MS`, `settle MS` (answered at once, the phase goes on for so long), `fail`, `broken`, `die`, `stream N`, `streamfail`, `large`, `fail N` (the first N times); anything else is
 /// answered with itself.
 async fn environment(number: usize, mut orders: mpsc::Receiver<Order>, diary: Diary, invocations: Rc<RefCell<Vec<Invocation>>>) {
     while let Some(order) = orders.recv().await {
@@ -84,7 +84,7 @@ async fn environment(number: usize, mut orders: mpsc::Receiver<Order>, diary: Di
                     Some(Ok(told)) => tell(told, answer).await,
                 }
                 // The phase goes on after the answer, as with extensions.
-                sleep(Duration::from_millis(10)).await;
+                sleep(Duration::from_millis(text.strip_prefix("settle ").map_or(10, |ms| ms.parse().unwrap()))).await;
                 let _ = finished.send(Finished {
                     figures: figures(),
                     status: ReportStatus::Success,
