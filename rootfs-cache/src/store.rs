@@ -28,6 +28,7 @@ pub use images::{ImageDocuments, ImageSummary, NewImage};
 pub use layers::{LayerClaim, LayerStaging, StoredLayer};
 pub use names::NamedImage;
 pub use prune::{CacheLimits, PruneScope, Pruned};
+pub use staging::unfinished;
 pub use verify::{Damage, Flaw, Verified};
 
 /// The format of everything below it; another format gets another directory.

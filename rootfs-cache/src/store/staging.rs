@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -11,6 +11,14 @@ use rustix::io::Errno;
 use super::locks::{Hold, is_at, try_flock};
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// How many of [`TempDir`] this process has.
+static BEGUN: AtomicUsize = AtomicUsize::new(0);
+
+/// How many things this process has begun to make in caches that are neither finished nor removed: threads remove them soon after a pull was dropped.
+pub fn unfinished() -> usize {
+    BEGUN.load(Ordering::Acquire)
+}
 
 /// A directory in `tmp` that is ours: locked while we live, removed when dropped. What a killed process leaves is unlocked, and swept by another.
 #[derive(Debug)]
@@ -35,6 +43,7 @@ impl TempDir {
                 opened => opened?,
             };
             if try_flock(&directory, Hold::Exclusive)? && is_at(&directory, tmp.as_fd(), &name)? {
+                BEGUN.fetch_add(1, Ordering::AcqRel);
                 return Ok(Self { tmp, name, directory, published: false });
             }
         }
@@ -58,6 +67,7 @@ impl Drop for TempDir {
             // What stays is swept later.
             let _ = remove_tree(self.tmp.as_fd(), &self.name);
         }
+        BEGUN.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rootfs_cache::pull::{PullError, PullEvent, lookup, obtain};
 use rootfs_cache::reference::ImageReference;
 use rootfs_cache::rootfs::Rootfs;
+use rootfs_cache::store::unfinished;
 
 use super::progress::Progress;
 use super::signals::Signals;
@@ -45,13 +47,19 @@ pub(super) fn until_signal<T>(work: impl Future<Output = Result<T, Failure>>) ->
             signal = signals.next() => Err(Failure::interrupted(signal)),
         }
     });
-    // A thread that waits for another process's layer must not hold us up.
+    // A thread that waits for another process's layer must not hold us up, but what was begun is removed even where a disk is slow.
+    let begun = Instant::now();
     runtime.shutdown_timeout(LAST_WORDS);
+    while done.is_err() && unfinished() > 0 && begun.elapsed() < REMOVAL {
+        thread::sleep(Duration::from_millis(10));
+    }
     done
 }
 
-/// How long what a pull had begun may take to be removed.
+/// How long threads may take to end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long what a pull had begun may take to be removed. The next pull removes what is left.
+const REMOVAL: Duration = Duration::from_secs(10);
 
 /// Pulls images; prints the digest of each.
 pub fn run(images: &[String], source: &ImageSource, talk: Talk) -> Result<ExitCode, Failure> {
