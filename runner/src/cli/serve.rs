@@ -115,10 +115,11 @@ fn described(file: &Path, shared: &SandboxArgs, concurrency: NonZeroUsize, own: 
         let hint = error.hint();
         Failure::usage(error).with_hint(hint)
     })?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // With a dot in front, so that `code` in a file of another folder is a path and no volume's name.
+    let folder = Path::new(".").join(file.parent().unwrap_or(Path::new("")));
     let one = |(name, function): (String, DescribedFunction)| {
         let concurrency = function.concurrency.unwrap_or(concurrency);
-        let run = described_run(&name, &function, folder, shared, own)
+        let run = described_run(&name, &function, &folder, shared, own)
             .map_err(|failure| failure.in_front(&format!("`{}`: function `{name}`", file.display())))?;
         Ok(ServedFunction { run, concurrency })
     };
