@@ -237,7 +237,7 @@ fn functions_of_a_file_have_their_own_names() {
 fn a_file_of_functions_in_a_folder_below_has_paths_of_its_own() {
     let Some(fixture) = fixture() else { return };
     std::fs::create_dir(fixture.path().join("below")).expect("made");
-    let text = format!("[functions.one]\nimage = \"{}\"\ncode = \"../task\"\n", fixture.image("provided"));
+    let text = "[functions.one]\nimage = \"oci:../layout:provided\"\ncode = \"../task\"\n";
     std::fs::write(fixture.path().join("below/undocked.toml"), text).expect("written");
     let serve = fixture.undocked(&["serve", "--listen", "127.0.0.1:0", "--config", "below/undocked.toml"]);
     let serving = Serving::start(serve.current_dir(fixture.path()));

@@ -1,6 +1,6 @@
 //! From the options of `undocked serve` to a [`ServeConfig`].
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -145,8 +145,14 @@ fn described_run(
     args.layers.extend(function.layers.iter().map(|layer| folder.join(layer)));
     args.memory = function.memory().or(args.memory);
     args.timeout = function.timeout.as_ref().map(ToString::to_string).or(args.timeout);
-    let words = std::iter::once(OsString::from(&function.image)).chain(function.handler.iter().map(OsString::from));
+    let words = std::iter::once(image(&function.image, folder)).chain(function.handler.iter().map(OsString::from));
     run::sandbox(args, Some(ImageAndArguments::Given(words.collect())), own)
+}
+
+/// What a file calls an image: the path of a layout or an archive is relative to the file's folder, as all others there.
+fn image(text: &str, folder: &Path) -> OsString {
+    let local = ["oci:", "oci-archive:", "docker-archive:"].into_iter().find_map(|kind| Some((kind, text.strip_prefix(kind)?)));
+    local.map_or_else(|| text.into(), |(kind, place)| [OsStr::new(kind), folder.join(place).as_os_str()].into_iter().collect())
 }
 
 /// `[IP:]PORT`; an address of IPv6 is in brackets.
