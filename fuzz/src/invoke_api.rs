@@ -174,7 +174,7 @@ fn check(request: &InvokeRequest) {
 /// Answers with the payload; for a URL with the request's body, whole or, where that was asked for, in parts, by its length.
 fn answer(request: InvokeRequest) -> InvokeReply {
     match request.kind {
-        InvocationKind::Event => return InvokeReply::Accepted,
+        InvocationKind::Event => return InvokeReply::Accepted { trace_id: request.trace_id.unwrap_or_default() },
         InvocationKind::DryRun => return InvokeReply::Verified,
         InvocationKind::RequestResponse => {}
     }

@@ -124,6 +124,9 @@ fn events_and_dry_runs() {
         assert_eq!(answer.headers["x-amzn-remapped-content-length"], "0");
         assert_eq!(answer.headers["x-amzn-requestid"].len(), 36);
     }
+    let traced = client.invoke("echo", "X-Amz-Invocation-Type: Event\r\nX-Amzn-Trace-Id: Root=1-2-3;Sampled=1\r\n", "{}");
+    assert_eq!(traced.headers["x-amzn-trace-id"], "root=1-2-3;sampled=1");
+    assert!(event.headers["x-amzn-trace-id"].starts_with("root=1-"), "{:?}", event.headers);
     for path in ["/2014-11-13/functions/echo/invoke-async/", "/2014-11-13/functions/echo/invoke-async"] {
         let old = client.call(&format!("POST {path}"), "", "{\"a\":1}");
         assert_eq!((old.status, old.body.as_str()), (202, "{\"Status\":202}"));

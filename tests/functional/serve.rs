@@ -234,6 +234,20 @@ fn functions_of_a_file_have_their_own_names() {
 }
 
 #[test]
+fn a_file_of_functions_in_a_folder_below_has_paths_of_its_own() {
+    let Some(fixture) = fixture() else { return };
+    std::fs::create_dir(fixture.path().join("below")).expect("made");
+    let text = "[functions.one]\nimage = \"oci:../layout:provided\"\ncode = \"../task\"\n";
+    std::fs::write(fixture.path().join("below/undocked.toml"), text).expect("written");
+    let serve = fixture.undocked(&["serve", "--listen", "127.0.0.1:0", "--config", "below/undocked.toml"]);
+    let serving = Serving::start(serve.current_dir(fixture.path()));
+    let got = serving.request("POST", "/2015-03-31/functions/one/invocations", &[], b"\"respond 1\"");
+    assert_eq!((got.status, got.text().as_str()), (200, "1"));
+    serving.end(Signal::SIGTERM).expect_code(0);
+    fixture.expect_nothing_left();
+}
+
+#[test]
 fn many_calls_leave_nothing_behind() {
     let Some(fixture) = fixture() else { return };
     let serving = fixture.serve(&[]);
@@ -351,6 +365,34 @@ fn whatever_clients_call_an_event_the_runtime_is_told_that_it_is_json() {
 }
 
 /// A python function with AWS's own runtime client, as row A1 to A5 and A11 of the contract have it.
+#[test]
+fn an_init_phase_that_fails_is_repeated_inside_the_first_invocation() {
+    const CODE: &str = r#"
+import os
+if not os.path.exists("/tmp/tried"):
+    open("/tmp/tried", "w").close()
+    os._exit(3)
+
+def handler(event, context):
+    return event
+"#;
+    let Some(python) = real::function("lambda/python:3.11") else { return };
+    python.file("app.py", CODE);
+    let tail_of = |serving: &Serving| serving.invoke(&[("X-Amz-Log-Type", "Tail")], b"{}");
+    let serving = Serving::start(python.serve(&[], "app.handler"));
+    let got = tail_of(&serving);
+    assert_eq!((got.header("x-amz-function-error"), got.text().as_str()), (None, "{}"));
+    assert!(!tail(&got).contains("Init Duration"), "{}", tail(&got));
+    let log = serving.end(Signal::SIGTERM).expect_code(0).err();
+    let (report, _) = log.split_once("START RequestId").expect("it began");
+    assert!(report.contains("ms\tPhase: init\tStatus: error\tError Type: Runtime.ExitError\n"), "{log}");
+    // What fails again is the result, and told twice.
+    let missing = Serving::start(python.serve(&[], "nomod.h"));
+    assert!(tail(&tail_of(&missing)).contains("ms\tPhase: invoke\tStatus: error\tError Type: Runtime.ImportModuleError\n"));
+    let log = missing.end(Signal::SIGTERM).expect_code(0).err();
+    assert!(log.contains("ms\tPhase: init\tStatus: error\tError Type: Runtime.ImportModuleError\n"), "{log}");
+}
+
 #[test]
 fn pythons_own_client_stays_warm_fails_and_starts_anew() {
     const CODE: &str = r#"

@@ -1,6 +1,6 @@
 //! From the options of `undocked serve` to a [`ServeConfig`].
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -115,10 +115,11 @@ fn described(file: &Path, shared: &SandboxArgs, concurrency: NonZeroUsize, own: 
         let hint = error.hint();
         Failure::usage(error).with_hint(hint)
     })?;
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // With a dot in front, so that `code` in a file of another folder is a path and no volume's name.
+    let folder = Path::new(".").join(file.parent().unwrap_or(Path::new("")));
     let one = |(name, function): (String, DescribedFunction)| {
         let concurrency = function.concurrency.unwrap_or(concurrency);
-        let run = described_run(&name, &function, folder, shared, own)
+        let run = described_run(&name, &function, &folder, shared, own)
             .map_err(|failure| failure.in_front(&format!("`{}`: function `{name}`", file.display())))?;
         Ok(ServedFunction { run, concurrency })
     };
@@ -144,8 +145,14 @@ fn described_run(
     args.layers.extend(function.layers.iter().map(|layer| folder.join(layer)));
     args.memory = function.memory().or(args.memory);
     args.timeout = function.timeout.as_ref().map(ToString::to_string).or(args.timeout);
-    let words = std::iter::once(OsString::from(&function.image)).chain(function.handler.iter().map(OsString::from));
+    let words = std::iter::once(image(&function.image, folder)).chain(function.handler.iter().map(OsString::from));
     run::sandbox(args, Some(ImageAndArguments::Given(words.collect())), own)
+}
+
+/// What a file calls an image: the path of a layout or an archive is relative to the file's folder, as all others there.
+fn image(text: &str, folder: &Path) -> OsString {
+    let local = ["oci:", "oci-archive:", "docker-archive:"].into_iter().find_map(|kind| Some((kind, text.strip_prefix(kind)?)));
+    local.map_or_else(|| text.into(), |(kind, place)| [OsStr::new(kind), folder.join(place).as_os_str()].into_iter().collect())
 }
 
 /// `[IP:]PORT`; an address of IPv6 is in brackets.

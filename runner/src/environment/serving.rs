@@ -15,7 +15,7 @@ use super::task::{BetweenEvents, Environment, Keeping, Start};
 use super::visit::{Knock, Visits};
 use crate::exit_code::chain;
 use crate::function::Function;
-use crate::lambda::RuntimeVersion;
+use crate::lambda::{FailedInit, RuntimeVersion};
 use crate::report::Report;
 use crate::sandbox::Launcher;
 
@@ -39,6 +39,8 @@ pub struct Setup {
     pub report: Report,
     /// What its processes do between events.
     pub between: BetweenEvents,
+    /// What becomes of its first invocation if it fails to initialise.
+    pub failed_init: FailedInit,
     /// What the log tells of its runtime when an Init phase begins.
     pub runtime_version: Option<RuntimeVersion>,
 }
@@ -76,12 +78,13 @@ fn refuse(order: Order, broken: Option<&Broken>) {
 }
 
 async fn serve(setup: Setup, orders: &mut mpsc::Receiver<Order>, visits: mpsc::UnboundedReceiver<Knock>) -> Result<(), Broken> {
-    let Setup { launcher, blueprint, function, connections, mut report, between, runtime_version } = setup;
+    let Setup { launcher, blueprint, function, connections, mut report, between, failed_init, runtime_version } = setup;
     let (start, calls) = start(&launcher, blueprint, connections, Keeping::Staying { between }).map_err(broken)?;
     let is_visited = !visits.is_empty();
     let start = Start { visits: Visits::Doors(visits), ..start };
-    let mut environment = Environment::new(start, function, &mut report).with_runtime_version(runtime_version);
-    // An invocation that is on its way is begun with: its Init phase and its own tell of one failure, not of two.
+    let environment = Environment::new(start, function, &mut report).with_runtime_version(runtime_version);
+    let mut environment = environment.with_failed_init(failed_init);
+    // An invocation that is on its way is begun with: where an Init phase that fails is its result, that is told once, not twice.
     let mut first = None;
     for _ in 0..MOMENTS {
         if is_visited {

@@ -23,7 +23,9 @@ use super::stream::Taken;
 use super::visit::{Stay, Visit, Visits};
 use crate::api::{Call, Metadata, Ticket};
 use crate::function::Function;
-use crate::lambda::{Answer, Effect, Identifiers, Input, Lifecycle, LogEvent, Now, ReportFigures, ReportStatus, RuntimeVersion};
+use crate::lambda::{
+    Answer, Effect, FailedInit, Identifiers, Input, Lifecycle, LogEvent, Now, ReportFigures, ReportStatus, RuntimeVersion,
+};
 use crate::report::Report;
 use crate::sandbox::Launcher;
 
@@ -142,6 +144,11 @@ impl<'a> Environment<'a> {
             Some(version) => Self { lifecycle: self.lifecycle.with_runtime_version(version), ..self },
             None => self,
         }
+    }
+
+    /// The same where that becomes of an invocation after a failed Init phase.
+    pub(super) fn with_failed_init(self, failed_init: FailedInit) -> Self {
+        Self { lifecycle: self.lifecycle.with_failed_init(failed_init), ..self }
     }
 
     /// Begins the Init phase, for an invocation that is there already if there is one.

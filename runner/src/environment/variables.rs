@@ -5,6 +5,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::hash::BuildHasher;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::OnceLock;
 
 use chrono::{DateTime, Utc};
 
@@ -150,13 +151,16 @@ pub struct Unique {
     pub now: DateTime<Utc>,
     /// 128 random bits.
     pub random: [u64; 2],
+    /// More of them, the same for all functions of a process: those that are served together belong to one account.
+    pub account: u64,
 }
 
 impl Unique {
     /// For a run that starts now. The numbers name things and guard nothing: the standard library's hash keys are random enough.
     pub fn new() -> Self {
+        static ACCOUNT: OnceLock<u64> = OnceLock::new();
         let random = || std::hash::RandomState::new().hash_one(0);
-        Self { now: std::time::SystemTime::now().into(), random: [random(), random()] }
+        Self { now: std::time::SystemTime::now().into(), random: [random(), random()], account: *ACCOUNT.get_or_init(random) }
     }
 }
 
@@ -286,7 +290,7 @@ fn describe(setup: &Setup<'_>, unique: &Unique) -> Result<Function, SettingError
 /// The digits of `AWS_ACCOUNT_ID`, else twelve random ones.
 fn account_id(sources: &Sources<'_>, unique: &Unique) -> String {
     let digits: String = sources.text("AWS_ACCOUNT_ID").unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
-    if digits.is_empty() { format!("{:012}", unique.random[0] % 900_000_000_000 + 100_000_000_000) } else { digits }
+    if digits.is_empty() { format!("{:012}", unique.account % 900_000_000_000 + 100_000_000_000) } else { digits }
 }
 
 fn memory(setup: &Setup<'_>) -> Result<MemorySize, SettingError> {

@@ -33,6 +33,16 @@ const INIT_LIMIT: Duration = Duration::from_secs(10);
 /// How long a runtime that has nothing left to do may take to end by itself, so that it can read its last answer and finish its log.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// What becomes of an invocation whose environment fails to initialise in the phase before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FailedInit {
+    /// It fails with it, as with docker-lambda and AWS's emulator: a single execution does nothing twice.
+    #[default]
+    IsTheResult,
+    /// The phase is repeated inside the invocation, on the function's time, as on Lambda ("suppressed init").
+    IsRepeated,
+}
+
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
@@ -49,6 +59,7 @@ pub struct Lifecycle<T> {
     identifiers: Identifiers,
     instance_id: String,
     runtime_version: Option<RuntimeVersion>,
+    failed_init: FailedInit,
     /// The names of the external extensions, in the order in which they are started.
     externals: Vec<String>,
     /// The extensions that have been started or have registered since the last start.
@@ -167,6 +178,7 @@ impl<T> Lifecycle<T> {
             identifiers,
             instance_id,
             runtime_version: None,
+            failed_init: FailedInit::default(),
             externals: Vec::new(),
             extensions: Vec::new(),
             stage: Stage::Absent,
@@ -181,6 +193,11 @@ impl<T> Lifecycle<T> {
     /// The same with the version of its managed runtime, which the log tells then.
     pub fn with_runtime_version(self, version: RuntimeVersion) -> Self {
         Self { runtime_version: Some(version), ..self }
+    }
+
+    /// The same where that becomes of an invocation after a failed Init phase.
+    pub fn with_failed_init(self, failed_init: FailedInit) -> Self {
+        Self { failed_init, ..self }
     }
 
     /// Takes what happened, says what to do.

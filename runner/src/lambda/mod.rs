@@ -17,8 +17,8 @@ pub use extension::{ExtensionEvent, ExtensionState};
 pub use invocation::{ErrorKind, FunctionError, Invocation, Outcome, RequestId};
 pub use invoke::{AnswerForm, InvocationKind, InvokeRefusal, InvokeRequest, InvokeTarget, ThrottleReason};
 pub use lifecycle::{
-    Answer, Delivery, Effect, ErrorPost, ExtensionDelivery, ExtensionRefusal, Identifiers, Input, Lifecycle, Now, Posted, Program, Refusal,
-    Registered, Registration, ShutdownReason, StreamEnd,
+    Answer, Delivery, Effect, ErrorPost, ExtensionDelivery, ExtensionRefusal, FailedInit, Identifiers, Input, Lifecycle, Now, Posted,
+    Program, Refusal, Registered, Registration, ShutdownReason, StreamEnd,
 };
 pub use log_event::{
     InitPhase, InitStart, InitStatus, LogEvent, ReportFigures, ReportStatus, ResponseFigures, RuntimeDone, RuntimeDoneStatus,

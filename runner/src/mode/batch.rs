@@ -21,6 +21,7 @@ use super::work::{self, Work};
 use crate::config::{BatchConfig, Loudness};
 use crate::environment::BetweenEvents;
 use crate::exit_code::{ExitCode, Failure};
+use crate::lambda::FailedInit;
 use crate::report::{Color, Report};
 
 /// Runs the events that `config` names.
@@ -46,7 +47,7 @@ async fn run_all(config: &BatchConfig, work: Work, events: Events) -> Result<Exi
     let mut results = Results::begin(config, events.total, name)?;
     let report = Report::to_writer(results.notes(), Color::Plain, ready.carriage_returns()).with_notes_only();
     let report = RefCell::new(report);
-    let open = || ready.open(report.borrow_mut().sibling());
+    let open = || ready.open(report.borrow_mut().sibling(), FailedInit::IsTheResult);
     let rules = Rules { jobs: config.jobs, reuse: config.reuse, function: Arc::clone(function) };
     let mut pump = Pump::new(&open, rules, events.receiver);
     let ended = {

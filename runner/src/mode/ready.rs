@@ -17,7 +17,7 @@ use crate::environment::variables::{self, EnvVars, Unique};
 use crate::environment::{BetweenEvents, EnvironmentError, Handle, Setup, open};
 use crate::exit_code::Failure;
 use crate::function::Function;
-use crate::lambda::RuntimeVersion;
+use crate::lambda::{FailedInit, RuntimeVersion};
 use crate::report::{CarriageReturns, Report};
 use crate::sandbox::network::NetworkChoice;
 use crate::sandbox::{Command, FirstProcess, Input, Launcher, Output, SandboxRequest, Stdio, Volume, plan};
@@ -152,13 +152,13 @@ impl Ready {
     }
 
     /// Opens an environment. Must be called within a tokio `LocalSet`.
-    pub(super) fn open(&self, report: Report) -> Handle {
+    pub(super) fn open(&self, report: Report, failed_init: FailedInit) -> Handle {
         let ready = self.clone();
         let report = report.with_format(variables::log_format(&self.0.variables));
-        open(async move { Ok(ready.setup(report)) })
+        open(async move { Ok(ready.setup(report, failed_init)) })
     }
 
-    fn setup(&self, report: Report) -> Setup {
+    fn setup(&self, report: Report, failed_init: FailedInit) -> Setup {
         let Parts { launcher, inside, command, variables, function, connections, .. } = &*self.0;
         // On Lambda each environment has a log stream of its own.
         let log_stream = variables::log_stream(&function.version, &Unique::new());
@@ -172,6 +172,7 @@ impl Ready {
             connections: connections.again(),
             report,
             between: self.0.between,
+            failed_init,
             runtime_version: self.0.runtime_version.clone(),
         }
     }

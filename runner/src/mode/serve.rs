@@ -25,7 +25,7 @@ use crate::config::{self, Changes, Ending, Keeping, RunConfig, ServeConfig, Serv
 use crate::environment::BetweenEvents;
 use crate::exit_code::{ExitCode, Failure, chain};
 use crate::fleet::{Fleet, FleetOptions, Names, Notice, Queue, Served};
-use crate::lambda::InvokeTarget;
+use crate::lambda::{FailedInit, InvokeTarget};
 use crate::report::{self, CarriageReturns, Report};
 use crate::watch::{WatchError, Watcher};
 
@@ -124,10 +124,12 @@ impl Server<'_> {
 
     fn fleet(&self, readies: &[(Ready, &ServedFunction)], report: &mut Report) -> Fleet {
         let rules = events::rules(&self.config.events);
+        // docker-lambda and AWS's emulator, whose places runs that stay open take, answer with it at once.
+        let failed_init = if self.port.is_some() { FailedInit::IsTheResult } else { FailedInit::IsRepeated };
         let served = readies.iter().map(|(ready, served)| {
             let (ready, report) = (ready.clone(), RefCell::new(report.sibling()));
             let function = ready.function().clone();
-            let open = Box::new(move || Ok(ready.open(report.borrow_mut().sibling())));
+            let open = Box::new(move || Ok(ready.open(report.borrow_mut().sibling(), failed_init)));
             Served { function, open, concurrency: served.concurrency.get(), events: rules.clone() }
         });
         let options = FleetOptions {

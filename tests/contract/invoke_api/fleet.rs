@@ -135,7 +135,7 @@ async fn answer(request: InvokeRequest, gate: Arc<Semaphore>) -> InvokeReply {
         return InvokeReply::Refused(refusal);
     }
     match request.kind {
-        InvocationKind::Event => return InvokeReply::Accepted,
+        InvocationKind::Event => return InvokeReply::Accepted { trace_id: request.trace_id.unwrap_or_else(|| TRACE.to_owned()) },
         InvocationKind::DryRun => return InvokeReply::Verified,
         InvocationKind::RequestResponse => {}
     }

@@ -64,12 +64,12 @@ pub(super) fn refused(refusal: &Refusal, request_id: Option<&RequestId>) -> Resp
 }
 
 /// An event that is queued. InvokeAsync has a body that says what the status says.
-pub(super) fn accepted(action: Action, trace_id: Option<&str>, request_id: &RequestId) -> Response<Body> {
+pub(super) fn accepted(action: Action, trace_id: &str, request_id: &RequestId) -> Response<Body> {
     let mut response = match action {
         Action::Invoke(_) => response(StatusCode::ACCEPTED, None, Bytes::new()),
         Action::Async => response(StatusCode::ACCEPTED, Some(JSON), Bytes::from_static(b"{\"Status\":202}")),
     };
-    identify(&mut response, trace_id.unwrap_or_default(), request_id);
+    identify(&mut response, trace_id, request_id);
     response
 }
 

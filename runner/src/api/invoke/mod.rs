@@ -44,7 +44,10 @@ pub enum InvokeReply {
     /// The function answered, or failed.
     Answered(Answered),
     /// An event was taken and will be delivered (202).
-    Accepted,
+    Accepted {
+        /// The trace it belongs to, as the runtime will get it.
+        trace_id: String,
+    },
     /// A dry run found nothing wrong (204).
     Verified,
     /// It was refused.
@@ -175,14 +178,13 @@ async fn invoke(asked: Result<asked::Asked, Refusal>, action: Action, body: Inco
         }
     };
     let form = asked.form;
-    let trace_id = asked.trace_id.clone();
     let request = match payload::event(body, asked.kind).await {
         Ok(payload) => asked.with(request_id.clone(), payload),
         Err(refusal) => return answer::refused(&refusal, Some(&request_id)),
     };
     match call(request, calls).await {
         Ok(InvokeReply::Answered(answered)) => answer::answered(answered, form, &request_id),
-        Ok(InvokeReply::Accepted) => answer::accepted(action, trace_id.as_deref(), &request_id),
+        Ok(InvokeReply::Accepted { trace_id }) => answer::accepted(action, &trace_id, &request_id),
         Ok(InvokeReply::Verified) => answer::verified(&request_id),
         Ok(InvokeReply::Refused(refusal)) => answer::refused(&refusal.into(), Some(&request_id)),
         Err(refusal) => answer::refused(&refusal, Some(&request_id)),

@@ -59,7 +59,7 @@ async fn respond(request: Request<Incoming>, ends: Ends, calls: mpsc::Sender<Inv
     let answered = match call(request, &calls).await {
         Ok(InvokeReply::Answered(answered)) => answered,
         Ok(InvokeReply::Refused(refusal)) => return answer::refused(&refusal.into(), Some(&request_id)),
-        Ok(InvokeReply::Accepted | InvokeReply::Verified) => return answer::refused(&Refusal::ended(), Some(&request_id)),
+        Ok(InvokeReply::Accepted { .. } | InvokeReply::Verified) => return answer::refused(&Refusal::ended(), Some(&request_id)),
         Err(refusal) => return answer::refused(&refusal, Some(&request_id)),
     };
     let mut response = match answered.body {

@@ -30,7 +30,7 @@ impl Case<'_> {
             timeout: self.timeout.map(|text| text.parse().unwrap()),
         };
         let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
-        function(&setup, &Unique { now, random: [0x0123_4567_89ab_cdef, 0xfe] })
+        function(&setup, &Unique { now, random: [0x0123_4567_89ab_cdef, 0xfe], account: 7 })
     }
 
     #[track_caller]
@@ -78,7 +78,8 @@ fn defaults_of_the_table() {
     ]);
     let (function, _) = BARE.result().unwrap();
     assert_eq!(function.timeout.limit(), Duration::from_secs(300));
-    assert_eq!(function.account_id.len(), 12);
+    assert_eq!(function.account_id, "100000000007");
+    assert_eq!(Unique::new().account, Unique::new().account);
     assert_eq!(function.arn, format!("arn:aws:lambda:us-east-1:{}:function:test", function.account_id));
     assert_eq!((function.client_context, function.cognito_identity, function.trace_id), (None, None, None));
 }

@@ -218,7 +218,7 @@ impl Events {
                 let mut notices = opened.map(|opened| self.opened(opened, stored.as_ref().ok(), owner)).unwrap_or_default();
                 match stored {
                     Ok(key) => {
-                        answer(reply, InvokeReply::Accepted);
+                        answer(reply, InvokeReply::Accepted { trace_id: course.trace_id.clone() });
                         self.wait(EventId { function, key }, &course);
                     }
                     Err(reason) => {

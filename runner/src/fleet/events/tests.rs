@@ -35,7 +35,7 @@ fn event(payload: &str) -> InvokeRequest {
 
 async fn accept(fleet: &AtWork, payload: &str) {
     let reply = fleet.send(event(payload)).await.await.unwrap();
-    assert!(matches!(reply, InvokeReply::Accepted), "{reply:?}");
+    assert!(matches!(reply, InvokeReply::Accepted { .. }), "{reply:?}");
 }
 
 /// Ends a fleet without goodbye, and waits until threads of its that read or write have let go of its store, as a kill would have made them do at once.

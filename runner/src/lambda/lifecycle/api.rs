@@ -94,6 +94,9 @@ impl<T> Lifecycle<T> {
         effects.push(Effect::Answer(ticket, answer));
         self.init_failed(error_type.clone(), now, effects);
         self.runtime = Runtime::InitError { until: now.instant + LAST_WORDS };
+        if self.current.as_ref().is_none_or(|current| current.begun.is_none()) {
+            return;
+        }
         match error {
             Err(error) => self.decide(Err(error), ReportStatus::Error(error_type), effects),
             Ok(error) => self.decide_platform(error, effects),

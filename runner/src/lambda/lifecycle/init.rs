@@ -2,7 +2,7 @@
 
 use super::answer::MAX_EXTENSIONS;
 use super::extensions::Extension;
-use super::{Effect, Initialising, Lifecycle, Now, Program, Runtime, Stage};
+use super::{Effect, FailedInit, Initialising, Lifecycle, Now, Program, Runtime, Stage};
 use crate::lambda::{ErrorType, ExtensionState, InitPhase, InitStart, InitStatus, LogEvent, PlatformError};
 
 impl<T> Lifecycle<T> {
@@ -73,15 +73,21 @@ impl<T> Lifecycle<T> {
         self.hand_over(now, effects);
     }
 
-    /// Notes an initialisation that failed. An event that waits for it fails with it, and its REPORT tells the time; else INIT_REPORT does.
+    /// Notes an initialisation that failed. An event that waits for it and gets no other fails with it, and its REPORT tells the time; else INIT_REPORT does.
     pub(super) fn init_failed(&mut self, error_type: ErrorType, now: Now, effects: &mut Vec<Effect<T>>) {
         let Stage::Initialising(Initialising { since, phase }) = self.stage else { return };
         let duration = now.instant - since;
         self.stage = Stage::Up;
         self.log_unfinished_init(phase, InitStatus::Error(error_type.clone()), effects);
-        match (&self.current, phase) {
-            (Some(_), InitPhase::Init) => self.init = Some(duration),
-            _ => effects.push(Effect::Log(LogEvent::InitReport { duration, phase, status: InitStatus::Error(error_type) })),
+        let is_told = phase == InitPhase::Init && self.current.is_some() && self.failed_init == FailedInit::IsTheResult;
+        if is_told {
+            self.init = Some(duration);
+        } else {
+            effects.push(Effect::Log(LogEvent::InitReport { duration, phase, status: InitStatus::Error(error_type) }));
+        }
+        if phase == InitPhase::Init && !is_told {
+            // Whoever waits begins once nothing of this is left.
+            return;
         }
         self.begin_invocation(now, effects);
         self.mark_over(now);

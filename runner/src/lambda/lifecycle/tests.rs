@@ -15,8 +15,8 @@ use bytes::Bytes;
 
 use crate::function::Function;
 use crate::lambda::{
-    Answer, Delivery, Effect, ErrorPost, ErrorType, ExtensionDelivery, FunctionError, Identifiers, InitStatus, Input, Invocation,
-    Lifecycle, LogEvent, Now, PlatformError, Posted, Program, RequestId, RuntimeEnd,
+    Answer, Delivery, Effect, ErrorPost, ErrorType, ExtensionDelivery, FailedInit, FunctionError, Identifiers, InitStatus, Input,
+    Invocation, Lifecycle, LogEvent, Now, PlatformError, Posted, Program, RequestId, RuntimeEnd,
 };
 
 /// Tickets are numbered; 0 is for those whose answer nobody looks at.

@@ -367,3 +367,31 @@ fn event_that_arrives_while_a_failed_init_winds_up_gets_another_runtime() {
     let played = play(&mut lifecycle, vec![(11, Input::Invoke(invocation())), (12, exits(1)), (20, next())]);
     assert_eq!(played, ["START $LATEST", "start", "200 until 1001012"]);
 }
+
+#[test]
+fn failed_init_may_be_repeated_for_the_event_that_waits() {
+    type Failure = fn() -> Vec<(u64, Input<Ticket>)>;
+    let boom = "INIT_REPORT 10 Init Error(ErrorType(\"Runtime.Boom\"))";
+    let exited = "INIT_REPORT 10 Init Error(ErrorType(\"Runtime.ExitError\"))";
+    let cases: [(Failure, &[&str]); 3] = [
+        (|| vec![(10, init_error("boom")), (15, exits(1))], &["202", boom, "START $LATEST", "start"]),
+        (|| vec![(10, init_error("boom")), (210, Input::Alarm), (211, Input::Cleared)], &["202", boom, "kill", "START $LATEST", "start"]),
+        (|| vec![(10, exits(7))], &[exited, "START $LATEST", "start"]),
+    ];
+    for (failure, told) in cases {
+        let failed = || {
+            let mut lifecycle = lifecycle("1").with_failed_init(FailedInit::IsRepeated);
+            play(&mut lifecycle, vec![(0, begin()), (0, Input::Invoke(invocation()))]);
+            assert_eq!(play(&mut lifecycle, failure()), told);
+            lifecycle
+        };
+        // The second time it works: no Init Duration, the time counts.
+        let rest = play(&mut failed(), vec![(400, next()), (401, answers("1")), (402, next())]);
+        assert!(rest.contains(&"= 1".to_owned()), "{rest:?}");
+        assert!(rest.iter().any(|line| line.starts_with("REPORT") && !line.contains("init")), "{rest:?}");
+        // Or it fails again, and that is the result.
+        let rest = play(&mut failed(), vec![(400, init_error("boom")), (401, exits(1))]);
+        assert!(rest[1].starts_with("INIT_REPORT") && rest[1].contains("Invoke Error"), "{rest:?}");
+        assert_eq!((rest[0].as_str(), rest[2].as_str(), rest[3].as_str(), rest[5].as_str()), ("202", "! boom", "END", "finish"));
+    }
+}
