@@ -148,7 +148,7 @@ impl LockEditor<'_> {
         let pin = match registry {
             Registry::Asked => {
                 let source = self.source(&entry, self.notes).map_err(of_source)?;
-                pin_of(&source.image(digest, platform).await.map_err(of_source)?)
+                pin_of(&source.image_of_size(digest, size, platform).await.map_err(of_source)?)
             }
             Registry::NotAsked => Pin {
                 manifest: digest,
