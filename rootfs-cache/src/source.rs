@@ -34,6 +34,7 @@ mod registry;
 pub mod repository;
 
 pub use access::{Mirror, ParseMirrorError, Patience, Proxies, RegistryAccess, Transport};
+pub(crate) use answer::printable;
 use archive::{DockerArchive, TarFile};
 pub(crate) use archive::{Section, Spool};
 use files::Files;

@@ -156,7 +156,7 @@ fn window(limit: &str) -> Option<String> {
 }
 
 /// A stranger's words for a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(WORDS_MAX).collect()
 }
 
