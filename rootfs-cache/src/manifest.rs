@@ -100,9 +100,23 @@ pub enum ManifestError {
         /// What there is.
         found: String,
     },
+    /// An index of nothing but what belongs to images, such as attestations.
+    #[error("the index lists no image for any platform")]
+    NoImage,
     /// An index within an index within an index.
     #[error("the index is nested too deep")]
     Nested,
+}
+
+impl ManifestError {
+    /// What the user can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Platform { .. } => Some("choose another with `--platform`".to_owned()),
+            Self::Nested => Some("name the inner index, or the image, by its own tag or digest".to_owned()),
+            _ => None,
+        }
+    }
 }
 
 /// Names a blob or a manifest: its digest, its size, and what it is.
@@ -240,12 +254,19 @@ impl Index {
         let baseline = Platform { architecture: wanted.architecture, variant: None };
         let images: Vec<&IndexEntry> = self.manifests.iter().filter(|entry| !entry.is_index() && !entry.is_attestation()).collect();
         let of = |platform: &Platform| images.iter().copied().find(|entry| entry.platform().as_ref() == Some(platform));
-        let inner = || self.manifests.iter().find(|entry| entry.is_index() && entry.platform.is_none());
+        let inner = || {
+            let fits = |entry: &&IndexEntry| entry.platform.is_none() || entry.platform().is_some_and(|of| of == *wanted || of == baseline);
+            self.manifests.iter().filter(|entry| entry.is_index()).find(fits)
+        };
         let only = || images.first().copied().filter(|only| images.len() == 1 && only.platform.is_none());
         of(wanted).or_else(|| of(&baseline)).or_else(inner).or_else(only).ok_or_else(|| {
-            let found: Vec<String> = images.iter().map(|entry| format!("`{}`", entry.platform_text())).collect();
-            let found = if found.is_empty() { "other things".to_owned() } else { found.join(", ") };
-            ManifestError::Platform { wanted: wanted.clone(), found }
+            let others = self.manifests.iter().filter(|entry| !entry.is_attestation());
+            let found: Vec<String> = others.map(|entry| format!("`{}`", entry.platform_text())).collect();
+            if found.is_empty() {
+                ManifestError::NoImage
+            } else {
+                ManifestError::Platform { wanted: wanted.clone(), found: found.join(", ") }
+            }
         })
     }
 }
@@ -315,6 +336,15 @@ pub fn layer_media_type(compression: Compression) -> &'static str {
         Compression::None => OCI_LAYER,
         Compression::Gzip => OCI_LAYER_GZIP,
         Compression::Zstd => OCI_LAYER_ZSTD,
+    }
+}
+
+/// How a layer of this media type is compressed.
+pub(crate) fn compression_of(media_type: &str) -> Compression {
+    match media_type {
+        gzip if gzip.ends_with("gzip") => Compression::Gzip,
+        zstd if zstd.ends_with("zstd") => Compression::Zstd,
+        _ => Compression::None,
     }
 }
 

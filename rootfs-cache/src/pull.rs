@@ -63,6 +63,8 @@ pub struct PullOptions {
     pub limits: Limits,
     /// Whether blobs are kept.
     pub blobs: KeepBlobs,
+    /// How many bytes the manifest or index has, where the image is named by its digest and its publisher has signed the size, too.
+    pub signed_size: Option<u64>,
 }
 
 impl Default for PullOptions {
@@ -75,6 +77,7 @@ impl Default for PullOptions {
             frozen: false,
             limits: Limits::default(),
             blobs: KeepBlobs::default(),
+            signed_size: None,
         }
     }
 }

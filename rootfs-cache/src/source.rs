@@ -34,6 +34,7 @@ mod registry;
 pub mod repository;
 
 pub use access::{Mirror, ParseMirrorError, Patience, Proxies, RegistryAccess, Transport};
+pub(crate) use answer::printable;
 use archive::{DockerArchive, TarFile};
 pub(crate) use archive::{Section, Spool};
 use files::Files;
@@ -99,8 +100,8 @@ pub enum SourceError {
         /// The digest of what came.
         found: String,
     },
-    /// Fewer or more bytes than the manifest says.
-    #[error("{place} gave {received} bytes of blob {blob}, but its manifest says {expected}")]
+    /// Fewer or more bytes than the manifest or the signature says.
+    #[error("{place} gave {received} bytes of blob {blob}, but {said_by} says {expected}")]
     Size {
         /// The registry or layout.
         place: String,
@@ -110,6 +111,8 @@ pub enum SourceError {
         received: u64,
         /// Bytes it should have.
         expected: u64,
+        /// What says so.
+        said_by: SizeSaidBy,
     },
     /// More than is read of such a document.
     #[error("the {document} has {size} bytes or more, which is over the {max} bytes allowed")]
@@ -151,11 +154,32 @@ pub enum SourceError {
     },
 }
 
+/// What says how many bytes a blob has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SizeSaidBy {
+    /// The image's manifest.
+    Manifest,
+    /// Who signed it.
+    Signature,
+}
+
+impl std::fmt::Display for SizeSaidBy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Manifest => "its manifest",
+            Self::Signature => "its signature",
+        })
+    }
+}
+
 impl SourceError {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreachable { registry, source } => source.hint(registry),
+            Self::NotFound { place, wanted } if place.starts_with("registry") && wanted.starts_with("blob") => {
+                Some("the registry lacks a part of the image: it has to be pushed again".to_owned())
+            }
             Self::NotFound { place, .. } if place.starts_with("registry") => Some("check the name and the tag".to_owned()),
             Self::Refused { registry, .. } => {
                 Some(format!("the repository may not exist, or needs `undocked login {registry}`; a stored login may also have expired"))
@@ -163,10 +187,13 @@ impl SourceError {
             Self::Answer { answer, registry, .. } if answer.starts_with("429") => Some(format!(
                 "the registry limits how much may be pulled: wait, log in for a higher limit (`undocked login {registry}`), or name a mirror (`--mirror {registry}=HOST`)"
             )),
+            Self::Size { said_by: SizeSaidBy::Signature, .. } => {
+                Some("the digest is the one that is signed, and the size is not: its publisher has to sign it again".to_owned())
+            }
             Self::Digest { .. } | Self::Size { .. } => Some("the copy there is damaged, or something in between changes it".to_owned()),
             Self::Local { source, .. } => source.hint(),
             Self::Broken { .. } => Some("try again; image layers that came whole are kept".to_owned()),
-            Self::Manifest { source: ManifestError::Platform { .. }, .. } => Some("choose another with `--platform`".to_owned()),
+            Self::Manifest { source, .. } => source.hint(),
             _ => None,
         }
     }
@@ -257,11 +284,27 @@ impl<'a> Source<'a> {
 
     /// The image for a platform that a digest names, through indexes where it names one.
     pub(crate) async fn image(&self, digest: Digest, platform: &Platform) -> Result<RemoteImage, SourceError> {
+        self.image_of_size(digest, None, platform).await
+    }
+
+    /// As [`Self::image`], where the size of what the digest names is signed, too.
+    pub(crate) async fn image_of_size(
+        &self,
+        digest: Digest,
+        signed_size: Option<u64>,
+        platform: &Platform,
+    ) -> Result<RemoteImage, SourceError> {
         let mut index = None;
         let mut digest = digest;
+        let mut signed_size = signed_size;
         for _ in 0..=DEPTH_MAX {
             let of_manifest = |source| SourceError::Manifest { digest, source };
             let manifest_bytes = self.manifest(&digest).await?;
+            let received = manifest_bytes.len() as u64;
+            // It is the size of what is signed, and not of what an index leads to.
+            if let Some(expected) = signed_size.take().filter(|expected| *expected != received) {
+                return Err(SourceError::Size { place: self.place(), blob: digest, received, expected, said_by: SizeSaidBy::Signature });
+            }
             match Document::from_json(&manifest_bytes).map_err(of_manifest)? {
                 Document::Index(found) => {
                     index = index.or(Some(digest));
@@ -275,6 +318,14 @@ impl<'a> Source<'a> {
             }
         }
         Err(SourceError::Manifest { digest, source: ManifestError::Nested })
+    }
+
+    fn place(&self) -> String {
+        match self {
+            Self::Registry(source) => source.place(),
+            Self::Layout(source) => source.place(),
+            Self::Docker(source) => source.place(),
+        }
     }
 
     pub(crate) async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, SourceError> {
@@ -354,7 +405,13 @@ impl<'s> Blob<'s> {
 
     fn wrong_size(&self) -> SourceError {
         let Self { place, descriptor, received, .. } = self;
-        SourceError::Size { place: place.clone(), blob: descriptor.digest, received: *received, expected: descriptor.size }
+        SourceError::Size {
+            place: place.clone(),
+            blob: descriptor.digest,
+            received: *received,
+            expected: descriptor.size,
+            said_by: SizeSaidBy::Manifest,
+        }
     }
 
     fn broken(&self, fault: BlobFault) -> SourceError {

@@ -92,6 +92,16 @@ pub enum Compression {
     Zstd,
 }
 
+impl std::fmt::Display for Compression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "a plain tar",
+            Self::Gzip => "compressed with gzip",
+            Self::Zstd => "compressed with zstd",
+        })
+    }
+}
+
 /// Why a layer was not unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {

@@ -10,7 +10,7 @@ use rootfs_cache::pull::PullOptions;
 use rootfs_cache::pull::trusted::Required;
 use rootfs_cache::reference::ImageReference;
 
-pub use crate::function::{MemorySize, ParseMemorySizeError};
+pub use crate::function::{MemorySize, ParseMemorySizeError, bytes_of};
 
 use crate::function::Timeout;
 pub use crate::function::UnknownEntrypoint;
@@ -144,8 +144,8 @@ pub struct ImageSource {
     pub options: PullOptions,
     /// Who must have signed the image.
     pub required: Option<Required>,
-    /// What the images of the cache may take: after a pull, a load or a build, those that were not used for longest make room.
-    pub cache_max: Option<MemorySize>,
+    /// How many bytes the images of the cache may take: after a pull, a load or a build, those that were not used for longest make room.
+    pub cache_max: Option<u64>,
 }
 
 /// Standard input of a plain command.

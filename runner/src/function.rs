@@ -86,32 +86,34 @@ impl MemorySize {
     }
 }
 
-/// Docker's form: bytes, or a decimal number with a unit of any case (`512m`, `1.5G`, `1g`, `1GiB`), units being powers of 1024.
+/// In the form of [`bytes_of`], in whole megabytes.
 impl FromStr for MemorySize {
     type Err = ParseMemorySizeError;
 
     fn from_str(text: &str) -> Result<Self, ParseMemorySizeError> {
-        let form = || ParseMemorySizeError::Form(text.to_owned());
-        let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-        let (number, unit) = text.split_at(unit_at);
-        let shift = unit_shift(unit.strip_prefix(' ').unwrap_or(unit)).ok_or_else(form)?;
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-        let whole: u64 = if is_digits(whole) {
-            whole.parse().map_err(|_| ParseMemorySizeError::TooLarge(text.to_owned()))?
-        } else {
-            return Err(form());
-        };
-        if !is_digits(fraction) {
-            return Err(form());
-        }
-        let fraction: f64 = format!("0.{fraction}").parse().map_err(|_| form())?;
-        let bytes = (u128::from(whole) << shift) + (fraction * (1_u64 << shift) as f64) as u128;
-        match u32::try_from(bytes >> 20) {
+        match u32::try_from(bytes_of(text)? >> 20) {
             Ok(0) => Err(ParseMemorySizeError::TooSmall(text.to_owned())),
             Ok(mb) => Ok(Self { mb }),
             Err(_) => Err(ParseMemorySizeError::TooLarge(text.to_owned())),
         }
     }
+}
+
+/// How many bytes a text means. Docker's form: bytes, or a decimal number with a unit of any case (`512m`, `1.5G`, `1g`, `1GiB`), units being powers of 1024.
+pub fn bytes_of(text: &str) -> Result<u64, ParseMemorySizeError> {
+    let form = || ParseMemorySizeError::Form(text.to_owned());
+    let too_large = || ParseMemorySizeError::TooLarge(text.to_owned());
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let shift = unit_shift(unit.strip_prefix(' ').unwrap_or(unit)).ok_or_else(form)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if !is_digits(whole) || !is_digits(fraction) {
+        return Err(form());
+    }
+    let whole: u64 = whole.parse().map_err(|_| too_large())?;
+    let fraction: f64 = format!("0.{fraction}").parse().map_err(|_| form())?;
+    let bytes = (u128::from(whole) << shift) + (fraction * (1_u64 << shift) as f64) as u128;
+    u64::try_from(bytes).map_err(|_| too_large())
 }
 
 /// Docker's units: nothing or `b` for bytes; `k`, `m`, `g`, `t`, each alone, with `b` or with `ib`.
@@ -273,6 +275,14 @@ mod tests {
             assert_eq!(text.parse::<MemorySize>(), Err(ParseMemorySizeError::TooLarge(text.to_owned())), "{text:?}");
         }
         assert_eq!(MemorySize::from_mb(0), None);
+    }
+
+    #[test]
+    fn sizes_in_bytes() {
+        for (text, bytes) in [("0", 0), ("150000", 150_000), ("70k", 71_680), ("1.5K", 1536), ("10g", 10 << 30), ("0m", 0)] {
+            assert_eq!(bytes_of(text), Ok(bytes), "{text}");
+        }
+        assert_eq!(bytes_of("16777216t"), Err(ParseMemorySizeError::TooLarge("16777216t".to_owned())));
     }
 
     #[test]

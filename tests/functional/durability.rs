@@ -95,6 +95,11 @@ fn prune_keeps_within_limits_and_what_is_locked() {
     // The shared layer counts once: 1.6 MB in all, and not three times that.
     prune(&["--max-size", "3m"]);
     assert_eq!(images().len(), 3);
+    // So small a limit is a limit like others, with or without a unit.
+    for size in ["5000k", "3000000"] {
+        prune(&["--max-size", size]);
+        assert_eq!(images().len(), 3);
+    }
     assert!(prune(&["--older-than", "30d"]).contains(&format!("Removed image {}", digests[0])));
     let lock = fixture.path().join("images.lock");
     let text = format!(
@@ -103,11 +108,11 @@ fn prune_keeps_within_limits_and_what_is_locked() {
     );
     fs::write(&lock, text).expect("written");
     let lock = lock.display().to_string();
-    prune(&["--max-size", "1m", "--keep-locked", "--lock", &lock]);
+    prune(&["--max-size", "100k", "--keep-locked", "--lock", &lock]);
     assert_eq!(images(), [digests[1].clone()], "the least recently used one is what the lock file pins");
     prune(&["--all", "--keep-locked", "--lock", &lock]);
     assert_eq!(images(), [digests[1].clone()]);
-    prune(&["--max-size", "1m"]);
+    prune(&["--max-size", "0"]);
     assert!(images().is_empty() && below(&cache, "layers").is_empty());
     fixture.undocked(&["prune", "--keep-locked", "--lock", "/no/such.lock"]).finish().expect_code(125).expect_err("hint: ");
 }

@@ -111,6 +111,19 @@ fn a_signed_tag_runs_and_a_moved_one_does_not() {
 }
 
 #[test]
+fn a_signed_size_that_does_not_fit_is_refused() {
+    let Some(world) = World::new() else { return };
+    world.notary.init(&world.gun());
+    for (tag, style) in [("1", Style::Docker), ("2", Style::OciIndex)] {
+        let (digest, size) = world.push(tag, tag, style);
+        world.sign(tag, &(digest, size + 1));
+        let says = format!("but its signature says {}", size + 1);
+        refused(&world.fixture, &world.options(&[]), &format!("{}:{tag}", world.gun()), &says);
+    }
+    world.fixture.expect_nothing_left();
+}
+
+#[test]
 fn an_index_is_signed_as_a_whole() {
     let Some(world) = World::new() else { return };
     world.notary.init(&world.gun());

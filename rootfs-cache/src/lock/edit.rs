@@ -44,6 +44,9 @@ impl EditError {
         match self {
             Self::Source { source, .. } => source.hint(),
             Self::NoEntry(_) => Some("give the reference in full to `undocked lock add`".to_owned()),
+            Self::Lock(LockError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Some("`undocked lock add NAME` begins one; `--lock FILE` names another".to_owned())
+            }
             Self::NotLockable(_) | Self::Lock(_) => None,
         }
     }
@@ -148,7 +151,7 @@ impl LockEditor<'_> {
         let pin = match registry {
             Registry::Asked => {
                 let source = self.source(&entry, self.notes).map_err(of_source)?;
-                pin_of(&source.image(digest, platform).await.map_err(of_source)?)
+                pin_of(&source.image_of_size(digest, size, platform).await.map_err(of_source)?)
             }
             Registry::NotAsked => Pin {
                 manifest: digest,
@@ -262,7 +265,7 @@ impl LockEditor<'_> {
 
     /// The file's entries for the names given, or all.
     fn entries(&self, only: &[ImageReference]) -> Result<Vec<LockedImage>, EditError> {
-        let missing = || LockError::Read { path: self.file.to_owned(), source: io::ErrorKind::NotFound.into() };
+        let missing = || LockError::Read { path: self.file.to_owned(), source: rustix::io::Errno::NOENT.into() };
         let file = LockFile::read(self.file).and_then(|file| file.ok_or_else(missing)).map_err(EditError::Lock)?;
         if only.is_empty() {
             return Ok(file.images().to_vec());

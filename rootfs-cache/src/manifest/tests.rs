@@ -91,7 +91,7 @@ fn platform_choice() {
     let all = ["windows/amd64", "linux/arm64/v8", "linux/amd64/v3", "linux/amd64", "unknown/unknown", "linux/arm/v7"].map(Some);
     /// The entries' platforms, the one wanted, and which entry it gets or what is said.
     type Case<'a> = (&'a [Option<&'a str>], &'a str, Result<u8, &'a str>);
-    let table: [Case<'_>; 9] = [
+    let table: [Case<'_>; 10] = [
         (&all, amd64, Ok(3)),
         (&all, "linux/arm64", Ok(1)),
         (&all, "linux/amd64/v3", Ok(2)),
@@ -100,6 +100,7 @@ fn platform_choice() {
         (&[None], amd64, Ok(0)),
         (&[None, Some("unknown/unknown")], amd64, Ok(0)),
         (&[None, None], amd64, Err("an unnamed platform")),
+        (&[Some("unknown/unknown")], amd64, Err("no image for any platform")),
         (&[Some("linux/s390x"), Some("unknown/unknown")], amd64, Err("only for `linux/s390x`")),
     ];
     for (entries, wanted, outcome) in table {
@@ -117,8 +118,21 @@ fn platform_choice() {
 fn an_inner_index_comes_after_an_image() {
     let mut inner = entry(7, None);
     inner["mediaType"] = json!(OCI_INDEX);
-    for (entries, wanted) in [(json!([inner, entry(1, Some("linux/amd64"))]), 1), (json!([entry(1, Some("linux/arm64")), inner]), 7)] {
+    let of = |platform: &str| {
+        let mut inner = entry(8, Some(platform));
+        inner["mediaType"] = json!(OCI_INDEX);
+        inner
+    };
+    for (entries, wanted) in [
+        (json!([inner, entry(1, Some("linux/amd64"))]), 1),
+        (json!([entry(1, Some("linux/arm64")), inner]), 7),
+        (json!([entry(1, Some("linux/arm64")), of("linux/amd64")]), 8),
+        (json!([of("linux/arm64"), inner]), 7),
+    ] {
         let Ok(Document::Index(index)) = read(&json!({"schemaVersion": 2, "manifests": entries})) else { panic!() };
         assert_eq!(index.choose(&"linux/amd64".parse().unwrap()).unwrap().descriptor.digest.to_string(), digest(wanted));
     }
+    let Ok(Document::Index(index)) = read(&json!({"schemaVersion": 2, "manifests": [of("linux/arm64")]})) else { panic!() };
+    let fault = index.choose(&"linux/amd64".parse().unwrap()).unwrap_err().to_string();
+    assert!(fault.ends_with("only for `linux/arm64`"), "{fault}");
 }

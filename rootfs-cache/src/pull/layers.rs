@@ -14,10 +14,10 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use super::{KeepBlobs, PullError, PullEvent, PullObserver};
 use crate::digest::Digest;
-use crate::manifest::Descriptor;
+use crate::manifest::{Descriptor, compression_of};
 use crate::source::{Blob, RemoteImage, Source, SourceError};
 use crate::store::{BlobStaging, Cache, CacheError, LayerClaim, StoredLayer};
-use crate::unpack::{Limits, UnpackError, unpack_layer};
+use crate::unpack::{Limits, UnpackError, UnpackedLayer, unpack_layer};
 
 /// Layers under way at once: a registry's connections and a machine's cores are soon the limit, and every layer has its own unpacker.
 const AT_ONCE: usize = 3;
@@ -127,7 +127,10 @@ impl LayerPull<'_> {
         let Some(fed) = fed else { return Ok(None) };
         // Where the source failed, the unpacker's complaint is only that nothing more came.
         fed.map_err(|source| self.failed(source))?;
-        let stored = unpacked.map_err(|fault| self.fault(layer, fault))?;
+        let Arrived { stored, unpacked } = unpacked.map_err(|fault| self.fault(layer, fault))?;
+        if let Some(unpacked) = unpacked {
+            oddities(layer.blob, &unpacked).iter().for_each(|note| (self.observer)(PullEvent::Note(note)));
+        }
         (self.observer)(PullEvent::LayerDone { digest });
         Ok(Some(stored))
     }
@@ -204,6 +207,27 @@ fn largest_first<'a>(layers: impl Iterator<Item = Wanted<'a>>) -> Vec<Wanted<'a>
     layers
 }
 
+/// What a user should hear of a layer that is unpacked.
+fn oddities(blob: &Descriptor, unpacked: &UnpackedLayer) -> Vec<String> {
+    let layer = &blob.digest;
+    let compression = compression_of(&blob.media_type);
+    let mislabelled = (compression != unpacked.compression)
+        .then(|| format!("layer {layer} is {}, though its manifest says `{}`", unpacked.compression, blob.media_type));
+    let skipped = match unpacked.skipped_devices {
+        0 => None,
+        1 => Some(format!("layer {layer}: a device node was left out")),
+        count => Some(format!("layer {layer}: {count} device nodes were left out")),
+    };
+    mislabelled.into_iter().chain(skipped).collect()
+}
+
+/// A layer in the cache.
+struct Arrived {
+    stored: StoredLayer,
+    /// What came out of it; `None` if it was there.
+    unpacked: Option<UnpackedLayer>,
+}
+
 /// What is to be done with a layer's blob.
 struct LayerJob {
     /// To be unpacked unless the layer is there.
@@ -214,14 +238,14 @@ struct LayerJob {
 
 impl LayerJob {
     /// Does it, and publishes what came of it. Blocks.
-    fn run(self, reader: ChunkReader, limits: &Limits, diff_id: Digest) -> Result<StoredLayer, Fault> {
+    fn run(self, reader: ChunkReader, limits: &Limits, diff_id: Digest) -> Result<Arrived, Fault> {
         let mut reader = KeepingReader { reader, blob: self.blob, failed: None };
-        let stored = match self.claim {
+        let arrived = match self.claim {
             LayerClaim::Present(stored) => {
                 let read = io::copy(&mut reader, &mut io::sink());
                 reader.check()?;
                 read.map_err(|source| Fault::Unpack(UnpackError::Read { layer: *stored.digest(), source }))?;
-                stored
+                Arrived { stored, unpacked: None }
             }
             LayerClaim::Mine(staging) => {
                 let unpacked = unpack_layer(&mut reader, &staging, limits);
@@ -230,15 +254,17 @@ impl LayerJob {
                 if unpacked.diff_id != diff_id {
                     return Err(Fault::DiffId(unpacked.diff_id));
                 }
-                staging.publish(unpacked).map_err(Fault::Cache)?
+                let stored = staging.publish(unpacked.clone()).map_err(Fault::Cache)?;
+                Arrived { stored, unpacked: Some(unpacked) }
             }
         };
+        let stored = &arrived.stored;
         // From here on the layer's own hold keeps it from being pruned.
         reader.blob.map(|blob| blob.publish(stored.digest())).transpose().map_err(|error| match error {
             CacheError::Digest { layer, found } => Fault::Unpack(UnpackError::Digest { layer, bytes: stored.compressed_bytes(), found }),
             other => Fault::Cache(other),
         })?;
-        Ok(stored)
+        Ok(arrived)
     }
 }
 
@@ -312,6 +338,7 @@ impl Read for ChunkReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::unpack::Compression;
 
     #[test]
     fn order() {
@@ -319,6 +346,31 @@ mod tests {
         let blobs = [blob(1, 5), blob(2, 9), blob(1, 5), blob(3, 9), blob(1, 5)];
         let layers = largest_first(blobs.iter().map(|blob| Wanted { blob, diff_id: blob.digest }));
         assert_eq!(layers.iter().map(|layer| layer.blob).collect::<Vec<_>>(), [&blobs[3], &blobs[1], &blobs[0]]);
+    }
+
+    #[test]
+    fn what_is_odd_about_a_layer_is_said() {
+        let digest = Digest::from_bytes([1; 32]);
+        let said = |media_type: &str, compression, skipped_devices| {
+            let blob = Descriptor { media_type: media_type.to_owned(), digest, size: 1 };
+            let (compressed_bytes, bytes, entries) = (1, 1, 1);
+            let unpacked =
+                UnpackedLayer { blob_digest: digest, diff_id: digest, compressed_bytes, bytes, entries, skipped_devices, compression };
+            oddities(&blob, &unpacked).join("\n").replace(&digest.to_string(), "X")
+        };
+        let tar = "application/vnd.oci.image.layer.v1.tar";
+        let gzip = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+        for (media_type, compression, skipped, wanted) in [
+            (gzip, Compression::Gzip, 0, String::new()),
+            (tar, Compression::None, 0, String::new()),
+            (&format!("{tar}+zstd"), Compression::Zstd, 0, String::new()),
+            (tar, Compression::Gzip, 0, format!("layer X is compressed with gzip, though its manifest says `{tar}`")),
+            (gzip, Compression::None, 0, format!("layer X is a plain tar, though its manifest says `{gzip}`")),
+            (gzip, Compression::Gzip, 1, "layer X: a device node was left out".to_owned()),
+            (gzip, Compression::Gzip, 2, "layer X: 2 device nodes were left out".to_owned()),
+        ] {
+            assert_eq!(said(media_type, compression, skipped), wanted, "{media_type} {compression:?} {skipped}");
+        }
     }
 
     #[test]

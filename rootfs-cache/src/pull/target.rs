@@ -22,6 +22,8 @@ pub(super) struct Target<'a> {
     pub(super) name: String,
     platform: &'a Platform,
     place: Place,
+    /// Of what the digest names.
+    signed_size: Option<u64>,
 }
 
 enum Place {
@@ -53,7 +55,7 @@ impl<'a> Target<'a> {
             Place::Layout(layout) => absolute_layout(layout),
             Place::Digest(reference, _) | Place::Tag(reference, _) => reference.to_string(),
         };
-        let target = Self { name, platform: &options.platform, place };
+        let target = Self { name, platform: &options.platform, place, signed_size: options.signed_size };
         let is_pinned = matches!(target.place, Place::Digest(..)) || target.locked_digest().is_some();
         if options.frozen && !is_pinned {
             return Err(PullError::Frozen { reference: target.name, platform: options.platform.clone() });
@@ -80,11 +82,21 @@ impl<'a> Target<'a> {
         }
         let in_cache = |source| PullError::Cache { reference: self.name.clone(), source };
         match self.cached(cache)? {
+            Some(rootfs) if !self.is_signed_size(cache, &rootfs).map_err(in_cache)? => Ok(None),
             Some(rootfs) if options.policy == PullPolicy::Never || is_complete(cache, &rootfs, options).map_err(in_cache)? => {
                 Ok(Some(rootfs))
             }
             _ => Ok(None),
         }
+    }
+
+    /// Whether a cached manifest has the size that is signed. That of an index is not kept, and was compared when it was read.
+    fn is_signed_size(&self, cache: &Cache, rootfs: &Rootfs) -> Result<bool, CacheError> {
+        let (Some(size), Place::Digest(_, digest)) = (self.signed_size, &self.place) else { return Ok(true) };
+        if rootfs.manifest_digest() != digest {
+            return Ok(true);
+        }
+        Ok(cache.documents(digest)?.is_some_and(|documents| documents.manifest.len() as u64 == size))
     }
 
     /// Whether the cache's answer does not do. A digest never means anything else, and a layout is read in any case.
@@ -145,7 +157,9 @@ impl<'a> Target<'a> {
     pub(super) async fn resolve(&self, source: &Source<'_>) -> Result<RemoteImage, PullError> {
         let failed = |error| self.failed(error);
         let digest = match (&self.place, self.locked_digest()) {
-            (Place::Digest(_, digest), _) => *digest,
+            (Place::Digest(_, digest), _) => {
+                return source.image_of_size(*digest, self.signed_size, self.platform).await.map_err(failed);
+            }
             (_, Some(locked)) => return self.resolve_locked(source, locked).await,
             _ => source.current(self.platform).await.map_err(failed)?,
         };

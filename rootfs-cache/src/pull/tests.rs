@@ -228,6 +228,35 @@ async fn a_cached_image_asks_nobody() {
     assert!(matches!(bench.obtain(&bench.reference(":other")).await, Err(PullError::NotCached(_))));
 }
 
+/// The TUF specification, 5.6: what is got must have the length that is signed.
+#[tokio::test]
+async fn what_has_another_size_than_is_signed_is_refused() {
+    let mut bench = Bench::new().await;
+    let made = image(&["x"]);
+    made.push(&bench.registry, None);
+    let index = index_of(made.digest());
+    let (size, index_size) = (made.manifest.to_string().len() as u64, index.to_string().len() as u64);
+    let index = bench.registry.put_manifest(&index, None);
+    for is_cached in [false, true] {
+        for (digest, right) in [(made.digest(), size), (index, index_size)] {
+            let reference = bench.reference(&format!("@{digest}"));
+            bench.options.signed_size = Some(right + 1);
+            if digest == index && is_cached {
+                // The cache keeps no index: its size was compared when it was pulled.
+                continue;
+            }
+            match bench.obtain(&reference).await {
+                Err(PullError::Source { source: SourceError::Size { received, .. }, .. }) => assert_eq!(received, right),
+                other => panic!("{digest}, cached {is_cached}: {other:?}"),
+            }
+        }
+        for (digest, right) in [(made.digest(), size), (index, index_size)] {
+            bench.options.signed_size = Some(right);
+            bench.obtain(&bench.reference(&format!("@{digest}"))).await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn layers_are_fetched_once() {
     let bench = Bench::new().await;

@@ -89,6 +89,8 @@ impl RequireError {
 pub struct Trusted {
     /// The image by the digest that is signed.
     pub reference: RegistryReference,
+    /// The size of what that digest names, where it is signed, too.
+    pub size: Option<u64>,
     /// Why it is believed.
     pub trust: PinTrust,
     /// The name, without a digest of its own, by which lock files know it.
@@ -122,25 +124,26 @@ pub async fn trusted(
         && options.policy != PullPolicy::Always
         && let Some(trust) = pin.trust.as_ref().filter(|trust| does(trust, required))
     {
-        return Ok(Trusted { reference: reference.with_digest(pin.manifest), trust: trust.clone(), name, locked: Some(pin.manifest) });
+        let reference = reference.with_digest(pin.manifest);
+        return Ok(Trusted { reference, size: None, trust: trust.clone(), name, locked: Some(pin.manifest) });
     }
     let shown = reference.to_string();
-    let (digest, trust) = match required {
+    let (digest, size, trust) = match required {
         Required::Dct(dct) => {
             let failed = |source| RequireError::Dct { reference: shown.clone(), source: Box::new(source) };
             let signed = dct::signed_in(&reference, dct, &options.access, notes).await.map_err(failed)?;
             let tag = signed.resolve(&reference).map_err(failed)?;
             notes(&proved(&shown, &tag.digest, &signed));
-            (tag.digest, dct_trust(&signed, tag.digest))
+            (tag.digest, Some(tag.size), dct_trust(&signed, tag.digest))
         }
         Required::Cosign(key) => {
             let signed = signed_by_key(&reference, key, options, notes).await?;
             notes(&format!("`{shown}` is signed as {signed} by the key {}", key.fingerprint()));
-            (signed, PinTrust::Cosign { key: *key.fingerprint(), signed })
+            (signed, None, PinTrust::Cosign { key: *key.fingerprint(), signed })
         }
     };
     let locked = pin.filter(|_| reference.digest().is_none()).map(|pin| pin.manifest);
-    Ok(Trusted { reference: reference.with_digest(digest), trust, name, locked })
+    Ok(Trusted { reference: reference.with_digest(digest), size, trust, name, locked })
 }
 
 /// The reference that is meant, and what the lock files say of it.

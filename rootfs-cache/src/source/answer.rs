@@ -96,7 +96,7 @@ impl Answer {
         match self.status.as_u16() {
             // The pulls of this address are used up for hours: to ask again would not help, unless we are told when.
             429 if self.retry_after.is_none() && self.limit.is_used_up() => Meaning::Final,
-            408 | 429 => Meaning::Passing,
+            408 | 425 | 429 => Meaning::Passing,
             501 | 505 => Meaning::Final,
             500.. => Meaning::Passing,
             404 => Meaning::NotFound,
@@ -156,7 +156,7 @@ fn window(limit: &str) -> Option<String> {
 }
 
 /// A stranger's words for a terminal.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(WORDS_MAX).collect()
 }
 
@@ -177,6 +177,7 @@ mod tests {
             (503, &[], Meaning::Passing),
             (501, &[], Meaning::Final),
             (408, &[], Meaning::Passing),
+            (425, &[], Meaning::Passing),
             (429, &[], Meaning::Passing),
             (429, &[used_up], Meaning::Final),
             (429, &[used_up, ("retry-after", "5")], Meaning::Passing),

@@ -79,6 +79,10 @@ impl LayoutSource {
         }
     }
 
+    pub(super) fn place(&self) -> String {
+        self.files.place()
+    }
+
     /// The platform manifest that the name means, through indexes.
     pub(crate) fn platform_manifest(&self, platform: &Platform) -> Result<Digest, SourceError> {
         self.through(self.current(platform)?, platform)

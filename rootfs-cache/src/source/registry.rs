@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode};
 
 use super::endpoint::{Ask, Capped, Endpoint, Got, Purpose};
 use super::registries;
-use super::{Blob, Notes, RegistryAccess, SourceError, check_manifest};
+use super::{Blob, Notes, RegistryAccess, SizeSaidBy, SourceError, check_manifest};
 use crate::digest::Digest;
 use crate::manifest::{ACCEPTED, Descriptor, MANIFEST_MAX_BYTES};
 use crate::reference::RegistryReference;
@@ -43,6 +43,10 @@ impl<'a> RegistrySource<'a> {
             |place| Candidate { endpoint: Endpoint::new(place, &access, Purpose::Pull, notes), has_failed: AtomicBool::new(false) };
         let endpoints = places.mirrors.into_iter().chain([places.registry]).map(candidate).collect();
         Ok(Self { reference: reference.clone(), endpoints })
+    }
+
+    pub(super) fn place(&self) -> String {
+        format!("registry `{}`", self.reference.registry())
     }
 
     /// The digest that the tag names now.
@@ -94,8 +98,7 @@ impl<'a> RegistrySource<'a> {
 
     /// The registry itself is always asked.
     fn nowhere(&self) -> SourceError {
-        let registry = self.reference.registry();
-        SourceError::NotFound { place: format!("registry `{registry}`"), wanted: format!("place for `{}`", self.reference.repository()) }
+        SourceError::NotFound { place: self.place(), wanted: format!("place for `{}`", self.reference.repository()) }
     }
 }
 
@@ -152,7 +155,8 @@ async fn open_blob<'s, 'a>(endpoint: &'s Endpoint<'a>, others: &'s [Candidate<'a
     let wanted = format!("blob {} of `{}`", blob.digest, endpoint.repository());
     let got: Got = endpoint.send(&Ask::get(blob_path(endpoint, blob), &wanted)).await?;
     if let Some(received) = got.content_length.filter(|length| *length != blob.size) {
-        return Err(SourceError::Size { place: endpoint.name(), blob: blob.digest, received, expected: blob.size });
+        let said_by = SizeSaidBy::Manifest;
+        return Err(SourceError::Size { place: endpoint.name(), blob: blob.digest, received, expected: blob.size, said_by });
     }
     Ok(Blob::resumable(endpoint.name(), blob, Resumed::new(endpoint, others, blob, got.body).into_stream()))
 }

@@ -27,6 +27,8 @@ const REFERRERS: Capped = Capped { name: "list of referrers", max: 4 << 20 };
 const TAGS: Capped = Capped { name: "list of tags", max: 4 << 20 };
 /// Pages of a list that are read.
 const PAGES_MAX: usize = 100;
+/// What is said of a page for people where a list was asked for.
+const HTML: &str = "a page of HTML";
 
 /// A repository of a registry.
 pub struct Repository<'a> {
@@ -184,7 +186,10 @@ impl<'a> Repository<'a> {
         let pages: Vec<Referrers> = match self.pages(first, &wanted, REFERRERS).await {
             Err(SourceError::NotFound { .. }) => return Ok(None),
             // Registries that do not know the path answer all sorts of things; that of a login is told.
-            Err(SourceError::Answer { answer, .. }) if answer.starts_with("405") || answer.starts_with("501") => return Ok(None),
+            Err(SourceError::Answer { answer, .. }) if ["405", "406", "501", HTML].iter().any(|start| answer.starts_with(start)) => {
+                return Ok(None);
+            }
+            Err(SourceError::Refused { answer, .. }) if answer.starts_with("400") => return Ok(None),
             pages => pages?,
         };
         Ok(Some(pages.into_iter().flat_map(|page| page.manifests).collect()))
@@ -308,7 +313,10 @@ impl<'a> Repository<'a> {
     }
 
     fn parse<T: DeserializeOwned>(&self, got: &Got, wanted: &str) -> Result<T, SourceError> {
-        serde_json::from_slice(&got.document).map_err(|error| self.unusable(wanted, &format!("something unreadable ({error})")))
+        serde_json::from_slice(&got.document).map_err(|error| match got.header("content-type") {
+            Some(media_type) if media_type.starts_with("text/html") => self.unusable(wanted, HTML),
+            _ => self.unusable(wanted, &format!("something unreadable ({error})")),
+        })
     }
 
     fn unusable(&self, wanted: &str, answer: &str) -> SourceError {

@@ -108,7 +108,10 @@ impl ChainError {
                 Some("the documents are of different times: get them all anew".to_owned())
             }
             Self::Place { source, .. } => source.hint(),
-            Self::Missing { .. } => Some("nothing is signed there; leave `--require-trust` out to run it all the same".to_owned()),
+            Self::Missing { .. } => Some(
+                "nothing is signed there, or it lies elsewhere (`--trust-server`, `--trust-dir`); an image runs without `--require-trust`, too"
+                    .to_owned(),
+            ),
             Self::Unpinned { found, .. } => Some(format!("if you know that key from elsewhere: `--trust-root {found}`")),
             Self::Rotation { .. } | Self::NotPinned { .. } => {
                 Some("ask its publisher; a root that is right can be named with `--trust-root KEYID`".to_owned())

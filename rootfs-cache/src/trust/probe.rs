@@ -57,7 +57,7 @@ pub async fn probe(repository: &Repository<'_>, image: &Digest) -> Result<Probed
     let (referrers, api) = referrers(repository, image).await?;
     let mut remarks: Vec<Remark> = referrers
         .into_iter()
-        .map(|referrer| Remark { kind: kind_of(&referrer.artifact_type).to_owned(), digest: referrer.digest, tag: None })
+        .map(|referrer| Remark { kind: kind_of(&referrer.artifact_type), digest: referrer.digest, tag: None })
         .collect();
     for (suffix, kind) in TAGS {
         let tag = tag_of(image, suffix);
@@ -89,8 +89,9 @@ pub async fn manifest_of(repository: &Repository<'_>, index: &Digest, platform: 
     }
 }
 
-fn kind_of(artifact_type: &str) -> &str {
-    match artifact_type {
+/// The registry's own word is a stranger's, and goes to a terminal.
+fn kind_of(artifact_type: &str) -> String {
+    let known = match artifact_type {
         "application/vnd.cncf.notary.signature" => "Notation signature",
         "application/vnd.dev.cosign.artifact.sig.v1+json" => "cosign signature",
         "application/vnd.dev.cosign.artifact.att.v1+json" => "cosign attestation",
@@ -98,6 +99,18 @@ fn kind_of(artifact_type: &str) -> &str {
         "application/vnd.in-toto+json" => "in-toto statement",
         "" => "of no type",
         bundle if bundle.starts_with(BUNDLE) => "sigstore bundle",
-        other => other,
+        other => return crate::source::printable(other),
+    };
+    known.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_type_cannot_forge_a_line() {
+        assert_eq!(kind_of("application/x\x1b[31m\n    no signature"), "application/x [31m     no signature");
+        assert_eq!(kind_of("application/spdx+json"), "list of contents");
     }
 }

@@ -11,7 +11,7 @@ use super::env::OwnEnvironment;
 use super::{Command, cache_only, run};
 use crate::config::{
     Age, ArchiveFormat, Digests, DockerListing, DockerShow, Force, ImagesConfig, Length, Listing, LoadConfig, LoadInput, LockedImages,
-    MemorySize, PruneConfig, PushConfig, RemoveConfig, SaveConfig, SaveOutput, VerifyConfig,
+    PruneConfig, PushConfig, RemoveConfig, SaveConfig, SaveOutput, VerifyConfig,
 };
 use crate::exit_code::Failure;
 
@@ -136,7 +136,7 @@ pub(super) fn prune(args: PruneArgs, own: &OwnEnvironment) -> Result<PruneConfig
     let locked = if args.keep_locked { LockedImages::Keep } else { LockedImages::AsOthers };
     let no_age = |error| Failure::usage(error).with_hint(Some("a whole number with a unit, such as `12h`, `30d` or `4w`".to_owned()));
     let unused_for = args.older_than.map(|text| text.parse::<Age>()).transpose().map_err(no_age)?;
-    let bytes = run::size("--max-size", args.max_size)?.map(MemorySize::bytes);
+    let bytes = run::cache_size("--max-size", args.max_size)?;
     let limits = CacheLimits { unused_for: unused_for.map(|age| age.0), bytes, ..CacheLimits::default() };
     let scope = match (args.all, limits.unused_for, limits.bytes) {
         (true, ..) => PruneScope::Everything,

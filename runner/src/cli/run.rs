@@ -134,6 +134,11 @@ pub(super) fn size(option: &'static str, given: Option<String>) -> Result<Option
     given.map(|text| text.parse()).transpose().map_err(|source| Failure::usage(BadOption { option, source }))
 }
 
+/// What the images of the cache may take, in bytes. Unlike memory, it may be next to nothing.
+pub(super) fn cache_size(option: &'static str, given: Option<String>) -> Result<Option<u64>, Failure> {
+    given.map(|text| config::bytes_of(&text)).transpose().map_err(|source| Failure::usage(BadOption { option, source }))
+}
+
 /// Which option is wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("`{option}` cannot be used")]
@@ -195,6 +200,6 @@ pub(super) fn image_source(args: RegistryArgs, policy: PullPolicy, own: &OwnEnvi
         frozen: args.frozen,
         ..PullOptions::default()
     };
-    let cache_max = size(super::env::CACHE_MAX_SIZE, own.cache_max())?;
+    let cache_max = cache_size(super::env::CACHE_MAX_SIZE, own.cache_max())?;
     Ok(ImageSource { cache: own.cache(), options, required: None, cache_max })
 }

@@ -252,11 +252,11 @@ fn locked_images(cache: &Cache, source: &ImageSource) -> Result<BTreeSet<Digest>
 /// said, and does no harm to what the images are for.
 pub(super) fn make_room(cache: &Cache, source: &ImageSource, keep: BTreeSet<Digest>, tell: &dyn Fn(&str)) {
     let Some(most) = source.cache_max else { return };
-    let limits = CacheLimits { bytes: Some(most.bytes()), keep, ..CacheLimits::default() };
+    let limits = CacheLimits { bytes: Some(most), keep, ..CacheLimits::default() };
     match cache.prune(PruneScope::Beyond(limits)) {
         Ok(pruned) => {
             for image in &pruned.images {
-                tell(&format!("{image} was removed from the cache, which may take {}", HumanBytes(most.bytes())));
+                tell(&format!("{image} was removed from the cache, which may take {}", HumanBytes(most)));
             }
         }
         Err(error) => tell(&format!("no room could be made in the cache: {}", failed(error))),

@@ -36,7 +36,9 @@ pub(super) fn find(image: &ImageReference, source: &ImageSource, required: &Requ
     let notes = |text: &str| progress.tell(PullEvent::Note(text));
     let signed = async_runtime()?.block_on(trusted(image, required, &source.options, &notes));
     let signed = signed.map_err(not_trusted)?;
-    let rootfs = pull::find_any(&ImageReference::Registry(signed.reference.clone()), source, talk)?;
+    let mut source = source.clone();
+    source.options.signed_size = signed.size;
+    let rootfs = pull::find_any(&ImageReference::Registry(signed.reference.clone()), &source, talk)?;
     signed.check(rootfs.manifest_digest()).map_err(not_trusted)?;
     Ok(rootfs)
 }
@@ -174,7 +176,7 @@ async fn to_lock(image: &str, config: &TrustConfig, notes: Notes<'_>) -> Result<
     let parsed: ImageReference = image.parse().map_err(Failure::usage)?;
     let options = &config.source.options;
     let pin_of = |signed: rootfs_cache::pull::trusted::Trusted| {
-        signed.reference.digest().map(|digest| SignedPin { digest: *digest, trust: signed.trust, size: None })
+        signed.reference.digest().map(|digest| SignedPin { digest: *digest, trust: signed.trust, size: signed.size })
     };
     if let (ImageReference::Registry(reference), None) = (&parsed, &config.source.required)
         && !docker_form::has_tag(image)

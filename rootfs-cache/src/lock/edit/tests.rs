@@ -121,6 +121,15 @@ async fn what_cannot_be_added() {
 }
 
 #[tokio::test]
+async fn a_lock_file_that_is_not_there_is_told_and_how_to_begin_one() {
+    let bench = Bench::new().await;
+    let error = bench.edit(async |editor| editor.verify(&[]).await).await.unwrap_err();
+    let cause = std::error::Error::source(&error).and_then(std::error::Error::source).unwrap().to_string();
+    assert!(cause.starts_with("No such file or directory"), "{cause}");
+    assert!(error.hint().unwrap().contains("undocked lock add"));
+}
+
+#[tokio::test]
 async fn update_and_diff() {
     let bench = Bench::new().await;
     let (old, new) = (Digest::of(b"old"), put_image(&bench.registry, "x", Some("moved")));

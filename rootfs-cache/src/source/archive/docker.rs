@@ -188,7 +188,7 @@ impl DockerArchive {
         error.at(self.tar.path())
     }
 
-    fn place(&self) -> String {
+    pub(in crate::source) fn place(&self) -> String {
         format!("archive `{}`", self.tar.path().display())
     }
 }

@@ -66,7 +66,8 @@ struct Token {
     token: String,
     #[serde(default)]
     access_token: String,
-    expires_in: Option<f64>,
+    /// Seconds: a number, though some servers write it as a text.
+    expires_in: Option<serde_json::Value>,
 }
 
 impl Login {
@@ -205,7 +206,7 @@ impl Endpoint<'_> {
         let text = if token.token.is_empty() { &token.access_token } else { &token.token };
         let mut header = HeaderValue::from_str(&format!("Bearer {text}")).ok().filter(|_| !text.is_empty()).ok_or_else(unusable)?;
         header.set_sensitive(true);
-        Ok((header, lasts(token.expires_in)))
+        Ok((header, lasts(token.expires_in.as_ref())))
     }
 
     async fn ask_realm(
@@ -254,8 +255,9 @@ impl Endpoint<'_> {
 }
 
 /// How long a token is used: not to its very end, since a request takes time.
-fn lasts(expires_in: Option<f64>) -> Duration {
-    let seconds = expires_in.filter(|seconds| seconds.is_finite()).map_or(USUAL_SECONDS, |seconds| seconds as u64);
+fn lasts(expires_in: Option<&serde_json::Value>) -> Duration {
+    let said = expires_in.and_then(|said| said.as_f64().or_else(|| said.as_str()?.parse().ok()));
+    let seconds = said.filter(|seconds| seconds.is_finite()).map_or(USUAL_SECONDS, |seconds| seconds as u64);
     Duration::from_secs(seconds.clamp(USUAL_SECONDS, 86_400) * 9 / 10)
 }
 
@@ -268,14 +270,26 @@ fn basic(user: &str, password: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn how_long_tokens_last() {
-        for (expires_in, wanted) in
-            [(None, 54), (Some(0.0), 54), (Some(-5.0), 54), (Some(300.0), 270), (Some(f64::INFINITY), 54), (Some(1e30), 77_760)]
-        {
-            assert_eq!(lasts(expires_in), Duration::from_secs(wanted), "{expires_in:?}");
+        assert_eq!(lasts(None), Duration::from_secs(54));
+        for (expires_in, wanted) in [
+            (json!(0), 54),
+            (json!(-5), 54),
+            (json!(300), 270),
+            (json!(300.5), 270),
+            (json!("300"), 270),
+            (json!("inf"), 54),
+            (json!("soon"), 54),
+            (json!(null), 54),
+            (json!([300]), 54),
+            (json!(1e30), 77_760),
+        ] {
+            assert_eq!(lasts(Some(&expires_in)), Duration::from_secs(wanted), "{expires_in}");
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{Candidate, blob_path};
 use crate::manifest::Descriptor;
 use crate::source::endpoint::{Ask, Endpoint, Got};
 use crate::source::patience::Failures;
-use crate::source::{BlobFault, SourceError};
+use crate::source::{BlobFault, SizeSaidBy, SourceError};
 
 /// What a connection must bring so that its break does not count: one that brings less may go on like this for ever.
 const PROGRESS_BYTES: u64 = 64 << 10;
@@ -165,7 +165,13 @@ impl<'s, 'a> Resumed<'s, 'a> {
             None => Ok(()),
             Some(received) => {
                 let Descriptor { digest, size, .. } = self.blob;
-                Err(SourceError::Size { place: self.endpoint.name(), blob: digest, received, expected: size })
+                Err(SourceError::Size {
+                    place: self.endpoint.name(),
+                    blob: digest,
+                    received,
+                    expected: size,
+                    said_by: SizeSaidBy::Manifest,
+                })
             }
         }
     }
