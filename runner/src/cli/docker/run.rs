@@ -10,7 +10,7 @@ use crate::cli::usage::Ended;
 use crate::cli::variables;
 use crate::config::MemorySize;
 use crate::config::docker::{Attached, DockerCommand, Pulling, Restart, RestartPolicy, RunSpec, Stream, Ulimit};
-use crate::exit_code::Failure;
+use crate::exit_code::{ExitCode, Failure};
 
 /// `docker run`.
 pub(super) fn run(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Result<DockerCommand, Ended> {
@@ -80,7 +80,7 @@ fn spec(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Result<RunSpec, End
         ulimits: ulimits(verb, given)?,
         labels: labels(given)?,
         restart,
-        stop_signal: given.last("stop-signal").map(super::signals::number).transpose()?,
+        stop_signal: given.last("stop-signal").map(super::signals::number).transpose().map_err(|wrong| wrong.with_code(ExitCode::COULD_NOT_RUN))?,
         stop_timeout: given.last("stop-timeout").map(|text| super::number(verb, "stop-timeout", text)).transpose()?,
         read_only: given.is_on("read-only"),
         init: given.is_on("init"),

@@ -7,7 +7,7 @@ use rootfs_cache::reference::{ImageReference, RegistryReference};
 use rootfs_cache::store::PruneScope;
 use serde_json::{Value, json};
 
-use super::say;
+use super::{say, unset};
 use crate::config::docker::Place;
 use crate::config::{
     Force, ImageSource, LoadConfig, LoadInput, LockedImages, Loudness, PruneConfig, RemoveConfig, SaveConfig, TagConfig, Talk,
@@ -138,18 +138,18 @@ pub(super) fn object(name: &str, place: &Place) -> Result<Option<Value>, Failure
     let config: Value = serde_json::from_slice(&documents.config).unwrap_or_default();
     let names: Vec<RegistryReference> = image.names.iter().filter_map(|(name, _)| name.parse().ok()).collect();
     let digests: Vec<String> = names.iter().map(|name| format!("{}/{}@{}", name.registry(), name.repository(), image.manifest)).collect();
-    Ok(Some(json!({
+    let shown = json!({
         "Id": Digest::of(&documents.config).to_string(),
         "RepoTags": names.iter().map(RegistryReference::familiar).collect::<Vec<_>>(),
         "RepoDigests": digests,
-        "Parent": "",
-        "Comment": "",
         "Created": config["created"],
-        "Author": "",
-        "Config": config["config"],
+        "Author": config["author"].as_str().unwrap_or_default(),
+        "Config": unset::with(if config["config"].is_object() { config["config"].clone() } else { json!({}) }, unset::of_config()),
         "Architecture": config["architecture"],
         "Os": config["os"],
         "Size": image.bytes,
+        "VirtualSize": image.bytes,
         "RootFS": { "Type": "layers", "Layers": config["rootfs"]["diff_ids"] },
-    })))
+    });
+    Ok(Some(unset::with(shown, unset::of_image())))
 }

@@ -18,6 +18,7 @@ mod plain;
 mod roots;
 mod start;
 mod supervise;
+mod unset;
 pub(in crate::mode) mod template;
 pub mod terminal;
 mod volumes;
