@@ -345,7 +345,9 @@ fn it_is_started_again_as_often_as_was_asked_for() {
     // Who stops it means it, between two starts, too.
     fixture.docker_probe(&["run", "-d", "--restart", "always", "--name", "it"], "exit 3").finish().expect_code(0);
     let restarts = || out(&fixture, &["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "it"]);
-    eventually(Duration::from_secs(30), "it waits long enough to be met", || restarts().starts_with(['3', '4']) && restarts().ends_with(" restarting\n"));
+    eventually(Duration::from_secs(30), "it waits long enough to be met", || {
+        restarts().starts_with(['3', '4']) && restarts().ends_with(" restarting\n")
+    });
     out(&fixture, &["stop", "it"]);
     assert_eq!(out(&fixture, &["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "it"]), "exited 3\n");
     out(&fixture, &["rm", "it"]);

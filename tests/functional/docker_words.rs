@@ -50,6 +50,9 @@ fn wrong_words() {
         (&["load", "-i", "/proc/self/status"], 1, "Error processing tar file: "),
         (&["build"], 1, "docker: 'docker build' requires 1 argument\n\nUsage:  docker build [OPTIONS] PATH | -\n"),
         (&["build", ".", "x"], 1, "docker: 'docker build' requires 1 argument\n"),
+        (&["build", "-t", "BAD NAME", "."], 1, "docker: image reference `BAD NAME`: "),
+        (&["login", "-u", "me", "localhost:1"], 1, "docker: `--password-stdin` is missing"),
+        (&["volume", "prune", "-f"], 125, "docker: `docker volume prune` is not supported: volumes of runs go with them"),
         (&["build", "--foo", "."], 125, "unknown flag: --foo\n\nUsage:  docker build "),
         (&["build", "no-folder"], 1, "unable to prepare context: path \"no-folder\" not found\n"),
         (
@@ -160,11 +163,16 @@ fn fields_and_filters_that_tools_ask_for() {
     let fixture = Fixture::without_sandbox();
     fixture.layout().add("made", &Image::provided());
     let image = fixture.image("made");
-    for (name, options) in [("web", &["--stop-timeout", "3", "--stop-signal", "USR1", "--dns", "192.0.2.1"][..]), ("web2", &[]), ("my-web", &[])] {
+    for (name, options) in
+        [("web", &["--stop-timeout", "3", "--stop-signal", "USR1", "--dns", "192.0.2.1"][..]), ("web2", &[]), ("my-web", &[])]
+    {
         fixture.docker(&["create", "--name", name]).args(options).arg(&image).finish().expect_code(0);
     }
     for (format, shown) in [
-        ("{{.HostConfig.LogConfig.Type}} {{.HostConfig.Dns}} {{json .HostConfig.CapAdd}} {{.HostConfig.ShmSize}}", "json-file [192.0.2.1] null 67108864"),
+        (
+            "{{.HostConfig.LogConfig.Type}} {{.HostConfig.Dns}} {{json .HostConfig.CapAdd}} {{.HostConfig.ShmSize}}",
+            "json-file [192.0.2.1] null 67108864",
+        ),
         ("{{.Config.StopSignal}} {{.Config.StopTimeout}} {{.Config.Domainname}}|{{.Config.AttachStdout}}", "SIGUSR1 3 |false"),
         ("{{.NetworkSettings.MacAddress}}{{range .NetworkSettings.Networks}}{{.EndpointID}}{{.IPPrefixLen}}{{end}}", "0"),
         ("{{.AppArmorProfile}}{{.GraphDriver.Name}}{{if .ExecIDs}}some{{end}}", "undocked"),
@@ -197,6 +205,8 @@ fn fields_and_filters_that_tools_ask_for() {
         fixture.docker(&["logs", "--until", until, "web2"]).finish().expect_code(code);
     }
     fixture.docker(&["create", "--stop-signal", "NONE", &image]).finish().expect_code(125);
+    // An empty name is none, as scripts give it.
+    fixture.docker(&["create", "--name", "", &image]).finish().expect_code(0);
 }
 
 #[test]

@@ -284,6 +284,15 @@ fn folders_on_the_way_to_a_change_keep_mode_and_owner() {
     assert!(modes.contains("drwxrwxrwt") && modes.contains("drwx------"), "{modes}");
 }
 
+/// Docker makes a folder of each volume that an image names, whether its layers have one or not.
+#[test]
+fn an_images_volumes_are_folders_in_its_runs() {
+    let Some(bench) = Bench::new() else { return };
+    bench.file("a", "a").file("Dockerfile", "FROM base\nCOPY a /a\nVOLUME /data/of/it /var\n").built(&[]);
+    let line = ["run", "--rm", "--entrypoint", "/bin/sh", "made", "-c", "cd /data/of/it && echo x > made && ls"];
+    assert_eq!(bench.fixture.docker(&line).finish().expect_code(0).out(), "made\n");
+}
+
 /// What every root has for sandboxes to mount something at is nothing of the image's.
 #[test]
 fn mount_points_are_not_copied_from_an_image() {

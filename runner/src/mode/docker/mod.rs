@@ -18,9 +18,9 @@ mod plain;
 mod roots;
 mod start;
 mod supervise;
-mod unset;
 pub(in crate::mode) mod template;
 pub mod terminal;
+mod unset;
 mod volumes;
 
 pub use daemon::as_docker_tells;
