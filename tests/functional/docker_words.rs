@@ -183,6 +183,9 @@ fn fields_and_filters_that_tools_ask_for() {
     }
     let of_image = ["inspect", "-f", "{{.Config.User}}|{{json .Config.Volumes}}|{{.DockerVersion}}|{{.Author}}|", image.as_str()];
     assert!(fixture.docker(&of_image).finish().expect_code(0).out().ends_with("|null|||\n"));
+    fixture.docker(&["tag", &image, "made"]).finish().expect_code(0);
+    let digests = fixture.docker(&["inspect", "-f", "{{index .RepoDigests 0}}", "made"]).finish().expect_code(0).out();
+    assert!(digests.starts_with("made@sha256:"), "{digests}");
     assert_eq!(fixture.docker(&["version", "-f", "{{.Server.APIVersion}}"]).finish().expect_code(0).out(), "1.50\n");
     fixture.docker(&["inspect", "-f", "{{.Name", "web"]).finish().expect_code(64);
     for (filter, names) in [

@@ -111,8 +111,7 @@ fn the_other_guides_as_they_stand() {
         assert_eq!(bench.config()["Cmd"], cmd, "{text}");
     }
     assert!(bench.config()["Env"].to_string().contains("AWS_LAMBDA_FUNCTION_MEMORY_SIZE=384"));
-    let listed = bench.last_layer();
-    assert_eq!(listed.lines().last().expect("one").split_whitespace().take(2).collect::<Vec<_>>(), ["-rw-r--r--", "496/497"]);
+    assert!(bench.last_layer().lines().any(|line| line.starts_with("-rw-r--r-- 496/497 ") && line.ends_with("/index.js")));
     bench.fixture.expect_nothing_left();
 }
 

@@ -54,14 +54,7 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateErr
         "ne" => (arguments.first() != arguments.get(1)).into(),
         "lt" | "le" | "gt" | "ge" => {
             let [first, second] = arguments else { return Err(wrong("wrong number of args")) };
-            let order = order(first, second).ok_or_else(|| wrong("incompatible types for comparison"))?;
-            match name {
-                "lt" => order.is_lt(),
-                "le" => order.is_le(),
-                "gt" => order.is_gt(),
-                _ => order.is_ge(),
-            }
-            .into()
+            holds(name, order(first, second).ok_or_else(|| wrong("incompatible types for comparison"))?).into()
         }
         "pad" => {
             let blanks = |at| place(arguments.get(at)).map(|count| " ".repeat(count)).ok_or_else(|| wrong("wrong number of args"));
@@ -95,6 +88,15 @@ fn order(one: &Value, other: &Value) -> Option<std::cmp::Ordering> {
         },
         (Value::String(one), Value::String(other)) => Some(one.cmp(other)),
         _ => None,
+    }
+}
+
+fn holds(name: &str, order: std::cmp::Ordering) -> bool {
+    match name {
+        "lt" => order.is_lt(),
+        "le" => order.is_le(),
+        "gt" => order.is_gt(),
+        _ => order.is_ge(),
     }
 }
 
