@@ -16,6 +16,8 @@ impl ExitCode {
     pub const FUNCTION_FAILED: Self = Self(1);
     /// The command line or a setting makes no sense.
     pub const USAGE: Self = Self(2);
+    /// What was to be a template is none (`docker inspect`).
+    pub const NO_TEMPLATE: Self = Self(64);
     /// We could not run it.
     pub const COULD_NOT_RUN: Self = Self(125);
     /// A plain command exists and cannot be executed.

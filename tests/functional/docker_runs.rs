@@ -342,7 +342,15 @@ fn it_is_started_again_as_often_as_was_asked_for() {
     let run = fixture.docker_probe(&["run", "--restart=on-failure", "--name", "it"], "out once\\n ; exit 0").finish().expect_code(0);
     assert_eq!(run.out(), "once\n");
     out(&fixture, &["rm", "it"]);
-    // Who stops it means it.
+    // Who stops it means it, between two starts, too.
+    fixture.docker_probe(&["run", "-d", "--restart", "always", "--name", "it"], "exit 3").finish().expect_code(0);
+    let restarts = || out(&fixture, &["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "it"]);
+    eventually(Duration::from_secs(30), "it waits long enough to be met", || {
+        restarts().starts_with(['3', '4']) && restarts().ends_with(" restarting\n")
+    });
+    out(&fixture, &["stop", "it"]);
+    assert_eq!(out(&fixture, &["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "it"]), "exited 3\n");
+    out(&fixture, &["rm", "it"]);
     fixture.docker_probe(&["run", "-d", "--restart", "always", "--name", "it"], "sleep 60000").finish().expect_code(0);
     out(&fixture, &["stop", "it"]);
     assert_eq!(out(&fixture, &["inspect", "-f", "{{.State.Status}}", "it"]), "exited\n");
@@ -358,6 +366,8 @@ fn paused_and_resumed() {
     assert_eq!(out(&fixture, &["inspect", "-f", "{{.State.Paused}} {{.State.Status}}", "it"]), "true paused\n");
     out(&fixture, &["unpause", "it"]);
     assert_eq!(out(&fixture, &["inspect", "-f", "{{.State.Paused}} {{.State.Status}}", "it"]), "false running\n");
+    let again = fixture.docker(&["unpause", "it"]).finish().expect_code(1);
+    assert!(again.err().ends_with(" is not paused\n"), "{}", again.err());
     out(&fixture, &["pause", "it"]);
     out(&fixture, &["stop", "it"]);
     out(&fixture, &["rm", "it"]);

@@ -50,6 +50,9 @@ fn wrong_words() {
         (&["load", "-i", "/proc/self/status"], 1, "Error processing tar file: "),
         (&["build"], 1, "docker: 'docker build' requires 1 argument\n\nUsage:  docker build [OPTIONS] PATH | -\n"),
         (&["build", ".", "x"], 1, "docker: 'docker build' requires 1 argument\n"),
+        (&["build", "-t", "BAD NAME", "."], 1, "docker: image reference `BAD NAME`: "),
+        (&["login", "-u", "me", "localhost:1"], 1, "docker: `--password-stdin` is missing"),
+        (&["volume", "prune", "-f"], 125, "docker: `docker volume prune` is not supported: volumes of runs go with them"),
         (&["build", "--foo", "."], 125, "unknown flag: --foo\n\nUsage:  docker build "),
         (&["build", "no-folder"], 1, "unable to prepare context: path \"no-folder\" not found\n"),
         (
@@ -137,6 +140,8 @@ fn wrong_templates_and_filters_of_lists() {
         (&["network", "ls", "--format", "{{.Nope}}"], "failed to execute template: template: executing \"\" at <.Nope>: "),
         (&["ps", "--filter", "status=bogus"], "Error response from daemon: invalid filter 'status=bogus'\n"),
         (&["ps", "--filter", "exited=x"], "Error response from daemon: invalid filter 'exited=x'\n"),
+        (&["ps", "--filter", "health=well"], "Error response from daemon: invalid filter 'health=well'\n"),
+        (&["ps", "--filter", "since=none"], "Error response from daemon: No such container: none\n"),
         (&["ps", "--filter", "bogus=1"], "Error response from daemon: invalid filter 'bogus'\n"),
     ] {
         let ran = fixture.docker(line).finish().expect_code(1);
@@ -150,6 +155,61 @@ fn wrong_templates_and_filters_of_lists() {
     fixture.docker(&["tag", &fixture.image("made"), "made:latest"]).finish().expect_code(0);
     let shown = fixture.docker(&["images", "--format", r#"{{slice .Tag 0 4}} {{printf "%s:%s" .Repository .Tag}}"#, "made"]).finish();
     assert_eq!(shown.expect_code(0).out(), "late made:latest\n");
+}
+
+/// What tools ask for is there in all cases, and said as docker says it.
+#[test]
+fn fields_and_filters_that_tools_ask_for() {
+    let fixture = Fixture::without_sandbox();
+    fixture.layout().add("made", &Image::provided());
+    let image = fixture.image("made");
+    for (name, options) in
+        [("web", &["--stop-timeout", "3", "--stop-signal", "USR1", "--dns", "192.0.2.1"][..]), ("web2", &[]), ("my-web", &[])]
+    {
+        fixture.docker(&["create", "--name", name]).args(options).arg(&image).finish().expect_code(0);
+    }
+    for (format, shown) in [
+        (
+            "{{.HostConfig.LogConfig.Type}} {{.HostConfig.Dns}} {{json .HostConfig.CapAdd}} {{.HostConfig.ShmSize}}",
+            "json-file [192.0.2.1] null 67108864",
+        ),
+        ("{{.Config.StopSignal}} {{.Config.StopTimeout}} {{.Config.Domainname}}|{{.Config.AttachStdout}}", "SIGUSR1 3 |false"),
+        ("{{.NetworkSettings.MacAddress}}{{range .NetworkSettings.Networks}}{{.EndpointID}}{{.IPPrefixLen}}{{end}}", "0"),
+        ("{{.AppArmorProfile}}{{.GraphDriver.Name}}{{if .ExecIDs}}some{{end}}", "undocked"),
+        ("{{if lt .State.ExitCode 1}}{{if ge .RestartCount 0}}{{pad .State.Status 1 2}}{{end}}{{end}}|", " created  |"),
+    ] {
+        let ran = fixture.docker(&["inspect", "-f", format, "web"]).finish().expect_code(0);
+        assert_eq!(ran.out(), format!("{shown}\n"), "{format}");
+    }
+    let of_image = ["inspect", "-f", "{{.Config.User}}|{{json .Config.Volumes}}|{{.DockerVersion}}|{{.Author}}|", image.as_str()];
+    assert!(fixture.docker(&of_image).finish().expect_code(0).out().ends_with("|null|||\n"));
+    fixture.docker(&["tag", &image, "made"]).finish().expect_code(0);
+    let digests = fixture.docker(&["inspect", "-f", "{{index .RepoDigests 0}}", "made"]).finish().expect_code(0).out();
+    assert!(digests.starts_with("made@sha256:"), "{digests}");
+    assert_eq!(fixture.docker(&["version", "-f", "{{.Server.APIVersion}}"]).finish().expect_code(0).out(), "1.50\n");
+    fixture.docker(&["inspect", "-f", "{{.Name", "web"]).finish().expect_code(64);
+    for (filter, names) in [
+        ("name=web", "my-web web2 web "),
+        ("name=^web$", "web "),
+        ("name=^/web", "web2 web "),
+        ("name=web$", "my-web web "),
+        ("since=web", "my-web web2 "),
+        ("before=web2", "web "),
+        ("health=none", "my-web web2 web "),
+        ("is-task=true", ""),
+    ] {
+        let ran = fixture.docker(&["ps", "-a", "--filter", filter, "--format", "{{.Names}}"]).finish().expect_code(0);
+        assert_eq!(ran.out().replace('\n', " "), names, "{filter}");
+    }
+    // One that is not there need not be removed.
+    let ran = fixture.docker(&["rm", "-f", "none", "web"]).finish().expect_code(0);
+    assert_eq!((ran.out().as_str(), ran.err().as_str()), ("web\n", "Error response from daemon: No such container: none\n"));
+    for (until, code) in [("2001-02-03", 0), ("2001-02-03T04:05", 0), ("2001-02-03T04:05:06", 0), ("2001-02", 1)] {
+        fixture.docker(&["logs", "--until", until, "web2"]).finish().expect_code(code);
+    }
+    fixture.docker(&["create", "--stop-signal", "NONE", &image]).finish().expect_code(125);
+    // An empty name is none, as scripts give it.
+    fixture.docker(&["create", "--name", "", &image]).finish().expect_code(0);
 }
 
 #[test]

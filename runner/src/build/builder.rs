@@ -18,12 +18,13 @@ use super::config::ImageSpec;
 use super::context::Context;
 use super::dockerfile::{Dockerfile, DockerfileError, Instruction, Mount, RunNetwork, Stage, Step, Wrong};
 use super::keys;
-use super::layer::{LayerError, MadeLayer, Maker};
+use super::layer::{Entries, LayerError, MadeLayer, Maker};
 use crate::exit_code::{ExitCode, Failure};
 use crate::writable::WritableRoot;
 
 mod add;
 mod address;
+mod below;
 mod delta;
 mod mounts;
 mod run;
@@ -291,6 +292,15 @@ impl<'a> Builder<'a> {
 
     fn maker(&self) -> Maker<'a> {
         Maker { cache: self.cache, epoch: self.recipe.epoch, limits: self.limits, interrupted: self.hands.interrupted }
+    }
+
+    /// The layer that changes a stage by these entries.
+    fn made(&self, build: &mut StageBuild, entries: Entries) -> Result<Option<MadeLayer>, StepError> {
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let entries = build.with_folders(self.cache, entries)?;
+        Ok(Some(self.maker().make(&entries)?))
     }
 
     /// What the step with this key came to before, where that may be taken.

@@ -31,7 +31,7 @@ impl KeyText {
 
 /// The key that a stage begins with. The number changes when the same step would come to something else than before.
 pub fn start(base: &str, platform: &str, epoch: u64) -> Digest {
-    let nothing = Digest::of(b"undocked build 2");
+    let nothing = Digest::of(b"undocked build 3");
     KeyText::after(&nothing, "from").and(base).and(platform).and(epoch.to_le_bytes()).key()
 }
 

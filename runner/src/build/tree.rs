@@ -39,18 +39,27 @@ enum Change {
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
     base: Option<PathBuf>,
+    /// Names in the base that are not seen.
+    hidden: BTreeSet<PathBuf>,
+    /// Owner and group of folders that are not root's.
+    owners: BTreeMap<PathBuf, (u32, u32)>,
     changes: BTreeMap<PathBuf, Change>,
 }
 
 impl Tree {
     /// A folder of this machine; nothing at all without one.
     pub fn over(base: Option<PathBuf>) -> Self {
-        Self { base, changes: BTreeMap::new() }
+        Self { base, ..Self::default() }
+    }
+
+    /// An image's folder, without names that are not the image's, and with the owners that its folders have in it.
+    pub fn over_image(base: PathBuf, hidden: BTreeSet<PathBuf>, owners: BTreeMap<PathBuf, (u32, u32)>) -> Self {
+        Self { base: Some(base), hidden, owners, changes: BTreeMap::new() }
     }
 
     /// Lays a layer over it.
     pub fn add_layer(&mut self, entries: Vec<LayerEntry>) -> io::Result<()> {
-        for LayerEntry { path, mode, kind, .. } in entries {
+        for LayerEntry { path, mode, kind, owner } in entries {
             match kind {
                 LayerEntryKind::Removed => {
                     self.forget(&path);
@@ -61,7 +70,10 @@ impl Tree {
                     self.forget(&path);
                     self.changes.insert(path, Change::Anew(mode));
                 }
-                LayerEntryKind::Directory => self.add_directory(path, mode)?,
+                LayerEntryKind::Directory => {
+                    self.add_directory(path.clone(), mode);
+                    self.owners.insert(path, owner);
+                }
                 LayerEntryKind::File(content) => self.put(path, Node::File(content, mode)),
                 LayerEntryKind::Symlink(target) => self.put(path, Node::Symlink(target)),
                 LayerEntryKind::Fifo => self.put(path, Node::Fifo(mode)),
@@ -75,7 +87,7 @@ impl Tree {
         Ok(())
     }
 
-    fn add_directory(&mut self, path: PathBuf, mode: u32) -> io::Result<()> {
+    fn add_directory(&mut self, path: PathBuf, mode: u32) {
         let is_anew = match self.changes.get(&path) {
             Some(Change::Present(Node::Directory(_))) => false,
             Some(_) => true,
@@ -85,7 +97,6 @@ impl Tree {
             self.forget(&path);
         }
         self.changes.insert(path, if is_anew { Change::Anew(mode) } else { Change::Present(Node::Directory(mode)) });
-        Ok(())
     }
 
     fn put(&mut self, path: PathBuf, node: Node) {
@@ -100,6 +111,12 @@ impl Tree {
         for path in below {
             self.changes.remove(&path);
         }
+        self.owners.retain(|found, _| !found.starts_with(path));
+    }
+
+    /// Owner and group of a folder.
+    pub fn owner(&self, folder: &Path) -> (u32, u32) {
+        self.owners.get(folder).copied().unwrap_or((0, 0))
     }
 
     fn directory_mode(&self, path: &Path) -> io::Result<Option<u32>> {
@@ -120,7 +137,7 @@ impl Tree {
         if path.as_os_str().is_empty() && self.base.is_none() {
             return Ok(Some(Node::Directory(0o755)));
         }
-        if path.ancestors().skip(1).any(|above| self.hides(above)) {
+        if self.hidden.contains(path) || path.ancestors().skip(1).any(|above| self.hides(above)) {
             return Ok(None);
         }
         self.base.as_deref().map_or(Ok(None), |base| on_host(&base.join(path)))
@@ -140,6 +157,7 @@ impl Tree {
                     for entry in entries {
                         names.insert(entry?.file_name());
                     }
+                    names.retain(|name| !self.hidden.contains(&folder.join(name)));
                 }
                 Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
                 Err(error) => return Err(error),

@@ -32,7 +32,8 @@ impl UserError {
 /// The user that `USER[:GROUP]` means, names or numbers; root where nothing is said.
 pub fn user(given: Option<&str>, passwd: &[u8], group: impl FnOnce() -> Vec<u8>) -> Result<User, UserError> {
     let (name, of_group) = match given.map(|given| given.split_once(':').map_or((given, None), |(name, group)| (name, Some(group)))) {
-        None | Some(("", _)) => ("0", None),
+        None => ("0", None),
+        Some(("", group)) => ("0", group),
         Some(named) => named,
     };
     let number = id(name);
@@ -88,6 +89,7 @@ mod tests {
             (Some("501:20"), 501, 20, "/"),
             (Some("7"), 7, 0, "/"),
             (Some("odd"), 9, 9, "/"),
+            (Some(":50"), 0, 50, "/root"),
             (Some("app:"), 1000, 1001, "/home/app"),
         ] {
             let found = user(given, passwd, group).unwrap();

@@ -134,9 +134,12 @@ impl Run {
         }
     }
 
-    /// Whether somebody supervises it now.
+    /// Whether somebody supervises it now. A run that was removed is not supervised.
     pub fn is_held(&self) -> Result<bool, RecordsError> {
-        let lock = self.open_lock()?;
+        let lock = match self.open_lock() {
+            Err(RecordsError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
         match flock(&lock, FlockOperation::NonBlockingLockShared) {
             Ok(()) => Ok(false),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),

@@ -1,11 +1,14 @@
 //! `COPY` and `ADD`.
 
 use rootfs_cache::digest::Digest;
+use rootfs_cache::manifest::Descriptor;
+use rootfs_cache::rootfs::Rootfs;
 use rootfs_cache::store::StoredLayer;
 
 use super::address::{self, Kind};
+use super::below::Below;
 use super::stage::StageBuild;
-use super::{Builder, ByNumber, Fetched, StepError, earlier, start_key};
+use super::{Builder, ByNumber, Fetched, StepError, earlier, spec_of, start_key};
 use crate::build::context::archive_entries;
 use crate::build::copy::{self, Destination, Origin, Taken};
 use crate::build::dockerfile::{Addition, ContentSource, CopyStep, Step, Wrong};
@@ -81,7 +84,7 @@ impl Builder<'_> {
         let owner = wanted.chown.as_deref().map(|chown| copy::owner(tree, chown)).transpose()?;
         let destination = Destination { tree, working_dir: &working_dir, target: &wanted.target, owner, mode: wanted.mode };
         let entries = copy::place(destination, taken)?;
-        Ok(if entries.is_empty() { None } else { Some(self.maker().make(&entries)?) })
+        self.made(build, entries)
     }
 
     fn wanted<'s>(&self, build: &StageBuild, step: &'s CopyStep) -> Result<Wanted<'s>, StepError> {
@@ -183,21 +186,22 @@ impl Builder<'_> {
         }
         let rootfs = (self.hands.find)(from, self.recipe.platform).map_err(StepError::Failed)?;
         let key = start_key(&rootfs.manifest_digest().hex(), self.recipe.platform, self.recipe.epoch);
-        Ok((key.hex().into_bytes(), FromTree::Image(Box::new(rootfs))))
+        let (_, _, layers) = spec_of(self.cache, &rootfs, self.recipe.epoch).map_err(StepError::Failed)?;
+        Ok((key.hex().into_bytes(), FromTree::Image(Box::new(rootfs), layers)))
     }
 }
 
 /// What `--from` names.
 pub(super) enum FromTree {
     Stage(std::rc::Rc<StageBuild>),
-    Image(Box<rootfs_cache::rootfs::Rootfs>),
+    Image(Box<Rootfs>, Vec<Descriptor>),
 }
 
 impl FromTree {
     pub(super) fn open(&self, builder: &Builder<'_>) -> Result<Tree, StepError> {
         match self {
             Self::Stage(stage) => Ok(stage.tree_when_done(builder.cache)?),
-            Self::Image(rootfs) => Ok(Tree::over(Some(rootfs.path().to_owned()))),
+            Self::Image(rootfs, layers) => Ok(Below::read(builder.cache, rootfs, layers)?.tree(rootfs)),
         }
     }
 }

@@ -85,7 +85,7 @@ impl Builder<'_> {
     /// Where a bind mount's files are: as they lie, where that shows no more than there is and nothing can be written; else a copy.
     fn bound(&self, origin: Option<FromTree>, source: &str, writes: Writes, made: &mut Mounts) -> Result<PathBuf, StepError> {
         let as_it_lies = match (&origin, &self.recipe.context.folder) {
-            (Some(FromTree::Image(image)), _) => Some(image.path()),
+            (Some(FromTree::Image(image, _)), _) => Some(image.path()),
             (None, Some(folder)) if self.recipe.context.ignore.is_empty() => Some(folder.as_path()),
             _ => None,
         };

@@ -65,7 +65,7 @@ impl Builder<'_> {
         }
         mounts::remove_places(root, &before, &targets)?;
         let entries = Snapshot::take(root)?.since(&snapshot, &before)?;
-        let layer = if entries.is_empty() { None } else { Some(self.maker().make(&entries)?) };
+        let layer = self.made(build, entries)?;
         self.keep(build, key, &told, layer)?;
         build.root_has_all();
         Ok(())

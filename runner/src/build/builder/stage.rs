@@ -1,7 +1,8 @@
 //! A stage on its way: the image so far, its layers, and the root its commands run in.
 
+use std::cell::OnceCell;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rootfs_cache::digest::Digest;
@@ -10,10 +11,11 @@ use rootfs_cache::reference::Platform;
 use rootfs_cache::rootfs::Rootfs;
 use rootfs_cache::store::{Cache, LayerEntry, LayerEntryKind};
 
+use super::below::Below;
 use super::{spec_of, start_key, time};
 use crate::build::config::ImageSpec;
-use crate::build::layer::{LayerError, MadeLayer};
-use crate::build::tree::Tree;
+use crate::build::layer::{Content, Entries, Entry, LayerError, MadeLayer};
+use crate::build::tree::{Node, Tree};
 use crate::exit_code::Failure;
 use crate::writable::{WritableError, WritableRoot};
 
@@ -26,6 +28,8 @@ pub(super) struct StageBuild {
     /// The image it starts from; none for `scratch`.
     base: Option<Rc<Rootfs>>,
     base_layers: Vec<Descriptor>,
+    /// What its layers tell, once somebody asked.
+    below: OnceCell<Rc<Below>>,
     made: Vec<Rc<MadeLayer>>,
     /// What it looks like, and how many of the layers made here that shows.
     tree: Option<(Tree, usize)>,
@@ -41,6 +45,7 @@ impl StageBuild {
             key: start_key("scratch", platform, epoch),
             base: None,
             base_layers: Vec::new(),
+            below: OnceCell::new(),
             made: Vec::new(),
             tree: None,
             root: None,
@@ -50,7 +55,8 @@ impl StageBuild {
     pub(super) fn of_image(rootfs: Rootfs, cache: &Cache, platform: &Platform, epoch: u64) -> Result<Self, Failure> {
         let (spec, id, base_layers) = spec_of(cache, &rootfs, epoch)?;
         let key = start_key(&id.hex(), platform, epoch);
-        Ok(Self { spec, key, base: Some(Rc::new(rootfs)), base_layers, made: Vec::new(), tree: None, root: None })
+        let base = Some(Rc::new(rootfs));
+        Ok(Self { spec, key, base, base_layers, below: OnceCell::new(), made: Vec::new(), tree: None, root: None })
     }
 
     /// A stage that starts from another one.
@@ -60,6 +66,7 @@ impl StageBuild {
             key: other.key,
             base: other.base.clone(),
             base_layers: other.base_layers.clone(),
+            below: other.below.clone(),
             made: other.made.clone(),
             tree: None,
             root: None,
@@ -85,23 +92,49 @@ impl StageBuild {
 
     /// What it looks like now.
     pub(super) fn tree(&mut self, cache: &Cache) -> Result<&Tree, LayerError> {
-        let base = self.base.as_ref().map(|base| base.path().to_owned());
-        let (tree, seen) = self.tree.get_or_insert_with(|| (Tree::over(base), 0));
-        for layer in &self.made[*seen..] {
-            let entries = cache.layer_entries(&layer.stored).map_err(LayerError::Cache)?;
-            tree.add_layer(entries).map_err(LayerError::Write)?;
-        }
-        *seen = self.made.len();
-        Ok(tree)
+        let (mut tree, seen) = match self.tree.take() {
+            Some(known) => known,
+            None => (self.base_tree(cache)?, 0),
+        };
+        add_layers(&mut tree, cache, &self.made[seen..])?;
+        Ok(&self.tree.insert((tree, self.made.len())).0)
     }
 
     /// The same, of a stage that is done.
     pub(super) fn tree_when_done(&self, cache: &Cache) -> Result<Tree, LayerError> {
-        let mut tree = Tree::over(self.base.as_ref().map(|base| base.path().to_owned()));
-        for layer in &self.made {
-            tree.add_layer(cache.layer_entries(&layer.stored).map_err(LayerError::Cache)?).map_err(LayerError::Write)?;
-        }
+        let mut tree = self.base_tree(cache)?;
+        add_layers(&mut tree, cache, &self.made)?;
         Ok(tree)
+    }
+
+    fn base_tree(&self, cache: &Cache) -> Result<Tree, LayerError> {
+        let Some(base) = &self.base else { return Ok(Tree::default()) };
+        let below = match self.below.get() {
+            Some(below) => below.clone(),
+            None => {
+                let below = Rc::new(Below::read(cache, base, &self.base_layers)?);
+                self.below.get_or_init(|| below).clone()
+            }
+        };
+        Ok(below.tree(base))
+    }
+
+    /// The entries with the folders that lead to them: docker unpacks a layer by itself, and a folder of which the layer says nothing is root's there, with
+    /// mode 755, whatever layers below it say.
+    pub(super) fn with_folders(&mut self, cache: &Cache, mut entries: Entries) -> Result<Entries, LayerError> {
+        let tree = self.tree(cache)?;
+        let above = entries.keys().flat_map(|path| path.ancestors().skip(1)).filter(|path| !path.as_os_str().is_empty());
+        let missing: Vec<PathBuf> = above.filter(|path| !entries.contains_key(*path)).map(Path::to_owned).collect();
+        for path in missing {
+            let mode = match tree.node(&path).map_err(|source| LayerError::Read { path: path.clone(), source })? {
+                Some(Node::Directory(mode)) => mode,
+                None => 0o755,
+                Some(_) => continue,
+            };
+            let owner = tree.owner(&path);
+            entries.insert(path, Entry { content: Content::Directory, mode, owner });
+        }
+        Ok(entries)
     }
 
     /// Where its commands run, with all layers so far. `None` where there is no image below.
@@ -127,6 +160,13 @@ impl StageBuild {
             *applied = self.made.len();
         }
     }
+}
+
+fn add_layers(tree: &mut Tree, cache: &Cache, layers: &[Rc<MadeLayer>]) -> Result<(), LayerError> {
+    for layer in layers {
+        tree.add_layer(cache.layer_entries(&layer.stored).map_err(LayerError::Cache)?).map_err(LayerError::Write)?;
+    }
+    Ok(())
 }
 
 /// Why there is no root to run in.
@@ -156,5 +196,5 @@ fn apply(root: &WritableRoot, LayerEntry { path, mode, kind, .. }: LayerEntry) -
 
 /// Whether a path is a folder in a tree.
 pub(super) fn is_folder(tree: &Tree, path: &Path) -> io::Result<bool> {
-    Ok(matches!(tree.node(path)?, Some(crate::build::tree::Node::Directory(_))))
+    Ok(matches!(tree.node(path)?, Some(Node::Directory(_))))
 }

@@ -131,7 +131,7 @@ impl Builder<'_> {
                 let owner = user.and_then(|user| copy::owner(tree, &user).ok()).unwrap_or((0, 0));
                 let entries =
                     missing_folders(tree, &path, owner).map_err(|source| LayerError::Read { path: path.clone().into(), source })?;
-                if entries.is_empty() { None } else { Some(self.maker().make(&entries)?) }
+                self.made(build, entries)?
             }
         };
         self.keep(build, key, &text, layer)

@@ -98,7 +98,9 @@ pub(super) fn as_docker_says(ended: Ended) -> Ended {
     match ended {
         Ended::Wrong(failure) => {
             let hint = failure.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-            Ended::Said { text: format!("docker: {failure}\n{hint}"), code: failure.code() }
+            // Docker has no code of its own for that.
+            let code = if failure.code() == ExitCode::USAGE { ExitCode::FUNCTION_FAILED } else { failure.code() };
+            Ended::Said { text: format!("docker: {failure}\n{hint}"), code }
         }
         ended => ended,
     }

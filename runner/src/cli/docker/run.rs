@@ -10,7 +10,7 @@ use crate::cli::usage::Ended;
 use crate::cli::variables;
 use crate::config::MemorySize;
 use crate::config::docker::{Attached, DockerCommand, Pulling, Restart, RestartPolicy, RunSpec, Stream, Ulimit};
-use crate::exit_code::Failure;
+use crate::exit_code::{ExitCode, Failure};
 
 /// `docker run`.
 pub(super) fn run(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Result<DockerCommand, Ended> {
@@ -21,7 +21,7 @@ pub(super) fn run(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Result<Do
     let attached = if given.is_on("detach") { None } else { Some(attached(verb, given, spec.interactive)?) };
     Ok(DockerCommand::Run {
         spec: Box::new(spec),
-        name: given.text("name"),
+        name: name(given),
         id_file: given.last("cidfile").map(PathBuf::from),
         attached,
         quiet: given.is_on("quiet"),
@@ -29,11 +29,16 @@ pub(super) fn run(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Result<Do
     })
 }
 
+/// `--name`; an empty one is none, as scripts give it.
+fn name(given: &Given) -> Option<String> {
+    given.text("name").filter(|name| !name.is_empty())
+}
+
 /// `docker create`.
 pub(super) fn create(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Result<DockerCommand, Ended> {
     Ok(DockerCommand::Create {
         spec: Box::new(spec(verb, given, own)?),
-        name: given.text("name"),
+        name: name(given),
         id_file: given.last("cidfile").map(PathBuf::from),
         quiet: given.is_on("quiet"),
         volumes_from: volumes_from(given)?,
@@ -80,7 +85,11 @@ fn spec(verb: &Verb, given: &Given, own: &OwnEnvironment) -> Result<RunSpec, End
         ulimits: ulimits(verb, given)?,
         labels: labels(given)?,
         restart,
-        stop_signal: given.last("stop-signal").map(super::signals::number).transpose()?,
+        stop_signal: given
+            .last("stop-signal")
+            .map(super::signals::number)
+            .transpose()
+            .map_err(|wrong| wrong.with_code(ExitCode::COULD_NOT_RUN))?,
         stop_timeout: given.last("stop-timeout").map(|text| super::number(verb, "stop-timeout", text)).transpose()?,
         read_only: given.is_on("read-only"),
         init: given.is_on("init"),

@@ -234,6 +234,8 @@ const REFUSED: &[(&str, &str)] = &[
     ("scout", "that is a service of docker's"),
     ("network connect", "each run has a network of its own"),
     ("network disconnect", "each run has a network of its own"),
+    ("volume prune", "volumes of runs go with them (`docker rm -v`); `docker volume rm` removes others"),
+    ("builder prune", "`undocked prune` removes what builds have kept"),
     ("system df", "`undocked images` shows sizes"),
     ("system events", "there is no daemon that events could come from"),
 ];

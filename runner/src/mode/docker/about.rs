@@ -43,7 +43,8 @@ pub(super) fn version(format: Option<&str>) -> Result<ExitCode, Failure> {
     client["Context"] = "default".into();
     let both = json!({ "Client": client, "Server": engine });
     let text = match format {
-        Some(format) => rendered(format, &both)?,
+        // The field's name; in JSON it is another.
+        Some(format) => rendered(&format.replace(".APIVersion", ".ApiVersion"), &both)?,
         None => {
             let part = |name: &str| {
                 format!(
@@ -84,6 +85,18 @@ pub(super) fn info(format: Option<&str>, place: &Place) -> Result<ExitCode, Fail
         "ContainersStopped": runs.len() - running - paused,
         "Images": images,
         "Driver": "undocked",
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "none",
+        "CgroupVersion": "2",
+        "Debug": false,
+        "ExperimentalBuild": false,
+        "LiveRestoreEnabled": false,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Labels": [],
+        "SystemTime": crate::records::now(),
         "KernelVersion": rustix::system::uname().release().to_string_lossy(),
         "OperatingSystem": "undocked",
         "OSType": "linux",

@@ -3,9 +3,9 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -38,7 +38,8 @@ impl Asked {
 pub(super) struct Desk {
     /// Who carries orders out. Unbounded: each is one connection's, which waits for its answer.
     to: Arc<Mutex<Option<UnboundedSender<Asked>>>>,
-    stays_ended: Arc<AtomicBool>,
+    /// Whether somebody has ended the run, and who waits for that.
+    stays_ended: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Desk {
@@ -66,7 +67,14 @@ impl Desk {
 
     /// Whether somebody has ended the run, so that it is not to be started again.
     pub(super) fn stays_ended(&self) -> bool {
-        self.stays_ended.load(Ordering::Relaxed)
+        *self.stays_ended.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits that long, or until somebody has ended the run; says whether somebody has.
+    pub(super) fn is_ended_within(&self, pause: Duration) -> bool {
+        let (ended, changed) = &*self.stays_ended;
+        let ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+        *changed.wait_timeout_while(ended, pause, |ended| !*ended).unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn serve(&self, socket: UnixStream) {
@@ -74,7 +82,8 @@ impl Desk {
         let Ok(asker) = connection.answerer().map(Arc::new) else { return };
         while let Ok(Some((order, descriptors))) = connection.receive() {
             if matches!(order, Order::End(_) | Order::StayEnded) {
-                self.stays_ended.store(true, Ordering::Relaxed);
+                *self.stays_ended.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                self.stays_ended.1.notify_all();
             }
             let asked = Asked { order, descriptors, asker: Arc::clone(&asker) };
             if asked.order == Order::StayEnded {
@@ -86,8 +95,11 @@ impl Desk {
                 Some(to) => to.send(asked).err().map(|error| error.0),
                 None => Some(asked),
             };
-            if let Some(asked) = unheard {
-                asked.refuse("it is not running");
+            match unheard {
+                // Between two starts it has ended, and is not started again.
+                Some(asked) if matches!(asked.order, Order::End(_)) => asked.answer(&Answer::Done),
+                Some(asked) => asked.refuse("it is not running"),
+                None => {}
             }
         }
     }

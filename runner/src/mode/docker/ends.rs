@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{each, find, of_daemon, records, roots, start, volumes};
+use super::{each, find, of_daemon, records, roots, say, start, volumes};
 use crate::config::docker::{Place, Signalled, Stopped};
 use crate::exit_code::{ExitCode, Failure};
 use crate::mode::print;
@@ -50,6 +50,14 @@ pub(super) fn order(run: &Run, order: &Order) -> Result<Answer, Failure> {
     }
 }
 
+/// One of the orders that end a run: who has ended meanwhile does what was wanted.
+fn last_order(run: &Run, wanted: &Order) -> Result<(), Failure> {
+    match order(run, wanted) {
+        Err(_) if !run.is_held().map_err(of_daemon)? => Ok(()),
+        answered => answered.map(drop),
+    }
+}
+
 /// Whether it has ended by then; nothing is for ever.
 fn ended_within(run: &Run, patience: Option<Duration>) -> Result<bool, Failure> {
     let Some(patience) = patience else {
@@ -78,11 +86,11 @@ fn end(run: &Run, asked: &Stopped) -> Result<(), Failure> {
     let own = spec.stop_timeout.map(|seconds| u64::try_from(seconds).ok().map(Duration::from_secs));
     let patience = asked.patience.or(own).unwrap_or(Some(PATIENCE));
     let signal = asked.signal.or(spec.stop_signal).unwrap_or(libc::SIGTERM);
-    order(run, &Order::StayEnded)?;
-    if run.state().map_err(of_daemon)?.phase == Phase::Paused {
-        order(run, &Order::Resume)?;
+    last_order(run, &Order::StayEnded)?;
+    if run.state().is_ok_and(|state| state.phase == Phase::Paused) {
+        last_order(run, &Order::Resume)?;
     }
-    order(run, &Order::End(signal))?;
+    last_order(run, &Order::End(signal))?;
     if ended_within(run, patience)? {
         return Ok(());
     }
@@ -90,7 +98,7 @@ fn end(run: &Run, asked: &Stopped) -> Result<(), Failure> {
 }
 
 fn kill_now(run: &Run) -> Result<(), Failure> {
-    order(run, &Order::End(libc::SIGKILL))?;
+    last_order(run, &Order::End(libc::SIGKILL))?;
     if ended_within(run, Some(KILLED))? {
         return Ok(());
     }
@@ -134,6 +142,15 @@ pub(super) fn kill(asked: &Signalled, place: &Place) -> Result<ExitCode, Failure
 pub(super) fn pause(names: &[String], resume: bool, place: &Place) -> Result<ExitCode, Failure> {
     each(names, |name| {
         let run = find(name, place)?;
+        let is_paused = run.state().map_err(of_daemon)?.phase == Phase::Paused;
+        let wrong = match resume {
+            true if !is_paused => Some("is not paused"),
+            false if is_paused => Some("is already paused"),
+            _ => None,
+        };
+        if let (Some(wrong), true) = (wrong, run.is_held().map_err(of_daemon)?) {
+            return Err(Failure::could_not_run(format!("Container {} {wrong}", run.record.id)).in_front("Error response from daemon"));
+        }
         order(&run, if resume { &Order::Resume } else { &Order::Pause })?;
         Ok(Some(name.to_owned()))
     })
@@ -141,18 +158,14 @@ pub(super) fn pause(names: &[String], resume: bool, place: &Place) -> Result<Exi
 
 /// `docker rm`.
 pub(super) fn remove(names: &[String], (force, with_volumes): (bool, bool), place: &Place) -> Result<ExitCode, Failure> {
-    let unless_forced = |name: &str| match find(name, place) {
-        // What is not there need not be removed.
-        Err(_) if force => Ok(None),
-        found => found.map(Some),
-    };
     each(names, |name| {
-        let Some(run) = unless_forced(name)? else {
-            return if force {
-                Err(Failure::could_not_run(format!("No such container: {name}")).in_front("Error response from daemon"))
-            } else {
-                Ok(None)
-            };
+        let run = match find(name, place) {
+            // What is not there need not be removed: it is told, and all is well.
+            Err(missing) if force => {
+                say(&missing);
+                return Ok(None);
+            }
+            found => found?,
         };
         if run.is_held().map_err(of_daemon)? {
             if !force {
@@ -163,7 +176,7 @@ pub(super) fn remove(names: &[String], (force, with_volumes): (bool, bool), plac
                 );
                 return Err(Failure::could_not_run(error).in_front("Error response from daemon"));
             }
-            order(&run, &Order::StayEnded)?;
+            last_order(&run, &Order::StayEnded)?;
             kill_now(&run)?;
         }
         remove_one(&run, with_volumes, place)?;

@@ -1,5 +1,7 @@
 //! Images, in docker's words: what other commands of ours do, and what `inspect` shows.
 
+use std::collections::BTreeSet;
+
 use rootfs_cache::digest::Digest;
 use rootfs_cache::local::FoundImage;
 use rootfs_cache::pull::{PullError, PullPolicy};
@@ -7,7 +9,7 @@ use rootfs_cache::reference::{ImageReference, RegistryReference};
 use rootfs_cache::store::PruneScope;
 use serde_json::{Value, json};
 
-use super::say;
+use super::{say, unset};
 use crate::config::docker::Place;
 use crate::config::{
     Force, ImageSource, LoadConfig, LoadInput, LockedImages, Loudness, PruneConfig, RemoveConfig, SaveConfig, TagConfig, Talk,
@@ -130,6 +132,14 @@ pub(super) fn prune(all: bool, place: &Place) -> Result<u64, Failure> {
     Ok(pruned.bytes + pruned.blob_bytes)
 }
 
+/// A repository as docker shows it: without `docker.io/` and `library/`.
+fn familiar(name: &RegistryReference) -> String {
+    match name.registry() {
+        "docker.io" => name.repository().strip_prefix("library/").unwrap_or(name.repository()).to_owned(),
+        registry => format!("{registry}/{}", name.repository()),
+    }
+}
+
 /// An image of the cache in docker's shape, by any of its names or the first digits of its id.
 pub(super) fn object(name: &str, place: &Place) -> Result<Option<Value>, Failure> {
     let cache = open_cache(&place.images)?;
@@ -137,19 +147,19 @@ pub(super) fn object(name: &str, place: &Place) -> Result<Option<Value>, Failure
     let Some(documents) = cache.documents(&image.manifest).map_err(Failure::could_not_run)? else { return Ok(None) };
     let config: Value = serde_json::from_slice(&documents.config).unwrap_or_default();
     let names: Vec<RegistryReference> = image.names.iter().filter_map(|(name, _)| name.parse().ok()).collect();
-    let digests: Vec<String> = names.iter().map(|name| format!("{}/{}@{}", name.registry(), name.repository(), image.manifest)).collect();
-    Ok(Some(json!({
+    let digests: BTreeSet<String> = names.iter().map(|name| format!("{}@{}", familiar(name), image.manifest)).collect();
+    let shown = json!({
         "Id": Digest::of(&documents.config).to_string(),
         "RepoTags": names.iter().map(RegistryReference::familiar).collect::<Vec<_>>(),
         "RepoDigests": digests,
-        "Parent": "",
-        "Comment": "",
         "Created": config["created"],
-        "Author": "",
-        "Config": config["config"],
+        "Author": config["author"].as_str().unwrap_or_default(),
+        "Config": unset::with(if config["config"].is_object() { config["config"].clone() } else { json!({}) }, unset::of_config()),
         "Architecture": config["architecture"],
         "Os": config["os"],
         "Size": image.bytes,
+        "VirtualSize": image.bytes,
         "RootFS": { "Type": "layers", "Layers": config["rootfs"]["diff_ids"] },
-    })))
+    });
+    Ok(Some(unset::with(shown, unset::of_image())))
 }

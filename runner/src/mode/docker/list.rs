@@ -28,6 +28,7 @@ pub(super) fn run(asked: &PsAsked, place: &Place) -> Result<ExitCode, Failure> {
             runs.push((run, state));
         }
     }
+    among(&mut runs, &asked.filters, place)?;
     let asks_status = asked.filters.iter().any(|(key, _)| key == "status" || key == "exited");
     let all = asked.all || asked.last.is_some() || asks_status;
     runs.retain(|(_, state)| all || matches!(state.phase, Phase::Running | Phase::Paused | Phase::Restarting));
@@ -50,6 +51,19 @@ pub(super) fn run(asked: &PsAsked, place: &Place) -> Result<ExitCode, Failure> {
     };
     print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Keeps those made before or after the ones that `before` and `since` name; the newest stands first.
+fn among(runs: &mut Vec<(Run, State)>, filters: &[(String, String)], place: &Place) -> Result<(), Failure> {
+    for (key, value) in filters {
+        let (before, since) = (key == "before", key == "since");
+        if before || since {
+            let named = find(value, place)?;
+            let at = runs.iter().position(|(run, _)| run.record.id == named.record.id).unwrap_or(runs.len());
+            if before { drop(runs.drain(..(at + 1).min(runs.len()))) } else { runs.truncate(at) }
+        }
+    }
+    Ok(())
 }
 
 const HEADINGS: [(&str, &str); 12] = [
@@ -139,11 +153,13 @@ fn matches(run: &Run, state: &State, filters: &[(String, String)]) -> bool {
     for key in keys {
         let mut values = filters.iter().filter(|(own, _)| own == key).map(|(_, value)| value.as_str());
         let holds = match key {
+            // Done already, where the others are known that they are compared with.
+            "before" | "since" => true,
             "label" => values.all(|wanted| match wanted.split_once('=') {
                 Some((name, value)) => record.spec.labels.get(name).is_some_and(|own| own == value),
                 None => record.spec.labels.contains_key(wanted),
             }),
-            "name" => values.any(|wanted| record.name.contains(wanted.trim_start_matches(['^', '/']).trim_end_matches('$'))),
+            "name" => values.any(|wanted| is_named(&record.name, wanted)),
             "id" => values.any(|wanted| record.id.starts_with(wanted)),
             "status" => values.any(|wanted| wanted == state.phase.word()),
             "exited" => values.any(|wanted| state.phase == Phase::Exited && wanted == state.exit_code.to_string()),
@@ -156,6 +172,9 @@ fn matches(run: &Run, state: &State, filters: &[(String, String)]) -> bool {
                 let port = wanted.split('/').next().unwrap_or_default();
                 state.ports.iter().any(|own| own.outside.to_string() == port || own.inside.to_string() == port)
             }),
+            // No check of health is ever made, and no run is a task of swarm's.
+            "health" => values.any(|wanted| wanted == "none"),
+            "is-task" => values.any(|wanted| matches!(wanted, "false" | "0")),
             // None that is known.
             _ => false,
         };
@@ -166,14 +185,29 @@ fn matches(run: &Run, state: &State, filters: &[(String, String)]) -> bool {
     true
 }
 
+/// Whether a name has this in it, or begins (`^`) or ends (`$`) with it; a `/` may stand before it.
+fn is_named(name: &str, wanted: &str) -> bool {
+    let (begins, wanted) = wanted.strip_prefix('^').map_or((false, wanted), |rest| (true, rest));
+    let (begins, wanted) = wanted.strip_prefix('/').map_or((begins, wanted), |rest| (true, rest));
+    match (begins, wanted.strip_suffix('$')) {
+        (true, Some(wanted)) => name == wanted,
+        (true, None) => name.starts_with(wanted),
+        (false, Some(wanted)) => name.ends_with(wanted),
+        (false, None) => name.contains(wanted),
+    }
+}
+
 /// What runs can be chosen by.
 fn known_filter(key: &str, value: &str) -> Result<(), Failure> {
     const STATES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
     let wrong = match key {
         "label" | "name" | "id" | "ancestor" | "network" | "volume" | "publish" | "expose" => return Ok(()),
+        "before" | "since" => return Ok(()),
+        "health" if ["starting", "healthy", "unhealthy", "none"].contains(&value) => return Ok(()),
+        "is-task" if ["true", "false", "1", "0"].contains(&value) => return Ok(()),
         "status" if STATES.contains(&value) => return Ok(()),
         "exited" if value.parse::<i64>().is_ok() => return Ok(()),
-        "status" | "exited" => format!("invalid filter '{key}={value}'"),
+        "status" | "exited" | "health" | "is-task" => format!("invalid filter '{key}={value}'"),
         _ => format!("invalid filter '{key}'"),
     };
     Err(Failure::could_not_run(wrong).in_front("Error response from daemon").with_code(ExitCode::FUNCTION_FAILED))

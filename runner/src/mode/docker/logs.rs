@@ -151,7 +151,7 @@ impl Wanted {
     }
 }
 
-/// RFC 3339, seconds since 1970, or a time back such as `10m` or `1h30m`.
+/// RFC 3339 or the first parts of it, which are of UTC, seconds since 1970, or a time back such as `10m` or `1h30m`.
 fn time(text: &str) -> Result<String, Failure> {
     let written = |time: DateTime<Utc>| time.to_rfc3339_opts(chrono::SecondsFormat::Nanos, true);
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
@@ -160,10 +160,25 @@ fn time(text: &str) -> Result<String, Failure> {
     if let Some(time) = text.parse::<f64>().ok().and_then(|seconds| DateTime::from_timestamp_millis((seconds * 1000.0) as i64)) {
         return Ok(written(time));
     }
+    if let Some(time) = begun(text) {
+        return Ok(written(time));
+    }
     let back = back(text).ok_or_else(|| {
         Failure::could_not_run(format!("invalid value for \"since\": `{text}` is no time")).with_code(ExitCode::FUNCTION_FAILED)
     })?;
     Ok(written(DateTime::<Utc>::from(SystemTime::now() - back)))
+}
+
+/// A date, or a date and a time without a zone, as docker takes them.
+fn begun(text: &str) -> Option<DateTime<Utc>> {
+    let (date, time) = text.split_once('T').unwrap_or((text, "00:00:00"));
+    let date: chrono::NaiveDate = date.parse().ok()?;
+    let time = match time.matches(':').count() {
+        0 => chrono::NaiveTime::from_hms_opt(time.parse().ok()?, 0, 0)?,
+        1 => chrono::NaiveTime::parse_from_str(time, "%H:%M").ok()?,
+        _ => time.parse().ok()?,
+    };
+    Some(date.and_time(time).and_utc())
 }
 
 /// A duration as Go writes it.

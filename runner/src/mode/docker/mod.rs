@@ -20,6 +20,7 @@ mod start;
 mod supervise;
 pub(in crate::mode) mod template;
 pub mod terminal;
+mod unset;
 mod volumes;
 
 pub use daemon::as_docker_tells;

@@ -2,11 +2,12 @@
 
 use std::net::Ipv6Addr;
 
+use nix::sys::signal::Signal;
 use rootfs_cache::digest::Digest;
 use serde_json::{Map, Value, json};
 
 use super::copy::normal;
-use super::{find, networks, template, volumes};
+use super::{find, networks, template, unset, volumes};
 use crate::config::docker::{ObjectKind, Place, Restart, RunSpec, VolumeSource};
 use crate::config::{ImageSource, published_ports};
 use crate::exit_code::{ExitCode, Failure};
@@ -51,7 +52,7 @@ pub(super) fn inspect(names: &[String], kind: Option<ObjectKind>, format: Option
                 });
             }
             let rendered = found.iter().map(|object| template::render(format, object).map(|line| line + "\n"));
-            rendered.collect::<Result<String, _>>().map_err(|error| Failure::could_not_run(error).with_code(ExitCode::FUNCTION_FAILED))?
+            rendered.collect::<Result<String, _>>().map_err(not_rendered)?
         }
     };
     print(text.as_bytes())?;
@@ -64,6 +65,12 @@ pub(super) fn inspect(names: &[String], kind: Option<ObjectKind>, format: Option
         Some(ObjectKind::Network) => format!("Error response from daemon: network {name} not found"),
     };
     Err(Failure::could_not_run(error).with_code(ExitCode::FUNCTION_FAILED))
+}
+
+/// One that is no template ends with docker's own code.
+fn not_rendered(error: template::TemplateError) -> Failure {
+    let is_none = matches!(error, template::TemplateError::Form { .. } | template::TemplateError::Function { .. });
+    Failure::could_not_run(error).with_code(if is_none { ExitCode::NO_TEMPLATE } else { ExitCode::FUNCTION_FAILED })
 }
 
 /// Whether a template asks whether there is health at all, which docker does not show where no check of it was asked for: it is nothing then, and no error.
@@ -98,7 +105,7 @@ fn of_run(run: &Run, state: &State, place: &Place) -> Value {
     let ports = ports(&state.ports);
     let network = spec.network.as_deref().unwrap_or("bridge");
     let is_alive = matches!(state.phase, Phase::Running | Phase::Paused);
-    json!({
+    let shown = json!({
         "Id": record.id,
         "Created": record.created,
         "Path": path,
@@ -125,13 +132,18 @@ fn of_run(run: &Run, state: &State, place: &Place) -> Value {
         "Mounts": mounts(run, place),
         "Config": config(run, place),
         "HostConfig": host_config(run, network),
-        "NetworkSettings": {
-            "Ports": ports,
-            "IPAddress": "",
-            "Gateway": HOST_GATEWAY.to_string(),
-            "Networks": { network: { "IPAddress": "", "Gateway": HOST_GATEWAY.to_string(), "Aliases": Value::Null } },
-        },
-    })
+        "NetworkSettings": unset::with(
+            json!({
+                "Ports": ports,
+                "Gateway": HOST_GATEWAY.to_string(),
+                "Networks": {
+                    network: unset::with(json!({ "Gateway": HOST_GATEWAY.to_string(), "Aliases": Value::Null }), unset::of_endpoint()),
+                },
+            }),
+            unset::of_network_settings(),
+        ),
+    });
+    unset::with(shown, unset::of_run())
 }
 
 fn or_never(time: &str) -> &str {
@@ -158,7 +170,7 @@ fn config(run: &Run, place: &Place) -> Value {
         Some(program) => json!([program]),
         None => image["Entrypoint"].clone(),
     };
-    json!({
+    let mut shown = json!({
         "Hostname": spec.hostname.clone().unwrap_or_else(|| run.record.id[..12].to_owned()),
         "User": spec.user.clone().unwrap_or_default(),
         "Tty": spec.tty,
@@ -170,7 +182,17 @@ fn config(run: &Run, place: &Place) -> Value {
         "Entrypoint": entrypoint,
         "Labels": labels,
         "ExposedPorts": exposed(spec, &image["ExposedPorts"]),
-    })
+        "Volumes": image["Volumes"],
+    });
+    // As docker: what was not asked for is not shown.
+    let signal = spec.stop_signal.and_then(|number| Signal::try_from(number).ok()).map(Signal::as_str);
+    if let Some(signal) = signal.or(image["StopSignal"].as_str()) {
+        shown["StopSignal"] = signal.into();
+    }
+    if let Some(seconds) = spec.stop_timeout {
+        shown["StopTimeout"] = seconds.into();
+    }
+    unset::with(shown, unset::of_config())
 }
 
 fn host_config(run: &Run, network: &str) -> Value {
@@ -189,7 +211,11 @@ fn host_config(run: &Run, network: &str) -> Value {
     let memory = spec.memory.as_deref().and_then(|text| text.parse::<crate::config::MemorySize>().ok()).map_or(0, |memory| memory.bytes());
     let ulimits: Vec<Value> =
         spec.ulimits.iter().map(|limit| json!({ "Name": limit.name, "Hard": limit.hard, "Soft": limit.soft })).collect();
-    json!({
+    let resolver = |word: &str| -> Vec<&str> {
+        let lines = spec.resolver.iter().filter_map(|line| line.strip_prefix(word));
+        lines.flat_map(str::split_whitespace).collect()
+    };
+    let shown = json!({
         "Binds": binds,
         "NetworkMode": network,
         "PortBindings": bindings(spec),
@@ -203,7 +229,12 @@ fn host_config(run: &Run, network: &str) -> Value {
         "ReadonlyRootfs": spec.read_only,
         "SecurityOpt": spec.security,
         "Init": spec.init,
-    })
+        "PublishAllPorts": spec.publish_all,
+        "Dns": resolver("nameserver"),
+        "DnsSearch": resolver("search"),
+        "DnsOptions": resolver("options"),
+    });
+    unset::with(shown, unset::of_host_config())
 }
 
 fn mounts(run: &Run, place: &Place) -> Vec<Value> {
@@ -215,7 +246,8 @@ fn mounts(run: &Run, place: &Place) -> Vec<Value> {
             }
         };
         let name = if kind == "volume" { mount_name(&mount.source) } else { String::new() };
-        json!({ "Type": kind, "Name": name, "Source": source, "Destination": normal(mount.target.as_ref()), "Mode": "", "RW": !mount.read_only, "Propagation": "rprivate" })
+        let mode = if mount.read_only { "ro" } else { "" };
+        json!({ "Type": kind, "Name": name, "Source": source, "Destination": normal(mount.target.as_ref()), "Mode": mode, "RW": !mount.read_only, "Propagation": "rprivate" })
     };
     run.record.spec.mounts.iter().map(shown).collect()
 }

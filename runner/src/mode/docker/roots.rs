@@ -1,10 +1,11 @@
 //! The root of a run whose command may write to it: a folder in the cache by the run's id, which is there until the run is removed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use rootfs_cache::rootfs::Rootfs;
 
+use super::objects::image_config;
 use super::plain::{Asking, Plain, PlainEnd};
 use crate::config::RunConfig;
 use crate::config::docker::Place;
@@ -34,7 +35,13 @@ pub(super) fn of(run: &Run, rootfs: Rootfs, place: &Place) -> Result<WritableRoo
     }
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
     made.map_err(|error| Failure::could_not_run(format!("cannot make `{}`: {error}", folder.display())))?;
-    WritableRoot::create(rootfs, &folder).map_err(writable::failed)
+    let image = image_config(&place.images, rootfs.manifest_digest());
+    let root = WritableRoot::create(rootfs, &folder).map_err(writable::failed)?;
+    // What the image calls a volume is a folder in every run of it; here it is one of the root, and goes with the run as docker's does with `--rm`.
+    for path in image["config"]["Volumes"].as_object().into_iter().flat_map(|volumes| volumes.keys()) {
+        root.make_dir(Path::new(path), 0o755).map_err(writable::failed)?;
+    }
+    Ok(root)
 }
 
 /// Where the run's root is, if it has one.

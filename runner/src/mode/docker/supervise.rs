@@ -69,9 +69,9 @@ impl Supervised<'_> {
             if !again {
                 break ended;
             }
-            thread::sleep(pause);
+            let is_ended = desk.is_ended_within(pause);
             pause = (pause * 2).min(LONGEST_PAUSE);
-            if desk.stays_ended() {
+            if is_ended {
                 self.note_end(&mut state, &ended, false);
                 break ended;
             }

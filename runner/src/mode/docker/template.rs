@@ -1,6 +1,7 @@
 //! `--format`: the part of Go's text/template that tools use, over JSON. What is not here is refused by name.
 //!
-//! Fields, variables, `json`, `index`, `range`, `if`, `with`, `join`, `split`, `upper`, `lower`, `title`, `len`, `slice`, `truncate`, `print`, `println`, `printf`, `eq`, `ne`, `and`, `or`, `not`.
+//! Fields, variables, `json`, `index`, `range`, `if`, `with`, `join`, `split`, `upper`, `lower`, `title`, `pad`, `len`, `slice`, `truncate`, `print`,
+//! `println`, `printf`, `eq`, `ne`, `lt`, `le`, `gt`, `ge`, `and`, `or`, `not`.
 
 use std::collections::BTreeMap;
 

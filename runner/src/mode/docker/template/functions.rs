@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::{TemplateError, is_true, printf, shown};
 
 /// Every function that there is.
-pub(super) const KNOWN: [&str; 18] = [
-    "json", "index", "len", "join", "split", "upper", "lower", "title", "print", "println", "printf", "slice", "truncate", "eq", "ne",
-    "not", "and", "or",
+pub(super) const KNOWN: [&str; 23] = [
+    "json", "index", "len", "join", "split", "upper", "lower", "title", "pad", "print", "println", "printf", "slice", "truncate", "eq",
+    "ne", "lt", "le", "gt", "ge", "not", "and", "or",
 ];
 
 pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateError> {
@@ -52,6 +52,17 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateErr
             others.contains(first).into()
         }
         "ne" => (arguments.first() != arguments.get(1)).into(),
+        "lt" | "le" | "gt" | "ge" => {
+            let [first, second] = arguments else { return Err(wrong("wrong number of args")) };
+            holds(name, order(first, second).ok_or_else(|| wrong("incompatible types for comparison"))?).into()
+        }
+        "pad" => {
+            let blanks = |at| place(arguments.get(at)).map(|count| " ".repeat(count)).ok_or_else(|| wrong("wrong number of args"));
+            match text(0)? {
+                text if text.is_empty() => text.into(),
+                text => format!("{}{text}{}", blanks(1)?, blanks(2)?).into(),
+            }
+        }
         "not" => (!arguments.first().is_some_and(is_true)).into(),
         "and" => arguments.iter().find(|value| !is_true(value)).or(arguments.last()).cloned().unwrap_or(Value::Null),
         "or" => arguments.iter().find(|value| is_true(value)).or(arguments.last()).cloned().unwrap_or(Value::Null),
@@ -65,6 +76,27 @@ fn index(value: &Value, key: &Value) -> Option<Value> {
         Value::Object(fields) => Some(fields.get(key.as_str()?).cloned().unwrap_or_else(|| "".into())),
         Value::Array(items) => items.get(usize::try_from(key.as_i64()?).ok()?).cloned(),
         _ => None,
+    }
+}
+
+/// Numbers by what they are worth, texts by their bytes; nothing else has an order.
+fn order(one: &Value, other: &Value) -> Option<std::cmp::Ordering> {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => match (one.as_i64(), other.as_i64()) {
+            (Some(one), Some(other)) => Some(one.cmp(&other)),
+            _ => one.as_f64()?.partial_cmp(&other.as_f64()?),
+        },
+        (Value::String(one), Value::String(other)) => Some(one.cmp(other)),
+        _ => None,
+    }
+}
+
+fn holds(name: &str, order: std::cmp::Ordering) -> bool {
+    match name {
+        "lt" => order.is_lt(),
+        "le" => order.is_le(),
+        "gt" => order.is_gt(),
+        _ => order.is_ge(),
     }
 }
 
