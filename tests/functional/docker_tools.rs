@@ -150,7 +150,7 @@ fn the_guide_from_the_build_to_the_push() {
     tools.out(&line);
     assert_eq!(call("pulled"), r#"{"built": {}}"#);
     tools.out("docker rm -f pulled");
-    tools.sh("docker buildx build --push .").finish().expect_code(2).expect_err("a tag is needed when pushing to a registry");
+    tools.sh("docker buildx build --push .").finish().expect_code(1).expect_err("a tag is needed when pushing to a registry");
 }
 
 /// The module as it is on npm, which knows nothing of us.

@@ -300,6 +300,7 @@ mod tests {
             (r"{{.Id}}\t{{.Id}}", "abc\tabc"),
             ("{{slice .Id 1}} {{slice .Id 0 2}} {{slice .Config.Env 1}}", "bc ab [B=2]"),
             ("{{truncate .Id 2}} {{truncate .Id 9}}", "ab abc"),
+            ("{{pad .Id 1 2}}|{{pad \"\" 3 3}}|{{len (pad .Id 99999999999999 0)}}", " abc  ||1003"),
             (r#"{{printf "%s-%d %v" .Id .State.ExitCode .State.Running}}"#, "abc-0 true"),
             (r#"{{printf "%.2s|%-5s|%5s|%05d|%q|%%|%x" .Id .Id .Id 42 .Id .Id}}"#, "ab|abc  |  abc|00042|\"abc\"|%|616263"),
             (
@@ -324,6 +325,10 @@ mod tests {
         ] {
             let told = render(template, &value).unwrap_err().to_string();
             assert!(told.contains(error), "{template}: {told}");
+        }
+        for (opening, closing) in [("{{if .Id}}", "{{end}}"), ("{{((", "))}}")] {
+            let deep = |count: usize| opening.repeat(count) + ".Id" + &closing.repeat(count);
+            assert!(render(&deep(100_000), &value).unwrap_err().to_string().contains("too many"), "{opening}");
         }
     }
 

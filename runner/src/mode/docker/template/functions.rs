@@ -57,7 +57,8 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, TemplateErr
             holds(name, order(first, second).ok_or_else(|| wrong("incompatible types for comparison"))?).into()
         }
         "pad" => {
-            let blanks = |at| place(arguments.get(at)).map(|count| " ".repeat(count)).ok_or_else(|| wrong("wrong number of args"));
+            let count = |at| place(arguments.get(at)).ok_or_else(|| wrong("wrong number of args"));
+            let blanks = |at| count(at).map(|count| " ".repeat(count.min(printf::WIDEST)));
             match text(0)? {
                 text if text.is_empty() => text.into(),
                 text => format!("{}{text}{}", blanks(1)?, blanks(2)?).into(),

@@ -41,7 +41,14 @@ enum Token {
     Action(String),
 }
 
+/// So many parentheses and blocks may be open at once, and no template has more of them.
+const DEEPEST: usize = 1000;
+
 pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
+    let opened = ["(", "{{"].into_iter().map(|opening| text.matches(opening).count());
+    if opened.max() > Some(DEEPEST) {
+        return Err(form("too many actions or parentheses".to_owned()));
+    }
     let mut tokens = tokens(text)?.into_iter();
     let (nodes, end) = block(&mut tokens)?;
     match end {

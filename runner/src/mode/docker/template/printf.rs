@@ -15,7 +15,7 @@ struct Form {
 }
 
 /// No column is wider.
-const WIDEST: usize = 1000;
+pub(super) const WIDEST: usize = 1000;
 
 /// A text with its verbs replaced by values.
 pub(super) fn formatted(format: &str, values: &[Value]) -> String {
