@@ -198,7 +198,7 @@ fn plan(config: &ImageConfig, layers: &[StoredLayer]) -> Result<(Tree, Vec<Owned
     Ok((tree, files))
 }
 
-fn to_path(path: Vec<u8>) -> PathBuf {
+pub(crate) fn to_path(path: Vec<u8>) -> PathBuf {
     OsString::from_vec(path).into()
 }
 

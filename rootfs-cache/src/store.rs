@@ -23,7 +23,7 @@ mod verify;
 
 pub use blobs::{BlobStaging, StoredBlob};
 pub use builds::{BuildResult, BuiltLayer};
-pub use contents::{LayerEntry, LayerEntryKind};
+pub use contents::{LayerEntry, LayerEntryKind, LayerNames};
 pub use images::{ImageDocuments, ImageSummary, NewImage};
 pub use layers::{LayerClaim, LayerStaging, StoredLayer};
 pub use names::NamedImage;

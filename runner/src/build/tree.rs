@@ -106,12 +106,8 @@ impl Tree {
 
     /// Forgets what layers made of a name and of all below it.
     fn forget(&mut self, path: &Path) {
-        let below: Vec<PathBuf> =
-            self.changes.range(path.to_owned()..).map(|(found, _)| found).take_while(|found| found.starts_with(path)).cloned().collect();
-        for path in below {
-            self.changes.remove(&path);
-        }
-        self.owners.retain(|found, _| !found.starts_with(path));
+        remove_at(&mut self.changes, path);
+        remove_at(&mut self.owners, path);
     }
 
     /// Owner and group of a folder.
@@ -208,6 +204,15 @@ impl Tree {
             Some(Node::File(content, _)) => std::fs::read(content).map(Some),
             _ => Ok(None),
         }
+    }
+}
+
+/// Removes what is kept of a name and of all below it, and looks at nothing else: this is done for each entry of a layer.
+fn remove_at<T>(kept: &mut BTreeMap<PathBuf, T>, path: &Path) {
+    let here: Vec<PathBuf> =
+        kept.range(path.to_owned()..).map(|(found, _)| found).take_while(|found| found.starts_with(path)).cloned().collect();
+    for path in here {
+        kept.remove(&path);
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rootfs_cache::manifest::Descriptor;
 use rootfs_cache::rootfs::{MOUNT_POINTS, Rootfs};
-use rootfs_cache::store::{Cache, LayerEntry, LayerEntryKind};
+use rootfs_cache::store::{Cache, LayerEntryKind, LayerNames};
 
 use crate::build::layer::LayerError;
 use crate::build::tree::Tree;
@@ -27,34 +27,20 @@ impl Below {
         for layer in layers {
             // A layer that is not there any more tells nothing: the image's own tree is all that is known then.
             let Some(layer) = cache.layer(&layer.digest).map_err(LayerError::Cache)? else { return Ok(Self::default()) };
-            below.add(&cache.layer_entries(&layer).map_err(LayerError::Cache)?, &places);
+            below.add(&cache.layer_names(&layer).map_err(LayerError::Cache)?, &places);
         }
         Ok(below)
     }
 
-    fn add(&mut self, entries: &[LayerEntry], places: &BTreeSet<PathBuf>) {
-        for LayerEntry { path, owner, kind, .. } in entries {
-            match kind {
-                LayerEntryKind::Removed | LayerEntryKind::Emptied => {
-                    let stays = |known: &Path| !known.starts_with(path) || *kind == LayerEntryKind::Emptied && known == path;
-                    self.owners.retain(|known, _| stays(known));
-                    self.ours.extend(places.iter().filter(|place| !stays(place)).cloned());
-                }
-                LayerEntryKind::Directory if *owner != (0, 0) => {
-                    self.owners.insert(path.clone(), *owner);
-                }
-                _ => {
-                    self.owners.remove(path);
-                }
-            }
+    fn add(&mut self, names: &LayerNames, places: &BTreeSet<PathBuf>) {
+        for (path, kind) in names.gone() {
+            let stays = |known: &Path| !known.starts_with(&path) || kind == LayerEntryKind::Emptied && known == path;
+            self.owners.retain(|known, _| stays(known));
+            self.ours.extend(places.iter().filter(|place| !stays(place)).cloned());
         }
-        for place in places {
-            let first = entries.partition_point(|entry| entry.path < *place);
-            let mut there = entries[first..].iter().take_while(|entry| entry.path.starts_with(place));
-            if there.any(|entry| !matches!(entry.kind, LayerEntryKind::Removed | LayerEntryKind::Emptied)) {
-                self.ours.remove(place);
-            }
-        }
+        self.owners.retain(|known, _| !names.has(known));
+        self.owners.extend(names.folders_of_others());
+        self.ours.retain(|place| !names.has(place));
     }
 
     /// The image's tree as its layers have it.
