@@ -233,14 +233,16 @@ fn python(fixture: &Fixture) {
     let _ = ours.end(Signal::SIGTERM);
 }
 
-/// The emulator as the image's plain command, on this machine's network so that nothing stands between.
+/// The emulator as the image's plain command, on this machine's network so that nothing stands between. Under its own name it would be taken for a part
+/// of the image that we take the place of.
 fn in_image(fixture: &Fixture, path: &Path, volume: &str, image: &str) -> Emulator {
+    let folder = fixture.path().join("emulator");
+    fs::create_dir(&folder).expect("a fresh folder");
+    fs::copy(path, folder.join("peer")).expect("copied");
     let mut command = Command::new(place::undocked());
     command.env_clear().env("HOME", fixture.path().join("home")).env("UNDOCKED_CACHE", fixture.cache());
-    let folder = path.parent().expect("a file lies in a folder");
-    command.args(["run", "--network", "host", "-v", volume, "-v", &format!("{}:/opt:ro", folder.display())]);
-    let name = path.file_name().expect("a file").to_string_lossy();
-    command.args(["--entrypoint", &format!("/opt/{name}"), image]);
+    command.args(["docker", "run", "--network", "host", "-v", volume, "-v", &format!("{}:/opt:ro", folder.display())]);
+    command.args(["--entrypoint", "/opt/peer", image]);
     emulator_arguments(&mut command);
     command.args(["/lambda-entrypoint.sh", "app.handler"]);
     Emulator::start(command)
