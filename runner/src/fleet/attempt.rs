@@ -17,6 +17,7 @@ const MOST_REFUSALS: u32 = 3;
 pub(super) struct Job {
     pub(super) invocation: Invocation,
     pub(super) caller: Caller,
+    /// When it came, for all its waiting together.
     pub(super) came: Instant,
     /// Until when it waits for an environment that has answered and will soon be free, before a new one is opened for it or it is refused.
     pub(super) patient_until: Option<Instant>,

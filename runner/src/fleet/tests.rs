@@ -93,7 +93,7 @@ async fn calls_beyond_the_concurrency_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn as_many_callers_as_there_is_concurrency_are_never_refused_however_long_environments_settle() {
+async fn callers_within_the_concurrency_wait_for_environments_that_settle() {
     LocalSet::new()
         .run_until(async {
             let fleet = AtWork::new(2, options());
